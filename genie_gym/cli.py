@@ -1,0 +1,70 @@
+"""The command `genie-gym`: a table of subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from difflib import get_close_matches
+
+__all__ = ["main"]
+
+# Name -> ("module:function" taking the remaining arguments, one line of help). Layers above this
+# one are reached by these strings alone.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "roms": (
+        "genie_gym.retroact.commands:roms_main",
+        "which games can be played here; import ROMs by checksum",
+    ),
+    "data": (
+        "genie_gym.data.commands:main",
+        "look at, verify, merge, import and export episode datasets",
+    ),
+    "demo": ("genie_gym.demo:main", "play the real games and write a picture of each"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a subcommand; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name == "--version":
+        from genie_gym import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"genie-gym: no command {name!r}.{hint}\n\n{_help()}", file=sys.stderr)
+        return 2
+    module, function = COMMANDS[name][0].split(":")
+    sys.argv = [f"genie-gym {name}", *rest]  # so that a command's own --help names it rightly
+    try:
+        return getattr(importlib.import_module(module), function)(rest)
+    except (ValueError, OSError, ImportError, RuntimeError) as failure:
+        print(f"genie-gym {name}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"genie-gym {name}: stopped", file=sys.stderr)
+        return 130
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: genie-gym COMMAND ...",
+            "",
+            *lines,
+            "",
+            "genie-gym COMMAND --help says what a command takes.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

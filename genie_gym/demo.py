@@ -1,0 +1,75 @@
+"""`genie-gym demo`: plays every real game that is playable here and writes a picture of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from genie_gym.errors import MissingDependencyError
+from genie_gym.pictures import contact_sheet, enlarge, side_by_side, write_png
+from genie_gym.retroact import roms
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Plays the real games at random and writes a contact sheet.
+
+    Attributes:
+        out: Folder for the picture.
+        steps: How many steps each game is played.
+        seed: Seed of the envs and of the random player.
+    """
+
+    out: Path = Path("outputs/demo")
+    steps: int = 60
+    seed: int = 0
+
+
+def main(argv: list[str]) -> int:
+    """The command line."""
+    config = tyro.cli(DemoConfig, args=argv)
+    pictures, labels = [], []
+    for env_id in _playable_ids():
+        try:
+            native, observed, total = play(env_id, config.steps, config.seed)
+        except MissingDependencyError as missing:
+            print(f"  left out {env_id}: {missing}")
+            continue
+        pictures.append(side_by_side([native, enlarge(observed, height=native.shape[0])]))
+        labels.append(env_id.split("/")[1].removesuffix("-v0"))
+        print(f"  {env_id:<44} {config.steps} steps, reward {total:g}", flush=True)
+    path = config.out / "contact_sheet.png"
+    write_png(path, contact_sheet(pictures, labels, columns=4))
+    print(f"{len(pictures)} games: the screen, and beside it the 64x64 frame that an agent sees")
+    print(f"wrote {path}")
+    return 0
+
+
+def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
+    """Plays at random; returns the last screen, the last observation and the sum of rewards."""
+    env = gym.make(env_id, render_mode="rgb_array")
+    rng = np.random.default_rng(seed)
+    frame, _ = env.reset(seed=seed)
+    total = 0.0
+    for _ in range(steps):
+        frame, reward, terminated, truncated, _ = env.step(int(rng.integers(env.action_space.n)))
+        total += float(reward)
+        if terminated or truncated:
+            frame, _ = env.reset()
+    screen = env.render()
+    env.close()
+    return np.asarray(screen), frame, total
+
+
+def _playable_ids() -> Iterator[str]:
+    yield "Procgen/CoinRun-v0"
+    for game in roms.playable_games():
+        yield game.env_id

@@ -1,0 +1,88 @@
+"""A plain Gymnasium env as the view of a one-row vector env."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import error
+from numpy.typing import NDArray
+
+from genie_gym.envs.vector import FrameVectorEnv
+
+__all__ = ["FrameEnv"]
+
+
+class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
+    """One row of a `FrameVectorEnv`, as an env of its own.
+
+    Subclasses only build their vector env; it must have one row and autoreset mode DISABLED.
+    """
+
+    metadata = FrameVectorEnv.metadata
+
+    def __init__(self, rows: FrameVectorEnv):
+        self.rows = rows
+        self.metadata = rows.metadata
+        self.render_mode = rows.render_mode
+        self.observation_space = rows.single_observation_space
+        self.action_space = rows.single_action_space
+
+    @property
+    def action_meanings(self) -> tuple[str, ...]:
+        """What each action index means."""
+        return self.rows.action_meanings
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Begins a new episode."""
+        super().reset(seed=seed)
+        frames, infos = self.rows.reset_with_generator(
+            self.np_random, seeded=seed is not None, options=options
+        )
+        return frames[0], _info(infos)
+
+    def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """Takes one action."""
+        frames, rewards, terminated, truncated, infos = self.rows.step(self._batched(action))
+        return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
+
+    def save_state(self) -> bytes:
+        """The state as bytes: restored anywhere, it has the same future."""
+        return self.rows.save_state()[0]
+
+    def load_state(self, state: bytes) -> NDArray[np.uint8]:
+        """Puts the env into a saved state, of this env or another of the same kind.
+
+        Returns:
+            The frame shown in that state.
+        """
+        frames = self.rows.load_state([state])
+        self.np_random = self.rows.np_random[0]
+        return frames[0]
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """The picture in mode "rgb_array"; "human" draws into a window by itself."""
+        pictures = self.rows.render()
+        return None if pictures is None else pictures[0]
+
+    def close(self) -> None:
+        """Ends the simulator; may be called more than once."""
+        self.rows.close()
+
+    def _batched(self, action: Any) -> NDArray[Any]:
+        given = np.asarray(action)
+        if given.shape not in ((), (1,)):
+            raise error.InvalidAction(f"expected one integer action, got {action!r}")
+        return given.reshape(1)
+
+
+def _info(infos: dict[str, Any]) -> dict[str, Any]:
+    """The row's info in plain Python values."""
+    return {
+        key: values[0].item() if values[0].ndim == 0 else values[0]
+        for key, values in infos.items()
+        if not key.startswith("_")
+    }

@@ -1,0 +1,65 @@
+"""Saved states of one env row as bytes: a checked envelope around what the simulator itself saves."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["RowState"]
+
+_MAGIC = b"GGSTATE1"
+_PREFIX = struct.Struct("<8sIII")  # magic, crc32 of the rest, header length, frame length
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowState:
+    """Everything that the future of one row depends on.
+
+    Attributes:
+        kind: What it is a state of; a state loads only into an env of the same kind.
+        elapsed: Steps since the episode began.
+        ended: Whether the episode is over and the row waits for a reset.
+        rng: State of the row's random generator (``bit_generator.state``).
+        frame: The frame shown in this state, raw bytes.
+        simulator: What the emulator, procgen or the world model saved.
+    """
+
+    kind: str
+    elapsed: int
+    ended: bool
+    rng: dict[str, Any]
+    frame: bytes
+    simulator: bytes
+
+    def to_bytes(self) -> bytes:
+        """Packs the state, with a checksum."""
+        header = json.dumps(
+            {"kind": self.kind, "elapsed": self.elapsed, "ended": self.ended, "rng": self.rng}
+        ).encode()
+        body = header + self.frame + self.simulator
+        return _PREFIX.pack(_MAGIC, zlib.crc32(body), len(header), len(self.frame)) + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, kind: str) -> RowState:
+        """Unpacks a state that `to_bytes` made.
+
+        Raises:
+            ValueError: If the bytes are damaged, or are a state of another kind of env.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ValueError(f"expected a saved state as bytes, got {type(data).__name__}")
+        data = bytes(data)
+        if len(data) < _PREFIX.size or not data.startswith(_MAGIC):
+            raise ValueError(f"these {len(data)} bytes are not what save_state() returned")
+        _, checksum, header_size, frame_size = _PREFIX.unpack_from(data)
+        body = data[_PREFIX.size :]
+        if zlib.crc32(body) != checksum:
+            raise ValueError(f"this saved state is damaged ({len(data)} bytes, checksum differs)")
+        header = json.loads(body[:header_size])
+        if header["kind"] != kind:
+            raise ValueError(f"this is a saved state of {header['kind']!r}, the env is {kind!r}")
+        frame_end = header_size + frame_size
+        return cls(frame=body[header_size:frame_end], simulator=body[frame_end:], **header)

@@ -1,0 +1,417 @@
+"""The one vector env that every simulator here is: rows of frames that take named actions.
+
+A simulator (the real CoinRun, emulator processes, a world model) says how to begin rows and how
+to step rows; what Gymnasium asks beyond that is done here, once: seeding by row, checking of
+actions, all three autoreset modes, time limits, the layout of infos, saved states and rendering.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import error, spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from genie_gym.actions import ActionSet
+from genie_gym.envs.state import RowState
+from genie_gym.envs.window import Window, tile
+
+__all__ = ["FrameVectorEnv", "RowsOutcome"]
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(kw_only=True)
+class RowsOutcome:
+    """What stepping some rows gave; each array has one entry per stepped row, in their order."""
+
+    rewards: NDArray[np.floating]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    infos: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class FrameVectorEnv(VectorEnv, ABC):
+    """Base of all vector envs of this package.
+
+    A subclass writes its newest frames into ``self.frames`` and implements `_begin_rows`,
+    `_step_rows`, `_save_row` and `_load_row`.
+
+    Args:
+        num_envs: Number of rows.
+        actions: The named action set.
+        kind: Tells whose saved states these are, e.g. ``"Procgen/CoinRun"``.
+        frame_size: Height and width of a frame.
+        fps: Steps per second of the real game, for rendering.
+        autoreset_mode: When a row whose episode ended begins the next one.
+        max_episode_steps: Steps after which a row is truncated; None for no limit.
+        render_mode: None, "rgb_array" or "human".
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 15}
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        actions: ActionSet,
+        kind: str,
+        frame_size: int = 64,
+        fps: int = 15,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ):
+        _check_arguments(num_envs, max_episode_steps, render_mode, self.metadata["render_modes"])
+        self.num_envs = int(num_envs)
+        self.actions = actions
+        self.kind = kind
+        self.max_episode_steps = max_episode_steps
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {
+            **self.metadata,
+            "render_fps": fps,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        shape = (frame_size, frame_size, 3)
+        self.single_observation_space = spaces.Box(0, 255, shape, np.uint8)
+        self.single_action_space = spaces.Discrete(len(actions))
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+        self.frames: NDArray[np.uint8] = np.zeros((self.num_envs, *shape), np.uint8)
+        self._elapsed = np.zeros(self.num_envs, np.int64)
+        self._ended = np.zeros(self.num_envs, np.bool_)
+        self._begun = np.zeros(self.num_envs, np.bool_)
+        self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
+        self._rng_seeds: list[int | None] = [None] * self.num_envs
+        self._window: Window | None = None
+
+    # What a simulator implements -----------------------------------------------------------
+
+    @abstractmethod
+    def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        """Begins an episode in each of these rows, leaving the others untouched.
+
+        Writes ``self.frames[rows]``; draws only from ``self.np_random[row]``. Rows whose
+        generator was replaced since their last episode were announced by `_rows_reseeded`.
+
+        Returns:
+            Info columns: for each key, an array with one entry per row in ``rows``.
+        """
+
+    @abstractmethod
+    def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
+        """Steps these rows, leaving the others untouched; writes ``self.frames[rows]``."""
+
+    @abstractmethod
+    def _save_row(self, row: int) -> bytes:
+        """The simulator's state of one row."""
+
+    @abstractmethod
+    def _load_row(self, row: int, state: bytes) -> None:
+        """Puts a row into a state that `_save_row` returned (of any env of this kind)."""
+
+    def _rows_reseeded(self, rows: Rows) -> None:
+        """Told before `_begin_rows` which rows got new random generators."""
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """Refuses reset options that this env does not know; none by default."""
+        if options:
+            raise ValueError(
+                f"unknown reset options {sorted(options)}: this env takes only 'reset_mask'"
+            )
+
+    def _render_row(self, row: int) -> NDArray[np.uint8]:
+        """The picture that `render` gives of a row; the observed frame by default."""
+        return self.frames[row].copy()
+
+    # Gymnasium's interface -----------------------------------------------------------------
+
+    @property
+    def action_meanings(self) -> tuple[str, ...]:
+        """What each action index means."""
+        return self.actions.meanings
+
+    @property
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The random generator of each row."""
+        for row, rng in enumerate(self._rngs):
+            if rng is None:
+                self._rngs[row], self._rng_seeds[row] = seeding.np_random()
+        return tuple(rng for rng in self._rngs if rng is not None)
+
+    @property
+    def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
+        """The seed that each row's generator was made with."""
+        return tuple(self._rng_seeds)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Begins new episodes.
+
+        Args:
+            seed: One seed per row, or an integer for ``seed, seed + 1, ...``.
+            options: ``{"reset_mask": bool array}`` resets only the rows it marks; what else is
+                allowed depends on the env.
+
+        Returns:
+            Frames of all rows, and infos of the rows that were reset.
+        """
+        self._check_open()
+        options = dict(options or {})
+        rows = self._masked_rows(options.pop("reset_mask", None))
+        self._check_options(options)
+        seeds = _seeds_by_row(seed, self.num_envs)
+        for row in rows:
+            if seeds[row] is not None:
+                self._rngs[row], self._rng_seeds[row] = seeding.np_random(seeds[row])
+        return self._reset(rows, [row for row in rows if seeds[row] is not None], options)
+
+    def reset_with_generator(
+        self, rng: np.random.Generator, *, seeded: bool, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """`reset` of a one-row env that draws from the caller's random generator."""
+        self._check_open()
+        options = dict(options or {})
+        self._check_options(options)
+        self._rngs = [rng]
+        return self._reset(np.arange(1), [0] if seeded else [], options)
+
+    def _reset(
+        self, rows: Rows, reseeded: list[int], options: dict[str, Any]
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        fresh = [row for row in rows if row in reseeded or not self._begun[row]]
+        if fresh:
+            self._rows_reseeded(np.array(fresh, np.intp))
+        infos: dict[str, Any] = {}
+        self._begin(rows, options, infos)
+        self._show()
+        return self.frames.copy(), infos
+
+    def step(
+        self, actions: Any
+    ) -> tuple[
+        NDArray[np.uint8],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Steps every row; rows whose episode ended are treated as the autoreset mode says."""
+        self._check_open()
+        actions = self._check_actions(actions)
+        self._check_steppable()
+        rewards = np.zeros(self.num_envs, np.float64)
+        terminated = np.zeros(self.num_envs, np.bool_)
+        truncated = np.zeros(self.num_envs, np.bool_)
+        infos: dict[str, Any] = {}
+
+        beginning = np.flatnonzero(self._ended)
+        live = np.flatnonzero(~self._ended)
+        if live.size:
+            outcome = self._step_rows(live, actions[live])
+            self._elapsed[live] += 1
+            rewards[live] = outcome.rewards
+            terminated[live] = outcome.terminated
+            truncated[live] = outcome.truncated | self._out_of_time(live)
+            truncated &= ~terminated
+        if beginning.size:
+            self._begin(beginning, {}, infos)
+
+        self._ended = terminated | truncated
+        if live.size:
+            self._hand_out(live, outcome.infos, infos)
+        self._show()
+        return self.frames.copy(), rewards, terminated, truncated, infos
+
+    def save_state(self) -> list[bytes]:
+        """The state of each row as bytes: restored anywhere, it has the same future."""
+        self._check_open()
+        self._check_begun()
+        rngs = self.np_random
+        return [
+            RowState(
+                kind=self.kind,
+                elapsed=int(self._elapsed[row]),
+                ended=bool(self._ended[row]),
+                rng=dict(rngs[row].bit_generator.state),
+                frame=self.frames[row].tobytes(),
+                simulator=self._save_row(row),
+            ).to_bytes()
+            for row in range(self.num_envs)
+        ]
+
+    def load_state(
+        self, states: Sequence[bytes], rows: Sequence[int] | None = None
+    ) -> NDArray[np.uint8]:
+        """Puts rows into saved states; the other rows stay as they are.
+
+        Args:
+            states: What `save_state` returned, of this env or another of the same kind.
+            rows: Which row each state goes to; by default all rows in order.
+
+        Returns:
+            The frames of all rows.
+        """
+        self._check_open()
+        rows = list(range(self.num_envs)) if rows is None else [int(row) for row in rows]
+        if len(states) != len(rows) or not all(0 <= row < self.num_envs for row in rows):
+            raise ValueError(
+                f"got {len(states)} states for rows {rows} of an env with {self.num_envs} rows"
+            )
+        unpacked = [RowState.from_bytes(state, kind=self.kind) for state in states]
+        if any(len(state.frame) != self.frames[0].nbytes for state in unpacked):
+            raise ValueError(f"these states have frames of another size than {self.frames.shape}")
+        for row, state in zip(rows, unpacked, strict=True):
+            self._load_row(row, state.simulator)
+            self.frames[row] = np.frombuffer(state.frame, np.uint8).reshape(self.frames[row].shape)
+            self._elapsed[row], self._ended[row] = state.elapsed, state.ended
+            self._begun[row] = True
+            rng = self.np_random[row]
+            rng.bit_generator.state = state.rng
+        self._show()
+        return self.frames.copy()
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """One picture per row in mode "rgb_array"; "human" draws into a window by itself."""
+        self._check_open()
+        if self.render_mode is None:
+            raise error.Error("nothing to render: make the env with render_mode='rgb_array'")
+        self._check_begun()
+        if self.render_mode == "human":
+            self._show()
+            return None
+        return tuple(self._render_row(row) for row in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the window; subclasses close their simulator too."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    # Parts of the above --------------------------------------------------------------------
+
+    def _begin(self, rows: Rows, options: dict[str, Any], infos: dict[str, Any]) -> None:
+        columns = self._begin_rows(rows, options)
+        self._elapsed[rows], self._ended[rows], self._begun[rows] = 0, False, True
+        self._scatter(rows, columns, infos)
+
+    def _hand_out(self, live: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
+        """Puts the step's infos where the autoreset mode wants them; begins rows in SAME_STEP."""
+        ended = self._ended[live]
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP or not ended.any():
+            self._scatter(live, columns, infos)
+            return
+        finals = live[ended]
+        infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
+        for row in finals:
+            infos["final_obs"][row] = self.frames[row].copy()
+        infos["final_info"] = {}
+        self._scatter(finals, {k: v[ended] for k, v in columns.items()}, infos["final_info"])
+        infos["_final_obs"], infos["_final_info"] = self._ended.copy(), self._ended.copy()
+        if not ended.all():
+            self._scatter(live[~ended], {k: v[~ended] for k, v in columns.items()}, infos)
+        self._begin(finals, {}, infos)
+
+    def _scatter(self, rows: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
+        """Writes info columns of some rows into Gymnasium's layout: array and ``_key`` mask."""
+        for key, values in columns.items():
+            values = np.asarray(values)
+            if key not in infos:
+                infos[key] = np.zeros((self.num_envs, *values.shape[1:]), values.dtype)
+                infos[f"_{key}"] = np.zeros(self.num_envs, np.bool_)
+            infos[key][rows] = values
+            infos[f"_{key}"][rows] = True
+
+    def _out_of_time(self, rows: Rows) -> NDArray[np.bool_]:
+        if self.max_episode_steps is None:
+            return np.zeros(len(rows), np.bool_)
+        return self._elapsed[rows] >= self.max_episode_steps
+
+    def _masked_rows(self, mask: Any) -> Rows:
+        if mask is None:
+            return np.arange(self.num_envs)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] must be a bool array, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask'] must have shape ({self.num_envs},) and mark at least one "
+                f"row, got {mask}"
+            )
+        return np.flatnonzero(mask)
+
+    def _check_actions(self, actions: Any) -> NDArray[np.int64]:
+        given = np.asarray(actions)
+        count = len(self.actions)
+        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
+            raise error.InvalidAction(
+                f"expected {self.num_envs} integer actions, got {given.dtype} of shape "
+                f"{given.shape}: {actions!r}"
+            )
+        if given.size and (given.min() < 0 or given.max() >= count):
+            raise error.InvalidAction(
+                f"expected actions from 0 to {count - 1} ({', '.join(self.action_meanings)}), "
+                f"got {actions!r}"
+            )
+        return given.astype(np.int64)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise error.ClosedEnvironmentError(
+                f"this {type(self).__name__} was closed: make a new one"
+            )
+
+    def _check_begun(self) -> None:
+        if not self._begun.all():
+            raise error.ResetNeeded("call reset() first")
+
+    def _check_steppable(self) -> None:
+        self._check_begun()
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
+            raise error.ResetNeeded(
+                f"the episodes of rows {np.flatnonzero(self._ended).tolist()} have ended: "
+                "call reset(options={'reset_mask': terminated | truncated}) first"
+            )
+
+    def _show(self) -> None:
+        if self.render_mode != "human" or not self._begun.all():
+            return
+        if self._window is None:
+            title = self.spec.id if self.spec is not None else self.kind
+            self._window = Window(title=title, fps=self.metadata["render_fps"])
+        self._window.show(tile([self._render_row(row) for row in range(self.num_envs)]))
+
+
+def _check_arguments(
+    num_envs: int, max_episode_steps: int | None, render_mode: str | None, modes: list[str]
+) -> None:
+    if int(num_envs) < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps must be at least 1 or None, got {max_episode_steps}")
+    if render_mode is not None and render_mode not in modes:
+        raise ValueError(f"render_mode must be None or one of {modes}, got {render_mode!r}")
+
+
+def _seeds_by_row(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + row for row in range(num_envs)]
+    seeds = list(seed)
+    if len(seeds) != num_envs:
+        raise ValueError(f"expected {num_envs} seeds, one per row, got {len(seeds)}")
+    return seeds

@@ -1,0 +1,84 @@
+"""A desktop window that shows frames, for `render_mode="human"`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.errors import MissingDependencyError
+
+__all__ = ["Window", "tile"]
+
+_MIN_SIDE = 480
+
+
+class Window:
+    """A window with the speed of the game; opened by the first frame.
+
+    Args:
+        title: Shown in the title bar.
+        fps: Frames per second that `show` keeps to.
+    """
+
+    def __init__(self, *, title: str, fps: int):
+        try:
+            import pygame
+        except ImportError as missing:
+            raise MissingDependencyError(
+                "render_mode='human' needs pygame. Type: pip install 'genie-gym[play]'"
+            ) from missing
+        self._pygame: Any = pygame
+        self._title = title
+        self._fps = fps
+        self._clock = pygame.time.Clock()
+        self._screen: Any = None
+
+    def show(self, frame: NDArray[np.uint8]) -> None:
+        """Draws a frame (H, W, 3), enlarged by a whole factor, and waits for its time."""
+        pygame = self._pygame
+        height, width = frame.shape[:2]
+        scale = max(1, math.ceil(_MIN_SIDE / max(height, width)))
+        size = (width * scale, height * scale)
+        if self._screen is None or self._screen.get_size() != size:
+            pygame.display.init()
+            pygame.display.set_caption(self._title)
+            self._screen = pygame.display.set_mode(size)
+        surface = pygame.surfarray.make_surface(frame.swapaxes(0, 1))
+        self._screen.blit(pygame.transform.scale(surface, size), (0, 0))
+        pygame.event.pump()
+        pygame.display.flip()
+        self._clock.tick(self._fps)
+
+    def close(self) -> None:
+        """Closes the window."""
+        if self._screen is not None:
+            self._pygame.display.quit()
+            self._screen = None
+
+
+def tile(
+    pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None
+) -> NDArray[np.uint8]:
+    """Lays pictures out in a grid, row by row; smaller ones are padded with black.
+
+    Args:
+        pictures: Pictures (H, W, 3), of any sizes.
+        columns: Pictures per row; as square as can be by default.
+
+    Returns:
+        One picture.
+    """
+    if not pictures:
+        raise ValueError("no pictures to lay out")
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    grid = np.zeros((math.ceil(len(pictures) / columns), height, columns, width, 3), np.uint8)
+    for place, picture in enumerate(pictures):
+        row, column = divmod(place, columns)
+        grid[row, : picture.shape[0], column, : picture.shape[1]] = picture
+    return grid.reshape(-1, columns * width, 3)

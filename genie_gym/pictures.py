@@ -1,0 +1,81 @@
+"""Small helpers that lay frames out as pictures for people to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["contact_sheet", "enlarge", "labelled", "side_by_side", "write_png"]
+
+Picture = NDArray[np.uint8]  # (H, W, 3), RGB
+
+_LABEL_HEIGHT = 18
+_GAP = 4
+
+
+def enlarge(picture: Picture, *, height: int) -> Picture:
+    """Scales a picture to a height, with sharp pixels."""
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Pictures of one height in a row, with a small gap."""
+    gap = np.full((pictures[0].shape[0], _GAP, 3), 32, np.uint8)
+    parts: list[Picture] = [pictures[0]]
+    for picture in pictures[1:]:
+        parts += [gap, picture]
+    return np.concatenate(parts, axis=1)
+
+
+def labelled(picture: Picture, label: str) -> Picture:
+    """The picture under a line of text, which is cut to its width."""
+    letters = max(1, picture.shape[1] // 7)
+    strip = np.full((_LABEL_HEIGHT, picture.shape[1], 3), 32, np.uint8)
+    cv2.putText(
+        strip, label[:letters], (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (235,) * 3, 1, cv2.LINE_AA
+    )
+    return np.concatenate([strip, picture])
+
+
+def contact_sheet(
+    pictures: Sequence[Picture],
+    labels: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    background: int = 32,
+) -> Picture:
+    """Lays pictures of any sizes out in a grid.
+
+    Args:
+        pictures: What to show, row by row.
+        labels: A line of text over each.
+        columns: Pictures per row; about as many as rows by default.
+        background: Grey level between and around the pictures.
+    """
+    if not pictures:
+        raise ValueError("no pictures to lay out")
+    if labels is not None:
+        pairs = zip(pictures, labels, strict=True)
+        pictures = [labelled(picture, label) for picture, label in pairs]
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    height = max(picture.shape[0] for picture in pictures) + _GAP
+    width = max(picture.shape[1] for picture in pictures) + _GAP
+    rows = math.ceil(len(pictures) / columns)
+    sheet = np.full((rows * height + _GAP, columns * width + _GAP, 3), background, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = (place // columns) * height + _GAP, (place % columns) * width + _GAP
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Writes a picture, making the folder where needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"could not write {path}")

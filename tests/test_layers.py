@@ -1,0 +1,65 @@
+"""Imports go one way: world_models <- genie_gym <- agents <- benchmarks; and import is light."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("world_models", "genie_gym", "agents", "benchmarks")
+FOREIGN = {
+    "gymnasium": {"world_models"},
+    "stable_baselines3": {"world_models", "genie_gym"},
+    "sb3_contrib": {"world_models", "genie_gym"},
+    "stable_retro": {"world_models", "agents"},
+    "procgen": {"world_models", "agents"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_layer_imports_a_higher_one(layer):
+    higher = set(LAYERS[LAYERS.index(layer) + 1 :])
+    forbidden = higher | {package for package, layers in FOREIGN.items() if layer in layers}
+    files = sorted((ROOT / layer).rglob("*.py"))
+    assert files
+    for path in files:
+        wrong = imported(path) & forbidden
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+IMPORT = """
+import json, sys, time
+import gymnasium
+begun = time.perf_counter()
+import genie_gym
+seconds = time.perf_counter() - begun
+heavy = [m for m in ("torch", "cv2", "stable_retro", "procgen", "gym", "h5py", "PIL", "pygame",
+                     "stable_baselines3", "world_models") if m in sys.modules]
+families = [i.split("/")[0] for i in gymnasium.registry]
+print(json.dumps([seconds, heavy, families.count("RetroAct"), families.count("Procgen")]))
+"""
+
+
+def test_import_is_light_and_registers_every_id():
+    runs = [
+        json.loads(subprocess.check_output([sys.executable, "-c", IMPORT], text=True))
+        for _ in range(3)
+    ]
+    seconds, heavy, games, procgen = min(runs)
+    assert heavy == []
+    assert games > 1000 and procgen == 1
+    assert seconds < 0.3, "import genie_gym takes too long beyond gymnasium"
