@@ -54,7 +54,7 @@ class SB3VecEnv(VecEnv):
         if any(options != given[0] for options in given):
             raise ValueError("one set of options for all rows: set_options({...})")
         seeds = list(self._seeds)
-        seed = None if all(one is None for one in seeds) else seeds
+        seed: Any = None if all(one is None for one in seeds) else seeds
         frames, infos = self.env.reset(seed=seed, options=given[0] if given else None)
         self.reset_infos = [_info_of(infos, row) for row in range(self.num_envs)]
         self._reset_seeds()
@@ -85,7 +85,7 @@ class SB3VecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """The picture of each row, if the env was made with ``render_mode="rgb_array"``."""
-        pictures = self.env.render() if self.render_mode == "rgb_array" else None
+        pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
         return list(pictures) if pictures is not None else [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:

@@ -15,6 +15,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genie_gym.retroact.commands:roms_main",
         "which games can be played here; import ROMs by checksum",
     ),
+    "collect": (
+        "genie_gym.collect.command:main",
+        "collect episodes of any env with any policy; stopped or killed, it goes on",
+    ),
+    "train-agent": (
+        "agents.train:main",
+        "PPO on a real env's own reward, for trained-agent data",
+    ),
     "data": (
         "genie_gym.data.commands:main",
         "look at, verify, merge, import and export episode datasets",

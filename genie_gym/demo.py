@@ -56,11 +56,11 @@ def main(argv: list[str]) -> int:
 def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
     """Plays at random; returns the last screen, the last observation and the sum of rewards."""
     env = gym.make(env_id, render_mode="rgb_array")
-    rng = np.random.default_rng(seed)
+    env.action_space.seed(seed)
     frame, _ = env.reset(seed=seed)
     total = 0.0
     for _ in range(steps):
-        frame, reward, terminated, truncated, _ = env.step(int(rng.integers(env.action_space.n)))
+        frame, reward, terminated, truncated, _ = env.step(env.action_space.sample())
         total += float(reward)
         if terminated or truncated:
             frame, _ = env.reset()
@@ -71,5 +71,5 @@ def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray
 
 def _playable_ids() -> Iterator[str]:
     yield "Procgen/CoinRun-v0"
-    for game in roms.playable_games():
-        yield game.env_id
+    for name in roms.playable_games():
+        yield f"RetroAct/{name}-v0"

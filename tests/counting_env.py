@@ -58,6 +58,4 @@ class CountingEnv(FrameEnv):
     """One row of the above."""
 
     def __init__(self, render_mode=None):
-        super().__init__(
-            CountingVectorEnv(1, autoreset_mode="Disabled", render_mode=render_mode)
-        )
+        super().__init__(CountingVectorEnv(1, autoreset_mode="Disabled", render_mode=render_mode))

@@ -103,8 +103,8 @@ class OddCalls(RuleBasedStateMachine):
 def test_odd_sequences_of_calls(env_id):
     machine = type("OddCallsOf", (OddCalls,), {"env_id": env_id})
     machine.TestCase.settings = settings(
-        max_examples=12,
-        stateful_step_count=20,
+        max_examples=30,
+        stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

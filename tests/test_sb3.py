@@ -16,9 +16,7 @@ END = 2
 
 
 def counting(num_envs=2, **kwargs):
-    return SB3VecEnv(
-        CountingVectorEnv(num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs)
-    )
+    return SB3VecEnv(CountingVectorEnv(num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **kwargs))
 
 
 def test_terminal_observation_and_infos_of_an_ended_row():
@@ -90,16 +88,17 @@ def test_ppo_learns_the_counting_env():
 
 
 def test_ppo_learns_on_real_coinrun():
-    """A few easy levels: running right is soon better than acting at random."""
+    """Two easy levels that a random player finishes now and then: soon it finishes them often."""
     env = make_sb3_env(
-        "Procgen/CoinRun-v0", 32, num_levels=1, start_level=2, distribution_mode="easy"
-    )
+        "Procgen/CoinRun-v0", 32,
+        max_episode_steps=200, num_levels=2, start_level=13, distribution_mode="easy",
+    )  # fmt: skip
     model = PPO(
-        "CnnPolicy", VecMonitor(env), n_steps=64, batch_size=512, n_epochs=2,
-        learning_rate=1e-3, gamma=0.95, seed=0, device="cpu",
+        "CnnPolicy", VecMonitor(env), n_steps=64, batch_size=512, n_epochs=3,
+        learning_rate=1e-3, gamma=0.97, ent_coef=0.01, seed=0, device="cpu",
     )  # fmt: skip
     returns = Returns()
     model.learn(16_384, callback=returns)
-    first, last = returns.returns[:30], returns.returns[-30:]
-    assert np.mean(last) > np.mean(first) + 1, (np.mean(first), np.mean(last))
+    first, last = returns.returns[:40], returns.returns[-40:]
+    assert np.mean(last) > np.mean(first) + 3, (np.mean(first), np.mean(last))
     env.close()

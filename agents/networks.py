@@ -1,0 +1,61 @@
+"""Feature extractors for Stable-Baselines3 policies on 64x64 frames, by name."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
+from torch import nn
+
+__all__ = ["FEATURES", "ImpalaCNN"]
+
+
+class ImpalaCNN(BaseFeaturesExtractor):
+    """The residual network of IMPALA, which Procgen's authors train with.
+
+    Args:
+        observation_space: Frames (C, H, W), uint8; Stable-Baselines3 hands them in as [0, 1].
+        features_dim: Width of the output.
+        channels: Output channels of the three stages, each halving height and width.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        features_dim: int = 256,
+        channels: tuple[int, ...] = (16, 32, 32),
+    ):
+        super().__init__(observation_space, features_dim)
+        stages: list[nn.Module] = []
+        width, height, _ = observation_space.shape[0], *observation_space.shape[1:]
+        for out in channels:
+            stages += [
+                nn.Conv2d(width, out, 3, padding=1),
+                nn.MaxPool2d(3, stride=2, padding=1),
+                _Residual(out),
+                _Residual(out),
+            ]
+            width, height = out, (height + 1) // 2
+        self.body = nn.Sequential(*stages, nn.ReLU(), nn.Flatten())
+        self.head = nn.Sequential(nn.Linear(width * height * height, features_dim), nn.ReLU())
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, features_dim)."""
+        return self.head(self.body(observations))
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.convolutions(x)
+
+
+FEATURES: dict[str, type[BaseFeaturesExtractor]] = {"nature": NatureCNN, "impala": ImpalaCNN}

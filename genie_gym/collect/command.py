@@ -1,0 +1,218 @@
+"""`genie-gym collect`: collects episodes into a dataset; stopped or killed, it goes on later."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium as gym
+import tyro
+from tqdm import tqdm
+
+from genie_gym.collect.collector import Collection
+from genie_gym.collect.part import Progress, collect_part
+from genie_gym.collect.workers import collect_in_processes
+from world_models.episodes import existing_indices
+
+__all__ = ["CollectConfig", "collect", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig:
+    """Collects episodes of an env into a dataset directory.
+
+    Run the same command again to go on after an interruption, or with a larger `episodes` to
+    collect more. Episode i is the same however the work is split.
+
+    Attributes:
+        env: Env id, for example Procgen/CoinRun-v0.
+        out: The dataset directory.
+        policy: random, sticky, or the folder of a saved agent.
+        episodes: How many episodes the collection has when finished.
+        max_steps: Episodes are truncated after so many steps.
+        workers: Processes to play in.
+        num_envs: Rows of each process's vector env; None: 64 for CoinRun, else one per core.
+        seed: Seed of the collection.
+        epsilon: Share of the policy's actions replaced by uniformly random ones.
+        temperature: Of a saved agent's action distribution; 0 takes the likeliest action.
+        part: K/N: do only the K-th of N parts (K from 0), for several machines on one dataset.
+        env_kwargs: Further arguments of the env, as KEY VALUE pairs.
+        flush_seconds: Finished episodes are on disk after so many seconds, so that no more work
+            is lost if everything is killed.
+        ray: Play in Ray tasks instead of processes (needs the extra `scale`).
+    """
+
+    env: Annotated[str, tyro.conf.Positional]
+    out: Path
+    policy: str = "random"
+    episodes: int = 100
+    max_steps: int = 500
+    workers: int = 1
+    num_envs: int | None = None
+    seed: int = 0
+    epsilon: float = 0.0
+    temperature: float = 1.0
+    part: str = "0/1"
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    flush_seconds: float = 10.0
+    ray: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_envs is not None and self.num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {self.num_envs}")
+        self.my_part()
+
+    def my_part(self) -> tuple[int, int]:
+        """``part`` as (K, N)."""
+        numbers = self.part.split("/")
+        if len(numbers) == 2 and all(number.isdigit() for number in numbers):
+            part, parts = int(numbers[0]), int(numbers[1])
+            if part < parts:
+                return part, parts
+        raise ValueError(f"part must be K/N with K from 0 to N-1, like 0/4, got {self.part!r}")
+
+    def collection(self) -> Collection:
+        """What is collected, apart from how the work is split."""
+        gym.spec(self.env)  # an unknown id is told at once, with near names
+        policy = self.policy
+        if policy not in ("random", "sticky"):
+            policy = str(Path(policy).resolve())
+        return Collection(
+            env_id=self.env,
+            policy=policy,
+            max_steps=self.max_steps,
+            seed=self.seed,
+            epsilon=self.epsilon,
+            temperature=self.temperature,
+            env_kwargs={key: _value(text) for key, text in self.env_kwargs.items()},
+        )
+
+
+def main(argv: list[str]) -> int:
+    """The command line."""
+    config = tyro.cli(CollectConfig, args=argv)
+    missing = collect(config)
+    print(f"genie-gym data show {config.out}   shows what was collected")
+    return 130 if missing else 0
+
+
+def collect(config: CollectConfig) -> int:
+    """Collects what is missing of the collection.
+
+    Returns:
+        How many episodes of this part are still missing: 0 unless it was interrupted.
+    """
+    collection = config.collection()
+    part, parts = config.my_part()
+    mine = range(part, config.episodes, parts)
+    done = existing_indices(config.out, where=collection.owns)
+    wanted = [index for index in mine if index not in done]
+    if not wanted:
+        print(f"{config.out} has all {len(mine)} episodes already")
+        return 0
+    episodes = tqdm(
+        total=len(mine), initial=len(mine) - len(wanted), unit="episode", desc=config.env
+    )
+    with episodes, _stopped_by_ctrl_c() as stop:
+        _run(config, collection, wanted, _Bar(episodes), stop)
+    done = existing_indices(config.out, where=collection.owns)
+    missing = sum(index not in done for index in wanted)
+    if missing:
+        print(f"stopped with {missing} episodes to go; run the same command to go on")
+    return missing
+
+
+def _run(
+    config: CollectConfig,
+    collection: Collection,
+    wanted: list[int],
+    on_progress: Progress,
+    stop: threading.Event,
+) -> None:
+    workers = min(config.workers, len(wanted))
+    lists = [wanted[worker::workers] for worker in range(workers)]
+    names = [_writer_name(worker) for worker in range(workers)]
+    given: dict[str, Any] = {
+        "num_envs": config.num_envs or _default_num_envs(config.env, workers),
+        "flush_seconds": config.flush_seconds,
+        "on_progress": on_progress,
+        "should_stop": stop.is_set,
+    }
+    if config.ray:
+        from genie_gym.collect.ray_tasks import collect_in_ray
+
+        collect_in_ray(collection, lists, config.out, names=names, **given)
+    elif workers == 1:
+        collect_part(collection, wanted, config.out, name=names[0], **given)
+    else:
+        collect_in_processes(collection, lists, config.out, names=names, **given)
+
+
+class _Bar:
+    """Shows episodes on the progress bar, and frames per second behind it."""
+
+    def __init__(self, bar: tqdm):
+        self._bar = bar
+        self._steps = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, steps: int, episodes: int) -> None:
+        with self._lock:
+            self._steps += steps
+            seconds = self._bar.format_dict["elapsed"]
+            if seconds:
+                self._bar.set_postfix_str(f"{self._steps / seconds:,.0f} frames/s", refresh=False)
+            self._bar.update(episodes)
+
+
+@contextmanager
+def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
+    """The first Ctrl-C asks for a clean end; a second one interrupts as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(signum: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _default_num_envs(env_id: str, workers: int) -> int:
+    # CoinRun steps 64 rows in one native call; a retro row is a process of its own.
+    return 64 if env_id.startswith("Procgen/") else max(1, (os.cpu_count() or 1) // workers)
+
+
+def _writer_name(worker: int) -> str:
+    """Distinct for every process on every machine that may write at the same time."""
+    host = re.sub(r"\W", "_", socket.gethostname())
+    return f"{host}_{os.getpid()}_{worker}"
+
+
+def _value(text: str) -> bool | int | float | str:
+    """What a KEY VALUE argument means: true/false, a number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

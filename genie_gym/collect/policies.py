@@ -1,0 +1,167 @@
+"""Policies that choose actions for the rows of a vector env while episodes are collected.
+
+All randomness of an episode comes from the generator that `begin` is given, so an episode does not
+depend on the row it is played in, nor on its neighbours.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.actions import ActionSet
+
+__all__ = ["EpsilonGreedy", "Planned", "Policy", "make_policy", "random_plan", "sticky_plan"]
+
+Plan = Callable[[np.random.Generator, int], NDArray[np.int64]]
+
+# Reads a saved agent; lives in the layer above, so it is reached by name.
+_LOAD_AGENT = "agents.saved_policy:load_policy"
+
+
+class Policy(Protocol):
+    """Chooses an action per row."""
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """An episode begins in a row; it has this generator for itself."""
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """One action for each row, given the newest frames (num_envs, H, W, 3)."""
+
+
+class Planned:
+    """Plays actions that were drawn when the episode began, whatever happens.
+
+    Args:
+        plan: Draws the actions of a whole episode.
+        num_envs: Number of rows.
+        max_steps: Longest episode.
+    """
+
+    def __init__(self, plan: Plan, num_envs: int, max_steps: int):
+        self._plan = plan
+        self._actions = np.zeros((num_envs, max_steps), np.int64)
+        self._step = np.zeros(num_envs, np.intp)
+        self._rows = np.arange(num_envs)
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Draws the episode's actions."""
+        self._actions[row] = self._plan(rng, self._actions.shape[1])
+        self._step[row] = 0
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The next planned action of each row."""
+        actions = self._actions[self._rows, self._step]
+        self._step = np.minimum(self._step + 1, self._actions.shape[1] - 1)
+        return actions
+
+
+class EpsilonGreedy:
+    """Replaces a share of another policy's actions by uniformly random ones."""
+
+    def __init__(self, policy: Policy, random: Planned, coins: Planned):
+        self._policy, self._random, self._coins = policy, random, coins
+
+    @classmethod
+    def over(
+        cls, policy: Policy, *, epsilon: float, num_actions: int, num_envs: int, max_steps: int
+    ) -> EpsilonGreedy:
+        """Wraps a policy so that each action is random with probability epsilon."""
+
+        def toss(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
+            return (rng.random(length) < epsilon).astype(np.int64)
+
+        return cls(
+            policy,
+            Planned(random_plan(num_actions), num_envs, max_steps),
+            Planned(toss, num_envs, max_steps),
+        )
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Gives each part its own generator, so that epsilon changes no other draw."""
+        for part, own in zip((self._policy, self._random, self._coins), rng.spawn(3), strict=True):
+            part.begin(row, own)
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The policy's actions, some replaced."""
+        chosen, random = self._policy.act(frames), self._random.act(frames)
+        return np.where(self._coins.act(frames) == 1, random, chosen)
+
+
+def random_plan(num_actions: int) -> Plan:
+    """Uniform over the action set at each step, as the paper collects."""
+    return lambda rng, length: rng.integers(num_actions, size=length)
+
+
+def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
+    """Holds each action for a while and prefers to move: reaches further than `random_plan`.
+
+    Actions that go right weigh 4, other moves 2, standing still 1; a chosen action is held for a
+    geometrically distributed number of steps.
+    """
+    weights = np.array(
+        [4.0 if "RIGHT" in m else 1.0 if m == "NOOP" else 2.0 for m in actions.meanings]
+    )
+    weights /= weights.sum()
+
+    def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
+        holds = rng.geometric(1 / mean_hold, size=length)
+        return np.repeat(rng.choice(len(actions), size=length, p=weights), holds)[:length]
+
+    return plan
+
+
+def make_policy(
+    spec: str,
+    actions: ActionSet,
+    *,
+    num_envs: int,
+    max_steps: int,
+    epsilon: float = 0.0,
+    temperature: float = 1.0,
+    env_kwargs: dict[str, Any] | None = None,
+) -> Policy:
+    """Makes a policy from what the command line says.
+
+    Args:
+        spec: ``"random"``, ``"sticky"``, or the folder of a saved agent.
+        actions: The env's action set.
+        num_envs: Number of rows.
+        max_steps: Longest episode.
+        epsilon: Share of actions replaced by random ones.
+        temperature: Of a saved agent's action distribution; 0 takes the likeliest action.
+        env_kwargs: The env's keyword arguments; a saved agent checks those it depends on.
+    """
+    policy: Policy
+    if spec == "random":
+        policy = Planned(random_plan(len(actions)), num_envs, max_steps)
+    elif spec == "sticky":
+        policy = Planned(sticky_plan(actions), num_envs, max_steps)
+    elif Path(spec).is_dir():
+        module, function = _LOAD_AGENT.split(":")
+        load: Callable[..., Any] = getattr(importlib.import_module(module), function)
+        policy = load(
+            Path(spec),
+            actions=actions,
+            env_kwargs=env_kwargs or {},
+            num_envs=num_envs,
+            temperature=temperature,
+        )
+    else:
+        raise ValueError(
+            f"unknown policy {spec!r}: expected 'random', 'sticky' or the folder of a saved agent"
+        )
+    if epsilon == 0:
+        return policy
+    return EpsilonGreedy.over(
+        policy,
+        epsilon=epsilon,
+        num_actions=len(actions),
+        num_envs=num_envs,
+        max_steps=max_steps,
+    )

@@ -1,0 +1,350 @@
+"""The real CoinRun: equal to bare procgen, row by row, and exact where procgen resets by itself."""
+
+import hashlib
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils import seeding
+
+import genie_gym  # noqa: F401
+from genie_gym.actions import action_set, procgen_actions
+from genie_gym.envs import procgen_rows
+from genie_gym.envs.coinrun import (
+    CoinRunEnv,
+    CoinRunVectorEnv,
+    paint_over_velocity_map,
+)
+from genie_gym.errors import MissingDependencyError
+
+pytest.importorskip("procgen", reason="CoinRun has a build for CPython 3.11 on Linux x86-64 only")
+
+MOVES = np.array(procgen_actions(action_set("coinrun-7")), np.int32)
+NAMES = action_set("coinrun-7").meanings
+
+
+def going_right(rng, shape):
+    """Actions that get somewhere: to coins, enemies, saws and lava within a hundred steps."""
+    return rng.choice(7, size=shape, p=[0.05, 0.4, 0.05, 0.1, 0.3, 0.05, 0.05])
+
+
+class BareRows:
+    """Bare procgen games with the levels that the rows of our env draw from their seeds."""
+
+    def __init__(self, seeds, **options):
+        make = procgen_rows.load_procgen().ProcgenGym3Env
+        draws = [int(seeding.np_random(seed)[0].integers(2**31 - 1)) for seed in seeds]
+        self.games = [
+            make(num=1, env_name="coinrun", num_threads=0, rand_seed=draw, **options)
+            for draw in draws
+        ]
+
+    def step(self, actions):
+        for game, action in zip(self.games, actions, strict=True):
+            game.act(MOVES[[action]])
+        return self.observe()
+
+    def observe(self):
+        rewards, shown, first = zip(*(game.observe() for game in self.games), strict=True)
+        frames = np.concatenate([each["rgb"] for each in shown])
+        return frames, np.concatenate(rewards), np.concatenate(first)
+
+    def restart(self):
+        for game in self.games:
+            game.act(np.array([-1], np.int32))
+
+    def levels(self):
+        return [game.get_info()[0]["prev_level_seed"] for game in self.games]
+
+
+@pytest.mark.parametrize(
+    ("options", "bare_options"),
+    [
+        ({}, {}),
+        ({"distribution_mode": "easy", "num_levels": 3, "start_level": 7},) * 2,
+        (
+            {"use_backgrounds": False, "restrict_themes": True, "velocity_map": True},
+            {"use_backgrounds": False, "restrict_themes": True, "paint_vel_info": True},
+        ),
+    ],
+    ids=["default", "levels", "looks"],
+)
+def test_every_frame_reward_end_and_level_is_that_of_bare_procgen(options, bare_options):
+    rows, steps = 8, 400 if options else 1050
+    bare = BareRows(range(50, 50 + rows), **bare_options)
+    env = CoinRunVectorEnv(rows, autoreset_mode="SameStep", num_threads=2, **options)
+    frames, _ = env.reset(seed=50)
+    assert np.array_equal(frames, bare.observe()[0])
+    coins = deaths = timeouts = 0
+    actions = going_right(np.random.default_rng(0), (steps, rows))
+    actions[:, -1] = 0  # stands still until time is up
+    for step, action in enumerate(actions):
+        frames, rewards, terminated, truncated, infos = env.step(action)
+        expected_frames, expected_rewards, first = bare.step(action)
+        assert np.array_equal(frames, expected_frames), f"at step {step}"
+        assert np.array_equal(rewards, expected_rewards)
+        assert np.array_equal(terminated | truncated, first)
+        played = bare.levels()
+        for row in range(rows):
+            info = infos["final_info"] if first[row] else infos
+            assert info["level_seed"][row] == played[row]
+            assert info["level_complete"][row] == (rewards[row] == 10)
+        coins += (rewards == 10).sum()
+        deaths += (terminated & (rewards == 0)).sum()
+        timeouts += truncated.sum()
+    env.close()
+    assert coins >= 3 and deaths >= 3
+    assert timeouts == (1 if steps > 1000 else 0)
+
+
+def test_the_final_frame_is_the_one_that_the_last_step_led_to():
+    """Cut short, an episode ends on the frame that bare procgen shows at that step."""
+    rows, horizon = 6, 37
+    bare = BareRows(range(rows))
+    next_step = CoinRunVectorEnv(rows, max_episode_steps=horizon)
+    next_step.reset(seed=0)
+    for action in going_right(np.random.default_rng(1), (horizon, rows)):
+        frames, _, terminated, truncated, _ = next_step.step(action)
+        expected, _, first = bare.step(action)
+    assert np.array_equal(truncated, ~terminated) and truncated.any()
+    assert np.array_equal(frames[~first], expected[~first])
+    frames, rewards, terminated, truncated, _ = next_step.step(action)
+    assert not rewards.any() and not terminated.any() and not truncated.any()
+    bare.restart()
+    assert np.array_equal(frames, bare.observe()[0])
+    next_step.close()
+
+
+def test_the_final_frame_of_a_level_shows_the_coin_reached():
+    env = CoinRunVectorEnv(16, autoreset_mode="SameStep", distribution_mode="easy")
+    before, _ = env.reset(seed=3)
+    seen = 0
+    for action in going_right(np.random.default_rng(2), (300, 16)):
+        frames, rewards, *_, infos = env.step(action)
+        for row in np.flatnonzero(rewards == 10):
+            final = infos["final_obs"][row]
+            assert not np.array_equal(final, before[row]), "the last step changed nothing"
+            assert not np.array_equal(final, frames[row]), "this is the next level already"
+            assert gold_at_the_agent(final)
+            seen += 1
+        before = frames
+    env.close()
+    assert seen >= 8
+
+
+def test_levels_follow_each_other_alike_in_all_modes_even_if_a_row_dies_right_after_its_time():
+    env = CoinRunEnv(num_levels=0)
+    for seed in range(60, 90):
+        actions, levels = dies_while_idle(env, seed)
+        if actions is not None:
+            break
+    assert actions is not None, "no seed here dies on a step without a key pressed"
+    horizon = len(actions) - 1
+    for mode in ("NextStep", "SameStep", "Disabled"):
+        rows = CoinRunVectorEnv(1, autoreset_mode=mode, max_episode_steps=horizon)
+        rows.reset(seed=seed)
+        for action in actions[:horizon]:
+            *_, truncated, infos = rows.step(np.array([action]))
+        assert truncated[0]
+        if mode == "NextStep":
+            *_, infos = rows.step(np.zeros(1, int))
+        if mode == "Disabled":
+            _, infos = rows.reset()
+        assert infos["level_seed"][0] == levels[1], mode
+        rows.close()
+    env.close()
+
+
+def dies_while_idle(env, seed):
+    """Actions that end in death on a NOOP, with the levels before and after; None if none do."""
+    rng = np.random.default_rng(seed)
+    _, info = env.reset(seed=seed)
+    first, actions, ended = info["level_seed"], [], False
+    while not ended and len(actions) < 300:
+        actions.append(int(going_right(rng, ())) if rng.random() < 0.7 else 0)
+        _, reward, ended, _, _ = env.step(actions[-1])
+    if not ended or reward > 0 or actions[-1] != 0:
+        return None, None
+    return actions, (first, env.reset()[1]["level_seed"])
+
+
+def gold_at_the_agent(frame):
+    """Whether the coin's colour is in the middle of the frame, where the agent always is."""
+    red, green, blue = np.moveaxis(frame[24:40, 24:40].astype(int), -1, 0)
+    return ((red > 220) & (abs(green - 205) < 25) & (blue < 60)).any()
+
+
+def test_a_rows_trajectory_does_not_depend_on_its_neighbours_or_the_threads():
+    actions = going_right(np.random.default_rng(4), (260, 7))
+    single = CoinRunEnv()
+    rows = CoinRunVectorEnv(7, autoreset_mode="Disabled", num_threads=3)
+    frames, infos = rows.reset(seed=200)
+    told = [[(frames[row], infos["level_seed"][row])] for row in range(7)]
+    for action in actions:
+        frames, rewards, terminated, _, infos = rows.step(action)
+        for row in range(7):
+            told[row].append((frames[row], infos["level_seed"][row], rewards[row], terminated[row]))
+        if terminated.any():
+            frames, infos = rows.reset(options={"reset_mask": terminated})
+            for row in np.flatnonzero(terminated):
+                told[row].append((frames[row], infos["level_seed"][row]))
+    episodes = 0
+    for row in range(7):
+        frame, info = single.reset(seed=200 + row)
+        alone = [(frame, info["level_seed"])]
+        for action in actions[:, row]:
+            frame, reward, terminated, _, info = single.step(action)
+            alone.append((frame, info["level_seed"], reward, terminated))
+            if terminated:
+                frame, info = single.reset()
+                alone.append((frame, info["level_seed"]))
+                episodes += 1
+        assert len(alone) == len(told[row])
+        for a, b in zip(alone, told[row], strict=True):
+            assert np.array_equal(a[0], b[0]) and a[1:] == b[1:]
+    rows.close(), single.close()
+    assert episodes >= 4
+
+
+def test_actions_move_as_their_names_say():
+    """The velocity map's left square is brighter when moving right, its right one when rising."""
+    shades = {}
+    for index, name in enumerate(NAMES):
+        env = CoinRunEnv(velocity_map=True)
+        env.reset(seed=5)
+        env.step(NAMES.index("RIGHT"))  # away from the wall behind
+        for _ in range(3):
+            frame, *_ = env.step(0)
+        still = frame[6, [6, 19], 0].astype(int)
+        frame, *_ = env.step(index)
+        shades[name] = tuple(np.sign(frame[6, [6, 19], 0].astype(int) - still))
+        env.close()
+    assert shades == {
+        "NOOP": (0, 0),
+        "RIGHT": (1, 0),
+        "LEFT": (-1, 0),
+        "JUMP": (0, 1),
+        "JUMP-RIGHT": (1, 1),
+        "JUMP-LEFT": (-1, 1),
+        "DOWN": (0, 0),
+    }
+
+
+def test_painting_over_hides_the_velocity_map_and_nothing_else():
+    plain, mapped, painted = (
+        CoinRunVectorEnv(4, velocity_map=with_map, paint_over=over)
+        for with_map, over in ((False, False), (True, False), (True, True))
+    )
+    actions = going_right(np.random.default_rng(6), (40, 4))
+    shown = [[env.reset(seed=8)[0]] for env in (plain, mapped, painted)]
+    for action in actions:
+        for env, frames in zip((plain, mapped, painted), shown, strict=True):
+            frames.append(env.step(action)[0])
+    without, with_map, over = (np.array(frames) for frames in shown)
+    differs = (without != with_map).any(axis=(0, 1, 4))
+    assert differs[:13, :26].all() and differs.sum() == 13 * 26
+    assert np.array_equal(over, paint_over_velocity_map(with_map))
+    assert np.array_equal(over, paint_over_velocity_map(without))
+    for env in (plain, mapped, painted):
+        env.close()
+    with pytest.raises(ValueError, match="64, 64, 3"):
+        paint_over_velocity_map(np.zeros((64, 64), np.uint8))
+
+
+def test_levels_stay_within_those_asked_for():
+    env = CoinRunVectorEnv(5, num_levels=3, start_level=40, max_episode_steps=2)
+    env.reset(seed=0)
+    seen = {int(seed) for _ in range(40) for seed in env.step(np.ones(5, int))[4]["level_seed"]}
+    env.close()
+    assert seen == {40, 41, 42}
+
+
+def future_of(env, row, steps=120):
+    """What a row shows from now on, as a checksum; the other rows press no key."""
+    digest = hashlib.sha256()
+    rng = np.random.default_rng(9)
+    for action in going_right(rng, (steps,)):
+        actions = np.zeros(env.num_envs, int)
+        actions[row] = action
+        frames, rewards, terminated, truncated, _ = env.step(actions)
+        digest.update(frames[row].tobytes())
+        digest.update(repr((rewards[row], terminated[row], truncated[row])).encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("horizon", [None, 30], ids=["mid-episode", "after-an-end"])
+def test_a_saved_state_has_the_same_future_in_another_row_and_process(horizon, tmp_path):
+    env = CoinRunVectorEnv(2, max_episode_steps=horizon)
+    env.reset(seed=12)
+    for action in going_right(np.random.default_rng(10), (30, 2)):
+        env.step(action)
+    state = env.save_state()[1]
+    expected = future_of(env, 1)
+    other = CoinRunVectorEnv(3, max_episode_steps=horizon)
+    other.reset(seed=99)
+    other.load_state([state], rows=[2])
+    assert other.save_state()[2] == state
+    assert future_of(other, 2) == expected
+    env.close(), other.close()
+    (tmp_path / "state").write_bytes(state)
+    program = (
+        "from tests.test_coinrun import *\n"
+        f"env = CoinRunVectorEnv(1, max_episode_steps={horizon})\n"
+        f"env.load_state([open({str(tmp_path / 'state')!r}, 'rb').read()])\n"
+        "print(future_of(env, 0))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.strip() == expected, run.stderr
+
+
+def test_a_state_of_other_options_is_refused():
+    hard, easy = CoinRunEnv(), CoinRunEnv(distribution_mode="easy")
+    hard.reset(seed=0), easy.reset(seed=0)
+    with pytest.raises(ValueError, match="easy"):
+        hard.load_state(easy.save_state())
+    hard.close(), easy.close()
+
+
+def test_pictures_are_large_and_of_the_ended_episode_until_it_begins_anew():
+    env = CoinRunVectorEnv(2, render_mode="rgb_array", max_episode_steps=4)
+    env.reset(seed=1)
+    for _ in range(4):
+        frames, *_ = env.step(np.ones(2, int))
+    for picture, frame in zip(env.render(), frames, strict=True):
+        assert picture.shape == (512, 512, 3)
+        small = picture.reshape(64, 8, 64, 8, 3).mean((1, 3))
+        assert np.abs(small - frame).mean() < 12, "the picture shows something else"
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distribution_mode": "extreme"}, "'easy' and 'hard', got 'extreme'"),
+        ({"num_levels": -1}, "num_levels=-1"),
+        ({"start_level": 5}, "give num_levels="),
+        ({"num_levels": 2**31 - 1, "start_level": 1}, "from 0 to 2147483647"),
+        ({"action_set": "retroact-7"}, "coinrun-7"),
+        ({"num_threads": 0}, "num_threads"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        CoinRunVectorEnv(2, **options)
+
+
+def test_without_procgen_the_error_says_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "procgen", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'genie-gym\[coinrun\]'"):
+        gym.make("Procgen/CoinRun-v0")
+    monkeypatch.setattr(procgen_rows.platform, "machine", lambda: "aarch64")
+    with pytest.raises(MissingDependencyError, match="only for CPython 3.11 on Linux x86-64"):
+        gym.make("Procgen/CoinRun-v0")
+
+
+def test_making_it_prints_nothing():
+    program = "import gymnasium, genie_gym; gymnasium.make('Procgen/CoinRun-v0').reset(seed=0)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")

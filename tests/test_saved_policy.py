@@ -1,0 +1,98 @@
+"""Saved policies: what is loaded acts like what was trained, and misuse is told."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from agents.saved_policy import PolicyCard, build_policy, load_policy, save_policy
+from agents.train import AgentConfig, coinrun_quick, train_agent
+from genie_gym.actions import action_set
+from genie_gym.collect.command import CollectConfig, collect
+from world_models.episodes import EpisodeDataset
+
+ACTIONS = action_set("coinrun-7")
+FRAMES = np.random.default_rng(0).integers(256, size=(5, 64, 64, 3), dtype=np.uint8)
+
+
+def saved(folder, features="nature", **kwargs):
+    torch.manual_seed(0)
+    card = PolicyCard(
+        env_id="Procgen/CoinRun-v0",
+        action_set=ACTIONS.name,
+        action_meanings=ACTIONS.meanings,
+        frame_shape=(64, 64, 3),
+        features=features,
+        **kwargs,
+    )
+    network = build_policy(card)
+    with torch.no_grad():
+        network.action_net.weight.mul_(100)
+    save_policy(folder, card, network)
+    return network
+
+
+def load(folder, num_envs=5, **kwargs):
+    given = {"actions": ACTIONS, "env_kwargs": {}, **kwargs}
+    return load_policy(folder, num_envs=num_envs, **given)
+
+
+@pytest.mark.parametrize("features", ["nature", "impala"])
+def test_a_loaded_policy_acts_like_the_saved_one(tmp_path, features):
+    network = saved(tmp_path, features)
+    observations = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)
+    expected, _ = network.predict(observations.numpy(), deterministic=True)
+    assert np.array_equal(load(tmp_path, temperature=0).act(FRAMES), expected)
+
+
+def test_actions_are_drawn_from_the_softmax_at_the_temperature(tmp_path):
+    network = saved(tmp_path)
+    frames = np.repeat(FRAMES[:1], 200, 0)
+    with torch.no_grad():
+        observation = torch.from_numpy(FRAMES[:1]).permute(0, 3, 1, 2)
+        logits = network.get_distribution(observation).distribution.logits[0]
+    for temperature in (1.0, 3.0):
+        policy = load(tmp_path, num_envs=200, temperature=temperature)
+        for row in range(200):
+            policy.begin(row, np.random.default_rng(row))
+        drawn = np.concatenate([policy.act(frames) for _ in range(30)])
+        expected = (logits / temperature).softmax(0).numpy()
+        assert np.abs(np.bincount(drawn, minlength=7) / 6000 - expected).max() < 0.03
+
+
+def test_misuse_is_told(tmp_path):
+    saved(tmp_path / "good", observes={"velocity_map": True})
+    with pytest.raises(ValueError, match="--env-kwargs velocity_map true"):
+        load(tmp_path / "good")
+    with pytest.raises(ValueError, match="action_set='coinrun-7'"):
+        load(tmp_path / "good", actions=action_set("retroact-5"))
+    with pytest.raises(ValueError, match="has no policy.json"):
+        load(tmp_path)
+    weights = tmp_path / "good" / "policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot load"):
+        load(tmp_path / "good", env_kwargs={"velocity_map": True})
+    card = json.loads((tmp_path / "good" / "policy.json").read_text())
+    (tmp_path / "good" / "policy.json").write_text(json.dumps({**card, "format": 9}))
+    with pytest.raises(ValueError, match="format 9"):
+        load(tmp_path / "good")
+
+
+def test_an_agent_is_trained_saved_and_collects(tmp_path):
+    """The whole way on the real game, with a budget too small to learn much."""
+    config = AgentConfig(
+        out=tmp_path / "agent", steps=512, num_envs=8, rollout=32, batch_size=128, epochs=1,
+        features="nature", env_kwargs=coinrun_quick().env_kwargs,
+    )  # fmt: skip
+    train_agent(config)
+    collect(
+        CollectConfig(
+            env="Procgen/CoinRun-v0", out=tmp_path / "data", policy=str(tmp_path / "agent"),
+            episodes=3, max_steps=40, num_envs=3, epsilon=0.1,
+            env_kwargs={"velocity_map": "true"},
+        )
+    )  # fmt: skip
+    dataset = EpisodeDataset(tmp_path / "data")
+    assert len(dataset) == 3
+    assert len(np.unique(np.concatenate([dataset.episode(i).actions for i in range(3)]))) > 2
