@@ -63,7 +63,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.np_random = self.rows.np_random[0]
         return frames[0]
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """The picture in mode "rgb_array"; "human" draws into a window by itself."""
         pictures = self.rows.render()
         return None if pictures is None else pictures[0]

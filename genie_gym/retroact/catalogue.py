@@ -1,2 +1,88 @@
-def games():
-    return []
+"""The catalogue of RetroAct: every game of stable-retro, read from a table that we ship.
+
+The table spares `import genie_gym` from looking through a thousand folders. A test compares it
+with the installed stable-retro; `python -m genie_gym.retroact.update` writes it anew.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+__all__ = ["TABLE", "Game", "game", "games"]
+
+TABLE = Path(__file__).with_name("games.csv")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Game:
+    """One game on one platform.
+
+    Attributes:
+        name: stable-retro's id without its version, e.g. ``"SuperMarioBros-Nes"``.
+        platform: The console, as stable-retro spells it.
+        default_state: The state it starts from unless told otherwise.
+        num_states: How many start states there are.
+    """
+
+    name: str
+    platform: str
+    default_state: str
+    num_states: int
+
+    @property
+    def title(self) -> str:
+        """The name without its platform."""
+        return self.name.removesuffix(f"-{self.platform}")
+
+    @property
+    def retro_id(self) -> str:
+        """stable-retro's own id, and the name of its folder."""
+        return f"{self.name}-v0"
+
+    @property
+    def env_id(self) -> str:
+        """The id of the real game in Gymnasium's registry."""
+        return f"RetroAct/{self.name}-v0"
+
+
+@cache
+def games() -> tuple[Game, ...]:
+    """All games, by name."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        return tuple(
+            Game(
+                name=row["game"],
+                platform=row["platform"],
+                default_state=row["default_state"],
+                num_states=int(row["num_states"]),
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+def game(name: str) -> Game:
+    """Looks a game up by name.
+
+    Args:
+        name: As in `Game.name`; with or without ``-v0``.
+
+    Raises:
+        ValueError: If there is no such game; the message names near ones.
+    """
+    known = _by_name()
+    wanted = str(name).removesuffix("-v0")
+    if wanted in known:
+        return known[wanted]
+    folded = {key.lower(): key for key in known}
+    near = [folded[key] for key in get_close_matches(wanted.lower(), folded, n=3, cutoff=0.5)]
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ValueError(f"no game {name!r} among the {len(known)} games of RetroAct.{hint}")
+
+
+@cache
+def _by_name() -> dict[str, Game]:
+    return {game.name: game for game in games()}

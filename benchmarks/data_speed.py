@@ -1,0 +1,154 @@
+"""How small and how fast the episode store is, beside Minari on the same episodes.
+
+Type: python -m benchmarks.data_speed [--quick] [--json FILE]
+
+Everything is read from the page cache on one pinned core. Minari is measured as it stores images
+by itself (JPEG) and as the lossless export stores them (raw).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from benchmarks.episode_samples import per_second, pin_to_one_core, play
+from benchmarks.report import report
+from world_models.episodes import (
+    Episode,
+    EpisodeDataset,
+    EpisodeWriter,
+    WindowSampler,
+    encode_episode,
+)
+
+LENGTH = 16
+BATCH = 32
+NUM_OPENED = 10_000
+
+Row = dict[str, Any]
+
+
+def measure_reading(episodes: list[Episode], folder: Path, seconds: float) -> list[Row]:
+    """Size and random 16-frame windows per second of each store."""
+    num_frames = sum(len(episode) + 1 for episode in episodes)
+    ours = folder / "ours"
+    with EpisodeWriter(ours) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    dataset = EpisodeDataset(ours)
+    sampler = WindowSampler(dataset.num_frames, length=LENGTH, batch_size=BATCH)
+    rate = BATCH * per_second(lambda: dataset.batch(next(sampler), LENGTH), seconds)
+    rows = [_row("ours", dataset.num_bytes / num_frames, rate)]
+    for name, layout, space in (
+        ("minari, jpeg", lambda e: e.frames, (64, 64, 3)),
+        ("minari, lossless", lambda e: e.frames.transpose(0, 3, 1, 2), (3, 64, 64)),
+    ):
+        stored = _minari_dataset(name.replace(", ", "-") + "-v0", episodes, layout, space)
+        size = sum(file.stat().st_size for file in Path(stored.storage.data_path).iterdir())
+        windows = _endless_windows(dataset.num_frames)
+        rate = per_second(partial(_minari_window, stored, windows), seconds)
+        rows.append(_row(name, size / num_frames, rate))
+    return rows
+
+
+def measure_opening(episode: Episode, folder: Path) -> float:
+    """Seconds until a dataset of 10,000 episodes gives its first batch."""
+    encoded = encode_episode(episode)
+    path = folder / "many"
+    with EpisodeWriter(path) as writer:
+        for index in range(NUM_OPENED):
+            info = replace(encoded.entry.info, index=index, seed=index)
+            writer.add_encoded(replace(encoded, entry=replace(encoded.entry, info=info)))
+            if index % 30 == 29:  # as many shards as 16 MiB ones make of 500-frame episodes
+                writer.flush()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        dataset = EpisodeDataset(path)
+        sampler = WindowSampler(dataset.num_frames, length=LENGTH, batch_size=BATCH)
+        dataset.batch(next(sampler), LENGTH)
+        times.append(time.perf_counter() - start)
+    assert len(dataset) == NUM_OPENED
+    return sorted(times)[2]
+
+
+def _row(store: str, num_bytes: float, rate: float) -> Row:
+    return {"store": store, "bytes per frame": num_bytes, "windows/s per core": rate}
+
+
+def _endless_windows(num_frames: np.ndarray) -> Iterator[tuple[int, int]]:
+    sampler = WindowSampler(num_frames, length=LENGTH, batch_size=BATCH)
+    for batch in sampler:
+        yield from ((int(index), int(start)) for index, start in batch)
+
+
+def _minari_window(stored: Any, windows: Iterator[tuple[int, int]]) -> np.ndarray:
+    """What its users do: take the episode, cut the window out."""
+    index, start = next(windows)
+    return stored[index].observations[start : start + LENGTH]
+
+
+def _minari_dataset(
+    name: str, episodes: list[Episode], layout: Callable, shape: tuple[int, ...]
+) -> Any:
+    import minari
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    buffers = [
+        EpisodeBuffer(
+            observations=np.ascontiguousarray(layout(episode)),
+            actions=episode.actions,
+            rewards=episode.rewards,
+            terminations=np.zeros(len(episode), bool),
+            truncations=np.zeros(len(episode), bool),
+            infos={},
+        )
+        for episode in episodes
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return minari.create_dataset_from_buffers(
+            name,
+            buffer=buffers,
+            observation_space=gym.spaces.Box(0, 255, shape, np.uint8),
+            action_space=gym.spaces.Discrete(len(episodes[0].info.action_meanings)),
+        )
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
+    pin_to_one_core()
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["MINARI_DATASETS_PATH"] = str(Path(name) / "minari")
+        rows = measure_reading(episodes, Path(name), 2.0 if given.quick else 10.0)
+        opening = measure_opening(episodes[0], Path(name))
+    ours, jpeg, lossless = (row["windows/s per core"] for row in rows)
+    figures = {
+        "bytes_per_frame": rows[0]["bytes per frame"],
+        "windows_per_second": ours,
+        "windows_vs_minari": ours / jpeg,
+        "windows_vs_minari_lossless": ours / lossless,
+        "open_10000_seconds": opening,
+        "num_frames": sum(len(episode) + 1 for episode in episodes),
+    }
+    report("data_speed", figures, rows, given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""How fast the retro envs are beside bare stable-retro doing the same to each frame.
+
+Bare stable-retro runs in a child process, `python -m benchmarks.env_speed_retro GAME`, as it allows
+one emulator per process; it plays as many steps as each line of its input says.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from genie_gym.actions import action_set, retro_buttons
+from genie_gym.envs.frames import fit_square
+from genie_gym.envs.retro import RetroEnv, RetroVectorEnv
+from genie_gym.retroact import catalogue
+
+GAMES = ("Airstriker-Genesis", "Kangaroo-Atari2600")
+STEPS_PER_ROUND = 200
+FRAME_SKIP = 4
+WORKERS = 2
+
+
+def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """One env, bare stable-retro and two workers, in turns, for a Genesis and an Atari game.
+
+    Returns:
+        ``retro_vs_bare`` (one env's steps per second over bare stable-retro's) and
+        ``retro_2_workers`` (two workers' over one env's), each for the game where it is worse;
+        and one row of the table per contestant.
+    """
+    rounds = 4 if quick else 15
+    versus_bare, two_workers, rows = [], [], []
+    for game in GAMES:
+        seconds = _measure(game, rounds)
+        ratios = {name: _ratio(seconds["bare"], seconds[name]) for name in seconds}
+        versus_bare.append(ratios["env"])
+        two_workers.append(WORKERS * _ratio(seconds["env"], seconds["workers"]))
+        speeds = {
+            name: STEPS_PER_ROUND / statistics.median(taken) for name, taken in seconds.items()
+        }
+        speeds["workers"] *= WORKERS
+        rows += [
+            _row(f"{game}, one env", speeds["env"], None),
+            _row(f"{game}, bare stable-retro", speeds["bare"], versus_bare[-1]),
+            _row(f"{game}, {WORKERS} workers", speeds["workers"], 1 / two_workers[-1]),
+        ]
+    return {"retro_vs_bare": min(versus_bare), "retro_2_workers": min(two_workers)}, rows
+
+
+def _measure(game: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds that each contestant takes for each round."""
+    command = [sys.executable, "-m", "benchmarks.env_speed_retro", game]
+    env, workers = RetroEnv(game), RetroVectorEnv(game, num_envs=WORKERS)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as bare:
+        contestants: dict[str, Callable[[], float]] = {
+            "bare": lambda: _bare_round(bare),
+            "env": lambda: _env_round(env),
+            "workers": lambda: _workers_round(workers),
+        }
+        env.reset(seed=0), workers.reset(seed=0)
+        for play in contestants.values():
+            play()
+        taken: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, play in contestants.items():
+                taken[name].append(play())
+        bare.stdin.close()  # type: ignore[union-attr]
+    env.close(), workers.close()
+    return taken
+
+
+def _env_round(env: RetroEnv) -> float:
+    begin = time.perf_counter()
+    for action in _actions():
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return time.perf_counter() - begin
+
+
+def _workers_round(workers: RetroVectorEnv) -> float:
+    begin = time.perf_counter()
+    for action in _actions():
+        workers.step(np.full(WORKERS, action))
+    return time.perf_counter() - begin
+
+
+def _bare_round(bare: subprocess.Popen[str]) -> float:
+    assert bare.stdin is not None and bare.stdout is not None
+    bare.stdin.write("play\n")
+    bare.stdin.flush()
+    return float(bare.stdout.readline())
+
+
+def _actions() -> np.ndarray:
+    return np.random.default_rng(0).integers(5, size=STEPS_PER_ROUND)
+
+
+def _ratio(theirs: list[float], ours: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+
+
+def _row(name: str, speed: float, ratio: float | None) -> dict[str, Any]:
+    return {
+        "what": name,
+        "steps/s": round(speed),
+        "env / this": "" if ratio is None else f"{ratio:.2f}",
+    }
+
+
+def play_bare(name: str) -> None:
+    """Plays a round for each line of the input, and prints the seconds that it took."""
+    import stable_retro
+
+    game = catalogue.game(name)
+    env = stable_retro.RetroEnv(game.retro_id, render_mode=None)
+    pressed = retro_buttons(action_set("retroact-5"), game.platform)
+    masks = [np.array([button in names for button in env.buttons], np.uint8) for names in pressed]
+    env.reset()
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        for action in _actions():
+            screen = before = None
+            for _ in range(FRAME_SKIP):
+                before = screen
+                screen, _, terminated, _, _ = env.step(masks[action])
+                if terminated:
+                    break
+            if game.platform == "Atari2600" and before is not None:
+                screen = np.maximum(before, screen)
+            fit_square(screen, 64)
+            if terminated:
+                fit_square(env.reset()[0], 64)
+        print(time.perf_counter() - begin, flush=True)
+
+
+if __name__ == "__main__":
+    play_bare(sys.argv[1])

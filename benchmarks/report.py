@@ -1,0 +1,89 @@
+"""How every benchmark tells its result: a table for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
+
+
+def report(
+    name: str,
+    figures: Mapping[str, float],
+    rows: Sequence[Mapping[str, Any]],
+    json_path: Path | None,
+) -> None:
+    """Print the table, and the JSON object as the last line and into `json_path`.
+
+    Args:
+        name: module name of the benchmark.
+        figures: what it measured, by the names that are compared from run to run.
+        rows: the table; columns are the keys in order of appearance.
+        json_path: where to keep the result.
+    """
+    result = {
+        "benchmark": name,
+        "command": f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip(),
+        "hardware": hardware(),
+        "versions": _versions(),
+        "figures": dict(figures),
+    }
+    print(table(rows))
+    print(f"\n{result['hardware']}")
+    line = json.dumps(result)
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(line + "\n")
+    print(line, flush=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows in aligned columns."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def hardware() -> str:
+    """The machine in one line."""
+    cores, memory = os.cpu_count(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    line = f"{_processor()}, {cores} cores, {memory / 2**30:.0f} GiB"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        line += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return line
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Episodes in and out: pictures, Minari, the GenieRedux layout, and the `data` commands."""

@@ -1,0 +1,200 @@
+"""`genie-gym data show | verify | merge | export | import`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from world_models.episodes import EpisodeDataset, merge, verify
+
+OnDamage = Literal["refuse", "skip"]
+Directory = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Say what a dataset holds, and write a contact sheet."""
+
+    path: Directory
+    """Dataset directory."""
+    sheet: Path | None = None
+    """Where the contact sheet goes; by default PATH/contact_sheet.png."""
+    on_damage: OnDamage = "skip"
+    """Whether to stop at damage or to name it and show the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Read every byte of a dataset and name what is damaged. Exit status 1 if anything is."""
+
+    path: Directory
+    """Dataset directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Copy datasets into one, each episode once, small shards packed into large ones."""
+
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Dataset directories."""
+    out: Path
+    """Directory of the merged dataset; may exist already."""
+    on_damage: OnDamage = "refuse"
+    """Whether to stop at damage or to leave damaged episodes out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write an episode, or a window of it, as GIF, MP4 or PNG strip; or a dataset to Minari."""
+
+    path: Directory
+    """Dataset directory."""
+    out: Path | None = None
+    """Picture to write; its ending (.gif, .mp4, .png) says how."""
+    minari: str | None = None
+    """Instead: id of a new local Minari dataset, e.g. coinrun/random-v0."""
+    episode: int = 0
+    """Which episode."""
+    start: int = 0
+    """First frame."""
+    length: int | None = None
+    """Number of frames; by default up to the end."""
+    fps: int = 15
+    """Frames per second."""
+    scale: int = 4
+    """How many times larger each pixel becomes."""
+
+    def __post_init__(self) -> None:
+        if (self.out is None) == (self.minari is None):
+            raise ValueError("give either --out PICTURE or --minari ID")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Take over a Minari image dataset, or one in the layout of the GenieRedux release."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Directory, or id of a local Minari dataset."""
+    out: Path
+    """Dataset directory to add to."""
+    layout: Literal["minari", "genieredux"]
+    """What SOURCE is."""
+    frame_size: int | None = None
+    """Pad frames to a square and resize them to this many pixels."""
+    image_key: str | None = None
+    """Minari: which entry of a Dict observation is the image."""
+    env_id: str | None = None
+    """GenieRedux: env id to record."""
+    action_set: str = "imported"
+    """Name of the action set to record."""
+    action_meanings: tuple[str, ...] = ()
+    """Name of each action, in order."""
+
+
+def main(argv: list[str]) -> int:
+    """Run `genie-gym data`."""
+    options = tyro.cli(
+        Annotated[Show, tyro.conf.subcommand("show")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
+        | Annotated[Merge, tyro.conf.subcommand("merge")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
+        | Annotated[Import, tyro.conf.subcommand("import")],
+        prog="genie-gym data",
+        description="Look at, check, merge, export and import episode datasets.",
+        args=argv,
+    )
+    return _COMMANDS[type(options)](options)
+
+
+def show(options: Show) -> int:
+    """Print the summary and write the contact sheet."""
+    from genie_gym.data.pictures import contact_sheet
+    from genie_gym.data.summary import summary
+
+    dataset = EpisodeDataset(options.path, on_damage=options.on_damage)
+    print(summary(dataset))
+    sheet = options.sheet or options.path / "contact_sheet.png"
+    contact_sheet(dataset, sheet)
+    print(f"  contact sheet {sheet}")
+    return 0
+
+
+def verify_dataset(options: Verify) -> int:
+    """Print what is damaged."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" shards", disable=not sys.stderr.isatty()) as bar:
+        report = verify(options.path, progress=lambda record: bar.update())
+    for path, reason in report.notes:
+        print(f"note: {path}: {reason}")
+    for path, reason in report.damage:
+        print(f"DAMAGED: {path}: {reason}")
+    print(
+        f"{report.num_episodes:,} episodes, {report.num_frames:,} frames, "
+        f"{report.num_shards:,} shards: " + ("damaged" if report.damage else "all well")
+    )
+    return 1 if report.damage else 0
+
+
+def merge_datasets(options: Merge) -> int:
+    """Copy the episodes."""
+    copied = merge(options.sources, options.out, on_damage=options.on_damage)
+    print(f"{copied:,} episodes copied to {options.out}")
+    return 0
+
+
+def export(options: Export) -> int:
+    """Write the picture or the Minari dataset."""
+    dataset = EpisodeDataset(options.path)
+    if options.out is None:
+        from genie_gym.data.minari_io import export_minari
+
+        print(f"wrote {export_minari(dataset, str(options.minari))}")
+        return 0
+    from genie_gym.data.pictures import save_frames
+
+    if not 0 <= options.episode < len(dataset):
+        raise ValueError(f"--episode must be in [0, {len(dataset)}), got {options.episode}")
+    end = int(dataset.num_frames[options.episode])
+    stop = end if options.length is None else min(end, options.start + options.length)
+    frames = dataset.frames(options.episode, options.start, stop)
+    save_frames(frames, options.out, fps=options.fps, scale=options.scale)
+    print(f"wrote {options.out} ({len(frames)} frames)")
+    return 0
+
+
+def import_dataset(options: Import) -> int:
+    """Add the episodes of another format."""
+    common: dict[str, Any] = {
+        "frame_size": options.frame_size,
+        "action_set": options.action_set,
+        "action_meanings": options.action_meanings,
+    }
+    if options.layout == "minari":
+        from genie_gym.data.minari_io import MinariSource, import_minari
+
+        minari = MinariSource(dataset=options.source, image_key=options.image_key, **common)
+        added = import_minari(minari, options.out)
+    else:
+        from genie_gym.data.genieredux_io import GenieReduxSource, import_genieredux
+
+        root = Path(options.source)
+        added = import_genieredux(
+            GenieReduxSource(root=root, env_id=options.env_id, **common), options.out
+        )
+    print(f"{added:,} episodes added to {options.out}")
+    return 0
+
+
+_COMMANDS: dict[type, Callable[[Any], int]] = {
+    Show: show,
+    Verify: verify_dataset,
+    Merge: merge_datasets,
+    Export: export,
+    Import: import_dataset,
+}

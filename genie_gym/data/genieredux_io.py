@@ -1,0 +1,169 @@
+"""Import datasets in the layout of the GenieRedux release.
+
+`ROOT/INSTANCE/SESSION/frames/%06d.jpg` (or `SESSION/frames.mp4`), `SESSION/actions.json` and
+`ROOT/info.json`. Record k of `actions.json` is the action that led from frame k - 1 to frame k;
+the first record has no frame before it. Rewards and endings are not in the layout.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from genie_gym.data.pictures import pad_to_square
+from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter, existing_indices
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenieReduxSource:
+    """What to import and what to call it.
+
+    Attributes:
+        root: directory with `info.json` and the instances.
+        env_id: env id to record; by default `GenieReduxData/<name in info.json>`.
+        action_set: name of the action set to record.
+        action_meanings: name of each action; by default `action_0`, `action_1`, ...
+        frame_size: pad to a square and resize to this many pixels; by default as stored.
+    """
+
+    root: Path
+    env_id: str | None = None
+    action_set: str = "imported"
+    action_meanings: tuple[str, ...] = ()
+    frame_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.frame_size is not None and self.frame_size < 1:
+            raise ValueError(f"frame_size must be positive, got {self.frame_size}")
+
+
+def import_genieredux(source: GenieReduxSource, out: Path) -> int:
+    """Add every session to the dataset `out`; rerun, it adds what is missing.
+
+    Returns:
+        How many episodes were added.
+    """
+    root = source.root
+    sessions = sorted(path.parent for path in root.glob("*/*/actions.json"))
+    if not sessions:
+        raise FileNotFoundError(
+            f"no INSTANCE/SESSION/actions.json under {root}; give the directory with info.json"
+        )
+    warnings.warn(
+        "frames of the GenieRedux layout went through JPEG or MP4: a model trained on them cannot "
+        "be better than about 28 to 32 dB against the real game. Collect again where you can",
+        stacklevel=2,
+    )
+    info_file = root / "info.json"
+    info = json.loads(info_file.read_text()) if info_file.exists() else {}
+    env_id = source.env_id or f"GenieReduxData/{info.get('name', root.name)}"
+    num_actions = _num_actions(source, info, sessions)
+    meanings = source.action_meanings or tuple(f"action_{n}" for n in range(num_actions))
+    known = existing_indices(out, where=lambda episode: episode.env_id == env_id)
+    added = 0
+    with EpisodeWriter(out, name="genieredux") as writer:
+        for index, session in enumerate(sessions):
+            if index in known:
+                continue
+            actions, times = _transitions(session)
+            frames = _read_frames(session, times, source.frame_size)
+            provenance = {"imported_from": "genieredux", "session": str(session.relative_to(root))}
+            writer.add(
+                Episode(
+                    frames=frames,
+                    actions=actions,
+                    rewards=np.zeros(len(actions), np.float32),
+                    terminated=False,
+                    truncated=True,
+                    info=EpisodeInfo(
+                        env_id=env_id,
+                        action_set=source.action_set,
+                        action_meanings=meanings,
+                        index=index,
+                        policy="imported",
+                        extra=provenance,
+                    ),
+                )
+            )
+            added += 1
+    return added
+
+
+def _records(session: Path) -> list[dict[str, Any]]:
+    records = json.loads((session / "actions.json").read_text())
+    return records["actions"] if isinstance(records, dict) else records
+
+
+def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
+    """Actions (T,) and the numbers of the T + 1 frames they connect."""
+    moves = []
+    for record in _records(session):
+        source = int(record["src_id"] if "src_id" in record else record["src_frame_id"])
+        target = int(record["tgt_id"] if "tgt_id" in record else record["tgt_frame_id"])
+        if source != -1 and target != -1:
+            moves.append((source, target, record["action"]))
+    moves.sort(key=lambda move: move[0])
+    for (_, target, _), (source, _, _) in zip(moves, moves[1:], strict=False):
+        if source != target:
+            raise ValueError(
+                f"{session / 'actions.json'}: a step ends at frame {target} and the next begins at "
+                f"frame {source}; the session has a gap. Remove it and import the rest"
+            )
+    if not moves:
+        raise ValueError(f"{session / 'actions.json'} holds no step between two frames")
+    actions = np.array([_action_index(action) for _, _, action in moves], dtype=np.int64)
+    return actions, [moves[0][0], *(target for _, target, _ in moves)]
+
+
+def _action_index(action: int | Sequence[int]) -> int:
+    """Actions are stored as a number or one-hot."""
+    values = np.ravel(action)
+    return int(values.argmax()) if len(values) > 1 else int(values[0])
+
+
+def _num_actions(source: GenieReduxSource, info: dict, sessions: Sequence[Path]) -> int:
+    if source.action_meanings:
+        return len(source.action_meanings)
+    recorded = info.get("info", {}).get("action_space")
+    if recorded:
+        return int(np.ravel(recorded)[-1])
+    first = _records(sessions[0])[0]["action"]
+    if isinstance(first, list) and len(first) > 1:
+        return len(first)
+    raise ValueError(f"{source.root}/info.json names no action_space; pass action_meanings")
+
+
+def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.ndarray:
+    video = session / "frames.mp4"
+    found = _video_frames(video) if video.exists() else None
+    frames = []
+    for time in times:
+        frame: np.ndarray | None
+        if found is None:
+            frame = cv2.imread(str(session / "frames" / f"{time:06d}.jpg"), cv2.IMREAD_COLOR)
+        else:
+            frame = found.get(time)
+        if frame is None:
+            raise FileNotFoundError(f"frame {time} of {session} is missing or unreadable")
+        rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        frames.append(rgb if size is None else pad_to_square(rgb, size))
+    return np.stack(frames)
+
+
+def _video_frames(path: Path) -> dict[int, np.ndarray]:
+    """Frames of a video by their number."""
+    capture = cv2.VideoCapture(str(path))
+    frames: dict[int, np.ndarray] = {}
+    while True:
+        more, frame = capture.read()
+        if not more:
+            capture.release()
+            return frames
+        frames[len(frames)] = frame

@@ -1,0 +1,160 @@
+"""Procgen's saved CoinRun states, read and edited.
+
+Procgen begins the next level inside the step that ends an episode, so the last frame of an episode
+is never drawn. To see it nevertheless, the last steps are taken once more by a game that nothing
+ends. Up to its end nothing in a game tells it from its harmless copy, which the tests prove.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["drawn_cheaply", "drawn_like", "harmless", "without_clock"]
+
+# Lengths, in 4-byte fields, of what lies between the parts of variable length.
+_OPTIONS = 17
+_EPISODE = 15
+_ENTITY = 31
+_SCENE = 19
+_VIEW = 9
+_ENDING = 8  # seven fields of CoinRun itself, and the mark of the end
+_END_MARK = 0xCAFECAFE
+
+# Places within those parts.
+_VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS = 0, 2, 4
+_TIMEOUT = 4
+_X, _Y, _RX, _RY, _TYPE, _IMAGE, _MARGIN = 0, 1, 4, 5, 6, 7, 12
+_FIRE_TIME, _SPAWN_TIME, _EXPIRE_TIME, _FRICTION = 16, 17, 19, 21
+_ALPHA, _HEALTH, _THETA, _GROW_RATE, _ALPHA_DECAY = 25, 26, 27, 28, 29
+_VISIBILITY = 7
+
+# Object types.
+_COIN, _SAW, _ENEMY, _LAVA, _SPACE = 1, 2, 5, (17, 18), 100
+
+_NEVER = 2**31 - 1
+_BARELY_SEEN = 0.1  # cells across the picture
+_OUT_OF_REACH = -1000.0
+_RENDER_EPS = 0.02  # procgen draws each cell of the grid this much larger on all sides
+
+
+def without_clock(state: bytes) -> bytes:
+    """The same game, whose time is never up."""
+    layout = _Layout(state)
+    layout.episode[_TIMEOUT] = _NEVER
+    return layout.to_bytes()
+
+
+def harmless(state: bytes) -> bytes:
+    """The same game to look at, that neither time nor saw, enemy, lava or coin can end.
+
+    Saws and enemies are put out of the agent's reach; lava is renumbered to its negative, which is
+    drawn alike but does nothing; the coin becomes an entity, which is only looked at.
+    """
+    layout = _Layout(state)
+    layout.episode[_TIMEOUT] = _NEVER
+    harmful = np.isin(layout.entities[:, _TYPE], (_SAW, _ENEMY))
+    layout.entities.view(np.float32)[harmful, _MARGIN] = _OUT_OF_REACH
+    layout.grid[np.isin(layout.grid, _LAVA)] *= -1
+    coins = [_coin_entity(column, row) for row, column in np.argwhere(layout.grid == _COIN)]
+    layout.grid[layout.grid == _COIN] = _SPACE
+    layout.entities = np.concatenate([*coins, layout.entities])
+    return layout.to_bytes()
+
+
+def drawn_cheaply(state: bytes) -> bytes:
+    """The same game in a look that costs as little as can be, which shows nothing of use."""
+    layout = _Layout(state)
+    layout.options[[_VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS]] = False, True, False
+    layout.view.view(np.float32)[_VISIBILITY] = _BARELY_SEEN
+    return layout.to_bytes()
+
+
+def drawn_like(state: bytes, model: bytes) -> bytes:
+    """The same game in the look of another state."""
+    layout, looked_up = _Layout(state), _Layout(model)
+    layout.options[:] = looked_up.options
+    layout.view[_VISIBILITY] = looked_up.view[_VISIBILITY]
+    return layout.to_bytes()
+
+
+class _Layout:
+    """A saved state cut into its parts, which are arrays of 32-bit fields that can be edited."""
+
+    def __init__(self, state: bytes):
+        self._state = state
+        self._position = 4
+        self._skip_string()  # the game's name
+        self._head = state[: self._position]
+        self.options = self._fields(_OPTIONS)
+        self._randomness = self._bytes_of(self._skip_generator, self._skip_generator)
+        self.episode = self._fields(_EPISODE)
+        self._grid_size = self._fields(1)
+        (count,) = self._fields(1)
+        self.entities = self._fields(count * _ENTITY).reshape(count, _ENTITY)
+        self._scene = self._fields(_SCENE)
+        self._assets = self._bytes_of(self._skip_generator)
+        self.view = self._fields(_VIEW)
+        self._grid_shape = self._fields(3)  # width, height, their product
+        width, height, _ = self._grid_shape
+        self.grid = self._fields(width * height).reshape(height, width)
+        self._ending = self._fields(_ENDING)
+        if self._position != len(state) or self._ending.view(np.uint32)[-1] != _END_MARK:
+            raise RuntimeError(
+                "this procgen saves states in a layout that is not known here: "
+                "type pip install 'procgen2==0.10.7'"
+            )
+
+    def to_bytes(self) -> bytes:
+        """Puts the parts together again."""
+        parts = [
+            self._head,
+            self.options.tobytes(),
+            self._randomness,
+            self.episode.tobytes(),
+            self._grid_size.tobytes(),
+            struct.pack("<i", len(self.entities)),
+            self.entities.tobytes(),
+            self._scene.tobytes(),
+            self._assets,
+            self.view.tobytes(),
+            self._grid_shape.tobytes(),
+            self.grid.tobytes(),
+            self._ending.tobytes(),
+        ]
+        return b"".join(parts)
+
+    def _fields(self, count: int) -> NDArray[np.int32]:
+        start = self._position
+        self._position += 4 * int(count)
+        return np.frombuffer(self._state[start : self._position], "<i4").astype(np.int32)
+
+    def _skip_string(self) -> None:
+        (length,) = struct.unpack_from("<i", self._state, self._position)
+        self._position += 4 + length
+
+    def _skip_generator(self) -> None:
+        self._position += 4  # whether it was seeded
+        self._skip_string()
+
+    def _bytes_of(self, *skips: Callable[[], None]) -> bytes:
+        start = self._position
+        for skip in skips:
+            skip()
+        return self._state[start : self._position]
+
+
+def _coin_entity(column: int, row: int) -> NDArray[np.int32]:
+    """An entity drawn where, and as large as, procgen draws the coin in a cell of its grid."""
+    floats = np.zeros(_ENTITY, np.float32)
+    floats[[_X, _Y]] = column + 0.5, row + 0.5
+    floats[[_RX, _RY]] = 0.5 + _RENDER_EPS
+    floats[[_FRICTION, _ALPHA, _HEALTH, _GROW_RATE, _ALPHA_DECAY]] = 1
+    floats[_THETA] = -100
+    entity = floats.view(np.int32)
+    entity[[_TYPE, _IMAGE]] = _COIN
+    entity[[_FIRE_TIME, _SPAWN_TIME, _EXPIRE_TIME]] = -1
+    return entity[None]

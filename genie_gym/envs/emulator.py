@@ -1,0 +1,279 @@
+"""One emulator in a process of its own: `python -m genie_gym.envs.emulator CONFIG`.
+
+stable-retro allows one emulator per process, and an emulator that crashes takes its process along.
+So each row of a retro env is such a process: it obeys messages on a socket, writes frames into
+memory that it shares with its parent, and ends when the parent does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.envs.channel import Channel
+
+__all__ = ["Emulator", "EmulatorConfig", "outcome_dtype"]
+
+# What the parent asks; HELLO goes the other way, with the names of the game's variables.
+HELLO, RESET, STEP, SAVE, LOAD, SCREEN = b"h", b"r", b"s", b"v", b"l", b"p"
+SHAPE = struct.Struct("<HH")  # height and width of a screen
+
+_HEADER_LENGTH = struct.Struct("<I")
+_ORPHAN_CHECK_SECONDS = 2.0
+_TRIAL_STEPS, _TRIAL_FRAMES = 30, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatorConfig:
+    """What a child process needs to know.
+
+    Attributes:
+        game: stable-retro's id, e.g. ``"Kangaroo-Atari2600-v0"``.
+        state: Name of the start state; None for the console's power-on.
+        buttons: For each action, the names of the buttons that it holds down.
+        scripted: Whether a Lua script has a say in rewards or ends.
+        flicker: Whether the console draws different things in turn, so that the picture to look
+            at is the pixelwise maximum of two screens.
+        frame_skip: Emulated frames per step.
+        frame_size: Height and width of the frames handed out.
+        patience: Seconds after which an emulator that is stuck ends by itself.
+    """
+
+    game: str
+    state: str | None
+    buttons: tuple[tuple[str, ...], ...]
+    scripted: bool
+    flicker: bool
+    frame_skip: int
+    frame_size: int
+    patience: float
+
+
+def outcome_dtype(num_variables: int) -> np.dtype:
+    """The layout of the answer to RESET and STEP."""
+    return np.dtype(
+        [("reward", "<f8"), ("terminated", "?"), ("variables", "<i8", (num_variables,))]
+    )
+
+
+class Emulator:
+    """A game running in this process: stable-retro's env, stepped by named actions.
+
+    The parts of stable-retro's env are driven directly, because its own ``step`` copies the
+    screen for each emulated frame. The numbers are the same.
+    """
+
+    def __init__(self, config: EmulatorConfig):
+        import stable_retro
+
+        self.config = config
+        state = stable_retro.State.NONE if config.state is None else config.state
+        self._env = stable_retro.RetroEnv(config.game, state, render_mode=None)
+        self._em, self._data = self._env.em, self._env.data
+        self._power_on: bytes = self._em.get_state()
+        self._masks = [self._mask(names) for names in config.buttons]
+        self._history: list[int] = []  # the mask of each step since the episode began
+        self._kept: bytes | None = None  # what `save` returns as long as nothing happens
+        self._exact_snapshots: bool | None = None
+        self.variables: list[str] = sorted(self._data.lookup_all())
+        self.screen: NDArray[np.uint8] = self._look()
+
+    def reset(self) -> bytes:
+        """Puts the game into its start state and shows one frame, as stable-retro does."""
+        self._begin(self.config.state)
+        self.screen = self._look()
+        return self._outcome(0.0, False)
+
+    def step(self, action: int) -> bytes:
+        """Holds an action for some frames; the end of the episode cuts them short."""
+        mask, before = self._masks[action], None
+        self._history.append(mask)
+        self._kept = None
+        reward, terminated = self._hold(mask, self.config.frame_skip - 1)
+        if not terminated:
+            if self.config.flicker and self.config.frame_skip > 1:
+                before = self._look()
+            last_reward, terminated = self._hold(mask, 1)
+            reward += last_reward
+        self.screen = self._look()
+        if before is not None and before.shape == self.screen.shape:
+            self.screen = np.maximum(before, self.screen)
+        return self._outcome(reward, terminated)
+
+    def save(self) -> bytes:
+        """Everything that the future depends on: the console's own snapshot, and how it came there.
+
+        Some cores forget a part of the console in their snapshots (stella: paddles, and the banks
+        of some cartridges), and none knows of the scripts that give rewards.
+        """
+        if self._kept is None:
+            history = np.array(self._history, "<u2").tobytes()
+            header = {
+                "start": self.config.state,
+                "frame_skip": self.config.frame_skip,
+                "screen": self.screen.shape,
+                "history": len(history),
+            }
+            packed = json.dumps(header).encode()
+            body = self.screen.tobytes() + history + self._em.get_state()
+            self._kept = _HEADER_LENGTH.pack(len(packed)) + packed + zlib.compress(body, 1)
+        return self._kept
+
+    def load(self, saved: bytes) -> bytes:
+        """Goes to a saved state: by its snapshot where those are exact, else by playing it again.
+
+        Returns:
+            Why it could not, or nothing.
+        """
+        (length,) = _HEADER_LENGTH.unpack_from(saved)
+        header = json.loads(saved[_HEADER_LENGTH.size :][:length])
+        if header["frame_skip"] != self.config.frame_skip:
+            return (
+                f"this state was saved with frame_skip={header['frame_skip']}, "
+                f"the env has frame_skip={self.config.frame_skip}"
+            ).encode()
+        body = zlib.decompress(saved[_HEADER_LENGTH.size + length :])
+        screen_size = math.prod(header["screen"])
+        history_end = screen_size + header["history"]
+        masks = np.frombuffer(body[screen_size:history_end], "<u2").tolist()
+        self._restore(header["start"], masks, body[history_end:])
+        self._history = masks
+        self.screen = np.frombuffer(body[:screen_size], np.uint8).reshape(header["screen"])
+        self._kept = saved
+        return b""
+
+    def show(self) -> bytes:
+        """The screen, for people to look at."""
+        return SHAPE.pack(*self.screen.shape[:2]) + self.screen.tobytes()
+
+    def _begin(self, start: str | None) -> None:
+        if start is not None:
+            self._env.load_state(start)
+        self._set(self._power_on if start is None else self._env.initial_state, frames=1)
+        self._history = []
+        self._kept = None
+
+    def _set(self, snapshot: bytes, *, frames: int = 0) -> None:
+        self._em.set_state(snapshot)
+        self._em.set_button_mask(self._pressed(0))
+        for _ in range(frames):
+            self._em.step()
+        self._data.reset()
+        self._data.update_ram()  # rewards are differences to this moment's memory
+
+    def _hold(self, mask: int, frames: int) -> tuple[float, bool]:
+        """Emulates some frames, or fewer if the episode ends; the rewards' sum and whether so."""
+        reward, terminated = 0.0, False
+        self._em.set_button_mask(self._pressed(mask))
+        while frames > 0 and not terminated:
+            self._em.step()
+            self._data.update_ram()
+            reward += self._data.current_reward()
+            terminated = bool(self._data.is_done())
+            frames -= 1
+        return reward, terminated
+
+    def _restore(self, start: str | None, masks: list[int], snapshot: bytes) -> None:
+        if self._exact_snapshots is None:
+            self._exact_snapshots = not self.config.scripted and self._try_snapshots()
+        if self._exact_snapshots:
+            self._set(snapshot)
+            return
+        self._begin(start)
+        for mask in masks:
+            self._hold(mask, self.config.frame_skip)
+
+    def _try_snapshots(self) -> bool:
+        """Whether the game goes on from a snapshot as it went on without."""
+        rng = np.random.default_rng(0)
+        masks = rng.choice(self._masks, size=2 * _TRIAL_STEPS).tolist()
+        self._begin(self.config.state)
+        self._trace(masks[:_TRIAL_STEPS])
+        snapshot = self._em.get_state()
+        expected = self._trace(masks[_TRIAL_STEPS:])
+        self._set(snapshot)
+        return self._trace(masks[_TRIAL_STEPS:]) == expected
+
+    def _trace(self, masks: list[int]) -> list[bytes]:
+        seen = []
+        for mask in masks:
+            self._hold(mask, _TRIAL_FRAMES)
+            seen += [self._env.get_ram().tobytes(), self._look().tobytes()]
+        return seen
+
+    def _mask(self, names: tuple[str, ...]) -> int:
+        """The bits of some buttons, less those that the game's scenario rules out."""
+        return self._data.filter_action(sum(1 << self._env.buttons.index(name) for name in names))
+
+    def _pressed(self, mask: int) -> NDArray[np.uint8]:
+        return np.array([mask >> place & 1 for place in range(self._env.num_buttons)], np.uint8)
+
+    def _look(self) -> NDArray[np.uint8]:
+        return self._env.get_screen(apply_rotation=True)
+
+    def _outcome(self, reward: float, terminated: bool) -> bytes:
+        values = self._data.lookup_all()
+        variables = [values.get(name, 0) for name in self.variables]
+        return struct.pack(f"<d?{len(variables)}q", reward, terminated, *variables)
+
+
+def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], parent: int) -> None:
+    """Obeys the parent until it closes the channel or ends."""
+    import cv2
+
+    from genie_gym.envs.frames import fit_square
+
+    cv2.setNumThreads(1)
+    emulator = Emulator(config)
+    channel.send(HELLO, json.dumps(emulator.variables).encode())
+
+    def obey(kind: bytes, content: bytes) -> bytes:
+        if kind in (RESET, STEP):
+            answer = emulator.reset() if kind == RESET else emulator.step(content[0])
+            frame[:] = fit_square(emulator.screen, config.frame_size)
+            return answer
+        if kind == LOAD:
+            return emulator.load(content)
+        return emulator.save() if kind == SAVE else emulator.show()
+
+    while True:
+        while not channel.wait(_ORPHAN_CHECK_SECONDS):
+            if os.getppid() != parent:
+                return
+        kind, content = channel.receive()
+        # Should the core hang for good, this process ends even if nobody is left to end it.
+        signal.setitimer(signal.ITIMER_REAL, config.patience)
+        channel.send(kind, obey(kind, content))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def main(argument: str) -> None:
+    """Runs the child process; the argument is JSON."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to deal with
+    given: dict[str, Any] = json.loads(argument)
+    config = EmulatorConfig(**given["config"])
+    size = config.frame_size
+    memory = mmap.mmap(given["frames"], 0)
+    frame = np.frombuffer(memory, np.uint8, size * size * 3, given["row"] * size * size * 3)
+    channel = Channel(socket.socket(fileno=given["socket"]))
+    try:
+        serve(config, channel, frame.reshape(size, size, 3), given["parent"])
+    except (EOFError, ConnectionError):
+        pass
+    os._exit(0)  # some cores crash when they are torn down
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,138 @@
+"""A thin adapter over the procgen library: games that are stepped, saved and drawn one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.errors import MissingDependencyError
+
+__all__ = ["ProcgenRows", "load_procgen"]
+
+_MAX_STATE_SIZE = 2**20
+_RESTART = -1  # the action at which procgen gives a level up and begins the next
+
+
+def load_procgen() -> Any:
+    """Imports procgen.
+
+    Raises:
+        MissingDependencyError: If it is not installed or has no build for this Python.
+    """
+    try:
+        with _quiet_import():
+            import procgen
+    except ImportError as missing:
+        raise MissingDependencyError(_what_to_type(missing)) from missing
+    return procgen
+
+
+class ProcgenRows:
+    """Some games of one kind, stepped together.
+
+    The arrays are views of procgen's own memory: each `act`, `restart` and `load` rewrites them.
+
+    Attributes:
+        frames: What each row shows, (rows, 64, 64, 3).
+        rewards: Reward of the last step.
+        ended: Whether the last step ended an episode; the row then already shows the next one.
+        level_seed: The level that each row is in.
+        stepped_level_seed: The level that the last step was taken in.
+        level_complete: Whether that step completed it.
+
+    Args:
+        num: Number of rows.
+        rand_seed: Decides the levels that rows begin with and go on to.
+        num_threads: Threads of procgen that share the rows; 0 for the calling one.
+        pictures: Whether `picture` will be called.
+        options: Further options of ``procgen.ProcgenGym3Env``.
+    """
+
+    def __init__(
+        self,
+        num: int,
+        *,
+        rand_seed: int = 0,
+        num_threads: int = 0,
+        pictures: bool = False,
+        **options: Any,
+    ):
+        self._env = env = load_procgen().ProcgenGym3Env(
+            num=num,
+            env_name="coinrun",
+            num_threads=num_threads,
+            rand_seed=rand_seed,
+            render_mode="rgb_array" if pictures else None,
+            **options,
+        )
+        self._buffer = env._ffi.new("char[]", _MAX_STATE_SIZE)
+        self.frames: NDArray[np.uint8] = env._ob["rgb"]
+        self.rewards: NDArray[np.float32] = env._rew
+        self.ended: NDArray[np.bool_] = env._first
+        self.level_seed: NDArray[np.int32] = env._info["level_seed"]
+        self.stepped_level_seed: NDArray[np.int32] = env._info["prev_level_seed"]
+        self.level_complete: NDArray[np.uint8] = env._info["prev_level_complete"]
+
+    def act(self, actions: NDArray[np.int32]) -> None:
+        """Steps all rows by procgen's own action indices."""
+        self._env.act(actions)
+        self._wait()
+
+    def restart(self) -> None:
+        """Gives the levels of all rows up and begins the next ones."""
+        self.act(np.full(self._env.num, _RESTART, np.int32))
+
+    def save(self, row: int) -> bytes:
+        """A row's game as bytes."""
+        size = self._env.call_c_func("get_state", row, self._buffer, _MAX_STATE_SIZE)
+        return bytes(self._env._ffi.buffer(self._buffer, size))
+
+    def load(self, row: int, state: bytes) -> None:
+        """Puts a row into a saved game and draws it; the other rows stay as they are."""
+        self._env.call_c_func("set_state", row, state, len(state))
+
+    def picture(self, state: bytes) -> NDArray[np.uint8]:
+        """A saved game drawn large, (512, 512, 3); takes row 0."""
+        self.load(0, state)
+        self._wait()
+        return self._env._info["rgb"][0].copy()
+
+    def close(self) -> None:
+        """Frees the games."""
+        self._env.close()
+
+    def _wait(self) -> None:
+        """Until procgen has written what it shows; `observe` of the library would copy it too."""
+        self._env._c_lib.libenv_observe(self._env._c_env)
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Hides the notices printed by, and undoes the paths added by, what procgen imports."""
+    paths = list(sys.path)
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            sys.path[:] = paths
+
+
+def _what_to_type(missing: ImportError) -> str:
+    here = (platform.python_implementation(), sys.version_info[:2], sys.platform)
+    if here == ("CPython", (3, 11), "linux") and platform.machine() == "x86_64":
+        return f"CoinRun needs procgen2 ({missing}). Type: pip install 'genie-gym[coinrun]'"
+    return (
+        "CoinRun needs procgen2, which is built only for CPython 3.11 on Linux x86-64; this is "
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "
+        f"{platform.machine()}. Everything else runs here; for CoinRun, on a Linux x86-64 machine, "
+        "type: python3.11 -m venv .venv && .venv/bin/pip install 'genie-gym[coinrun]'"
+    )

@@ -1,0 +1,230 @@
+"""The real retro games: each row is an emulator in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from genie_gym import actions as action_sets
+from genie_gym.envs import emulator
+from genie_gym.envs.emulator import EmulatorConfig, outcome_dtype
+from genie_gym.envs.single import FrameEnv
+from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
+from genie_gym.envs.worker import SharedFrames, Worker
+from genie_gym.errors import WorkerDiedError
+from genie_gym.retroact import catalogue, roms
+
+__all__ = ["RetroEnv", "RetroVectorEnv"]
+
+_EMULATOR_FPS = 60
+
+
+class RetroVectorEnv(FrameVectorEnv):
+    """Rows of one retro game, each in its own emulator process; the rows run in parallel.
+
+    A step holds the action's buttons for ``frame_skip`` emulated frames and sums their rewards;
+    where the game's scenario ends the episode, the remaining frames are not emulated. The frame
+    is the last one, on the flickering Atari 2600 the pixelwise maximum of the last two, padded
+    with black to a square and area-resized. Buttons that the game's scenario rules out are not
+    pressed. ``info`` has the game's variables (score, lives, ...) as stable-retro names them.
+
+    The games are deterministic: every episode begins in the same state, whatever the seed.
+    Loading a saved state takes milliseconds, but where the emulator's own snapshots are not exact
+    (paddle games, some cartridges, games whose rewards come from a script) the episode is played
+    again up to there, which takes a millisecond or so per step.
+
+    If an emulator process dies, or does not answer in time, the call raises `WorkerDiedError`,
+    and `reset` starts another one.
+
+    Args:
+        game: A game of the catalogue, e.g. ``"Kangaroo-Atari2600"``.
+        num_envs: Number of rows.
+        state: The start state, one of `roms.states`; None for the game's default.
+        action_set: Name of a ``retroact-*`` action set.
+        frame_skip: Emulated frames per step.
+        frame_size: Height and width of a frame.
+        autoreset_mode: When a row whose episode ended begins the next one.
+        max_episode_steps: Steps after which a row is truncated; None for no limit.
+        render_mode: None, "rgb_array" (the console's whole picture) or "human".
+        timeout: Seconds after which an emulator that does not answer is taken for dead.
+
+    Raises:
+        MissingRomError: If the game's ROM has not been imported.
+        MissingDependencyError: If stable-retro is not installed, or has no build here.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int = 1,
+        *,
+        state: str | None = None,
+        action_set: str = "retroact-5",
+        frame_skip: int = 4,
+        frame_size: int = 64,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        timeout: float = 60.0,
+    ):
+        self.game = catalogue.game(game)
+        if frame_skip < 1 or frame_size < 1 or timeout <= 0:
+            raise ValueError(
+                "frame_skip and frame_size must be at least 1 and timeout positive, got "
+                f"frame_skip={frame_skip}, frame_size={frame_size}, timeout={timeout}"
+            )
+        actions = action_sets.action_set(action_set)
+        super().__init__(
+            num_envs,
+            actions=actions,
+            kind=f"RetroAct/{self.game.name}",
+            frame_size=frame_size,
+            fps=max(1, round(_EMULATOR_FPS / frame_skip)),
+            autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
+            render_mode=render_mode,
+        )
+        buttons = action_sets.retro_buttons(actions, self.game.platform)
+        folder = roms.require_rom(self.game.name).parent
+        self._config = EmulatorConfig(
+            game=self.game.retro_id,
+            state=_start_state(self.game, state),
+            buttons=buttons,
+            scripted="scripts" in roms.read_json(folder / "scenario.json"),
+            flicker=self.game.platform == "Atari2600",
+            frame_skip=frame_skip,
+            frame_size=frame_size,
+            patience=2 * timeout,
+        )
+        self._timeout = timeout
+        self._memory = SharedFrames(self.frames.shape)
+        self.frames = self._memory.array
+        self._workers = [self._start(row) for row in range(self.num_envs)]
+
+    def _start(self, row: int) -> Worker:
+        return Worker(self._config, frames=self._memory, row=row, timeout=self._timeout)
+
+    def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        for row in rows:
+            if not self._workers[row].alive:
+                self._workers[row] = self._start(row)
+        answers = self._exchange(rows, emulator.RESET, [b""] * len(rows))
+        return self._outcomes(rows, answers).infos
+
+    def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
+        contents = [bytes([action]) for action in actions]
+        return self._outcomes(rows, self._exchange(rows, emulator.STEP, contents))
+
+    def _save_row(self, row: int) -> bytes:
+        return self._exchange([row], emulator.SAVE, [b""])[0]
+
+    def _load_row(self, row: int, state: bytes) -> None:
+        if not self._workers[row].alive:
+            self._workers[row] = self._start(row)
+        complaint = self._exchange([row], emulator.LOAD, [state])[0]
+        if complaint:
+            raise ValueError(complaint.decode())
+
+    def _render_row(self, row: int) -> NDArray[np.uint8]:
+        answer = self._exchange([row], emulator.SCREEN, [b""])[0]
+        height, width = emulator.SHAPE.unpack_from(answer)
+        screen = np.frombuffer(answer, np.uint8, offset=emulator.SHAPE.size)
+        return screen.reshape(height, width, 3).copy()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends the emulator processes."""
+        super().close_extras(**kwargs)
+        for worker in self._workers:
+            worker.hang_up()
+        for worker in self._workers:
+            worker.close()
+
+    def _exchange(
+        self, rows: Sequence[int] | Rows, kind: bytes, contents: Sequence[bytes]
+    ) -> list[bytes]:
+        """Asks these rows something, all at once, and waits for every answer."""
+        workers = [self._workers[row] for row in rows]
+        for worker in workers:
+            worker.check_owner()
+        asked: list[Worker] = []
+        answers: list[bytes] = []
+        deaths: list[WorkerDiedError] = []
+        try:
+            for worker, content in zip(workers, contents, strict=True):
+                try:
+                    worker.ask(kind, content)
+                    asked.append(worker)
+                except WorkerDiedError as death:
+                    deaths.append(death)
+            for worker in asked:
+                try:
+                    answers.append(worker.answer())
+                except WorkerDiedError as death:
+                    deaths.append(death)
+        except BaseException:  # Ctrl-C: the answers would be taken for those to later questions
+            for worker in workers:
+                worker.kill()
+            self._begun[:] = False
+            raise
+        if deaths:
+            self._begun[:] = False  # what the other rows did in this step is lost
+            raise deaths[0]
+        return answers
+
+    def _outcomes(self, rows: Rows, answers: list[bytes]) -> RowsOutcome:
+        names = self._workers[rows[0]].variables
+        outcomes = np.frombuffer(b"".join(answers), outcome_dtype(len(names)))
+        return RowsOutcome(
+            rewards=outcomes["reward"],
+            terminated=outcomes["terminated"],
+            truncated=np.zeros(len(rows), np.bool_),
+            infos={name: outcomes["variables"][:, place] for place, name in enumerate(names)},
+        )
+
+
+class RetroEnv(FrameEnv):
+    """One retro game; the arguments are those of `RetroVectorEnv`.
+
+    Example:
+        >>> env = gymnasium.make("RetroAct/Kangaroo-Atari2600-v0")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        game: str,
+        *,
+        state: str | None = None,
+        action_set: str = "retroact-5",
+        frame_skip: int = 4,
+        frame_size: int = 64,
+        render_mode: str | None = None,
+        timeout: float = 60.0,
+    ):
+        super().__init__(
+            RetroVectorEnv(
+                game,
+                state=state,
+                action_set=action_set,
+                frame_skip=frame_skip,
+                frame_size=frame_size,
+                autoreset_mode=AutoresetMode.DISABLED,
+                render_mode=render_mode,
+                timeout=timeout,
+            )
+        )
+
+
+def _start_state(game: catalogue.Game, state: str | None) -> str | None:
+    if state is None:
+        return game.default_state or None
+    known = roms.states(roms.game_dir(game.name))
+    if state in known:
+        return state
+    near = get_close_matches(str(state), known, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{game.name} has no start state {state!r}: expected one of {known}.{hint}")

@@ -1,0 +1,206 @@
+"""The parent's handle on one emulator process."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from dataclasses import asdict
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.envs.channel import Channel
+from genie_gym.envs.emulator import EmulatorConfig
+from genie_gym.errors import WorkerDiedError
+
+__all__ = ["SharedFrames", "Worker"]
+
+_TAIL_BYTES = 2000
+_SECONDS_TO_END = 1.0
+
+
+class SharedFrames:
+    """Anonymous memory for the frames of some rows, shared with their emulator processes.
+
+    It has no name anywhere, so nothing is left behind however the processes end.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        if hasattr(os, "memfd_create"):
+            self.fd = os.memfd_create("genie-gym-frames")
+        else:
+            with tempfile.TemporaryFile() as unnamed:
+                self.fd = os.dup(unnamed.fileno())
+        weakref.finalize(self, os.close, self.fd)
+        size = math.prod(shape)
+        os.ftruncate(self.fd, size)
+        self.array: NDArray[np.uint8] = np.frombuffer(mmap.mmap(self.fd, size), np.uint8)
+        self.array = self.array.reshape(shape)
+
+
+class Worker:
+    """A started emulator process: ask it something, then fetch its answer.
+
+    Starting does not wait, so that several processes can start at the same time; the first
+    `ask` does.
+
+    Args:
+        config: What to run.
+        frames: Where the process writes its frames.
+        row: Which frame of them is this worker's.
+        timeout: Seconds that an answer may take before the process is taken for dead.
+    """
+
+    def __init__(self, config: EmulatorConfig, *, frames: SharedFrames, row: int, timeout: float):
+        self._name = f"row {row} of RetroAct/{config.game}"
+        self._timeout = timeout
+        self._owner = os.getpid()
+        self.variables: tuple[str, ...] | None = None
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours)
+        self._output: IO[bytes] = tempfile.TemporaryFile()
+        argument = {
+            "config": asdict(config),
+            "row": row,
+            "frames": frames.fd,
+            "socket": theirs.fileno(),
+            "parent": self._owner,
+        }
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "genie_gym.envs.emulator", json.dumps(argument)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                pass_fds=(theirs.fileno(), frames.fd),
+                env=os.environ | _child_environment(),
+            )
+        self._deadline = 0.0
+        self._end = weakref.finalize(
+            self, _end, self._process, self._channel, self._output, self._owner
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can be asked something."""
+        return self._end.alive
+
+    def check_owner(self) -> None:
+        """Refuses a process that is a fork of the one that made the worker."""
+        if os.getpid() != self._owner:
+            raise RuntimeError(
+                f"this env was made in process {self._owner} and cannot be used in its fork "
+                f"{os.getpid()}: make an env of its own there"
+            )
+
+    def ask(self, kind: bytes, content: bytes = b"") -> None:
+        """Sends a command, once the process has started; `answer` fetches what comes of it.
+
+        Raises:
+            WorkerDiedError: If the process is gone, or does not take the command.
+        """
+        if not self.alive:
+            raise WorkerDiedError(f"{self._name} has ended: reset() starts a new one")
+        if self.variables is None:
+            self._deadline = time.monotonic() + self._timeout
+            self.variables = tuple(json.loads(self.answer()))
+        self._deadline = time.monotonic() + self._timeout
+        try:
+            self._channel.send(kind, content, timeout=self._timeout)
+        except TimeoutError:
+            raise self._stuck() from None
+        except OSError:
+            raise self._dead() from None
+
+    def answer(self) -> bytes:
+        """Waits for the answer to the last command.
+
+        Raises:
+            WorkerDiedError: If the process ends instead, or answers too late.
+        """
+        try:
+            _, content = self._channel.receive(
+                timeout=max(0.001, self._deadline - time.monotonic())
+            )
+        except TimeoutError:
+            raise self._stuck() from None
+        except (EOFError, OSError):
+            raise self._dead() from None
+        return content
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        if self._end.alive and os.getpid() == self._owner:
+            self._process.kill()
+        self._end()
+
+    def hang_up(self) -> None:
+        """Tells the process to end; `close` waits for it."""
+        self._channel.close()
+
+    def close(self) -> None:
+        """Ends the process, by force if need be."""
+        self._end()
+
+    def _stuck(self) -> WorkerDiedError:
+        return self._died(f"did not answer within {self._timeout:g} s, so it was killed")
+
+    def _dead(self) -> WorkerDiedError:
+        try:
+            status = self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            return self._died("closed its connection, so it was killed")
+        if status < 0:
+            return self._died(f"was killed by {_signal_name(-status)}")
+        return self._died(f"ended with exit code {status}")
+
+    def _died(self, how: str) -> WorkerDiedError:
+        self._process.kill()
+        size = os.fstat(self._output.fileno()).st_size
+        tail = os.pread(self._output.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        said = tail.decode(errors="replace").strip()
+        self._end()
+        return WorkerDiedError(
+            f"the emulator process {self._process.pid} ({self._name}) {how}. reset() starts a new "
+            f"one. Its last output: {said or '(none)'}"
+        )
+
+
+def _child_environment() -> dict[str, str]:
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONSAFEPATH": "1",
+        # The Genesis core leaves most of a saved state unwritten. With a fixed threshold glibc
+        # takes memory of that size fresh from the system, all zeros, so equal states are equal.
+        "MALLOC_MMAP_THRESHOLD_": "262144",
+    }
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _end(process: subprocess.Popen[bytes], channel: Channel, output: IO[bytes], owner: int) -> None:
+    """Closes all that belongs to a worker; only the process that started it ends it."""
+    channel.close()
+    output.close()
+    if os.getpid() != owner:
+        return
+    try:
+        process.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

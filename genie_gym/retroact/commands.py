@@ -1,0 +1,82 @@
+"""`genie-gym roms status | import PATH ... | import --ale`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from genie_gym.retroact import catalogue, importer, roms
+
+__all__ = ["Import", "Status", "roms_main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Shows which of the games can be played on this machine."""
+
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Imports ROMs that you own, recognised by checksum, into stable-retro's folder."""
+
+    paths: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Files, folders and zip archives to look through."""
+    ale: bool = False
+    """Import the Atari 2600 ROMs that the ale-py package brings."""
+
+
+Command = (
+    Annotated[Status, tyro.conf.subcommand("status")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+)
+
+
+def roms_main(argv: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    command = tyro.cli(
+        Command,
+        args=argv,
+        prog="genie-gym roms",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return _status(command) if isinstance(command, Status) else _import(command)
+
+
+def _status(command: Status) -> int:
+    known = Counter(game.platform for game in catalogue.games())
+    playable = roms.playable_games()
+    here = Counter(game.platform for game in playable)
+    if command.json:
+        platforms = {name: {"playable": here[name], "known": known[name]} for name in known}
+        names = [game.name for game in playable]
+        print(json.dumps({"playable": names, "known": known.total(), "platforms": platforms}))
+        return 0
+    rows = [(name, here[name], known[name]) for name in sorted(known)]
+    print(f"{'platform':<12} {'playable':>8} {'known':>6}")
+    for name, count, total in [*rows, ("all", here.total(), known.total())]:
+        print(f"{name:<12} {count:>8} {total:>6}")
+    print(f"\nROMs lie in {roms.data_dir()}")
+    print("More games: genie-gym roms import PATH, or genie-gym roms import --ale")
+    return 0
+
+
+def _import(command: Import) -> int:
+    paths = [*command.paths, *([importer.ale_roms()] if command.ale else [])]
+    if not paths:
+        raise ValueError("say where the ROMs are: genie-gym roms import PATH, or --ale")
+    report = importer.import_roms(paths)
+    for name, source in sorted(report.imported.items()):
+        print(f"{name}  <-  {source}")
+    print(
+        f"{len(report.imported)} games imported, {len(report.already)} were here already, "
+        f"from {report.num_files} files; {len(roms.playable_games())} games can be played now"
+    )
+    return 0 if report.imported or report.already else 1

@@ -1,0 +1,164 @@
+"""Puts ROMs where stable-retro looks for them, recognised by their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import tempfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genie_gym.errors import MissingDependencyError
+from genie_gym.retroact import roms
+
+__all__ = ["ImportReport", "ale_roms", "import_roms"]
+
+_NES_HEADER, _COPIER_HEADER, _SMD_BLOCK = 16, 512, 0x4000
+_LARGEST = 1 << 30
+
+
+@dataclass(kw_only=True)
+class ImportReport:
+    """What an import found.
+
+    Attributes:
+        imported: Game -> the file that its ROM came from.
+        already: Games that had this very ROM before.
+        num_files: Files looked at, those inside zip archives included.
+    """
+
+    imported: dict[str, str] = field(default_factory=dict)
+    already: set[str] = field(default_factory=set)
+    num_files: int = 0
+
+
+def ale_roms() -> Path:
+    """The folder of ROMs inside the ale-py package."""
+    spec = importlib.util.find_spec("ale_py")
+    folder = Path(spec.origin).parent / "roms" if spec and spec.origin else None
+    if folder is None or not folder.is_dir():
+        raise MissingDependencyError(
+            "the Atari 2600 ROMs come with ale-py, which is not installed. "
+            "Type: pip install 'ale-py>=0.11'"
+        )
+    return folder
+
+
+def import_roms(paths: Iterable[Path]) -> ImportReport:
+    """Imports every ROM that some game of stable-retro asks for.
+
+    Args:
+        paths: Files, folders (searched to any depth) and zip archives.
+
+    Raises:
+        FileNotFoundError: If a path does not exist.
+        PermissionError: If stable-retro's folder cannot be written to.
+    """
+    wanted = _games_by_sha1()
+    report = ImportReport()
+    for path in paths:
+        for source, content in _files(path):
+            report.num_files += 1
+            for sha1, rom in _readings(content):
+                for name in wanted.get(sha1, ()):
+                    _place(name, rom, source, report)
+    return report
+
+
+def _games_by_sha1() -> dict[str, list[str]]:
+    games: dict[str, list[str]] = defaultdict(list)
+    for name in roms.installed_games():
+        for sha1 in roms.expected_sha1(roms.game_dir(name)):
+            games[sha1].append(name)
+    return games
+
+
+def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file under a path, as its name and content, archives and what is inside them."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in inside:
+        if file.is_file() and file.stat().st_size <= _LARGEST:
+            content = file.read_bytes()
+            yield str(file), content
+            yield from _unzipped(str(file), content)
+
+
+def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    if not content.startswith(b"PK"):
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir() and entry.file_size <= _LARGEST:
+                    name, inner = f"{source}/{entry.filename}", archive.read(entry)
+                    yield name, inner
+                    yield from _unzipped(name, inner)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return  # not an archive after all, or one with a password
+
+
+def _readings(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """The ways to read a dump: the sum that it is known by, and what to store."""
+    yield hashlib.sha1(content).hexdigest(), content
+    if content.startswith(b"NES\x1a"):
+        yield hashlib.sha1(content[_NES_HEADER:]).hexdigest(), content
+    if len(content) % 1024 == _COPIER_HEADER:
+        body = content[_COPIER_HEADER:]
+        yield hashlib.sha1(body).hexdigest(), body
+        if len(body) % _SMD_BLOCK == 0:
+            plain = _deinterleaved(body)
+            yield hashlib.sha1(plain).hexdigest(), plain
+
+
+def _deinterleaved(body: bytes) -> bytes:
+    """Undoes the Super Magic Drive's order: in each block the odd bytes, then the even ones."""
+    plain, half = bytearray(len(body)), _SMD_BLOCK // 2
+    for start in range(0, len(body), _SMD_BLOCK):
+        block = body[start : start + _SMD_BLOCK]
+        plain[start : start + _SMD_BLOCK : 2] = block[half:]
+        plain[start + 1 : start + _SMD_BLOCK : 2] = block[:half]
+    return bytes(plain)
+
+
+def _place(name: str, rom: bytes, source: str, report: ImportReport) -> None:
+    folder = roms.game_dir(name)
+    original = roms.read_json(folder / "metadata.json").get("original_rom_name")
+    names = [f"rom{roms.rom_extension(name.rpartition('-')[2])}", *([original] if original else [])]
+    missing = [file for file in names if not _holds(folder / file, rom)]
+    for file in missing:
+        _write(folder / file, rom)
+    if missing:
+        report.imported[name] = source
+    elif name not in report.imported:
+        report.already.add(name)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as part:
+            try:
+                part.write(content)
+                part.flush()
+                os.chmod(part.name, 0o644)
+                os.replace(part.name, path)
+            except BaseException:
+                os.unlink(part.name)
+                raise
+    except OSError as failure:
+        raise PermissionError(
+            f"cannot write {path} ({failure.strerror}). Run the command as the owner of that "
+            "folder, or copy stable-retro's data folder to one of your own and name it in "
+            "$RETRO_DATA_PATH"
+        ) from failure

@@ -1,0 +1,226 @@
+"""The loop: killed, stopped, split over processes or micro-batches, it computes the same."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training_toy import CONFIG, Actions, Denoiser
+from world_models.training.checkpoint import Checkpoints
+from world_models.training.config import FitConfig
+from world_models.training.ema import Ema
+from world_models.training.fit import TrainingDivergedError, fit, launch
+from world_models.training.schedule import learning_rate
+from world_models.weights import WeightsError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def losses(out: Path) -> list[tuple[int, float]]:
+    """What a run logged for its training steps."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if line["group"] == "train"]
+
+
+def train(out: Path, config: FitConfig = CONFIG, batch_size: int = 4, **options):
+    return fit(Denoiser(), Actions(batch_size), config, out, **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("uninterrupted")
+    assert train(out).finished
+    return out
+
+
+def test_killed_and_resumed_gives_exactly_the_losses_of_an_uninterrupted_run(
+    uninterrupted, tmp_path
+):
+    command = [sys.executable, "-m", "tests.training_toy", str(tmp_path), "0.05"]
+    process = subprocess.Popen(command, cwd=ROOT)
+    log = tmp_path / "metrics.jsonl"
+    while not log.exists() or len(log.read_text().splitlines()) < 25:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    newest = Checkpoints(tmp_path / "checkpoints").newest()
+    assert newest is not None and newest.name == "step-00000020"
+    (tmp_path / "checkpoints" / "step-00000030.part-dead").mkdir()  # killed while saving
+
+    assert train(tmp_path).finished
+    assert losses(tmp_path) == losses(uninterrupted)
+    assert len(losses(tmp_path)) == CONFIG.steps
+    one, other = (Checkpoints(out / "checkpoints").newest() for out in (tmp_path, uninterrupted))
+    for name in ("model", "average", "optimizer"):
+        file = f"{name}.safetensors"
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+    assert not list(tmp_path.rglob("*.part-*"))
+
+
+class Interrupted(Actions):
+    def __iter__(self):
+        for number, batch in enumerate(super().__iter__()):
+            if number == 13:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+def test_sigterm_stops_cleanly_after_the_step_and_the_next_run_goes_on(uninterrupted, tmp_path):
+    result = fit(Denoiser(), Interrupted(), CONFIG, tmp_path)
+    assert (result.finished, result.step) == (False, 14)
+    assert result.checkpoint.name == "step-00000014"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    train(tmp_path)
+    assert losses(tmp_path) == losses(uninterrupted)
+
+
+def test_two_processes_compute_what_one_computes_with_twice_the_batch(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    command += ["-m", "tests.training_toy", str(tmp_path / "two")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    train(tmp_path / "one", replace(CONFIG, batch_size=8), batch_size=8)
+    two, one = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert len(two) == CONFIG.steps
+    assert two == [(step, pytest.approx(loss, abs=1e-5)) for step, loss in one]
+
+
+def test_accumulating_two_micro_batches_is_one_batch_of_twice_the_size(tmp_path):
+    config = replace(CONFIG, steps=10, accumulate=2)
+    train(tmp_path / "two", config, batch_size=8)
+    train(tmp_path / "one", replace(config, accumulate=1, batch_size=8), batch_size=8)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert two == [(step, pytest.approx(loss, abs=1e-5)) for step, loss in one]
+
+
+class Diverging(Denoiser):
+    def loss(self, batch):
+        loss, metrics = super().loss(batch)
+        self.calls = getattr(self, "calls", 0) + 1
+        return loss * (math.nan if self.calls == 15 else 1), metrics
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(TrainingDivergedError, match="step 15.*step-00000010.*lower learning rate"):
+        fit(Diverging(), Actions(), CONFIG, tmp_path)
+    newest = Checkpoints(tmp_path / "checkpoints").newest()
+    assert newest is not None and newest.name == "step-00000010"
+    assert losses(tmp_path)[-1][0] == 14
+
+
+def test_the_toy_is_learned_and_the_best_checkpoint_survives(tmp_path):
+    scores = iter([0.5, 0.1, 0.4, 0.3])
+    result = train(tmp_path, replace(CONFIG, keep=1), evaluate=lambda model: {"loss": next(scores)})
+    curve = losses(tmp_path)
+    assert curve[-1][1] < curve[0][1] / 2
+    kept = [path.name for path in Checkpoints(tmp_path / "checkpoints").paths()]
+    assert kept == ["step-00000020", "step-00000040"]
+    assert result.checkpoint.name == "step-00000040"
+    assert Checkpoints(tmp_path / "checkpoints").best().name == "step-00000020"
+
+
+def test_resuming_with_other_data_is_refused(tmp_path):
+    train(tmp_path, replace(CONFIG, steps=10))
+    with pytest.raises(ValueError, match="total_batch_size"):
+        train(tmp_path, batch_size=6)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_named(tmp_path, file):
+    train(tmp_path, replace(CONFIG, steps=10))
+    newest = Checkpoints(tmp_path / "checkpoints").newest()
+    content = (newest / file).read_bytes()
+    (newest / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(WeightsError, match=f"step-00000010.*{file}.*Delete that directory"):
+        train(tmp_path)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
+    seen = []
+
+    class Spy(Denoiser):
+        def loss(self, batch):
+            loss, metrics = super().loss(batch)
+            seen.append(self.layers(torch.ones(1, 5)).dtype)
+            return loss, metrics
+
+    model = Spy()
+    fit(model, Actions(), replace(CONFIG, steps=2, precision="bf16"), tmp_path)
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_learning_rate_warms_up_falls_as_a_cosine_and_never_rises_again():
+    config = FitConfig(
+        steps=110, warmup_steps=10, warmup_from=0.5, learning_rate=1.0, min_learning_rate=0.2
+    )
+    rates = [learning_rate(config, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.55) and rates[9] == 1.0
+    assert rates[10 + 99 // 2 + 1] == pytest.approx(0.6, abs=0.01)  # half-way down
+    assert rates[109] == pytest.approx(0.2)
+    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert set(rates[109:]) == {rates[109]}
+
+
+def test_the_average_equals_its_recursion_and_copies_what_is_not_float():
+    model = torch.nn.BatchNorm1d(3)
+    ema = Ema(model, decay=0.5)
+    expected = model.weight.detach().clone()
+    for step in range(5):
+        with torch.no_grad():
+            model.weight.fill_(step)
+            model.num_batches_tracked.fill_(step)
+        ema.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert torch.allclose(ema.model.weight, expected)
+    assert ema.model.num_batches_tracked == 4
+
+
+def test_weight_decay_spares_vectors(tmp_path):
+    class Still(Denoiser):
+        def loss(self, batch):
+            return sum(p.sum() for p in self.parameters()) * 0.0, {}
+
+    model = Still()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fit(model, Actions(), replace(CONFIG, steps=3, weight_decay=0.1), tmp_path)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == (parameter.ndim < 2)
+
+
+def test_launch_alone_needs_no_cluster():
+    fabric = launch("bf16")
+    assert (fabric.global_rank, fabric.world_size) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"min_learning_rate": 1.0}, "min_learning_rate <= learning_rate"),
+        ({"precision": "fp8"}, 'must be "fp32" or "bf16"'),
+        ({"ema_decay": 1.0}, "ema_decay"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        FitConfig(**change)

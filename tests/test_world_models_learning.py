@@ -1,0 +1,66 @@
+"""The models learn a world that can be learned exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from tests import moving_square as square
+from world_models.dynamics import Dynamics
+from world_models.latent_action import LatentActionModel
+from world_models.presets import tiny
+from world_models.sampling import SamplingConfig
+from world_models.tokenizer import Tokenizer
+from world_models.world import WorldModel
+
+
+def fit(model: nn.Module, make_batch, num_steps: int, lr: float = 3e-3) -> dict[str, float]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, num_steps, pct_start=0.1)
+    for _ in range(num_steps):
+        loss, metrics = model.loss(make_batch())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    model.eval()
+    return {name: float(x) for name, x in metrics.items()}
+
+
+@pytest.fixture(scope="module")
+def world() -> WorldModel:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(tiny().tokenizer)
+    metrics = fit(tokenizer, lambda: square.sample(8, 8), TOKENIZER_STEPS)
+    assert metrics["psnr"] > 30, metrics
+    dynamics = Dynamics(tiny().dynamics, tokenizer.codes())
+
+    def batch() -> dict[str, torch.Tensor]:
+        data = square.sample(16, 8)
+        return {**data, "tokens": tokenizer.encode(data["frames"])}
+
+    fit(dynamics, batch, DYNAMICS_STEPS)
+    return WorldModel(tokenizer, dynamics, tiny().sampling).eval()
+
+
+TOKENIZER_STEPS, DYNAMICS_STEPS = 250, 250
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_moving_square_is_learned_exactly(world, adaptive):
+    torch.manual_seed(1)
+    data = square.sample(32, 8)
+    world.sampling = SamplingConfig(steps=4, adaptive=adaptive)
+    state = world.start(data["frames"][:, :2], data["actions"][:, :1])
+    real = world.tokenizer.encode(data["frames"])
+    for t in range(2, 8):
+        state, prediction = world.step(state, data["actions"][:, t - 1])
+        assert torch.equal(prediction.tokens, real[:, t])
+        assert (prediction.reward - data["rewards"][:, t - 1]).abs().max() < 0.1
+        assert torch.equal(prediction.termination > 0.5, data["terminated"][:, t - 1])
+        assert (prediction.frames.int() - data["frames"][:, t].int()).abs().float().mean() < 8
+        assert not adaptive or prediction.passes.float().mean() < 2

@@ -1,0 +1,95 @@
+"""Attention with normalised queries and keys, and the position biases it uses.
+
+Shapes: B batch, F frames, N tokens per frame, D width, H heads, E width of a head,
+Q queries, S keys.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Attention", "SpatialBias", "alibi_slopes", "temporal_bias"]
+
+QK_SCALE = 8.0  # logits are cosine similarities times this
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose logits are scaled cosine similarities (QK-norm).
+
+    It is cut into `project` and `merge`, because what lies between (who sees whom) differs
+    between space and time, and between training and streaming.
+    """
+
+    def __init__(self, dim: int, num_heads: int, head_dim: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * num_heads * head_dim, bias=False)
+        self.gain = nn.Parameter(torch.ones(2, 1, head_dim))
+        self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map ``(..., D)`` to queries, keys and values ``(..., H, E)``."""
+        qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
+        q, k = (F.normalize(qkv[..., :2, :, :], dim=-1) * self.gain).unbind(-3)
+        return q, k, qkv[..., 2, :, :]
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """Map attended values ``(..., H, E)`` back to ``(..., D)``."""
+        return self.out(heads.flatten(-2))
+
+    @staticmethod
+    def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """Attend ``(B, H, Q, E)`` to ``(B, H, S, E)`` under a bias that broadcasts."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=QK_SCALE)
+
+
+class SpatialBias(nn.Module):
+    """Continuous position bias: an MLP from the offset between two tokens to a bias per head."""
+
+    offsets: Tensor
+    index: Tensor
+
+    def __init__(self, grid: tuple[int, int], num_heads: int, hidden: int):
+        super().__init__()
+        h, w = grid
+        self.mlp = nn.Sequential(
+            nn.Linear(2, hidden),
+            nn.LeakyReLU(0.1),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.1),
+            nn.Linear(hidden, num_heads),
+        )
+        steps = torch.cartesian_prod(
+            torch.arange(1 - h, h, dtype=torch.float32),
+            torch.arange(1 - w, w, dtype=torch.float32),
+        )
+        places = torch.cartesian_prod(torch.arange(h), torch.arange(w))  # (N, 2)
+        delta = places[:, None] - places[None]  # (N, N, 2)
+        index = (delta[..., 0] + h - 1) * (2 * w - 1) + delta[..., 1] + w - 1
+        self.register_buffer("offsets", steps.sign() * steps.abs().log1p(), persistent=False)
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self) -> Tensor:
+        """Return the bias ``(H, N, N)``; compute it once per pass, all layers share it."""
+        table = self.mlp(self.offsets.to(self.mlp[0].weight.dtype))  # ((2h-1)(2w-1), H)
+        return table[self.index].permute(2, 0, 1)
+
+
+def alibi_slopes(num_heads: int, device: torch.device | None = None) -> Tensor:
+    """Return the slopes ``(H,)``: 1/2, 1/4 ... 1/256 for 8 heads, evenly in the exponent."""
+    return torch.exp2(-8.0 / num_heads * torch.arange(1, num_heads + 1, device=device))
+
+
+def temporal_bias(ages: Tensor, visible: Tensor, slopes: Tensor) -> Tensor:
+    """Return the ALiBi bias ``(..., H, Q, S)``.
+
+    Args:
+        ages: How many frames a key lies before its query, ``(..., Q, S)``.
+        visible: Whether the query may see the key at all, same shape.
+        slopes: ``(H,)``.
+    """
+    bias = -slopes[:, None, None] * ages.unsqueeze(-3)
+    return bias.masked_fill(~visible.unsqueeze(-3), float("-inf"))

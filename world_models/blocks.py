@@ -1,0 +1,276 @@
+"""The space-time transformer under every model: causal in time, trained in one pass, streamed.
+
+One code path serves training and two-stream training; `step` is the same computation for one new
+frame against a `StreamCache`.
+
+Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width, H heads, E width of a
+head, W window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
+from world_models.cache import StreamCache
+
+__all__ = ["FeedForward", "Peg", "SpaceTimeTransformer", "StepPlan", "TransformerConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Size of a space-time transformer.
+
+    Attributes:
+        dim: Width D.
+        num_layers: Number of blocks; each attends over space, then over time.
+        num_heads: Attention heads H.
+        head_dim: Width E of a head.
+        ff_mult: Feed-forward width as a multiple of ``dim``, before GEGLU's 2/3.
+        ff_per_block: 2 has a feed-forward after each attention (GenieRedux), 1 only after the
+            second (Genie).
+        window: Temporal attention sees this many frames, the current one included.
+        position_dim: Hidden width of the spatial position bias.
+        temporal: Without it every frame stands alone: no temporal attention, no mixing in PEG.
+    """
+
+    dim: int = 512
+    num_layers: int = 8
+    num_heads: int = 8
+    head_dim: int = 64
+    ff_mult: float = 4.0
+    ff_per_block: int = 2
+    window: int = 16
+    position_dim: int = 512
+    temporal: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "num_layers", "num_heads", "head_dim", "window", "position_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.ff_per_block not in (1, 2):
+            raise ValueError(f"ff_per_block must be 1 or 2, got {self.ff_per_block}")
+
+
+class Peg(nn.Module):
+    """Position-encoding generator: a depth-wise 3x3x3 convolution, causal in time.
+
+    Its three time taps are kept apart: `now` is what a frame adds to itself, `later` what it adds
+    to the next frame and to the one after. The past's share is therefore computed once per frame.
+    """
+
+    def __init__(self, dim: int, grid: tuple[int, int], temporal: bool):
+        super().__init__()
+        self.grid = grid
+        conv = nn.Conv3d(dim, dim, 3, groups=dim)
+        taps = conv.weight.detach().permute(2, 0, 1, 3, 4).contiguous()  # oldest tap first
+        self.taps = nn.Parameter(taps if temporal else taps[2:].clone())
+        self.bias = nn.Parameter(conv.bias.detach().clone() if conv.bias is not None else taps[0])
+
+    def now(self, x: Tensor) -> Tensor:
+        """What frames ``(..., N, D)`` add to themselves, the residual included."""
+        return x + self._convolve(x, self.taps[-1], self.bias)
+
+    def later(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What frames ``(..., N, D)`` add to the next frame and to the one after."""
+        return self._convolve(x, self.taps[1], None), self._convolve(x, self.taps[0], None)
+
+    def past(self, x: Tensor) -> Tensor:
+        """What earlier frames add to each frame of ``(B, T, N, D)``."""
+        one, two = self.later(x)
+        one, two = F.pad(one, (0, 0, 0, 0, 1, 0)), F.pad(two, (0, 0, 0, 0, 2, 0))
+        return one[:, : x.shape[1]] + two[:, : x.shape[1]]
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        image = x.reshape(-1, *self.grid, x.shape[-1]).permute(0, 3, 1, 2)  # channels last
+        image = F.conv2d(image, weight, bias, padding=1, groups=x.shape[-1])
+        return image.permute(0, 2, 3, 1).reshape(x.shape)
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, GEGLU, linear; no biases."""
+
+    def __init__(self, dim: int, mult: float):
+        super().__init__()
+        inner = int(mult * 2 / 3 * dim)
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.up = nn.Linear(dim, 2 * inner, bias=False)
+        self.down = nn.Linear(inner, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual."""
+        value, gate = self.up(self.norm(x)).chunk(2, dim=-1)
+        return self.down(value * F.gelu(gate))
+
+
+class Layer(nn.Module):
+    """Half a block: PEG, attention over one axis, feed-forward, each as a residual."""
+
+    def __init__(self, config: TransformerConfig, grid: tuple[int, int], over: str, ff: bool):
+        super().__init__()
+        self.over = over
+        self.peg = Peg(config.dim, grid, config.temporal)
+        self.attention = Attention(config.dim, config.num_heads, config.head_dim)
+        self.ff = FeedForward(config.dim, config.ff_mult) if ff else None
+
+    def forward(self, x: Tensor, bias: Tensor, num_context: int) -> Tensor:
+        """Run all frames ``(B, F, N, D)``; see `SpaceTimeTransformer.forward`."""
+        context = x[:, :num_context]
+        x = self.peg.now(x)
+        if len(self.peg.taps) > 1:
+            past = self.peg.past(context)
+            extra = x.shape[1] - num_context
+            x = x + (torch.cat((past, past[:, num_context - extra :]), 1) if extra else past)
+        q, k, v = self.attention.project(x)  # (B, F, N, H, E)
+        if self.over == "space":
+            heads = [y.flatten(0, 1).transpose(1, 2) for y in (q, k, v)]  # (BF, H, N, E)
+            out = self.attention.attend(*heads, bias).transpose(1, 2).unflatten(0, x.shape[:2])
+        else:
+            heads = [y.permute(0, 2, 3, 1, 4).flatten(0, 1) for y in (q, k, v)]  # (BN, H, F, E)
+            out = self.attention.attend(*heads, bias).unflatten(0, (len(x), -1))
+            out = out.permute(0, 3, 1, 2, 4)  # (B, F, N, H, E)
+        return self._finish(x, out)
+
+    def step(self, x: Tensor, bias: Tensor, tail: Tensor, ring: Ring | None, commit: bool) -> Tensor:
+        """Run one new frame ``(B, N, D)`` against the past, in place where it writes."""
+        frame = x
+        x = self.peg.now(x)
+        if len(self.peg.taps) > 1:
+            x = x + tail[0]
+            if commit:
+                one, two = self.peg.later(frame)
+                torch.add(tail[1], one, out=tail[0])
+                tail[1] = two
+        q, k, v = self.attention.project(x)  # (B, N, H, E)
+        if ring is None:
+            out = self.attention.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
+            out = out.transpose(1, 2)
+        else:
+            ring.keys[..., ring.slot, :] = k
+            ring.values[..., ring.slot, :] = v
+            heads = [y.flatten(0, 1) for y in (q.unsqueeze(3), ring.keys, ring.values)]
+            out = self.attention.attend(*heads, bias).unflatten(0, x.shape[:2]).squeeze(3)
+        return self._finish(x, out)
+
+    def _finish(self, x: Tensor, out: Tensor) -> Tensor:
+        x = x + self.attention.merge(out)
+        return x if self.ff is None else x + self.ff(x)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """One temporal layer's keys and values ``(B, N, H, W, E)`` and the slot to write."""
+
+    keys: Tensor
+    values: Tensor
+    slot: int
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What all passes over one new frame share: computed once, before the first pass.
+
+    Attributes:
+        space_bias: ``(H, N, N)``.
+        time_bias: ``(B * N, H, 1, W)``.
+    """
+
+    space_bias: Tensor
+    time_bias: Tensor
+
+
+class SpaceTimeTransformer(nn.Module):
+    """Blocks of spatial and temporal attention, then a LayerNorm.
+
+    Args:
+        config: Its size.
+        grid: Tokens of a frame as (h, w).
+        time_first: Attend over time before space in every block, as the decoders do.
+    """
+
+    def __init__(
+        self, config: TransformerConfig, grid: tuple[int, int], time_first: bool = False
+    ):
+        super().__init__()
+        self.config, self.grid = config, grid
+        axes = ("time", "space") if time_first else ("space", "time")
+        axes = axes if config.temporal else ("space",)
+        self.layers = nn.ModuleList(
+            Layer(config, grid, over, ff=config.ff_per_block == 2 or over == axes[-1])
+            for _ in range(config.num_layers)
+            for over in axes
+        )
+        self.norm = nn.LayerNorm(config.dim, bias=False)
+        self.space_bias = SpatialBias(grid, config.num_heads, config.position_dim)
+
+    def forward(self, x: Tensor, num_context: int | None = None) -> Tensor:
+        """Run a sequence of frames at once.
+
+        With ``num_context=T`` the first T frames of the pass are the context and the other F - T
+        are second versions of the last F - T of them: each sees the *context* frames before it,
+        and itself, never another second version. That is what a frame under generation sees, for
+        all frames in one pass.
+
+        Args:
+            x: ``(B, F, N, D)``.
+            num_context: T; by default F, a plain causal pass.
+        """
+        num_context = x.shape[1] if num_context is None else num_context
+        bias = {"space": self.space_bias(), "time": self._time_bias(x, num_context)}
+        for layer in self.layers:
+            x = layer(x, bias[layer.over], num_context)  # type: ignore[index, operator]
+        return self.norm(x)
+
+    def open(self, batch: int) -> StreamCache:
+        """Return the cache of rows that have seen no frame."""
+        c, tokens = self.config, self.grid[0] * self.grid[1]
+        num_time = sum(layer.over == "time" for layer in self.layers)
+        like = self.norm.weight
+        ring = (num_time, batch, tokens, c.num_heads, c.window, c.head_dim)
+        num_pegs = len(self.layers) if c.temporal else 0
+        return StreamCache(
+            keys=like.new_zeros(ring),
+            values=like.new_zeros(ring),
+            tails=like.new_zeros(num_pegs, 2, batch, tokens, c.dim),
+            length=torch.zeros(batch, dtype=torch.int64, device=like.device),
+            clock=0,
+        )
+
+    def plan(self, cache: StreamCache) -> StepPlan:
+        """Compute what the passes over the next frame share."""
+        ages = cache.ages()  # (W,)
+        visible = ages <= cache.length[:, None]  # (B, W)
+        slopes = alibi_slopes(self.config.num_heads, ages.device)
+        bias = temporal_bias(ages.expand_as(visible)[:, None], visible[:, None], slopes)
+        bias = bias.to(cache.keys.dtype).repeat_interleave(cache.keys.shape[2], 0)
+        return StepPlan(self.space_bias(), bias)
+
+    def step(self, x: Tensor, cache: StreamCache, plan: StepPlan, commit: bool) -> Tensor:
+        """Run one new frame ``(B, N, D)`` against the past.
+
+        Only with ``commit`` does the frame become part of the past; the caller then goes on with
+        ``cache.advanced()``.
+        """
+        time_index = 0
+        for i, layer in enumerate(self.layers):
+            tail = cache.tails[i] if self.config.temporal else cache.tails
+            if layer.over == "space":
+                x = layer.step(x, plan.space_bias, tail, None, commit)  # type: ignore[operator]
+            else:
+                ring = Ring(cache.keys[time_index], cache.values[time_index], cache.slot)
+                x = layer.step(x, plan.time_bias, tail, ring, commit)  # type: ignore[operator]
+                time_index += 1
+        return self.norm(x)
+
+    def _time_bias(self, x: Tensor, num_context: int) -> Tensor:
+        frames = torch.arange(x.shape[1], device=x.device)
+        extra = x.shape[1] - num_context
+        time = torch.where(frames < num_context, frames, frames - extra)
+        ages = time[:, None] - time[None]  # (F, F)
+        itself = frames[:, None] == frames[None]
+        past = (ages > 0) & (ages < self.config.window) & (frames < num_context)[None]
+        return temporal_bias(ages, itself | past, alibi_slopes(self.config.num_heads, x.device))

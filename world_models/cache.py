@@ -1,0 +1,98 @@
+"""What a causal transformer remembers of the frames it has seen: a ring of keys and values.
+
+Shapes: L temporal layers, P convolutions (PEG), B batch, N tokens per frame, H heads,
+W window in frames, E width of a head, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["StreamCache"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamCache:
+    """The past of one transformer for B independent rows.
+
+    The frame to come is written into slot ``clock % W`` of the ring, over the frame that has
+    just left the window. Writing happens in place: whoever steps a cache owns it, and clones it
+    first to keep the old one.
+
+    Attributes:
+        keys: ``(L, B, N, H, W, E)``.
+        values: ``(L, B, N, H, W, E)``.
+        tails: What the convolutions of past frames add to the next frame and to the one after,
+            ``(P, 2, B, N, D)``.
+        length: How many frames each row has seen, ``(B,)`` int64.
+        clock: How many frames the ring has seen, shared by all rows.
+    """
+
+    keys: Tensor
+    values: Tensor
+    tails: Tensor
+    length: Tensor
+    clock: int
+
+    @property
+    def window(self) -> int:
+        """Number of frames in the ring."""
+        return self.keys.shape[4]
+
+    @property
+    def slot(self) -> int:
+        """Where in the ring the next frame goes."""
+        return self.clock % self.window
+
+    def ages(self) -> Tensor:
+        """How many frames before the next frame each slot was written, ``(W,)``; 0 is its own."""
+        slots = torch.arange(self.window, device=self.keys.device)
+        return (self.clock - slots) % self.window
+
+    def advanced(self) -> StreamCache:
+        """The same buffers, one frame later."""
+        return replace(self, length=self.length + 1, clock=self.clock + 1)
+
+    def clone(self) -> StreamCache:
+        """A copy that shares no memory."""
+        return replace(self, **{name: x.clone() for name, x in self._buffers().items()})
+
+    def rows(self, index: Tensor) -> StreamCache:
+        """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
+        return StreamCache(
+            keys=self.keys.index_select(1, index),
+            values=self.values.index_select(1, index),
+            tails=self.tails.index_select(2, index),
+            length=self.length.index_select(0, index),
+            clock=self.clock,
+        )
+
+    def put(self, index: Tensor, other: StreamCache) -> None:
+        """Replace the rows in ``index`` by those of ``other``, whose clock may differ."""
+        shift = self.clock - other.clock
+        self.keys.index_copy_(1, index, other.keys.roll(shift, dims=4))
+        self.values.index_copy_(1, index, other.values.roll(shift, dims=4))
+        self.tails.index_copy_(2, index, other.tails)
+        self.length.index_copy_(0, index, other.length)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything as a flat dict of tensors, for saving."""
+        return {**self._buffers(), "clock": torch.tensor(self.clock)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> StreamCache:
+        """Undo `tensors`."""
+        buffers = {name: tensors[name] for name in ("keys", "values", "tails", "length")}
+        return cls(**buffers, clock=int(tensors["clock"]))
+
+    def _buffers(self) -> dict[str, Tensor]:
+        return {
+            "keys": self.keys,
+            "values": self.values,
+            "tails": self.tails,
+            "length": self.length,
+        }

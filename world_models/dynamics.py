@@ -1,0 +1,243 @@
+"""The dynamics: predicts the tokens, reward and termination of the next frame from the past.
+
+Shapes: B batch, T frames, F frames of a pass, N = h * w tokens per frame, D width, K codes,
+E width of a code, A actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.blocks import SpaceTimeTransformer, TransformerConfig
+from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
+from world_models.outcome import OutcomeHead
+from world_models.tdce import token_distance_cross_entropy
+
+__all__ = ["NO_ACTION", "Dynamics", "DynamicsConfig"]
+
+NO_ACTION = -1  # what led to the first frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsConfig:
+    """A dynamics model.
+
+    Attributes:
+        grid: Tokens of a frame as (h, w).
+        transformer: Its size; ``dim`` includes the channels of concatenated actions.
+        num_codes: Codebook size K of the tokenizer.
+        code_dim: Width of the tokenizer's codes.
+        num_actions: A.
+        action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
+            learned vector to every token (latent actions: GenieRedux).
+        objective: "two_stream" predicts a partly hidden frame from the clean past, as sampling
+            does; "paper" hides most of the whole past and predicts the next frame where the
+            present one is hidden.
+        token_input: Feed each token's code beside its learned embedding.
+        tdce_weight: Weight of the token distance beside cross-entropy; 0 switches it off.
+        changed_weight: Extra weight of tokens that differ from the frame before.
+        context_noise: Up to this share of the past's tokens is replaced at random in training, so
+            that a dream survives its own mistakes.
+        schedule_steps: Passes of the sampling schedule that training masks follow.
+        reward_weight: Weight of the reward loss.
+        termination_weight: Weight of the termination loss.
+    """
+
+    grid: tuple[int, int] = (16, 16)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    num_codes: int = 1024
+    code_dim: int = 32
+    num_actions: int = 5
+    action_input: Literal["concat", "add"] = "concat"
+    objective: Literal["two_stream", "paper"] = "two_stream"
+    token_input: bool = True
+    tdce_weight: float = 1.0
+    changed_weight: float = 0.0
+    context_noise: float = 0.0
+    schedule_steps: int = 8
+    reward_weight: float = 1.0
+    termination_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        choices = {"action_input": ("concat", "add"), "objective": ("two_stream", "paper")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if not 0 <= self.context_noise < 1:
+            raise ValueError(f"context_noise must lie in [0, 1), got {self.context_noise}")
+        if self.token_dim < 1:
+            raise ValueError(
+                f"transformer.dim {self.transformer.dim} leaves no room beside the "
+                f"{self.num_actions} action channels; make dim larger"
+            )
+
+    @property
+    def token_dim(self) -> int:
+        """Channels of the input that carry the token."""
+        concat = self.action_input == "concat"
+        return self.transformer.dim - (self.num_actions if concat else 0)
+
+
+class Dynamics(nn.Module):
+    """A masked token predictor over space-time blocks.
+
+    Args:
+        config: Its configuration.
+        codes: The tokenizer's ``codes()``, ``(K, E)``; they are kept with the weights, so leave
+            them out only when a state dict is loaded next.
+    """
+
+    codes: Tensor
+
+    def __init__(self, config: DynamicsConfig, codes: Tensor | None = None):
+        super().__init__()
+        self.config = config
+        shape = (config.num_codes, config.code_dim)
+        if codes is not None and codes.shape != shape:
+            raise ValueError(
+                f"expected codes {shape}, got {tuple(codes.shape)}; set num_codes and code_dim to "
+                f"those of the tokenizer"
+            )
+        codes = torch.zeros(shape) if codes is None else codes.detach().clone()
+        self.register_buffer("codes", codes)
+        width, num_tokens = config.token_dim, config.grid[0] * config.grid[1]
+        self.tokens = nn.Embedding(config.num_codes + 1, width)  # the last one: hidden
+        self.positions = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
+        if config.token_input:
+            self.from_code = nn.Linear(config.code_dim, width)
+            nn.init.normal_(self.from_code.weight)
+        if config.action_input == "add":
+            self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: none
+        self.transformer = SpaceTimeTransformer(config.transformer, config.grid)
+        self.to_logits = nn.Linear(config.transformer.dim, config.num_codes)
+        self.outcome = OutcomeHead(config.transformer.dim)
+
+    @property
+    def mask_token(self) -> int:
+        """The id that stands for a hidden token."""
+        return self.config.num_codes
+
+    def token_table(self) -> Tensor:
+        """What each token id, hidden included, becomes at the input: ``(K + 1, token_dim)``."""
+        if not self.config.token_input:
+            return self.tokens.weight
+        content = self.from_code(self.codes.to(self.tokens.weight.dtype))
+        return self.tokens.weight + F.pad(content, (0, 0, 0, 1))
+
+    def embed(self, tokens: Tensor, actions: Tensor, table: Tensor | None = None) -> Tensor:
+        """Embed tokens ``(..., N)`` and one action per frame ``(...)``: ``(..., N, D)``."""
+        x = F.embedding(tokens, self.token_table() if table is None else table) + self.positions
+        num_actions = self.config.num_actions
+        if self.config.action_input == "add":
+            none = actions == NO_ACTION
+            return x + self.actions(actions.masked_fill(none, num_actions)).unsqueeze(-2)
+        one_hot = actions[..., None] == torch.arange(num_actions, device=actions.device)
+        one_hot = one_hot.to(x.dtype).unsqueeze(-2).expand(*tokens.shape, num_actions)
+        return torch.cat((x, one_hot), -1)
+
+    def predict_two_stream(
+        self, tokens: Tensor, actions: Tensor, masked: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states of all frames, each seen clean by those after it, in one pass.
+
+        Args:
+            tokens: The clean frames ``(B, T, N)``.
+            actions: ``(B, T - 1)``; ``actions[:, t]`` leads from frame t to t + 1.
+            masked: Frames 1.. with tokens hidden, ``(B, T - 1, N)``.
+
+        Returns:
+            Hidden states of the clean frames ``(B, T, N, D)``, which know the outcome, and of the
+            masked ones ``(B, T - 1, N, D)``, which know the hidden tokens.
+        """
+        first = torch.full_like(actions[:, :1], NO_ACTION)
+        x = self.embed(torch.cat((tokens, masked), 1), torch.cat((first, actions, actions), 1))
+        num_frames = tokens.shape[1]
+        x = self.transformer(x, num_context=num_frames)
+        return x[:, :num_frames], x[:, num_frames:]
+
+    def predict_plain(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        """Hidden states ``(B, T, N, D)`` of frames that see each other as they are.
+
+        Args:
+            tokens: ``(B, T, N)``, possibly hidden.
+            actions: ``(B, T - 1)`` between them.
+        """
+        first = torch.full_like(actions[:, :1], NO_ACTION)
+        return self.transformer(self.embed(tokens, torch.cat((first, actions), 1)))
+
+    def predict_shifted(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        """Hidden states ``(B, T, N, D)`` that know the frame *after* each of ``(B, T, N)``.
+
+        Args:
+            tokens: Frames, partly hidden, ``(B, T, N)``.
+            actions: The action taken at each, ``(B, T)``.
+        """
+        return self.transformer(self.embed(tokens, actions))
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Score the prediction of frames 1.. of every row.
+
+        Args:
+            batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)``, int64; optionally "rewards"
+                and "terminated", ``(B, T - 1)``, of the same transitions.
+        """
+        tokens, actions = batch["tokens"], batch["actions"]
+        self._check(tokens, actions)
+        before, target = tokens[:, :-1], tokens[:, 1:]
+        if self.config.objective == "two_stream":
+            hidden = sample_schedule_masks(target, self.config.schedule_steps)
+            masked = target.masked_fill(hidden, self.mask_token)
+            clean, x = self.predict_two_stream(self._noisy(tokens), actions, masked)
+            outcome_input = clean[:, 1:]
+        else:
+            hidden = sample_bernoulli_masks(before)
+            x = self.predict_shifted(before.masked_fill(hidden, self.mask_token), actions)
+            outcome_input = x
+        loss, metrics = self._token_loss(x[hidden], target[hidden], (before != target)[hidden])
+        if "rewards" in batch:
+            outcome = self.outcome.losses(outcome_input, batch["rewards"], batch["terminated"])
+            loss = loss + self.config.reward_weight * outcome[0]
+            loss = loss + self.config.termination_weight * outcome[1]
+            metrics |= {"reward_loss": outcome[0], "termination_loss": outcome[1]}
+        return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}
+
+    def _token_loss(
+        self, x: Tensor, target: Tensor, changed: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.to_logits(x)  # (M, K)
+        cost, cross_entropy = token_distance_cross_entropy(
+            logits, target, self.codes, self.config.tdce_weight
+        )
+        weight = 1 + self.config.changed_weight * changed
+        correct = (logits.argmax(-1) == target).float()
+        return (cost * weight).sum() / weight.sum(), {
+            "cross_entropy": cross_entropy.mean(),
+            "perplexity": cross_entropy.mean().exp(),
+            "accuracy": correct.mean(),
+            "changed_accuracy": (correct * changed).sum() / changed.sum().clamp(min=1),
+        }
+
+    def _noisy(self, tokens: Tensor) -> Tensor:
+        if not self.config.context_noise:
+            return tokens
+        rate = torch.rand(len(tokens), 1, 1, device=tokens.device) * self.config.context_noise
+        wrong = torch.rand(tokens.shape, device=tokens.device) < rate
+        return torch.where(wrong, torch.randint_like(tokens, self.config.num_codes), tokens)
+
+    def _check(self, tokens: Tensor, actions: Tensor) -> None:
+        num_tokens = len(self.positions)
+        if tokens.ndim != 3 or tokens.shape[-1] != num_tokens:
+            raise ValueError(
+                f"expected tokens (B, T, {num_tokens}), got {tuple(tokens.shape)}; "
+                "encode the frames with the tokenizer this dynamics was configured for"
+            )
+        if tokens.shape[1] < 2 or actions.shape != (len(tokens), tokens.shape[1] - 1):
+            raise ValueError(
+                f"expected actions ({len(tokens)}, {tokens.shape[1] - 1}) for tokens "
+                f"{tuple(tokens.shape)} with at least 2 frames, got {tuple(actions.shape)}"
+            )

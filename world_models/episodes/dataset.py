@@ -1,0 +1,279 @@
+"""Read episodes and short windows of them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from world_models.episodes.episode import Episode, EpisodeInfo
+from world_models.episodes.errors import DamagedShardError
+from world_models.episodes.manifest import Manifest, ShardRecord, read_manifest
+from world_models.episodes.shard import EncodedEpisode, Entry
+from world_models.episodes.shard_cache import ShardCache
+
+SPLITS: Mapping[str, float] = {"train": 0.9, "val": 0.09, "test": 0.01}
+MAX_SUBSTITUTES = 100
+
+
+class EpisodeDataset:
+    """The episodes under a directory, in an order that does not depend on who wrote them.
+
+    Args:
+        path: dataset directory.
+        on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage;
+            ``"skip"`` warns, leaves out what is visibly gone, and lets :meth:`batch` replace a
+            window that turns out unreadable by another one.
+    """
+
+    def __init__(self, path: Path | str, *, on_damage: Literal["refuse", "skip"] = "refuse"):
+        """Read the manifest and check that each shard it names is there in full size."""
+        if on_damage not in ("refuse", "skip"):
+            raise ValueError(f'on_damage must be "refuse" or "skip", got {on_damage!r}')
+        self.path = Path(path)
+        self.on_damage = on_damage
+        manifest = read_manifest(self.path)
+        if not manifest.records and not manifest.damaged:
+            raise FileNotFoundError(
+                f"no episodes in {self.path.absolute()} (looked for manifest-*.jsonl); collect "
+                f"some with `genie-gym collect ENV --out {self.path}`"
+            )
+        found = _unique(self._intact(manifest))
+        self.entries: list[Entry] = [entry for entry, _ in found]
+        self._records = [record for _, record in found]
+        self._shards = ShardCache()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def num_frames(self) -> np.ndarray:
+        """Frames (T + 1) of each episode, int64."""
+        return np.array([entry.num_frames for entry in self.entries], dtype=np.int64)
+
+    @property
+    def action_meanings(self) -> tuple[str, ...]:
+        """The action set that all episodes share."""
+        return self._common("action set", [e.info.action_meanings for e in self.entries])
+
+    @property
+    def num_actions(self) -> int:
+        """Size of the action set that all episodes share."""
+        return len(self.action_meanings)
+
+    @cached_property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W, 3) of the frames of all episodes."""
+        return self._common("frame shape", [record.frame_shape for record in self._records])
+
+    @property
+    def num_shards(self) -> int:
+        """Shards these episodes lie in."""
+        return len({record.path for record in self._records})
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of those shards."""
+        return sum({record.path: record.num_bytes for record in self._records}.values())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of which episodes these are, and in which order."""
+        keys = "".join(entry.key for entry in self.entries)
+        return hashlib.sha256(keys.encode()).hexdigest()[:32]
+
+    def select(
+        self,
+        *,
+        env_id: str | None = None,
+        action_set: str | None = None,
+        policy: str | None = None,
+        where: Callable[[EpisodeInfo], bool] = lambda info: True,
+    ) -> EpisodeDataset:
+        """The episodes that match everything that is given."""
+        wanted = {"env_id": env_id, "action_set": action_set, "policy": policy}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+
+        def matches(entry: Entry) -> bool:
+            return all(getattr(entry.info, k) == v for k, v in wanted.items()) and where(entry.info)
+
+        return self._subset([matches(entry) for entry in self.entries])
+
+    def split(self, name: str, fractions: Mapping[str, float] = SPLITS) -> EpisodeDataset:
+        """The episodes whose key falls into the part called `name`.
+
+        An episode stays in its part when others are added, and equal episodes share one.
+        """
+        if name not in fractions or abs(sum(fractions.values()) - 1) > 1e-9:
+            raise ValueError(
+                f"split {name!r} must be one of {list(fractions)}, and the fractions must add up "
+                f"to 1, got {sum(fractions.values())}"
+            )
+        end = 0.0
+        for part, fraction in fractions.items():
+            start, end = end, end + fraction
+            if part == name:
+                break
+        if name == list(fractions)[-1]:
+            end = 1.0
+        places = [int(entry.key[:13], 16) / 16**13 for entry in self.entries]
+        return self._subset([start <= place < end for place in places])
+
+    def episode(self, index: int) -> Episode:
+        """A whole episode."""
+        entry = self.entries[index]
+        window = self.window(index, 0, entry.num_frames)
+        return Episode(
+            frames=window["frames"],
+            actions=window["actions"],
+            rewards=window["rewards"],
+            terminated=entry.terminated,
+            truncated=entry.truncated,
+            info=entry.info,
+        )
+
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Frames [start, stop) of an episode, uint8 (stop - start, H, W, 3)."""
+        row = self._row(index, start, stop - start)
+        return self._shards.get(self._records[index].path).frames(row, stop - start)
+
+    def actions(self, index: int) -> np.ndarray:
+        """All actions of an episode, int64 (T,)."""
+        row, shard = self.entries[index].first_row, self._shards.get(self._records[index].path)
+        return shard.actions[row : row + self.entries[index].num_frames - 1].astype(np.int64)
+
+    def window(
+        self, index: int, start: int, length: int, frames: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """`length` frames of an episode and the transitions between them.
+
+        Args:
+            index: which episode.
+            start: first frame.
+            length: number of frames T.
+            frames: array to read the frames into.
+
+        Returns:
+            `frames` uint8 (T, H, W, 3); `actions` int64, `rewards` float32 and `terminated` bool,
+            each (T - 1,), entry t for the transition from frame t to t + 1; `episode`; `start`.
+        """
+        row = self._row(index, start, length)
+        shard = self._shards.get(self._records[index].path)
+        pixels = shard.frames(row, length, frames)
+        return {"frames": pixels, **self.transitions(index, start, length)}
+
+    def transitions(self, index: int, start: int, length: int) -> dict[str, Any]:
+        """What `window` returns, without reading its frames."""
+        row = self._row(index, start, length)
+        shard = self._shards.get(self._records[index].path)
+        entry = self.entries[index]
+        terminated = np.zeros(length - 1, bool)
+        if length > 1 and start + length == entry.num_frames:
+            terminated[-1] = entry.terminated
+        return {
+            "actions": shard.actions[row : row + length - 1].astype(np.int64),
+            "rewards": shard.rewards[row : row + length - 1].astype(np.float32),
+            "terminated": terminated,
+            "episode": index,
+            "start": start,
+        }
+
+    def batch(self, windows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """Stack the windows given as rows of (episode, start)."""
+        frames = np.empty((len(windows), length, *self.frame_shape), np.uint8)
+        rows = [
+            self._readable_window(int(index), int(start), length, out)
+            for (index, start), out in zip(windows, frames, strict=True)
+        ]
+        batch = {
+            name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "frames"
+        }
+        return {"frames": frames, **batch}
+
+    def encoded(self, index: int) -> EncodedEpisode:
+        """A whole episode as it is stored, checked, for writing it elsewhere."""
+        return self._shards.get(self._records[index].path).encoded(self.entries[index])
+
+    def _readable_window(
+        self, index: int, start: int, length: int, frames: np.ndarray
+    ) -> dict[str, Any]:
+        try:
+            return self.window(index, start, length, frames)
+        except DamagedShardError as error:
+            if self.on_damage == "refuse":
+                raise
+            warnings.warn(f"another window instead of a damaged one: {error}", stacklevel=2)
+        rng = np.random.default_rng([index, start])
+        candidates = np.flatnonzero(self.num_frames >= length)
+        for _ in range(MAX_SUBSTITUTES):
+            other = int(rng.choice(candidates))
+            start = int(rng.integers(self.num_frames[other] - length + 1))
+            try:
+                return self.window(other, start, length, frames)
+            except DamagedShardError:
+                continue
+        raise DamagedShardError(self.path, "nearly no window of it can be read")
+
+    def _row(self, index: int, start: int, length: int) -> int:
+        entry = self.entries[index]
+        if length < 1 or start < 0 or start + length > entry.num_frames:
+            raise IndexError(
+                f"frames [{start}, {start + length}) are not inside episode {index}, which has "
+                f"{entry.num_frames} frames"
+            )
+        return entry.first_row + start
+
+    def _intact(self, manifest: Manifest) -> list[ShardRecord]:
+        damage = [DamagedShardError(path, reason) for path, reason in manifest.damaged]
+        sizes = {file.name: file.stat().st_size for file in _scan(self.path / "shards")}
+        intact = []
+        for record in manifest.records:
+            size = sizes.get(record.path.name)
+            if size == record.num_bytes:
+                intact.append(record)
+            else:
+                state = "is missing" if size is None else f"has {size:,} bytes"
+                reason = f"{state}, the manifest says {record.num_bytes:,} bytes"
+                damage.append(DamagedShardError(record.path, reason))
+        for error in damage:
+            if self.on_damage == "refuse":
+                raise error
+            warnings.warn(f"left out: {error}", stacklevel=3)
+        return intact
+
+    def _subset(self, keep: Sequence[bool]) -> EpisodeDataset:
+        subset = copy.copy(self)
+        for name in ("num_frames", "fingerprint", "frame_shape"):
+            subset.__dict__.pop(name, None)
+        subset.entries = [e for e, kept in zip(self.entries, keep, strict=True) if kept]
+        subset._records = [r for r, kept in zip(self._records, keep, strict=True) if kept]
+        return subset
+
+    def _common(self, what: str, values: Sequence[Any]) -> Any:
+        distinct = sorted(set(values))
+        if len(distinct) != 1:
+            raise ValueError(
+                f"the {len(self)} episodes of {self.path} do not share one {what}: {distinct}; "
+                "narrow them with select()"
+            )
+        return distinct[0]
+
+
+def _scan(directory: Path) -> list[os.DirEntry[str]]:
+    return list(os.scandir(directory)) if directory.is_dir() else []
+
+
+def _unique(records: Sequence[ShardRecord]) -> list[tuple[Entry, ShardRecord]]:
+    """Each episode once, in canonical order."""
+    found: dict[tuple, tuple[Entry, ShardRecord]] = {}
+    for record in records:
+        for entry in record.entries:
+            found.setdefault(entry.identity, (entry, record))
+    return [found[place] for place in sorted(found)]

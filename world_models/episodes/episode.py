@@ -1,0 +1,156 @@
+"""One episode: what was seen, what was done, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+MAX_ACTIONS = 1 << 15  # actions are stored as int16
+
+
+@cache
+def code_version() -> str:
+    """Version of the installed package, for :attr:`EpisodeInfo.code_version`."""
+    try:
+        return version("genie-gym")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeInfo:
+    """Where an episode came from.
+
+    Attributes:
+        env_id: Gymnasium id of the env that was played.
+        action_set: name of the action set, e.g. ``"retroact-5"``.
+        action_meanings: name of each action; an action is an index into it.
+        seed: what the episode was seeded with, so that it can be replayed.
+        policy: who chose the actions.
+        index: number of the episode within its collection.
+        code_version: version of the code that collected it.
+        extra: anything else that JSON can hold.
+    """
+
+    env_id: str
+    action_set: str
+    action_meanings: tuple[str, ...]
+    seed: int | None = None
+    policy: str = "unknown"
+    index: int | None = None
+    code_version: str = field(default_factory=code_version)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action_meanings", tuple(self.action_meanings))
+        if not 0 < len(self.action_meanings) <= MAX_ACTIONS:
+            raise ValueError(
+                f"action_meanings must name 1 to {MAX_ACTIONS} actions, got "
+                f"{len(self.action_meanings)}; pass env.unwrapped.action_meanings"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {
+            "env_id": self.env_id,
+            "action_set": self.action_set,
+            "action_meanings": list(self.action_meanings),
+            "seed": self.seed,
+            "policy": self.policy,
+            "index": self.index,
+            "code_version": self.code_version,
+            "extra": self.extra,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Episode:
+    """`actions[t]` is taken at `frames[t]` and leads to `frames[t + 1]` and `rewards[t]`.
+
+    Attributes:
+        frames: uint8 (T+1, H, W, 3).
+        actions: integers (T,), indices into `info.action_meanings`; kept as int64.
+        rewards: (T,), kept as float32.
+        terminated: whether the last transition ended the episode.
+        truncated: whether the episode was cut after the last transition.
+        info: where the episode came from.
+    """
+
+    frames: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+    truncated: bool
+    info: EpisodeInfo
+
+    def __post_init__(self) -> None:
+        _check_frames(self.frames)
+        actions, rewards = np.asarray(self.actions), np.asarray(self.rewards, dtype=np.float32)
+        expected = (len(self.frames) - 1,)
+        if actions.shape != expected or rewards.shape != expected:
+            raise ValueError(
+                f"{len(self.frames)} frames need actions and rewards of shape {expected} (one per "
+                f"transition), got actions {actions.shape} and rewards {rewards.shape}; frames "
+                "must include the one before the first action and the one after the last"
+            )
+        _check_actions(actions, self.info)
+        if not np.isfinite(rewards).all():
+            raise ValueError("rewards must be finite, got NaN or infinity; drop that episode")
+        _check_json(self.info)
+        object.__setattr__(self, "frames", np.ascontiguousarray(self.frames))
+        object.__setattr__(self, "actions", actions.astype(np.int64))
+        object.__setattr__(self, "rewards", rewards)
+        object.__setattr__(self, "terminated", bool(self.terminated))
+        object.__setattr__(self, "truncated", bool(self.truncated))
+
+    def __len__(self) -> int:
+        """Number of transitions T; there are T + 1 frames."""
+        return len(self.actions)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the content: the same wherever and however the episode is stored."""
+        digest = hashlib.sha256()
+        ends = f"{int(self.terminated)}{int(self.truncated)}"
+        digest.update(f"{self.info.env_id}\0{self.frames.shape}\0{ends}\0".encode())
+        digest.update(self.frames.data)
+        digest.update(self.actions.astype("<i8").data)
+        digest.update(self.rewards.astype("<f4").data)
+        return digest.hexdigest()[:32]
+
+
+def _check_frames(frames: np.ndarray) -> None:
+    good = isinstance(frames, np.ndarray) and frames.dtype == np.uint8
+    if not good or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
+        got = f"{getattr(frames, 'dtype', type(frames))} {getattr(frames, 'shape', '')}"
+        raise ValueError(
+            f"frames must be a uint8 array of shape (T+1, H, W, 3) with T >= 1, got {got}; "
+            "repeat a grey channel three times, and drop episodes without a transition"
+        )
+
+
+def _check_actions(actions: np.ndarray, info: EpisodeInfo) -> None:
+    if not np.issubdtype(actions.dtype, np.integer):
+        raise ValueError(f"actions must be integers, got {actions.dtype}; use .astype(np.int64)")
+    num_actions = len(info.action_meanings)
+    if actions.min() < 0 or actions.max() >= num_actions:
+        raise ValueError(
+            f"actions must be in [0, {num_actions}) for the action set {info.action_set!r}, got "
+            f"values from {actions.min()} to {actions.max()}; check info.action_meanings"
+        )
+
+
+def _check_json(info: EpisodeInfo) -> None:
+    try:
+        json.dumps(info.to_json())
+    except TypeError as error:
+        raise ValueError(
+            f"the metadata of an episode must be plain JSON values: {error}. Convert numpy scalars "
+            "with int() or float() and arrays with .tolist()"
+        ) from None

@@ -1,0 +1,47 @@
+"""What can go wrong with a dataset on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+
+class DamagedShardError(RuntimeError):
+    """A shard (or a manifest line) does not hold what was written."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(
+            f"damaged: {path}: {reason}. Run `genie-gym data verify {_dataset_of(path)}` for a "
+            'full list, restore the file from a copy, or read around it with on_damage="skip".'
+        )
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        """Survive the trip from a DataLoader worker."""
+        return DamagedShardError, (self.path, self.reason)
+
+
+class StorageError(OSError):
+    """The dataset cannot be written. Everything written before stays readable."""
+
+
+def storage_error(error: OSError, path: Path, num_bytes: int = 0) -> StorageError:
+    """Say in plain words why `path` could not be written."""
+    reasons = {
+        errno.ENOSPC: f"the disk is full ({num_bytes:,} bytes to write)",
+        errno.EDQUOT: f"the disk quota is used up ({num_bytes:,} bytes to write)",
+        errno.EFBIG: f"a file of {num_bytes:,} bytes is over this process's file size limit "
+        "(`ulimit -f`)",
+        errno.EACCES: "permission denied; check the owner and mode of the directory",
+        errno.EPERM: "permission denied; check the owner and mode of the directory",
+        errno.EROFS: "the file system is read-only; choose another output directory",
+    }
+    reason = reasons.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    message = f"cannot write {path}: {reason}. Every episode written before is intact."
+    return StorageError(error.errno, message)
+
+
+def _dataset_of(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == "shards" else path.parent

@@ -1,0 +1,117 @@
+"""The manifest: which shards exist and which episodes they hold.
+
+A dataset directory holds `shards/*.h5` and one `manifest-<writer>.jsonl` per writer, so that any
+number of processes and machines write into one dataset without a lock. A line names one shard and
+all its episodes, and carries its own checksum. Lines are only ever appended, after the shard is
+safe on disk: what a manifest names is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from world_models.episodes.episode import EpisodeInfo
+from world_models.episodes.shard import FORMAT_VERSION, Entry
+
+_PREFIX = '{"crc32": "'
+_BODY = len(_PREFIX) + 8 + len('", ')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """One manifest line."""
+
+    path: Path
+    num_bytes: int
+    sha256: str
+    frame_shape: tuple[int, ...]
+    entries: list[Entry]
+
+    def to_line(self) -> str:
+        """The line, newline included."""
+        body = json.dumps(
+            {
+                "format_version": FORMAT_VERSION,
+                "shard": self.path.name,
+                "num_bytes": self.num_bytes,
+                "sha256": self.sha256,
+                "frame_shape": list(self.frame_shape),
+                "episodes": [entry.to_json() for entry in self.entries],
+            }
+        )[1:]
+        return _with_checksum(body) + "\n"
+
+    @staticmethod
+    def from_line(line: str, directory: Path) -> ShardRecord:
+        """Inverse of :meth:`to_line`.
+
+        Raises:
+            ValueError: the line is not what was written.
+        """
+        body = line[_BODY:]
+        if line != _with_checksum(body):
+            raise ValueError("the checksum of the line does not match")
+        values = json.loads(line)
+        if values["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"format version {values['format_version']} is not {FORMAT_VERSION}; "
+                "install the version of genie-gym that wrote it"
+            )
+        return ShardRecord(
+            path=directory / "shards" / values["shard"],
+            num_bytes=values["num_bytes"],
+            sha256=values["sha256"],
+            frame_shape=tuple(values["frame_shape"]),
+            entries=[Entry.from_json(entry) for entry in values["episodes"]],
+        )
+
+
+def _with_checksum(body: str) -> str:
+    return f'{_PREFIX}{zlib.crc32(body.encode()):08x}", {body}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All manifest files of a dataset together.
+
+    Attributes:
+        records: one per shard.
+        damaged: manifest file and reason for each line that cannot be trusted.
+        torn: manifest files whose last line was cut off while it was written; its shard counts
+            as never written.
+    """
+
+    records: list[ShardRecord]
+    damaged: list[tuple[Path, str]]
+    torn: list[Path]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read every manifest file under the dataset directory `path`."""
+    manifest = Manifest(records=[], damaged=[], torn=[])
+    for file in sorted(path.glob("manifest-*.jsonl")):
+        *lines, rest = file.read_bytes().split(b"\n")
+        if rest:
+            manifest.torn.append(file)
+        for number, line in enumerate(lines, start=1):
+            try:
+                manifest.records.append(ShardRecord.from_line(line.decode(), path))
+            except (ValueError, KeyError, TypeError) as error:
+                manifest.damaged.append((file, f"line {number}: {error}"))
+    return manifest
+
+
+def existing_indices(
+    path: Path | str, where: Callable[[EpisodeInfo], bool] = lambda info: True
+) -> set[int]:
+    """Indices of the episodes a dataset already holds; empty when there is no dataset yet."""
+    return {
+        entry.info.index
+        for record in read_manifest(Path(path)).records
+        for entry in record.entries
+        if entry.info.index is not None and where(entry.info)
+    }

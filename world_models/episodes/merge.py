@@ -1,0 +1,51 @@
+"""Bring datasets together, or pack many small shards into few."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from world_models.episodes.dataset import EpisodeDataset
+from world_models.episodes.errors import DamagedShardError
+from world_models.episodes.manifest import read_manifest
+from world_models.episodes.writer import EpisodeWriter
+
+
+def merge(
+    sources: Iterable[Path | str],
+    out: Path | str,
+    *,
+    on_damage: Literal["refuse", "skip"] = "refuse",
+) -> int:
+    """Copy the episodes of `sources` into the dataset `out`, each one once.
+
+    With ``on_damage="skip"`` damaged episodes are named in a warning and left out.
+    Frames are not compressed again, and every chunk's checksum is checked on the way. Interrupted,
+    it can be run again and copies what is missing.
+
+    Returns:
+        How many episodes were copied.
+    """
+    out = Path(out)
+    known = {e.identity for record in read_manifest(out).records for e in record.entries}
+    copied = 0
+    with EpisodeWriter(out, name="merge") as writer:
+        for source in sources:
+            if Path(source).resolve() == out.resolve():
+                raise ValueError(f"{out} is both source and output; name a new output directory")
+            dataset = EpisodeDataset(source, on_damage=on_damage)
+            for index, entry in enumerate(dataset.entries):
+                if entry.identity in known:
+                    continue
+                try:
+                    writer.add_encoded(dataset.encoded(index))
+                except DamagedShardError as error:
+                    if on_damage == "refuse":
+                        raise
+                    warnings.warn(f"episode {entry.key} left out: {error}", stacklevel=2)
+                    continue
+                known.add(entry.identity)
+                copied += 1
+    return copied

@@ -1,0 +1,102 @@
+"""Which windows to train on, in an order that a restart can continue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+class WindowSampler(Iterator[np.ndarray]):
+    """Endless batches of windows, each window of the dataset equally likely.
+
+    Batch number b is a pure function of the seed and b, so the position is the whole state. With
+    several ranks, each takes its part of one common batch.
+
+    Args:
+        num_frames: frames of each episode; episodes shorter than `length` have no window.
+        length: frames of a window.
+        batch_size: windows per batch *on each rank*.
+        seed: of the order.
+        rank: which part of the batches this process takes.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        num_frames: np.ndarray,
+        *,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        """Count the windows."""
+        if length < 1 or batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(
+                "length and batch_size must be positive and 0 <= rank < world_size, got "
+                f"{length=}, {batch_size=}, {rank=}, {world_size=}"
+            )
+        self._ends = np.cumsum(np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0))
+        if not len(self._ends) or self._ends[-1] == 0:
+            raise ValueError(
+                f"none of the {len(self._ends)} episodes has {length} frames; collect longer "
+                "episodes, use another split, or train on shorter windows"
+            )
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.position = 0
+
+    @property
+    def num_windows(self) -> int:
+        """How many different windows there are."""
+        return int(self._ends[-1])
+
+    def batch(self, number: int) -> np.ndarray:
+        """Batch `number`: int64 (batch_size, 2), rows of (episode, start)."""
+        rng = np.random.default_rng([self.seed, number])
+        windows = rng.integers(self.num_windows, size=self.batch_size * self.world_size)
+        windows = windows[self.rank :: self.world_size]
+        episodes = np.searchsorted(self._ends, windows, side="right")
+        before = np.where(episodes > 0, self._ends[episodes - 1], 0)
+        return np.stack([episodes, windows - before], axis=1)
+
+    def __next__(self) -> np.ndarray:
+        self.position += 1
+        return self.batch(self.position - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position, and what it is a position in."""
+        return {"position": self.position} | self._identity()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        for name, value in self._identity().items():
+            if state[name] != value:
+                raise ValueError(
+                    f"the saved sampler has {name}={state[name]}, this one has {value}; resume "
+                    "with the same data and settings, or start without the saved position"
+                )
+        self.position = state["position"]
+
+    def _identity(self) -> dict[str, int]:
+        return {
+            "num_windows": self.num_windows,
+            "length": self.length,
+            "total_batch_size": self.batch_size * self.world_size,
+            "seed": self.seed,
+        }
+
+
+def sequential_windows(num_frames: np.ndarray, *, length: int, stride: int) -> np.ndarray:
+    """Every `stride`-th window of each episode in order: int64 (N, 2), for evaluation."""
+    if length < 1 or stride < 1:
+        raise ValueError(f"length and stride must be positive, got {length=}, {stride=}")
+    rows = [
+        (episode, start)
+        for episode, frames in enumerate(num_frames)
+        for start in range(0, int(frames) - length + 1, stride)
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,34 @@
+"""Keep the shards that are read open."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from world_models.episodes.shard import ShardReader
+
+MAX_OPEN_SHARDS = 256
+
+
+class ShardCache:
+    """Recently used open shards. Each process opens its own (HDF5 does not survive a fork)."""
+
+    def __init__(self) -> None:
+        self._readers: OrderedDict[Path, ShardReader] = OrderedDict()
+        self._process = os.getpid()
+
+    def get(self, path: Path) -> ShardReader:
+        """The open shard at `path`."""
+        if self._process != os.getpid():
+            self._readers, self._process = OrderedDict(), os.getpid()
+        if path not in self._readers:
+            self._readers[path] = ShardReader(path)
+        self._readers.move_to_end(path)
+        if len(self._readers) > MAX_OPEN_SHARDS:
+            self._readers.popitem(last=False)[1].close()
+        return self._readers[path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_readers": OrderedDict(), "_process": os.getpid()}

@@ -1,0 +1,93 @@
+"""Check a dataset against its manifest, down to the last pixel."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from world_models.episodes.episode import Episode
+from world_models.episodes.errors import DamagedShardError
+from world_models.episodes.manifest import ShardRecord, read_manifest
+from world_models.episodes.shard import Entry, ShardReader
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What :func:`verify` found.
+
+    Attributes:
+        num_shards: shards the manifest names.
+        num_episodes: episodes it names.
+        num_frames: frames it names.
+        damage: file and what is wrong with it; empty if all is well.
+        notes: leftovers of interrupted writers, which no manifest names and nobody reads.
+    """
+
+    num_shards: int = 0
+    num_episodes: int = 0
+    num_frames: int = 0
+    damage: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def verify(path: Path | str, progress: Callable[[ShardRecord], None] = lambda _: None) -> Report:
+    """Read everything: file hashes, tables, each frame and the key of each episode.
+
+    Args:
+        path: dataset directory.
+        progress: called after each shard.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    report = Report(damage=list(manifest.damaged))
+    for file in manifest.torn:
+        report.notes.append((file, "the last line was cut off by an interrupted writer"))
+    for record in manifest.records:
+        report.num_shards += 1
+        report.num_episodes += len(record.entries)
+        report.num_frames += sum(entry.num_frames for entry in record.entries)
+        report.damage += [(record.path, reason) for reason in _check_shard(record)]
+        progress(record)
+    named = {record.path for record in manifest.records}
+    for file in sorted((path / "shards").glob("*")):
+        if file not in named:
+            report.notes.append((file, "no manifest names it: an interrupted writer's leftover"))
+    return report
+
+
+def _check_shard(record: ShardRecord) -> list[str]:
+    """What is wrong with one shard."""
+    try:
+        content = record.path.read_bytes()
+    except OSError as error:
+        return [f"cannot be read ({error.strerror})"]
+    if len(content) != record.num_bytes:
+        return [f"has {len(content):,} bytes, the manifest says {record.num_bytes:,}"]
+    found = []
+    if hashlib.sha256(content).hexdigest() != record.sha256:
+        found.append("its bytes are not the ones that were written (sha256 differs)")
+    try:
+        shard = ShardReader(record.path)
+        if shard.entries() != record.entries:
+            found.append("its table of episodes differs from the manifest's")
+        for number, entry in enumerate(record.entries):
+            if _key(shard, entry) != entry.key:
+                found.append(f"episode {number} ({entry.key}) is not what was written")
+        shard.close()
+    except DamagedShardError as error:
+        found.append(error.reason)
+    return found
+
+
+def _key(shard: ShardReader, entry: Entry) -> str:
+    rows = slice(entry.first_row, entry.first_row + entry.num_frames - 1)
+    return Episode(
+        frames=shard.frames(entry.first_row, entry.num_frames),
+        actions=shard.actions[rows],
+        rewards=shard.rewards[rows],
+        terminated=entry.terminated,
+        truncated=entry.truncated,
+        info=entry.info,
+    ).key

@@ -1,0 +1,164 @@
+"""Write episodes so that nothing that was named is ever lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from world_models.episodes.episode import Episode
+from world_models.episodes.errors import StorageError, storage_error
+from world_models.episodes.manifest import ShardRecord
+from world_models.episodes.shard import EncodedEpisode, encode_episode, shard_bytes
+
+SHARD_BYTES = 16 << 20
+
+
+class EpisodeWriter:
+    """Add episodes to a dataset directory; use one writer per process, as many as you like.
+
+    A flush writes one shard under a temporary name, fsyncs it, renames it, fsyncs the directory,
+    and only then appends the line that names it to this writer's own manifest file. A process
+    killed at any moment leaves every named episode readable; episodes still in memory are gone.
+    """
+
+    def __init__(
+        self, path: Path | str, *, name: str = "writer", max_shard_bytes: int = SHARD_BYTES
+    ):
+        """Prepare the directory.
+
+        Args:
+            path: dataset directory; made if it does not exist.
+            name: prefix of this writer's files, for people; a random suffix makes it unique.
+            max_shard_bytes: compressed size at which a shard is written.
+
+        Raises:
+            StorageError: the directory cannot be written.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
+            raise ValueError(f"name must be letters, digits, '_' or '.', got {name!r}")
+        if max_shard_bytes < 1:
+            raise ValueError(f"max_shard_bytes must be positive, got {max_shard_bytes}")
+        self.path = Path(path)
+        self.max_shard_bytes = max_shard_bytes
+        self.name = f"{name}-{secrets.token_hex(6)}"
+        self._shards = self.path / "shards"
+        self._manifest = self.path / f"manifest-{self.name}.jsonl"
+        self._pending: list[EncodedEpisode] = []
+        self._pending_bytes = 0
+        self._num_shards = 0
+        try:
+            self._shards.mkdir(parents=True, exist_ok=True)
+            for directory in (self.path, self._shards):
+                tempfile.TemporaryFile(dir=directory).close()
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+
+    @property
+    def num_pending(self) -> int:
+        """Episodes in memory that are not on disk yet."""
+        return len(self._pending)
+
+    def add(self, episode: Episode) -> None:
+        """Compress an episode; write a shard when enough have gathered."""
+        self.add_encoded(encode_episode(episode))
+
+    def add_encoded(self, episode: EncodedEpisode) -> None:
+        """Like :meth:`add`, for an episode that was compressed elsewhere."""
+        if self._pending and self._pending[0].frame_shape != episode.frame_shape:
+            self.flush()
+        self._pending.append(episode)
+        self._pending_bytes += episode.num_bytes
+        if self._pending_bytes >= self.max_shard_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put the episodes in memory on disk.
+
+        Raises:
+            StorageError: they could not be written. They stay in memory: make room and call
+                `flush()` again.
+        """
+        if not self._pending:
+            return
+        content, entries = shard_bytes(self._pending)
+        shard = self._shards / f"{self.name}-{self._num_shards:06d}.h5"
+        record = ShardRecord(
+            path=shard,
+            num_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            frame_shape=self._pending[0].frame_shape,
+            entries=entries,
+        )
+        write_atomically(shard, content)
+        try:
+            _append(self._manifest, record.to_line().encode())
+        except StorageError:
+            shard.unlink()
+            raise
+        self._num_shards += 1
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def close(self) -> None:
+        """Flush; the writer can still be used afterwards."""
+        self.flush()
+
+    def __enter__(self) -> EpisodeWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, StorageError):
+            self.close()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either complete under its name or absent, even after a power cut."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+        _fsync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(error, path, len(content)) from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a whole line, or nothing."""
+    new = not path.exists()
+    try:
+        with open(path, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                written = 0
+                while written < len(line):  # a short write says why on the next attempt
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+        if new:
+            _fsync_directory(path.parent)
+    except OSError as error:
+        raise storage_error(error, path, len(line)) from error
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,106 @@
+"""The latent action model: names what happened between two frames with one of a few codes.
+
+Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from world_models.blocks import SpaceTimeTransformer, TransformerConfig
+from world_models.pixels import pixels_from_patches, to_float
+from world_models.quantizer import Quantizer
+from world_models.reconstruction import ReconstructionConfig, psnr, reconstruction_loss
+from world_models.tokenizer import CHANNELS, PatchEmbedding
+
+__all__ = ["LatentActionConfig", "LatentActionModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentActionConfig:
+    """A latent action model.
+
+    Attributes:
+        frame_size: Height and width of a frame in pixels.
+        patch: Height and width of the pixels behind one patch vector.
+        transformer: Size of the encoder, and of the decoder.
+        num_actions: How many latent actions there are.
+        code_dim: Width of a code.
+        revive_after: Steps after which an unused action is placed anew; 0 never.
+        reconstruction: The pixel loss.
+    """
+
+    frame_size: int = 64
+    patch: int = 4
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    num_actions: int = 7
+    code_dim: int = 32
+    revive_after: int = 0
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+
+    def __post_init__(self) -> None:
+        if self.frame_size % self.patch:
+            raise ValueError(
+                f"frame_size {self.frame_size} is not a multiple of patch {self.patch}; "
+                f"take a patch such as 4 or 8"
+            )
+
+
+class LatentActionModel(nn.Module):
+    """Infers actions from pixels by having to predict the next frame through them."""
+
+    def __init__(self, config: LatentActionConfig):
+        super().__init__()
+        self.config = config
+        dim, side = config.transformer.dim, config.frame_size // config.patch
+        self.patches = PatchEmbedding(config.patch, dim)
+        self.encoder = SpaceTimeTransformer(config.transformer, (side, side))
+        self.to_action = nn.Sequential(
+            nn.Flatten(2), nn.Linear(side * side * dim, dim), nn.LayerNorm(dim)
+        )
+        self.quantizer = Quantizer(dim, config.num_actions, config.code_dim, config.revive_after)
+        self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
+        self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
+
+    @torch.no_grad()
+    def actions(self, frames: Tensor) -> Tensor:
+        """Name the transitions of uint8 frames ``(B, T, H, W, C)``: int64 ``(B, T - 1)``."""
+        embedded = self.patches(to_float(frames, self.to_patches.weight.dtype))
+        return self.quantizer.indices(self._action_vectors(embedded))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict frames 1.. of ``(B, T, C, H, W)`` from those before and the inferred actions.
+
+        Returns:
+            Predicted pixels ``(B, T - 1, C, H, W)``, actions ``(B, T - 1)``, quantisation loss.
+        """
+        embedded = self.patches(pixels)  # (B, T, N, D)
+        action, indices, quantisation = self.quantizer(self._action_vectors(embedded))
+        x = self.decoder(embedded[:, :-1] + action[:, :, None])
+        predicted = pixels_from_patches(
+            self.to_patches(x), self.config.patch, self.config.frame_size
+        )
+        return predicted, indices, quantisation
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Predict ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, each from the one before."""
+        pixels = to_float(batch["frames"], self.to_patches.weight.dtype)
+        predicted, indices, quantisation = self(pixels)
+        target = pixels[:, 1:]
+        reconstruction = reconstruction_loss(predicted, target, self.config.reconstruction)
+        loss = reconstruction + quantisation
+        counts = torch.bincount(indices.flatten(), minlength=self.config.num_actions).float()
+        share = counts / counts.sum()
+        return loss, {
+            "loss": loss.detach(),
+            "reconstruction": reconstruction.detach(),
+            "quantisation": quantisation.detach(),
+            "psnr": psnr(predicted, target),
+            "action_perplexity": torch.special.entr(share).sum().exp(),
+        }
+
+    def _action_vectors(self, embedded: Tensor) -> Tensor:
+        return self.to_action(self.encoder(embedded))[:, 1:]  # (B, T - 1, D)

@@ -1,0 +1,41 @@
+"""Which tokens are hidden, when sampling and when training for it.
+
+Shapes: B batch, T frames, N tokens per frame.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["num_masked", "sample_bernoulli_masks", "sample_schedule_masks"]
+
+
+def num_masked(step: int, steps: int, num_tokens: int) -> int:
+    """Tokens still hidden when pass ``step`` (0-based) of ``steps`` begins: the cosine schedule."""
+    return math.floor(num_tokens * math.cos(math.pi / 2 * step / steps) + 1e-9)
+
+
+def sample_schedule_masks(like: Tensor, steps: int) -> Tensor:
+    """Hide in every frame as many tokens as some pass of the sampling schedule would.
+
+    Args:
+        like: Tokens ``(B, T, N)``; only shape and device count.
+        steps: Passes of the schedule; each is as likely as the others.
+
+    Returns:
+        Bool ``(B, T, N)``, True where hidden; at least one token of every frame.
+    """
+    counts = [max(1, num_masked(s, steps, like.shape[-1])) for s in range(steps)]
+    drawn = torch.randint(steps, like.shape[:-1], device=like.device)
+    count = torch.tensor(counts, device=like.device)[drawn]  # (B, T)
+    rank = torch.rand(like.shape, device=like.device).argsort(-1).argsort(-1)
+    return rank < count[..., None]
+
+
+def sample_bernoulli_masks(like: Tensor, low: float = 0.5, high: float = 1.0) -> Tensor:
+    """Hide every token of ``like`` with one rate per call, drawn from ``[low, high]``."""
+    rate = torch.rand((), device=like.device) * (high - low) + low
+    return torch.rand(like.shape, device=like.device) < rate

@@ -1,0 +1,79 @@
+"""The frame to come, while it is being sampled: what the dynamics says of it, given the past.
+
+Shapes: B batch, N tokens per frame, D width, K codes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from world_models.cache import StreamCache
+from world_models.dynamics import Dynamics
+
+__all__ = ["NextFrame", "next_frame"]
+
+
+class NextFrame(Protocol):
+    """The next frame of B rows, whose past and action are known."""
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits ``(B, N, K)`` of the frame, given those of its ``(B, N)`` tokens not hidden."""
+
+    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
+        """Make the frame part of the past; return that, its reward and its termination ``(B,)``."""
+
+
+class _TwoStreamFrame:
+    """Each pass sees the tokens known so far; the finished frame passes once more, as the past."""
+
+    def __init__(self, dynamics: Dynamics, cache: StreamCache, action: Tensor):
+        self.dynamics, self.cache, self.action = dynamics, cache, action
+        self.plan = dynamics.transformer.plan(cache)
+        self.table = dynamics.token_table()
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        return self.dynamics.to_logits(self._pass(tokens, commit=False))
+
+    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
+        x = self._pass(tokens, commit=True)
+        return self.cache.advanced(), *self.dynamics.outcome.predict(x)
+
+    def _pass(self, tokens: Tensor, commit: bool) -> Tensor:
+        x = self.dynamics.embed(tokens, self.action, self.table)
+        return self.dynamics.transformer.step(x, self.cache, self.plan, commit)
+
+
+class _ShiftedFrame:
+    """The frame *before*, with the action taken there, says it all in one pass."""
+
+    def __init__(self, dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor):
+        x = dynamics.embed(before, action)
+        x = dynamics.transformer.step(x, cache, dynamics.transformer.plan(cache), commit=True)
+        self.cache = cache.advanced()
+        self.outcome = dynamics.outcome.predict(x)
+        self.known = dynamics.to_logits(x)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        return self.known
+
+    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
+        return self.cache, *self.outcome
+
+
+def next_frame(
+    dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor
+) -> NextFrame:
+    """Look one frame ahead.
+
+    Args:
+        dynamics: Trained with either objective.
+        cache: Its past; written in place.
+        before: Tokens of the last frame ``(B, N)``.
+        action: Leads from there to the next frame, ``(B,)``; NO_ACTION to the very first.
+    """
+    if dynamics.config.objective == "two_stream":
+        return _TwoStreamFrame(dynamics, cache, action)
+    return _ShiftedFrame(dynamics, cache, before, action)

@@ -1,0 +1,65 @@
+"""The head that reads reward and termination from a frame.
+
+Shapes: B batch, T frames, N tokens per frame, D width, R reward bins.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["OutcomeHead"]
+
+NUM_POOLS = 4
+BINS_PER_UNIT = 2  # in symlog space
+LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
+
+
+class OutcomeHead(nn.Module):
+    """Predicts the reward as a distribution over fixed values, and the chance of termination.
+
+    Tokens are pooled by attention, not averaged: what decides is often one token.
+    """
+
+    values: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        ends = LARGEST_SYMLOG * BINS_PER_UNIT
+        steps = torch.arange(-ends, ends + 1, dtype=torch.float32) / BINS_PER_UNIT
+        self.register_buffer("values", steps.sign() * steps.abs().expm1(), persistent=False)
+        self.pool = nn.Linear(dim, NUM_POOLS)
+        self.mlp = nn.Sequential(
+            nn.Linear(NUM_POOLS * dim, dim), nn.GELU(), nn.Linear(dim, len(steps) + 1)
+        )
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(..., N, D)`` to reward logits ``(..., R)`` and termination logits ``(...)``."""
+        pooled = self.pool(x).softmax(-2).mT @ x  # (..., pools, D)
+        out = self.mlp(pooled.flatten(-2)).float()
+        return out[..., :-1], out[..., -1]
+
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected reward and termination probability ``(...)`` of ``(..., N, D)``."""
+        reward, termination = self(x)
+        return reward.softmax(-1) @ self.values.float(), termination.sigmoid()
+
+    def losses(self, x: Tensor, rewards: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``."""
+        reward, termination = self(x)
+        target = self.two_hot(rewards)
+        reward_loss = F.cross_entropy(reward.flatten(0, -2), target.flatten(0, -2))
+        return reward_loss, F.binary_cross_entropy_with_logits(termination, terminated.float())
+
+    def two_hot(self, rewards: Tensor) -> Tensor:
+        """Weights ``(..., R)`` on the two nearest values whose mean is the reward."""
+        values = self.values.float()
+        rewards = rewards.float().clamp(values[0], values[-1])
+        upper = torch.searchsorted(values, rewards).clamp(min=1)
+        low, high = values[upper - 1], values[upper]
+        share = ((rewards - low) / (high - low))[..., None]
+        size = len(values)
+        return F.one_hot(upper, size) * share + F.one_hot(upper - 1, size) * (1 - share)

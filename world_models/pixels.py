@@ -1,0 +1,43 @@
+"""The one conversion between stored pixels and what the networks see.
+
+Stored: uint8 ``(..., H, W, C)``, 0 to 255. Networks: float ``(..., C, H, W)``, 0 to 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+__all__ = ["patches_from_pixels", "pixels_from_patches", "to_float", "to_uint8"]
+
+
+def to_float(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Turn uint8 frames ``(..., H, W, C)`` into floats in [0, 1], ``(..., C, H, W)``."""
+    if frames.dtype != torch.uint8:
+        raise ValueError(
+            f"expected uint8 frames (..., H, W, C) in 0..255, got {frames.dtype}; "
+            "stored frames are never floats: pass them as the dataset gives them"
+        )
+    return frames.movedim(-1, -3).to(dtype).div(255)
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Turn floats ``(..., C, H, W)`` into uint8 frames ``(..., H, W, C)``, clipped and rounded."""
+    return pixels.float().mul(255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
+
+
+def patches_from_pixels(pixels: Tensor, patch: int) -> Tensor:
+    """Cut ``(B, T, C, H, W)`` into ``(B, T, N, patch * patch * C)``."""
+    return rearrange(pixels, "b t c (h p) (w q) -> b t (h w) (p q c)", p=patch, q=patch)
+
+
+def pixels_from_patches(patches: Tensor, patch: int, size: int) -> Tensor:
+    """Undo `patches_from_pixels` for square frames of ``size`` pixels."""
+    return rearrange(
+        patches,
+        "b t (h w) (p q c) -> b t c (h p) (w q)",
+        h=size // patch,
+        p=patch,
+        q=patch,
+    )

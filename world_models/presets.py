@@ -1,0 +1,167 @@
+"""Complete worlds by name: a preset returns the configuration, `build` the untrained model.
+
+A variant calls a preset and uses `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from world_models.blocks import TransformerConfig
+from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.latent_action import LatentActionConfig, LatentActionModel
+from world_models.reconstruction import ReconstructionConfig
+from world_models.sampling import SamplingConfig
+from world_models.tokenizer import Tokenizer, TokenizerConfig
+from world_models.world import WorldModel
+
+__all__ = [
+    "WorldConfig",
+    "atari",
+    "build",
+    "coinrun",
+    "config_from_dict",
+    "config_to_dict",
+    "paper",
+    "small",
+    "tiny",
+]
+
+T = TypeVar("T")
+SPRITES = ReconstructionConfig(changed_weight=20.0, l1_weight=0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """Everything that makes a world; see the parts."""
+
+    tokenizer: TokenizerConfig
+    dynamics: DynamicsConfig
+    latent_action: LatentActionConfig
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def paper(num_actions: int = 5) -> WorldConfig:
+    """GenieRedux-G as published: 101.6M tokenizer, 80.2M dynamics, 168.7M latent actions."""
+    coder = TransformerConfig(dim=512, num_layers=8, num_heads=8, position_dim=512)
+    width = 512 + num_actions
+    return WorldConfig(
+        tokenizer=TokenizerConfig(transformer=coder),
+        dynamics=DynamicsConfig(
+            transformer=TransformerConfig(dim=width, num_layers=12, num_heads=8, position_dim=64),
+            num_actions=num_actions,
+        ),
+        latent_action=LatentActionConfig(transformer=coder, num_actions=7),
+        sampling=SamplingConfig(steps=25),
+    )
+
+
+def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
+    """Width 256, patches of 8: real time on two CPU cores."""
+    coder = TransformerConfig(
+        dim=256, num_layers=4, num_heads=4, ff_mult=3.0, ff_per_block=1, position_dim=64
+    )
+    tokenizer = TokenizerConfig(
+        frame_size=frame_size,
+        patch=8,
+        transformer=coder,
+        revive_after=100,
+        reconstruction=SPRITES,
+    )
+    return WorldConfig(
+        tokenizer=tokenizer,
+        dynamics=DynamicsConfig(
+            grid=tokenizer.grid,
+            transformer=TransformerConfig(
+                dim=256, num_layers=6, num_heads=4, ff_mult=3.0, ff_per_block=1, position_dim=64
+            ),
+            num_actions=num_actions,
+            changed_weight=4.0,
+            context_noise=0.1,
+        ),
+        latent_action=LatentActionConfig(
+            frame_size=frame_size,
+            patch=8,
+            transformer=coder,
+            revive_after=100,
+            reconstruction=SPRITES,
+        ),
+    )
+
+
+def coinrun() -> WorldConfig:
+    """CoinRun: 7 actions."""
+    return small(num_actions=7)
+
+
+def atari(num_actions: int = 5) -> WorldConfig:
+    """Atari 2600: few, small sprites on still backgrounds."""
+    return small(num_actions)
+
+
+def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
+    """For tests: trains in seconds."""
+    coder = TransformerConfig(
+        dim=48, num_layers=1, num_heads=2, head_dim=16, ff_mult=3.0, position_dim=16, window=8
+    )
+    tokenizer = TokenizerConfig(
+        frame_size=frame_size,
+        patch=4,
+        transformer=coder,
+        num_codes=32,
+        code_dim=8,
+        revive_after=20,
+        reconstruction=SPRITES,
+    )
+    return WorldConfig(
+        tokenizer=tokenizer,
+        dynamics=DynamicsConfig(
+            grid=tokenizer.grid,
+            transformer=TransformerConfig(
+                dim=64, num_layers=2, num_heads=2, head_dim=16, position_dim=16, window=8
+            ),
+            num_codes=32,
+            code_dim=8,
+            num_actions=num_actions,
+        ),
+        latent_action=LatentActionConfig(
+            frame_size=frame_size, patch=4, transformer=coder, num_actions=4, code_dim=8
+        ),
+        sampling=SamplingConfig(steps=4),
+    )
+
+
+def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
+    """Build an untrained world; with ``latent_action`` also the model that names actions."""
+    tokenizer = Tokenizer(config.tokenizer)
+    return WorldModel(
+        tokenizer,
+        Dynamics(config.dynamics, tokenizer.codes()),
+        config.sampling,
+        LatentActionModel(config.latent_action) if latent_action else None,
+    )
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Turn any configuration into plain dicts, as JSON holds it."""
+    return asdict(config)
+
+
+def config_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Undo `config_to_dict`; every key must be known, and every value is checked again."""
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no {unknown}; it has {names}")
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            value = config_from_dict(hint, value)  # type: ignore[arg-type]
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)

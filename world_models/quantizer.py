@@ -1,0 +1,86 @@
+"""The vector quantiser of the tokenizer and of the latent action model.
+
+Shapes: M vectors, K codes, E width of a code.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Quantizer"]
+
+COMMITMENT_WEIGHT = 0.25
+
+
+class Quantizer(nn.Module):
+    """Nearest code on the unit sphere, with a codebook learned by gradient.
+
+    A code that no vector has chosen for `revive_after` training steps is placed on a vector of
+    the current batch, so that the codebook does not collapse to the few codes that won early.
+
+    Args:
+        dim: Width of what comes in and goes out.
+        num_codes: K.
+        code_dim: E.
+        revive_after: Training steps without use after which a code is revived; 0 never.
+    """
+
+    unused: Tensor
+
+    def __init__(self, dim: int, num_codes: int, code_dim: int, revive_after: int = 0):
+        super().__init__()
+        self.revive_after = revive_after
+        self.project_in = nn.Linear(dim, code_dim)
+        self.project_out = nn.Linear(code_dim, dim)
+        self.codebook = nn.Parameter(F.normalize(torch.randn(num_codes, code_dim), dim=-1))
+        self.register_buffer("unused", torch.zeros(num_codes, dtype=torch.int64))
+
+    def codes(self) -> Tensor:
+        """The unit codes ``(K, E)``."""
+        return F.normalize(self.codebook, dim=-1)
+
+    def indices(self, x: Tensor) -> Tensor:
+        """Nearest code of vectors ``(..., dim)``, int64 ``(...)``."""
+        return self._nearest(self._project(x))
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Vectors ``(..., dim)`` of code indices."""
+        return self.project_out(F.embedding(indices, self.codes()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantise ``(..., dim)`` for training.
+
+        Returns:
+            The quantised vectors with a straight-through gradient, the indices, and the loss that
+            draws codes to vectors and (weaker) vectors to codes.
+        """
+        x = self._project(x)
+        indices = self._nearest(x)
+        if self.training and self.revive_after and self.codebook.requires_grad:
+            self._revive(x.detach().flatten(0, -2), indices)
+        chosen = F.embedding(indices, self.codes()).float()
+        loss = F.mse_loss(chosen, x.detach()) + COMMITMENT_WEIGHT * F.mse_loss(x, chosen.detach())
+        return self.project_out(x + (chosen - x).detach()), indices, loss
+
+    def _project(self, x: Tensor) -> Tensor:
+        return F.normalize(self.project_in(x).float(), dim=-1)
+
+    @torch.no_grad()
+    def _nearest(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # bf16 would make near codes tie
+            return (x @ self.codes().float().mT).argmax(-1)
+
+    @torch.no_grad()
+    def _revive(self, x: Tensor, indices: Tensor) -> None:
+        used = torch.zeros_like(self.unused).index_fill_(0, indices.flatten(), 1)
+        places = x[torch.randint(len(x), used.shape, device=x.device)]  # (K, E)
+        if dist.is_initialized():
+            dist.all_reduce(used, dist.ReduceOp.MAX)
+            dist.broadcast(places, 0)
+        self.unused.add_(1).masked_fill_(used.bool(), 0)
+        dead = self.unused >= self.revive_after
+        self.codebook.copy_(torch.where(dead[:, None], places, self.codebook))
+        self.unused.masked_fill_(dead, 0)

@@ -1,0 +1,66 @@
+"""The pixel loss of the tokenizer and of the latent action model.
+
+Shapes: B batch, T frames, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["ReconstructionConfig", "changed_pixels", "psnr", "reconstruction_loss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """How the errors of a frame add up.
+
+    Plain squared error spends nothing on a moving sprite of twenty pixels; what changes from
+    frame to frame is what a player looks at.
+
+    Attributes:
+        changed_weight: Extra weight of pixels that differ from a neighbouring frame.
+        threshold: How far a channel must differ to count as changed, of 1.
+        l1_weight: Weight of the absolute error beside the squared one.
+    """
+
+    changed_weight: float = 0.0
+    threshold: float = 0.03
+    l1_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("changed_weight", "threshold", "l1_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
+def changed_pixels(pixels: Tensor, threshold: float) -> Tensor:
+    """Which pixels of ``(B, T, C, H, W)`` differ from the frame before or after: ``(B, T, 1, H, W)``."""
+    differs = (pixels[:, 1:] - pixels[:, :-1]).abs().amax(2, keepdim=True) > threshold
+    edge = torch.zeros_like(differs[:, :1]) if pixels.shape[1] > 1 else _nowhere(pixels)
+    return torch.cat((edge, differs), 1) | torch.cat((differs, edge), 1)
+
+
+def reconstruction_loss(predicted: Tensor, target: Tensor, config: ReconstructionConfig) -> Tensor:
+    """Weighted mean of squared (and absolute) errors over ``(B, T, C, H, W)``."""
+    error = predicted.float() - target
+    cost = error.square() + config.l1_weight * error.abs()
+    if not config.changed_weight:
+        return cost.mean()
+    weight = 1 + config.changed_weight * changed_pixels(target, config.threshold)
+    return (cost * weight).sum() / (weight.sum() * cost.shape[2])
+
+
+@torch.no_grad()
+def psnr(predicted: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """Peak signal-to-noise ratio in dB over all pixels, or over those in ``where``."""
+    error = (predicted.float().clamp(0, 1) - target).square()
+    if where is not None:
+        error = (error * where).sum() / (where.sum() * error.shape[2]).clamp(min=1)
+    return -10 * error.mean().clamp(min=1e-10).log10()
+
+
+def _nowhere(pixels: Tensor) -> Tensor:
+    return torch.zeros_like(pixels[:, :, :1], dtype=torch.bool)

@@ -1,0 +1,112 @@
+"""MaskGIT sampling: hidden tokens are revealed over a few passes, the surest first.
+
+Shapes: B batch, M tokens sampled together, K codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from world_models.masking import num_masked
+from world_models.noise import uniform
+
+__all__ = ["Sample", "SamplingConfig", "sample_tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How tokens are sampled.
+
+    Attributes:
+        steps: Passes per frame, on a cosine schedule.
+        temperature: Of the first pass; it falls linearly to 0, so the last pass takes the best.
+        adaptive: Also reveal every token at least as sure as ``threshold``, and stop when none is
+            hidden: easy frames take one or two passes.
+        threshold: Probability from which a sampled token counts as decided.
+    """
+
+    steps: int = 8
+    temperature: float = 1.0
+    adaptive: bool = False
+    threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What sampling returns.
+
+    Attributes:
+        tokens: ``(B, M)`` int64.
+        entropy: Of each token's distribution before any was revealed, in nats, ``(B, M)``.
+        passes: How many passes each row needed, ``(B,)``.
+    """
+
+    tokens: Tensor
+    entropy: Tensor
+    passes: Tensor
+
+
+def sample_tokens(
+    predict: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    seeds: Tensor,
+    counters: Tensor,
+    config: SamplingConfig,
+) -> Sample:
+    """Sample M tokens per row.
+
+    Args:
+        predict: From tokens ``(B, M)``, some hidden, to logits ``(B, M, K)``.
+        hidden: All-hidden tokens ``(B, M)``: the mask id everywhere.
+        seeds: ``(B,)`` int64 and
+        counters: ``(B,)`` int64: which random numbers each row uses.
+        config: How.
+    """
+    tokens, steps, size = hidden, config.steps, hidden.shape[1]
+    entropy = torch.zeros(hidden.shape, device=hidden.device)
+    passes = torch.zeros_like(seeds)
+    for step in range(steps):
+        logits = predict(tokens).float()
+        probabilities = logits.softmax(-1)
+        if step == 0:
+            entropy = logits.logsumexp(-1) - (probabilities * logits).sum(-1)
+        temperature = config.temperature * (steps - 1 - step) / steps
+        drawn = uniform(seeds, counters, step, size)
+        picked = _pick(logits, probabilities, temperature, drawn)
+        sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
+        open_ = tokens == hidden
+        passes = passes + open_.any(1)
+        stay = _least_sure(sure, open_, num_masked(step + 1, steps, size))
+        if config.adaptive:
+            stay &= sure < config.threshold
+        tokens = torch.where(open_ & ~stay, picked, tokens)
+        if config.adaptive and not stay.any():
+            break
+    return Sample(tokens, entropy, passes)
+
+
+def _pick(logits: Tensor, probabilities: Tensor, temperature: float, drawn: Tensor) -> Tensor:
+    if temperature == 0:
+        return logits.argmax(-1)
+    if temperature != 1:
+        probabilities = (logits / temperature).softmax(-1)
+    cumulative = probabilities.cumsum(-1)
+    at = drawn[..., None] * cumulative[..., -1:]
+    index = torch.searchsorted(cumulative, at, right=True).squeeze(-1)
+    return index.clamp(max=logits.shape[-1] - 1)
+
+
+def _least_sure(sure: Tensor, open_: Tensor, count: int) -> Tensor:
+    """Mark the ``count`` least sure of the open tokens of each row."""
+    index = sure.masked_fill(~open_, float("inf")).topk(count, largest=False).indices
+    return torch.zeros_like(open_).scatter_(1, index, True) & open_

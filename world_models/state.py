@@ -1,0 +1,102 @@
+"""Where the rows of a dream are: everything the next frame depends on.
+
+Shapes: B batch, N tokens per frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from world_models.cache import StreamCache
+
+__all__ = ["WorldState"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldState:
+    """B independent rows of a world model.
+
+    Attributes:
+        seeds: ``(B,)`` int64; a row's future depends on its past, its actions and its seed.
+        tokens: The last frame ``(B, N)``.
+        dynamics: The past as the dynamics keeps it.
+        decoder: The past as the tokenizer's decoder keeps it.
+        encoder: The past as the tokenizer's encoder keeps it; None once a frame was imagined,
+            since the encoder has not seen it.
+    """
+
+    seeds: Tensor
+    tokens: Tensor
+    dynamics: StreamCache
+    decoder: StreamCache
+    encoder: StreamCache | None
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def clone(self) -> WorldState:
+        """A copy that shares no memory."""
+        return self._map(lambda cache: cache.clone(), lambda x: x.clone())
+
+    def rows(self, index: Tensor) -> WorldState:
+        """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
+        return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
+
+    def put(self, index: Tensor, other: WorldState) -> WorldState:
+        """Replace, in place, the rows in ``index`` by the rows of ``other``; return the state.
+
+        Real frames can be observed next only if both states could do so.
+        """
+        self.seeds.index_copy_(0, index, other.seeds)
+        self.tokens.index_copy_(0, index, other.tokens)
+        self.dynamics.put(index, other.dynamics)
+        self.decoder.put(index, other.decoder)
+        if self.encoder is None or other.encoder is None:
+            return replace(self, encoder=None)
+        self.encoder.put(index, other.encoder)
+        return self
+
+    def reseed(self, seeds: Tensor) -> WorldState:
+        """The same rows with other futures; ``seeds`` is int64 ``(B,)``."""
+        if seeds.shape != self.seeds.shape or seeds.dtype != torch.int64:
+            raise ValueError(
+                f"expected int64 seeds {tuple(self.seeds.shape)}, one per row, "
+                f"got {seeds.dtype} {tuple(seeds.shape)}"
+            )
+        return replace(self, seeds=seeds)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything as a flat dict of tensors, as safetensors saves it."""
+        flat = {"seeds": self.seeds, "tokens": self.tokens}
+        for name, cache in self._caches().items():
+            flat |= {f"{name}.{key}": x for key, x in cache.tensors().items()}
+        return flat
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> WorldState:
+        """Undo `tensors`."""
+        caches: dict[str, StreamCache | None] = {}
+        for name in ("dynamics", "decoder", "encoder"):
+            own = {k.partition(".")[2]: x for k, x in tensors.items() if k.startswith(name + ".")}
+            caches[name] = StreamCache.from_tensors(own) if own else None
+        if caches["dynamics"] is None or caches["decoder"] is None:
+            raise ValueError(
+                f"expected the tensors of WorldState.tensors(), got only {sorted(tensors)}"
+            )
+        return cls(seeds=tensors["seeds"], tokens=tensors["tokens"], **caches)  # type: ignore[arg-type]
+
+    def _caches(self) -> dict[str, StreamCache]:
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: x for name, x in named.items() if isinstance(x, StreamCache)}
+
+    def _map(self, on_cache, on_tensor) -> WorldState:  # type: ignore[no-untyped-def]
+        return replace(
+            self,
+            seeds=on_tensor(self.seeds),
+            tokens=on_tensor(self.tokens),
+            **{name: on_cache(cache) for name, cache in self._caches().items()},
+        )

@@ -1,0 +1,38 @@
+"""An exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+__all__ = ["Ema"]
+
+
+class Ema:
+    """A copy of a model whose weights follow the model's slowly.
+
+    Early on the average covers a tenth of the steps taken, so that it does not remember the
+    initialisation.
+
+    Args:
+        model: What to average.
+        decay: Share of the average that stays, per step; 0 follows the model exactly.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow the model after its step number `step` (from 0)."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        averaged, current = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in averaged.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [averaged[name] for name in floats], [current[name] for name in floats], weight
+        )
+        for name in averaged.keys() - set(floats):
+            averaged[name].copy_(current[name])

@@ -1,0 +1,297 @@
+"""The training loop, one for every model with ``loss(batch) -> (loss, metrics)``.
+
+Exact resumption rests on one rule: *everything random in a step is a function of the seed and of
+the step's number*. The loader's position names the windows; `batch["seeds"]` gives each window a
+seed of its own for the noise of the loss; torch's global generator is seeded anew at each step.
+Window i of a step has the same seed however many processes share the work, so that two processes
+compute what one process with twice the batch computes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from world_models.training.checkpoint import Checkpoints, CheckpointState
+from world_models.training.config import FitConfig
+from world_models.training.ema import Ema
+from world_models.training.progress import Progress
+from world_models.training.schedule import learning_rate
+
+__all__ = ["FitResult", "Loader", "TrainingDivergedError", "fit", "launch", "window_seeds"]
+
+Batch = dict[str, Tensor]
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+Sample = Callable[[nn.Module], Tensor]
+
+
+class Loader(Protocol):
+    """Endless batches that can be taken up where they were left.
+
+    A batch holds this process's ``batch_size * accumulate`` windows of a step; it has at least
+    ``actions`` (B, T - 1).
+    """
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Continue from the current position."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-serialisable position, counting the batches that were handed out."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a position; ValueError if it is one of other data."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or its gradient is no longer a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        step: Steps taken in all.
+        finished: False if it was asked to stop before the last step.
+        checkpoint: The newest checkpoint.
+        model: The averaged weights.
+    """
+
+    step: int
+    finished: bool
+    checkpoint: Path
+    model: nn.Module
+
+
+def launch(precision: str = "fp32") -> Fabric:
+    """Join the other processes, if torchrun started any, and choose the device."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    fabric = Fabric(
+        devices=local,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def fit(
+    model: nn.Module,
+    loader: Loader,
+    config: FitConfig,
+    out: Path,
+    *,
+    fabric: Fabric | None = None,
+    evaluate: Evaluate | None = None,
+    sample: Sample | None = None,
+    wandb_project: str | None = None,
+) -> FitResult:
+    """Train a model, going on from the newest checkpoint in `out` if there is one.
+
+    Args:
+        model: Has ``loss(batch) -> (loss, metrics)``; only parameters that require a gradient
+            are trained.
+        loader: Where batches come from.
+        config: How to optimise.
+        out: The run's directory: checkpoints, metrics.jsonl, tensorboard, samples.
+        fabric: As `launch` returns it; needed beforehand only to give the loader its rank.
+        evaluate: Called with the averaged model at each checkpoint; its "loss" chooses the best.
+        sample: Called likewise, returns a picture, uint8 (H, W, 3).
+        wandb_project: See `Progress`.
+
+    Raises:
+        TrainingDivergedError: The loss is NaN or infinite; the last good checkpoint is kept.
+    """
+    fabric = fabric or launch(config.precision)
+    run = _Run(fabric, model, loader, config, out)
+    step = run.resume()
+    visible = fabric.is_global_zero
+    run.progress = progress = Progress(
+        out, step=step, steps=config.steps, visible=visible, wandb_project=wandb_project
+    )
+    batches = iter(loader)
+    try:
+        with _stop_signals() as stopped:
+            asked = False
+            while step < config.steps and not asked:
+                run.train(next(batches), step)
+                step += 1
+                saving = step % config.save_every == 0 or step == config.steps
+                if saving or step % config.log_every == 0 or fabric.world_size == 1 and stopped():
+                    asked = run.log(step, stopped())  # all processes agree on it here
+                if saving or asked:
+                    run.save(step, evaluate, sample)
+    finally:
+        progress.close()
+    fabric.barrier()
+    newest = run.checkpoints.newest()
+    assert newest is not None
+    return FitResult(
+        step=step, finished=step >= config.steps, checkpoint=newest, model=run.ema.model
+    )
+
+
+class _Loss(nn.Module):
+    """Makes a model's loss its forward pass, which is what DDP and torch.compile wrap."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model.loss(batch)  # type: ignore[operator]
+
+
+class _Run:
+    """The state of a run and the pieces of a step."""
+
+    progress: Progress
+
+    def __init__(
+        self, fabric: Fabric, model: nn.Module, loader: Loader, config: FitConfig, out: Path
+    ):
+        self.fabric, self.model, self.loader, self.config = fabric, model, loader, config
+        optimizer = _optimizer(fabric.to_device(model).train(), config)
+        loss = _Loss(model)
+        if config.compile:
+            loss.compile()
+        self.loss, self.optimizer = fabric.setup(loss, optimizer)
+        self._raw_optimizer = optimizer
+        self.ema = Ema(model, config.ema_decay)
+        self.checkpoints = Checkpoints(out / "checkpoints", config.keep)
+        self._metrics: dict[str, list[Tensor]] = {}
+
+    def resume(self) -> int:
+        """Load the newest checkpoint; returns the number of steps it has taken."""
+        if self.fabric.is_global_zero:
+            self.checkpoints.clean()
+        newest = self.checkpoints.newest()
+        if newest is None:
+            return 0
+        state = self.checkpoints.load(newest, self.model, self.ema.model, self._raw_optimizer)
+        self.loader.load_state_dict(dict(state.data))
+        return state.step
+
+    def train(self, batch: Batch, step: int) -> None:
+        """Take step number `step` (from 0)."""
+        fabric, config = self.fabric, self.config
+        rank, world = fabric.global_rank, fabric.world_size
+        torch.manual_seed(int(window_seeds(config.seed, step, world + 1)[rank]))
+        for group in self._raw_optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        rows, length = batch["actions"].shape
+        seeds = window_seeds(config.seed, step, rows * world)[rank::world]
+        parts = _split({**batch, "seeds": seeds}, config.accumulate)
+        for part in parts:
+            with fabric.no_backward_sync(self.loss, enabled=part is not parts[-1]):
+                loss, metrics = self.loss(fabric.to_device(part))
+                fabric.backward(loss / len(parts))
+            self._note({**metrics, "loss": loss.detach()})
+        norm = fabric.clip_gradients(
+            self.loss, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
+        )
+        assert norm is not None
+        self._note({"gradient_norm": norm})
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model, step)
+        self.progress.advance(rows * world * (length + 1))
+
+    def log(self, step: int, stop: bool) -> bool:
+        """Record the mean metrics since the last call; returns whether any process was stopped."""
+        means = [torch.stack(values).float().mean() for values in self._metrics.values()]
+        means.append(torch.tensor(float(stop), device=self.fabric.device))
+        *values, stops = self.fabric.all_reduce(torch.stack(means)).tolist()  # type: ignore[union-attr]
+        metrics = dict(zip(self._metrics, values, strict=True))
+        self._metrics.clear()
+        if not math.isfinite(metrics["loss"] + metrics["gradient_norm"]):
+            raise TrainingDivergedError(self._diverged(step, metrics))
+        metrics["learning_rate"] = learning_rate(self.config, step - 1)
+        metrics["frames_per_s"] = self.progress.frames_per_s
+        self.progress.log(step, metrics, "train")
+        return stops > 0
+
+    def save(self, step: int, evaluate: Evaluate | None, sample: Sample | None) -> None:
+        """Evaluate the averaged weights and write a checkpoint."""
+        if self.fabric.is_global_zero:
+            scores: Mapping[str, float] = {}
+            with torch.no_grad(), self.fabric.autocast():
+                if evaluate is not None:
+                    scores = evaluate(self.ema.model)
+                    self.progress.log(step, scores, "val")
+                if sample is not None:
+                    self.progress.picture(step, "real-over-predicted", sample(self.ema.model))
+            state = CheckpointState(step=step, data=self.loader.state_dict(), scores=scores)
+            self.checkpoints.save(self.model, self.ema.model, self._raw_optimizer, state)
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            self.progress.say(f"step {step}: {numbers or 'saved'}")
+        self.fabric.barrier()
+        self.progress.restart_clock()
+
+    def _note(self, metrics: Mapping[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            self._metrics.setdefault(name, []).append(value)
+
+    def _diverged(self, step: int, metrics: Mapping[str, float]) -> str:
+        newest = self.checkpoints.newest()
+        rescue = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
+        return (
+            f"training diverged: at or shortly before step {step} the loss is {metrics['loss']} "
+            f"and the norm of its gradient {metrics['gradient_norm']}. Nothing was overwritten: "
+            f"{rescue}. Run again with a lower learning rate (now {self.config.learning_rate}), "
+            'a longer warm-up, or precision "fp32"'
+        )
+
+
+def window_seeds(seed: int, step: int, num: int) -> Tensor:
+    """Seeds of the `num` windows of a step, int64, not negative."""
+    rng = np.random.default_rng([seed, step])
+    return torch.from_numpy(rng.integers(2**62, size=num))
+
+
+def _split(batch: Batch, num: int) -> list[Batch]:
+    columns = [value.chunk(num) for value in batch.values()]
+    return [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
+
+
+def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a clean end; a second Ctrl-C interrupts as usual."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def ask(signum: int, frame: object) -> None:
+        asked.append(signum)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

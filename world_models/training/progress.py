@@ -1,0 +1,114 @@
+"""What a run tells the outside: a bar, metrics.jsonl, TensorBoard, W&B, pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Writes the story of a run into its directory and to the terminal.
+
+    TensorBoard is written where it is installed. A resumed run takes up the story at its
+    checkpoint: what the killed run had logged after it is dropped.
+
+    Args:
+        out: The run's directory.
+        step: Where the run starts or resumes.
+        steps: Where it ends.
+        visible: Whether to write at all; only one process of a distributed run does.
+        wandb_project: Mirror everything to this Weights & Biases project (needs `wandb`).
+    """
+
+    def __init__(
+        self, out: Path, *, step: int, steps: int, visible: bool, wandb_project: str | None = None
+    ):
+        self._visible, self._out = visible, out
+        self._begun, self._frames = time.perf_counter(), 0
+        self._writer: Any = None
+        self._log = out / "metrics.jsonl"
+        self._bar = tqdm(total=steps, initial=step, unit="step", disable=None if visible else True)
+        if not visible:
+            return
+        _drop_after(self._log, step)
+        if wandb_project is not None:
+            _start_wandb(wandb_project, out)
+        if importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+
+    def advance(self, frames: int) -> None:
+        """Count one step over so many frames (all processes together)."""
+        self._frames += frames
+        self._bar.update()
+
+    @property
+    def frames_per_s(self) -> float:
+        """Training speed since the start or the last pause."""
+        return self._frames / max(time.perf_counter() - self._begun, 1e-9)
+
+    def restart_clock(self) -> None:
+        """Forget the time before now: evaluation and saving are no training time."""
+        self._begun, self._frames = time.perf_counter(), 0
+
+    def log(self, step: int, metrics: Mapping[str, float], group: str) -> None:
+        """Record metrics of a step under ``group`` ("train" or "val")."""
+        if not self._visible:
+            return
+        with self._log.open("a") as file:
+            file.write(json.dumps({"step": step, "group": group, **metrics}) + "\n")
+        if self._writer is not None:
+            for name, value in metrics.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+        if group == "train":
+            note = f"loss {metrics['loss']:.4f}, {metrics['frames_per_s']:,.0f} frames/s"
+            self._bar.set_postfix_str(note, refresh=False)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._visible:
+            tqdm.write(text)
+
+    def picture(self, step: int, name: str, picture: Tensor) -> None:
+        """Keep a picture, uint8 ``(H, W, 3)``, where Pillow is installed."""
+        if not self._visible or not importlib.util.find_spec("PIL"):
+            return
+        from PIL import Image
+
+        folder = self._out / "samples"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(picture.cpu().numpy()).save(folder / f"{name}-{step:08}.png")
+        if self._writer is not None:
+            self._writer.add_image(name, picture.cpu().numpy(), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush everything."""
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _drop_after(log: Path, step: int) -> None:
+    if not log.exists():
+        return
+    lines = log.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    log.write_text("".join(kept))
+
+
+def _start_wandb(project: str, out: Path) -> None:
+    if not importlib.util.find_spec("wandb"):
+        raise ValueError("wandb is not installed; pip install wandb, or leave out the project")
+    import wandb  # type: ignore[import-not-found]
+
+    wandb.init(project=project, name=out.name, dir=str(out), sync_tensorboard=True)

@@ -1,0 +1,66 @@
+"""Arrays by episode key, in packs beside the shards: added atomically, by any process."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+__all__ = ["TokenStore"]
+
+
+class TokenStore:
+    """A directory of packs, each a safetensors file that holds some episodes' arrays.
+
+    A pack appears in one piece or not at all, and never changes. Reading maps files into memory
+    and touches only what is asked for.
+
+    Args:
+        folder: The directory; created when something is added.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._packs: dict[Path, Any] = {}
+        self._where: dict[str, Any] = {}
+        self.refresh()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._where
+
+    def refresh(self) -> None:
+        """Look for packs that were added since, by this process or another."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path not in self._packs:
+                pack = self._packs[path] = _open(path)
+                self._where |= dict.fromkeys(pack.keys(), pack)
+
+    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store the arrays of some episodes as one pack."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{uuid.uuid4().hex}.safetensors"
+        part = path.with_suffix(".part")
+        save_file(dict(arrays), part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(path)
+        self.refresh()
+
+    def rows(self, key: str, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop) of an episode's array."""
+        return self._where[key].get_slice(key)[start:stop]
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="np")
+    except SafetensorError as fault:
+        raise ValueError(
+            f"{path} is damaged ({fault}); delete it, its tokens are then computed anew"
+        ) from None

@@ -1,0 +1,60 @@
+"""Tensors on disk: safetensors only, checked against what the model expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+__all__ = ["WeightsError", "load_weights", "read_tensors", "write_tensors"]
+
+
+class WeightsError(ValueError):
+    """A file of tensors is damaged or does not fit."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors from any device; the caller sees to atomicity."""
+    # contiguous copies: safetensors refuses tensors that share memory
+    save_file({name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors onto the CPU.
+
+    Raises:
+        WeightsError: If the file is missing, cut short or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsError(f"{path} is missing") from None
+    except SafetensorError as fault:
+        raise WeightsError(f"{path} is cut short or no safetensors file: {fault}") from None
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Copy `tensors` into `model`; names and shapes must be exactly the model's.
+
+    Raises:
+        WeightsError: Naming the first tensor that is missing, unknown or of another shape.
+    """
+    expected = model.state_dict()
+    for name, value in expected.items():
+        if name not in tensors:
+            raise WeightsError(f"{source}: tensor {name!r} {tuple(value.shape)} is missing")
+        if tensors[name].shape != value.shape:
+            raise WeightsError(
+                f"{source}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the "
+                f"configuration asks for {tuple(value.shape)}"
+            )
+        if tensors[name].is_floating_point() and not torch.isfinite(tensors[name]).all():
+            raise WeightsError(f"{source}: tensor {name!r} holds NaN or infinity")
+    for name in tensors:
+        if name not in expected:
+            raise WeightsError(f"{source}: tensor {name!r} is not part of the model")
+    model.load_state_dict(dict(tensors))
