@@ -1,8 +1,9 @@
-"""How small and how fast the episode store is, beside Minari on the same episodes.
+"""How fast episodes are collected, how small they are and how fast read, beside Minari.
 
 Type: python -m benchmarks.data_speed [--quick] [--json FILE]
 
-Everything is read from the page cache on one pinned core. Minari is measured as it stores images
+Collection is measured on all cores, beside the bare vector env. Everything is read from the page
+cache on one pinned core. Minari is measured as it stores images
 by itself (JPEG) and as the lossless export stores them (raw).
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from benchmarks.collect_speed import measure_collection
 from benchmarks.episode_samples import per_second, pin_to_one_core, play
 from benchmarks.report import report
 from world_models.episodes import (
@@ -133,13 +135,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
-    pin_to_one_core()
     with tempfile.TemporaryDirectory() as name:
+        collecting = measure_collection(Path(name) / "collected", 128 if given.quick else 640)
+        pin_to_one_core()
         os.environ["MINARI_DATASETS_PATH"] = str(Path(name) / "minari")
         rows = measure_reading(episodes, Path(name), 2.0 if given.quick else 10.0)
         opening = measure_opening(episodes[0], Path(name))
     ours, jpeg, lossless = (row["windows/s per core"] for row in rows)
     figures = {
+        **collecting,
         "bytes_per_frame": rows[0]["bytes per frame"],
         "windows_per_second": ours,
         "windows_vs_minari": ours / jpeg,

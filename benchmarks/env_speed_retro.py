@@ -73,7 +73,8 @@ def _measure(game: str, rounds: int) -> dict[str, list[float]]:
             for name, play in contestants.items():
                 taken[name].append(play())
         bare.stdin.close()  # type: ignore[union-attr]
-    env.close(), workers.close()
+    env.close()
+    workers.close()
     return taken
 
 
@@ -128,15 +129,14 @@ def play_bare(name: str) -> None:
     for _ in sys.stdin:
         begin = time.perf_counter()
         for action in _actions():
-            screen = before = None
+            screens: list[np.ndarray] = []
             for _ in range(FRAME_SKIP):
-                before = screen
                 screen, _, terminated, _, _ = env.step(masks[action])
+                screens.append(screen)
                 if terminated:
                     break
-            if game.platform == "Atari2600" and before is not None:
-                screen = np.maximum(before, screen)
-            fit_square(screen, 64)
+            seen = 2 if game.platform == "Atari2600" else 1
+            fit_square(np.maximum.reduce(screens[-seen:]), 64)
             if terminated:
                 fit_square(env.reset()[0], 64)
         print(time.perf_counter() - begin, flush=True)

@@ -12,10 +12,12 @@ import tyro
 from numpy.typing import NDArray
 
 from genie_gym.errors import MissingDependencyError
-from genie_gym.pictures import contact_sheet, enlarge, side_by_side, write_png
+from genie_gym.pictures import contact_sheet, scaled, side_by_side, write_png
 from genie_gym.retroact import roms
 
 __all__ = ["main"]
+
+_HEIGHT = 192  # of the pictures: three times a frame's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,12 @@ def main(argv: list[str]) -> int:
         except MissingDependencyError as missing:
             print(f"  left out {env_id}: {missing}")
             continue
-        pictures.append(side_by_side([native, enlarge(observed, height=native.shape[0])]))
+        pair = [scaled(picture, height=_HEIGHT) for picture in (native, observed)]
+        pictures.append(side_by_side(pair))
         labels.append(env_id.split("/")[1].removesuffix("-v0"))
         print(f"  {env_id:<44} {config.steps} steps, reward {total:g}", flush=True)
     path = config.out / "contact_sheet.png"
-    write_png(path, contact_sheet(pictures, labels, columns=4))
+    write_png(path, contact_sheet(pictures, labels, columns=5))
     print(f"{len(pictures)} games: the screen, and beside it the 64x64 frame that an agent sees")
     print(f"wrote {path}")
     return 0
@@ -71,5 +74,5 @@ def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray
 
 def _playable_ids() -> Iterator[str]:
     yield "Procgen/CoinRun-v0"
-    for name in roms.playable_games():
-        yield f"RetroAct/{name}-v0"
+    for game in roms.playable_games():
+        yield game.env_id

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["contact_sheet", "enlarge", "labelled", "side_by_side", "write_png"]
+__all__ = ["contact_sheet", "labelled", "scaled", "side_by_side", "write_png"]
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 
@@ -18,10 +18,11 @@ _LABEL_HEIGHT = 18
 _GAP = 4
 
 
-def enlarge(picture: Picture, *, height: int) -> Picture:
-    """Scales a picture to a height, with sharp pixels."""
+def scaled(picture: Picture, *, height: int) -> Picture:
+    """Scales a picture to a height; enlarged, its pixels stay sharp."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST))
+    how = cv2.INTER_NEAREST if height >= picture.shape[0] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=how))
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:

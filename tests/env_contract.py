@@ -255,6 +255,7 @@ class EnvContract:
         assert np.array_equal(env.step(np.int32(1))[0], other.step(1)[0])
         env.close(), other.close()
 
+    @pytest.mark.filterwarnings("ignore:.*render_mode='ascii'.*:UserWarning")
     def test_unknown_arguments_are_refused_by_name(self, case: Case) -> None:
         with pytest.raises(ValueError, match="retroact-5"):
             case.make(action_set="no-such-set")

@@ -141,7 +141,9 @@ def test_nothing_tells_a_harmless_copy_from_the_game_before_it_ends(mode):
             assert not copy.ended[0]
             assert ended or np.array_equal(copy.frames, game.frames)
             coin_frames += has_gold(copy.frames[0])
-        assert drawn_like(cheap.save(0), model) == copy.save(0)
+        cheap.load(0, drawn_like(cheap.save(0), model))
+        assert np.array_equal(cheap.frames, copy.frames)
+        assert cheap.save(0) == copy.save(0)
         ends += 1
     assert coin_frames > 200
     for games in (game, copy, cheap):

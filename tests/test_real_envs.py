@@ -99,11 +99,14 @@ class OddCalls(RuleBasedStateMachine):
         self.twin.close()
 
 
-@pytest.mark.parametrize("env_id", ["Procgen/CoinRun-v0", "RetroAct/Kangaroo-Atari2600-v0"])
-def test_odd_sequences_of_calls(env_id):
+@pytest.mark.parametrize(
+    ("env_id", "examples"),
+    [("Procgen/CoinRun-v0", 40), ("RetroAct/Kangaroo-Atari2600-v0", 8)],
+)
+def test_odd_sequences_of_calls(env_id, examples):
     machine = type("OddCallsOf", (OddCalls,), {"env_id": env_id})
     machine.TestCase.settings = settings(
-        max_examples=30,
+        max_examples=examples,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 __all__ = ["Quantizer"]
 
 COMMITMENT_WEIGHT = 0.25
+REVIVE_DISTANCE = 0.05  # cosine distance; nearer vectors are served well by the code they have
 
 
 class Quantizer(nn.Module):
     """Nearest code on the unit sphere, with a codebook learned by gradient.
 
     A code that no vector has chosen for `revive_after` training steps is placed on a vector of
-    the current batch, so that the codebook does not collapse to the few codes that won early.
+    the current batch that is far from its own code, so that the codebook does not collapse to the
+    few codes that won early, and does not fill up with near copies of the commonest either: those
+    would be a coin toss to every model that has to predict tokens.
 
     Args:
         dim: Width of what comes in and goes out.
@@ -75,12 +78,15 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def _revive(self, x: Tensor, indices: Tensor) -> None:
+        distance = (1 - (x * F.embedding(indices.flatten(), self.codes())).sum(-1)).clamp(min=1e-9)
+        drawn = torch.multinomial(distance, len(self.unused), replacement=True)
+        places, distance = x[drawn], distance[drawn]  # (K, E), (K,)
         used = torch.zeros_like(self.unused).index_fill_(0, indices.flatten(), 1)
-        places = x[torch.randint(len(x), used.shape, device=x.device)]  # (K, E)
         if dist.is_initialized():
             dist.all_reduce(used, dist.ReduceOp.MAX)
             dist.broadcast(places, 0)
+            dist.broadcast(distance, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
-        dead = self.unused >= self.revive_after
+        dead = (self.unused >= self.revive_after) & (distance > REVIVE_DISTANCE)
         self.codebook.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

@@ -66,7 +66,8 @@ def import_genieredux(source: GenieReduxSource, out: Path) -> int:
     env_id = source.env_id or f"GenieReduxData/{info.get('name', root.name)}"
     num_actions = _num_actions(source, info, sessions)
     meanings = source.action_meanings or tuple(f"action_{n}" for n in range(num_actions))
-    known = existing_indices(out, where=lambda episode: episode.env_id == env_id)
+    origin = {"imported_from": str(root.resolve())}
+    known = existing_indices(out, where=lambda info: origin.items() <= info.extra.items())
     added = 0
     with EpisodeWriter(out, name="genieredux") as writer:
         for index, session in enumerate(sessions):
@@ -74,7 +75,6 @@ def import_genieredux(source: GenieReduxSource, out: Path) -> int:
                 continue
             actions, times = _transitions(session)
             frames = _read_frames(session, times, source.frame_size)
-            provenance = {"imported_from": "genieredux", "session": str(session.relative_to(root))}
             writer.add(
                 Episode(
                     frames=frames,
@@ -88,7 +88,7 @@ def import_genieredux(source: GenieReduxSource, out: Path) -> int:
                         action_meanings=meanings,
                         index=index,
                         policy="imported",
-                        extra=provenance,
+                        extra=origin | {"session": str(session.relative_to(root))},
                     ),
                 )
             )

@@ -25,7 +25,8 @@ _DISTRIBUTION_MODES = ("easy", "hard")
 _MAX_SEED = 2**31 - 1
 _VELOCITY_MAP_HEIGHT, _VELOCITY_MAP_WIDTH = 13, 26
 _SNAPSHOT_EVERY = 100  # steps: about as dear as the steps taken again at an episode's end
-_ROWS_PER_THREAD = 8  # fewer do not pay for waking a thread
+_FEW = 8  # rows that do not pay for waking threads
+_MIN_THREADS = 4  # faster than 2 even on 2 processors
 _MANY = 4  # rows from which a window shows the frames instead of large pictures
 _SAVED = struct.Struct("<?I")  # whether procgen has begun the next level, length of its state
 
@@ -266,7 +267,7 @@ def _check_levels(num_levels: int, start_level: int, distribution_mode: str) -> 
 
 def _threads(asked: int | None, num_envs: int) -> int:
     if asked is None:
-        return 0 if num_envs < _ROWS_PER_THREAD else max(2, os.cpu_count() or 1)
+        return 0 if num_envs < _FEW else max(_MIN_THREADS, os.cpu_count() or 1)
     if asked < 0:
         raise ValueError(f"num_threads must be at least 0, got {asked}")
     return asked

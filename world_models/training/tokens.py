@@ -21,11 +21,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -34,7 +33,10 @@ from world_models.latent_action import LatentActionModel
 from world_models.tokenizer import Tokenizer
 from world_models.training.token_store import TokenStore
 
-__all__ = ["CachedWindows", "TokenLoader", "action_cells", "fingerprint", "token_cells"]
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["CachedWindows", "Cells", "TokenLoader", "action_cells", "fingerprint", "token_cells"]
 
 PACK_CELLS = 256
 BATCH_CELLS = 32
@@ -67,7 +69,7 @@ def fingerprint(model: nn.Module) -> str:
 
     Equal for models whose codes are equal by construction: a decoder may be fine-tuned.
     """
-    config = {k: repr(v) for k, v in vars(model.config).items() if k not in UNSEEN}  # type: ignore[arg-type]
+    config = {k: repr(v) for k, v in vars(model.config).items() if k not in UNSEEN}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         if not name.startswith(("decoder.", "to_patches.", "quantizer.unused")):
@@ -133,6 +135,11 @@ class CachedWindows:
         self._parts = {k: (cells, compute(dataset, cells, fabric)) for k, cells in parts.items()}
         self._stride = max(cells.stride for cells in parts.values())
         self.num_starts = np.maximum((dataset.num_frames - length) // self._stride + 1, 0)
+        if not self.num_starts.any():
+            raise ValueError(
+                f"none of the {len(dataset)} episodes in {dataset.path} has {length} frames; "
+                "collect longer episodes or train on shorter windows (--frames)"
+            )
         names = "+".join(cells.name for cells in parts.values())
         self.fingerprint = f"{dataset.fingerprint}:{names}"
 

@@ -1,0 +1,91 @@
+"""How fast episodes are collected, writing included, beside the bare vector env."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+from genie_gym.collect.collector import Collection
+from genie_gym.collect.part import collect_part
+from world_models.episodes import EpisodeDataset
+
+ENV_ID = "Procgen/CoinRun-v0"
+NUM_ENVS = 64
+MAX_STEPS = 500
+
+
+def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
+    """Env steps per second of both, and how the collector's memory grows.
+
+    Returns:
+        ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.
+        ``rss_growth``: highest memory use in the last third over the highest in the third before.
+    """
+    bare = measure_bare(steps=600)
+    watch = _MemoryWatch()
+    begun = time.perf_counter()
+    with watch:
+        collect_part(
+            Collection(env_id=ENV_ID, max_steps=MAX_STEPS),
+            list(range(num_episodes)),
+            folder,
+            num_envs=NUM_ENVS,
+            name="benchmark",
+        )
+    seconds = time.perf_counter() - begun
+    dataset = EpisodeDataset(folder)
+    steps = int(dataset.num_frames.sum()) - len(dataset)
+    bare = (bare + measure_bare(steps=600)) / 2
+    return {
+        "bare_steps_per_second": bare,
+        "collect_steps_per_second": steps / seconds,
+        "collect_vs_bare": steps / seconds / bare,
+        "collected_frames": float(steps + len(dataset)),
+        "rss_growth": watch.growth(),
+        "rss_mib": max(watch.mebibytes),
+    }
+
+
+def measure_bare(steps: int) -> float:
+    """Steps per second of the vector env alone, rows counted."""
+    env = gym.make_vec(ENV_ID, num_envs=NUM_ENVS, max_episode_steps=MAX_STEPS)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).integers(7, size=(steps + 50, NUM_ENVS))
+    for action in actions[:50]:
+        env.step(action)
+    begun = time.perf_counter()
+    for action in actions[50:]:
+        env.step(action)
+    seconds = time.perf_counter() - begun
+    env.close()
+    return steps * NUM_ENVS / seconds
+
+
+class _MemoryWatch:
+    """Samples the resident memory of this process while it is entered."""
+
+    def __init__(self) -> None:
+        self.mebibytes: list[float] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def growth(self) -> float:
+        """Peak of the last third over the peak of the third before it."""
+        third = len(self.mebibytes) // 3
+        return max(self.mebibytes[2 * third :]) / max(self.mebibytes[third : 2 * third])
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.05):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.mebibytes.append(pages * 4096 / 2**20)

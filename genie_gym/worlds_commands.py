@@ -1,0 +1,129 @@
+"""`genie-gym worlds list | show WORLD | verify WORLD ...`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from world_models.card import BundleError, WorldCard
+from world_models.worlds import find_world, list_worlds, search_folders
+
+__all__ = ["List", "Show", "Verify", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """Lists the worlds on this machine."""
+
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Shows what a world says about itself."""
+
+    world: tyro.conf.Positional[str]
+    """Name or path."""
+    json: bool = False
+    """Print the whole card as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Reads every byte of worlds and checks it; all worlds on this machine if none is named."""
+
+    worlds: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names or paths."""
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    command = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        args=argv,
+        prog="genie-gym worlds",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    if isinstance(command, List):
+        return _list(command)
+    return _show(command) if isinstance(command, Show) else _verify(command)
+
+
+def _list(command: List) -> int:
+    worlds = list_worlds()
+    if command.json:
+        print(json.dumps({name: str(path) for name, path in worlds.items()}))
+        return 0
+    if not worlds:
+        print("no worlds yet, looked in")
+        print("\n".join(f"  {folder}" for folder in search_folders()))
+        return 0
+    print(f"{'world':<24} {'learned from':<34} {'actions':<12} {'MiB':>6}  path")
+    for name, path in worlds.items():
+        try:
+            card = WorldCard.read(path)
+        except BundleError as fault:
+            print(f"{name:<24} cannot be read: {fault}")
+            continue
+        size = _num_bytes(path) / 2**20
+        print(f"{name:<24} {card.env_id:<34} {card.action_set:<12} {size:>6.1f}  {path}")
+    return 0
+
+
+def _show(command: Show) -> int:
+    path = find_world(command.world)
+    card = WorldCard.read(path)
+    if command.json:
+        print(json.dumps(asdict(card)))
+        return 0
+    side = card.frame_size
+    rows = {
+        "path": str(path),
+        "env id": f"GenieRedux/{card.name}-v0",
+        "learned from": card.env_id,
+        "actions": f"{card.action_set}: {', '.join(card.action_meanings)}",
+        "frames": f"{side}x{side}",
+        "size": f"{_num_bytes(path) / 2**20:.1f} MiB, matrices as {card.storage}",
+        **{f"score: {name}": f"{value:.4g}" for name, value in card.scores.items()},
+        **{name: str(value) for name, value in card.provenance.items()},
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
+    return 0
+
+
+def _verify(command: Verify) -> int:
+    from world_models.bundle import load_world  # torch: list and show answer at once without it
+
+    paths = [find_world(world) for world in command.worlds] or list(list_worlds().values())
+    faults = 0
+    for path in paths:
+        try:
+            world = load_world(path)
+        except BundleError as fault:
+            faults += 1
+            print(f"DAMAGED  {path}: {fault}", file=sys.stderr)
+        else:
+            num = sum(p.numel() for p in world.model.parameters())
+            starts = 0 if world.starts is None else len(world.starts.frames)
+            print(f"ok       {path}: {num / 1e6:.1f}M parameters, {starts} starts")
+    print(f"{len(paths) - faults} of {len(paths)} worlds are intact")
+    return 1 if faults else 0
+
+
+def _num_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir() if file.is_file())

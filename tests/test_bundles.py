@@ -1,0 +1,281 @@
+"""World bundles: the same model comes back, and whatever is wrong is named."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from genie_gym.worlds_commands import main
+from world_models import presets
+from world_models.bundle import StartBank, load_world, record_scores, save_world
+from world_models.card import BundleError, WorldCard, file_record
+from world_models.storage import pack, unpack
+from world_models.worlds import WorldNotFoundError, find_world, list_worlds
+
+ACTIONS = ("NOOP", "LEFT", "RIGHT")
+CARD = WorldCard(
+    name="Toy",
+    action_set="toy-3",
+    action_meanings=ACTIONS,
+    env_id="Test/Toy-v0",
+    env_kwargs={"level": 3},
+    provenance={"data": "toy"},
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return presets.build(presets.tiny(num_actions=3), latent_action=True).eval()
+
+
+@pytest.fixture(scope="module")
+def starts():
+    torch.manual_seed(0)
+    frames = torch.randint(256, (5, 3, 16, 16, 3), dtype=torch.uint8)
+    return StartBank(frames=frames, actions=torch.randint(3, (5, 2)))
+
+
+@pytest.fixture
+def bundle(tmp_path, model, starts) -> Path:
+    save_world(tmp_path / "Toy", CARD, model, starts)
+    return tmp_path / "Toy"
+
+
+def dreamed(model, starts) -> torch.Tensor:
+    actions = torch.tensor([[1, 2, 0, 1, 2]]).repeat(5, 1)
+    return model.rollout(starts.frames, actions, torch.arange(5)).frames
+
+
+def test_a_saved_world_dreams_the_same_dream(bundle, model, starts):
+    world = load_world(bundle)
+    assert torch.equal(dreamed(world.model, world.starts), dreamed(model, starts))
+    for name, value in model.state_dict().items():
+        assert torch.equal(world.model.state_dict()[name], value)
+    assert world.model.tokenizer.config == model.tokenizer.config
+    assert world.model.dynamics.config == model.dynamics.config
+    assert world.model.sampling == model.sampling
+    assert (world.card.env_kwargs, world.card.action_meanings) == ({"level": 3}, ACTIONS)
+    assert sorted(world.card.files) == [
+        "README.md",
+        "dynamics.safetensors",
+        "latent_action.safetensors",
+        "starts.safetensors",
+        "tokenizer.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "share", "error"), [("bfloat16", 0.6, 2**-8), ("int8", 0.4, 1 / 254)]
+)
+def test_smaller_storage_keeps_codes_exactly_and_matrices_nearly(
+    tmp_path, model, starts, storage, share, error
+):
+    full = save_world(tmp_path / "full", CARD, model, starts)
+    card = save_world(tmp_path / "small", CARD, model, starts, storage=storage)
+    name = "dynamics.safetensors"
+    assert card.files[name]["bytes"] < share * full.files[name]["bytes"] + 20_000
+    loaded, before = load_world(tmp_path / "small").model, model.state_dict()
+    for name, value in loaded.state_dict().items():
+        if value.is_floating_point() and name.endswith("weight") and value.ndim == 2:
+            bound = error * before[name].abs().amax(1, keepdim=True) + 1e-9
+            assert ((value - before[name]).abs() <= bound).all(), name
+        else:
+            assert torch.equal(value, before[name]), name
+    assert torch.equal(loaded.tokenizer.codes(), model.tokenizer.codes())
+
+
+def test_packing_int8_twice_changes_nothing_more(model):
+    once = unpack(pack(model, "int8"))
+    model2 = presets.build(presets.tiny(num_actions=3), latent_action=True)
+    model2.load_state_dict(once)
+    twice = unpack(pack(model2, "int8"))
+    for name, value in once.items():
+        assert torch.allclose(twice[name], value, rtol=1e-5, atol=1e-8), name
+
+
+def broken(bundle: Path, words: str) -> None:
+    with pytest.raises(BundleError, match=words):
+        load_world(bundle)
+
+
+def rewrite(bundle: Path, file: str, change) -> None:
+    """Change the tensors of a file and give it a right checksum, as a careless tool would."""
+    tensors = load_file(bundle / file)
+    change(tensors)
+    save_file(tensors, bundle / file)
+    edit(bundle, lambda card: card["files"].update({file: file_record(bundle / file)}))
+
+
+def edit(bundle: Path, change) -> None:
+    card = json.loads((bundle / "world.json").read_text())
+    change(card)
+    (bundle / "world.json").write_text(json.dumps(card))
+
+
+def test_truncated_file(bundle):
+    file = bundle / "dynamics.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    broken(bundle, r"dynamics\.safetensors has .* bytes.*cut short")
+
+
+def test_flipped_bit(bundle):
+    file = bundle / "tokenizer.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    broken(bundle, r"tokenizer\.safetensors does not have the checksum")
+
+
+def test_missing_file(bundle):
+    (bundle / "starts.safetensors").unlink()
+    broken(bundle, r"starts\.safetensors is missing")
+
+
+def test_unknown_version(bundle):
+    edit(bundle, lambda card: card.update(format=2))
+    broken(bundle, r"world\.json has format 2, this version of genie-gym reads 1")
+
+
+def test_damaged_card(bundle):
+    (bundle / "world.json").write_text("{")
+    broken(bundle, r"world\.json cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("env_id"), "incomplete.*env_id"),
+        (lambda c: c.update(colour="red"), r"unknown entries \['colour'\]"),
+        (lambda c: c["dynamics"].update(speed=9), "DynamicsConfig has no.*speed"),
+        (lambda c: c["action_meanings"].pop(), "2 action_meanings, 3 actions"),
+        (lambda c: c["files"].update({"../x": {}}), "outside the bundle"),
+        (lambda c: c["files"].pop("dynamics.safetensors"), "lists no dynamics.safetensors"),
+    ],
+)
+def test_wrong_card(bundle, change, words):
+    edit(bundle, change)
+    broken(bundle, words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda t: t.pop("to_logits.weight"),
+            r"dynamics\.safetensors: tensor 'to_logits.weight'.*missing",
+        ),
+        (lambda t: t.update({"extra": torch.ones(1)}), "tensor 'extra' is not part of the model"),
+        (
+            lambda t: t.update({"to_logits.bias": torch.ones(3)}),
+            r"'to_logits.bias' has shape \(3,\)",
+        ),
+        (lambda t: t["to_logits.bias"].fill_(float("nan")), "'to_logits.bias' holds NaN"),
+        (lambda t: t["codes"].neg_(), "tokens of another tokenizer"),
+    ],
+)
+def test_wrong_tensors(bundle, change, words):
+    rewrite(bundle, "dynamics.safetensors", change)
+    broken(bundle, words)
+
+
+def test_wrong_starts(bundle):
+    rewrite(bundle, "starts.safetensors", lambda t: t["actions"].fill_(3))
+    broken(bundle, "actions are not all in 0..2")
+    rewrite(bundle, "starts.safetensors", lambda t: t.update(frames=t["frames"].float()))
+    broken(bundle, "starts.safetensors: expected frames uint8")
+
+
+def test_a_pickle_is_not_read(bundle):
+    torch.save({"codes": torch.ones(1)}, bundle / "dynamics.safetensors")
+    record = file_record(bundle / "dynamics.safetensors")
+    edit(bundle, lambda card: card["files"].update({"dynamics.safetensors": record}))
+    broken(bundle, "no safetensors file")
+
+
+def test_a_failed_save_leaves_nothing_behind(tmp_path, model, starts):
+    with pytest.raises(ValueError, match="storage must be one of"):
+        save_world(tmp_path / "Toy", CARD, model, starts, storage="int4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_world_is_replaced_only_when_asked(bundle, model, starts):
+    with pytest.raises(FileExistsError):
+        save_world(bundle, CARD, model, starts)
+    save_world(bundle, replace(CARD, env_id="Other-v0"), model, starts, replace_existing=True)
+    assert load_world(bundle).card.env_id == "Other-v0"
+    assert [path.name for path in bundle.parent.iterdir()] == ["Toy"]
+
+
+def test_scores_are_recorded_without_touching_the_weights(bundle):
+    record_scores(bundle, {"psnr_10": 23.456})
+    record_scores(bundle, {"delta_psnr": 1.5})
+    card = load_world(bundle).card
+    assert card.scores == {"psnr_10": 23.456, "delta_psnr": 1.5}
+    assert "| psnr_10 | 23.46 |" in (bundle / "README.md").read_text()
+
+
+def test_the_layout_of_the_hub_loads_too(tmp_path, model, starts):
+    card = replace(
+        CARD,
+        tokenizer=asdict(model.tokenizer.config),
+        dynamics=asdict(model.dynamics.config),
+        latent_action=asdict(model.latent_action.config),
+        sampling=asdict(model.sampling),
+    )
+    (tmp_path / "config.json").write_text(card.to_json())
+    weights = {name: x.clone() for name, x in model.state_dict().items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    world = load_world(tmp_path)
+    assert world.starts is None
+    assert torch.equal(dreamed(world.model, starts), dreamed(model, starts))
+    del weights["tokenizer.quantizer.codebook"]
+    save_file(weights, tmp_path / "model.safetensors")
+    broken(tmp_path, r"model\.safetensors: tensor 'tokenizer.quantizer.codebook'")
+
+
+def test_search_order_and_errors(tmp_path, bundle, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(bundle, first / "Toy")
+    shutil.copytree(bundle, second / "Toy")
+    shutil.copytree(bundle, second / "SuperToy")
+    monkeypatch.setenv("GENIE_GYM_WORLDS", f"{first}{os.pathsep}{second}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(bundle, tmp_path / "cache" / "genie-gym" / "worlds" / "Cached")
+    assert find_world("Toy") == first / "Toy"
+    assert find_world(bundle) == bundle
+    assert find_world("Cached").parent.name == "worlds"
+    assert {"Toy", "SuperToy", "Cached"} <= set(list_worlds())
+    with pytest.raises(WorldNotFoundError, match="Did you mean SuperToy") as failure:
+        find_world("SuprToy")
+    assert str(second) in str(failure.value) and "train dynamics" in str(failure.value)
+
+
+def test_worlds_commands(bundle, monkeypatch, capsys):
+    monkeypatch.setenv("GENIE_GYM_WORLDS", str(bundle.parent))
+    record_scores(bundle, {"psnr_10": 23.456})
+    assert main(["list"]) == 0
+    assert "Test/Toy-v0" in capsys.readouterr().out
+    assert main(["show", "Toy"]) == 0
+    out = capsys.readouterr().out
+    assert "toy-3: NOOP, LEFT, RIGHT" in out and "23.46" in out
+    assert main(["show", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "Toy"
+    assert main(["verify", "Toy"]) == 0
+    (bundle / "dynamics.safetensors").write_bytes(b"")
+    assert main(["verify", "Toy"]) == 1
+    captured = capsys.readouterr()
+    assert "dynamics.safetensors has 0 bytes" in captured.err
+    assert "0 of 1 worlds are intact" in captured.out
+
+
+def test_looking_for_worlds_loads_no_torch():
+    code = "import sys, world_models.worlds, world_models.card; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

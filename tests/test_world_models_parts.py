@@ -1,0 +1,316 @@
+"""The small parts, each against values known by other means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from world_models.attention import SpatialBias, alibi_slopes
+from world_models.blocks import Peg, TransformerConfig
+from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
+from world_models.noise import uniform
+from world_models.outcome import OutcomeHead
+from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
+from world_models.presets import build, config_from_dict, config_to_dict, paper, small, tiny
+from world_models.quantizer import Quantizer
+from world_models.reconstruction import ReconstructionConfig, changed_pixels, reconstruction_loss
+from world_models.tdce import token_distance, token_distance_cross_entropy
+from world_models.tokenizer import Tokenizer, TokenizerConfig
+
+
+@pytest.mark.parametrize(
+    "part, millions", [("tokenizer", 101.6), ("latent_action", 168.7), ("dynamics", 80.2)]
+)
+def test_paper_preset_has_the_published_size(part, millions):
+    with torch.device("meta"):
+        world = build(paper(), latent_action=True)
+    count = sum(p.numel() for p in getattr(world, part).parameters()) / 1e6
+    assert count == pytest.approx(millions, rel=0.03)
+
+
+@pytest.mark.parametrize("preset", [paper, small, tiny])
+def test_configurations_survive_json(preset):
+    config = preset()
+    assert config_from_dict(type(config), config_to_dict(config)) == config
+
+
+def test_unknown_configuration_keys_are_refused():
+    values = config_to_dict(tiny().tokenizer) | {"codebook": 3}
+    with pytest.raises(ValueError, match="codebook"):
+        config_from_dict(TokenizerConfig, values)
+
+
+def test_pixels_survive_the_round_trip():
+    frames = torch.randint(256, (2, 3, 8, 8, 3), dtype=torch.uint8)
+    pixels = to_float(frames)
+    assert pixels.shape == (2, 3, 3, 8, 8) and 0 <= pixels.min() and pixels.max() <= 1
+    assert torch.equal(to_uint8(pixels), frames)
+    assert torch.equal(pixels_from_patches(patches_from_pixels(pixels, 4), 4, 8), pixels)
+    with pytest.raises(ValueError, match="uint8"):
+        to_float(frames.float())
+
+
+def test_alibi_slopes_are_the_papers_for_eight_heads():
+    assert alibi_slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
+
+
+def test_spatial_bias_depends_on_the_offset_alone():
+    bias = SpatialBias((3, 4), num_heads=2, hidden=8)()  # (H, 12, 12)
+    assert torch.equal(bias[:, 0, 5], bias[:, 6, 11])  # both: one down, one right
+    assert not torch.equal(bias[:, 0, 5], bias[:, 5, 0])
+
+
+def test_peg_is_the_causal_depthwise_convolution():
+    torch.manual_seed(0)
+    peg = Peg(6, (3, 4), temporal=True)
+    x = torch.randn(2, 5, 12, 6)
+    kernel = peg.taps.detach().squeeze(2).permute(1, 0, 2, 3)[:, None]  # (D, 1, 3, 3, 3)
+    video = F.pad(x.unflatten(2, (3, 4)).permute(0, 4, 1, 2, 3), (1, 1, 1, 1, 2, 0))
+    expected = F.conv3d(video, kernel, peg.bias, groups=6).permute(0, 2, 3, 4, 1).flatten(2, 3)
+    torch.testing.assert_close(peg.now(x) + peg.past(x), x + expected)
+
+
+def test_cosine_schedule_by_hand():
+    assert [num_masked(s, 4, 64) for s in range(5)] == [64, 59, 45, 24, 0]
+    assert [num_masked(s, 1, 256) for s in range(2)] == [256, 0]
+    assert num_masked(1, 3, 100) == math.floor(100 * math.sqrt(3) / 2)
+
+
+def test_training_masks_are_those_of_the_schedule():
+    torch.manual_seed(0)
+    masks = sample_schedule_masks(torch.zeros(200, 10, 64), steps=4)
+    counts = masks.sum(-1).flatten().tolist()
+    assert set(counts) == {64, 59, 45, 24}
+    assert all(400 < counts.count(n) < 600 for n in set(counts))
+    assert masks.float().mean((0, 1)).std() < 0.03  # no place is favoured
+
+
+def test_bernoulli_masks_have_one_rate_between_a_half_and_one():
+    torch.manual_seed(0)
+    rates = [float(sample_bernoulli_masks(torch.zeros(8, 15, 64)).float().mean()) for _ in range(50)]
+    assert min(rates) > 0.48 and max(rates) <= 1 and max(rates) - min(rates) > 0.3
+
+
+def test_tdce_by_hand():
+    codes = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])  # distances from 0: 0, 1, 2
+    logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    target = torch.tensor([0])
+    assert token_distance(logits, target, codes).item() == pytest.approx(0.25 * 1 + 0.25 * 2)
+    for weight in (0.0, 1.0, 3.0):
+        cost, cross_entropy = token_distance_cross_entropy(logits, target, codes, weight)
+        assert cross_entropy.item() == pytest.approx(math.log(2))
+        assert cost.item() == pytest.approx(math.log(2) + weight * 0.75)
+
+
+def test_token_distance_equals_the_papers_table_form():
+    torch.manual_seed(0)
+    codes, logits, targets = torch.randn(20, 4), torch.randn(7, 20), torch.randint(20, (7,))
+    table = 1 - F.cosine_similarity(codes[:, None], codes[None], dim=-1)  # (K, K)
+    expected = (table[targets] * logits.softmax(-1)).sum(-1)
+    torch.testing.assert_close(token_distance(logits, targets, codes), expected)
+
+
+def test_quantizer_round_trip():
+    torch.manual_seed(0)
+    quantizer = Quantizer(dim=16, num_codes=32, code_dim=16)
+    with torch.no_grad():  # project_in undoes project_out, so a code must map to itself
+        quantizer.project_out.weight.copy_(torch.eye(16))
+        quantizer.project_in.weight.copy_(torch.eye(16))
+        quantizer.project_in.bias.zero_()
+        quantizer.project_out.bias.zero_()
+    indices = torch.randint(32, (4, 9))
+    assert torch.equal(quantizer.indices(quantizer.lookup(indices)), indices)
+    quantized, chosen, loss = quantizer(quantizer.lookup(indices))
+    assert torch.equal(chosen, indices)
+    torch.testing.assert_close(quantized, quantizer.lookup(indices))
+    assert loss < 1e-10
+
+
+def test_quantizer_gradient_goes_straight_through():
+    torch.manual_seed(0)
+    quantizer = Quantizer(dim=8, num_codes=4, code_dim=3)
+    x = torch.randn(5, 8, requires_grad=True)
+    quantizer(x)[0].sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_dead_codes_are_revived_where_the_vectors_are():
+    torch.manual_seed(0)
+    quantizer = Quantizer(dim=8, num_codes=64, code_dim=4, revive_after=3)
+    x = torch.randn(256, 8)
+    before = quantizer.indices(x).unique().numel()
+    for _ in range(12):
+        quantizer(x)
+    assert quantizer.indices(x).unique().numel() > max(before, 40)
+    quantizer.eval()
+    codes = quantizer.codebook.clone()
+    for _ in range(12):
+        quantizer(torch.randn(2, 8))
+    assert torch.equal(quantizer.codebook, codes)
+
+
+def test_changed_pixels_are_those_that_differ_from_a_neighbour():
+    pixels = torch.zeros(1, 4, 3, 2, 2)
+    pixels[0, 2:, 1, 0, 1] = 0.5  # one pixel jumps between frames 1 and 2
+    changed = changed_pixels(pixels, 0.03)
+    assert changed.nonzero().tolist() == [[0, 1, 0, 0, 1], [0, 2, 0, 0, 1]]
+    assert not changed_pixels(pixels[:, :1], 0.03).any()
+
+
+def test_changed_weight_multiplies_the_error_where_it_says():
+    target = torch.zeros(1, 2, 3, 2, 2)
+    target[0, 1, :, 0, 0] = 1  # changed: one pixel of four, in both frames
+    predicted = target.clone()
+    predicted[0, :, :, 0, 0] += 0.5
+    config = ReconstructionConfig(changed_weight=9.0)
+    # Weight 10 on a quarter of the pixels, 1 on the rest: 0.25 * 10 / 13 of the total.
+    expected = 0.25 * 10 / 13
+    assert reconstruction_loss(predicted, target, config).item() == pytest.approx(expected)
+    plain = ReconstructionConfig(l1_weight=0.1)
+    assert reconstruction_loss(predicted, target, plain).item() == pytest.approx((0.25 + 0.05) / 4)
+
+
+def test_two_hot_rewards_keep_their_mean():
+    head = OutcomeHead(8)
+    rewards = torch.tensor([0.0, 1.0, -3.7, 10.0, 200.0])
+    weights = head.two_hot(rewards)
+    torch.testing.assert_close(weights @ head.values, rewards)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(5))
+    reward, termination = head.predict(torch.randn(3, 16, 8))
+    assert reward.abs().max() < 1e-3 and torch.equal(termination, torch.full((3,), 0.5))
+
+
+def test_noise_is_uniform_and_a_function_of_its_place():
+    seeds, counters = torch.arange(64), torch.full((64,), 5)
+    drawn = uniform(seeds, counters, draw=2, num=256)
+    assert 0 <= drawn.min() and drawn.max() < 1
+    histogram = torch.histc(drawn, 16, 0, 1) / drawn.numel()
+    assert (histogram - 1 / 16).abs().max() < 0.01
+    assert drawn.unique().numel() > 0.999 * drawn.numel()
+    assert torch.equal(uniform(seeds[7:9], counters[7:9], 2, 256), drawn[7:9])
+    for other in (uniform(seeds, counters + 1, 2, 256), uniform(seeds, counters, 3, 256)):
+        correlation = torch.corrcoef(torch.stack((drawn.flatten(), other.flatten())))[0, 1]
+        assert correlation.abs() < 0.03
+
+
+def test_decoder_only_training_leaves_token_ids_as_they_are():
+    torch.manual_seed(0)
+    whole = Tokenizer(tiny().tokenizer)
+    model = Tokenizer(replace(tiny().tokenizer, decoder_only=True))
+    model.load_state_dict(whole.state_dict())
+    frames = torch.randint(256, (4, 4, 16, 16, 3), dtype=torch.uint8)
+    before, decoded = model.encode(frames), model.decode(model.encode(frames))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    losses = []
+    for _ in range(25):  # longer than revive_after
+        loss, _ = model.loss({"frames": frames})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert torch.equal(model.encode(frames), before)
+    assert not torch.equal(model.decode(before), decoded)
+
+
+def _dynamics(**changes: object) -> Dynamics:
+    torch.manual_seed(0)
+    config = replace(tiny().dynamics, **changes)
+    return Dynamics(config, torch.randn(config.num_codes, config.code_dim))
+
+
+def _batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {"tokens": torch.randint(32, (3, 6, 16)), "actions": torch.randint(5, (3, 5))}
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "paper"])
+@pytest.mark.parametrize("action_input", ["concat", "add"])
+def test_every_dynamics_trains_every_parameter(objective, action_input):
+    model = _dynamics(objective=objective, action_input=action_input)
+    outcome = {"rewards": torch.ones(3, 5), "terminated": torch.ones(3, 5, dtype=torch.bool)}
+    for batch in (_batch(), _batch() | outcome):
+        loss, metrics = model.loss(batch)
+        assert loss.isfinite() and metrics["loss"] == loss
+    nn_last = model.outcome.mlp[-1]
+    with torch.no_grad():
+        nn_last.weight.normal_()  # it starts at zero, which hides what lies below
+    model.loss(_batch() | outcome)[0].backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_token_input_adds_the_content_of_the_code():
+    model, plain = _dynamics(), _dynamics(token_input=False)
+    table = model.token_table() - model.tokens.weight
+    torch.testing.assert_close(table[:-1], model.from_code(model.codes))
+    assert not table[-1].any()  # a hidden token has no content
+    assert torch.equal(plain.token_table(), plain.tokens.weight)
+
+
+def test_one_hot_actions_are_channels_and_no_action_is_none():
+    model = _dynamics()
+    x = model.embed(torch.zeros(2, 16, dtype=torch.int64), torch.tensor([3, -1]))
+    assert x[0, :, -5:].unique(dim=0).tolist() == [[0, 0, 0, 1, 0]]
+    assert not x[1, :, -5:].any()
+
+
+def test_changed_weight_counts_changed_tokens_more():
+    def loss(**changes: object) -> float:
+        model = _dynamics(tdce_weight=0.0, **changes)
+        with torch.no_grad():  # always predicts token 0 with logit 4
+            model.to_logits.weight.zero_()
+            model.to_logits.bias.zero_()[0] = 4
+        tokens = torch.zeros(1, 2, 16, dtype=torch.int64)
+        tokens[0, 1, :8] = 1  # half the tokens change, and are wrong
+        torch.manual_seed(0)
+        batch = {"tokens": tokens, "actions": torch.zeros(1, 1, dtype=torch.int64)}
+        return float(model.loss(batch)[0])
+
+    normal = math.log(31 + math.exp(4))
+    right, wrong = normal - 4, normal
+    plain = loss(schedule_steps=1)  # everything hidden
+    assert plain == pytest.approx((right + wrong) / 2, abs=1e-4)
+    weighted = loss(schedule_steps=1, changed_weight=3.0)
+    assert weighted == pytest.approx((right + 4 * wrong) / 5, abs=1e-4)
+
+
+def test_context_noise_touches_the_context_alone():
+    tokens = torch.randint(32, (64, 6, 16))
+    torch.manual_seed(0)
+    noisy = _dynamics(context_noise=0.5)._noisy(tokens)
+    share = (noisy != tokens).float().mean((1, 2))
+    assert share.max() < 0.75 and 0.15 < share.mean() < 0.35 and share.std() > 0.08
+    assert torch.equal(_dynamics()._noisy(tokens), tokens)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: TransformerConfig(window=0), "window"),
+        (lambda: TransformerConfig(ff_per_block=3), "ff_per_block"),
+        (lambda: TokenizerConfig(frame_size=66, patch=4), "multiple"),
+        (lambda: DynamicsConfig(objective="mine"), "objective"),
+        (lambda: DynamicsConfig(context_noise=1.0), "context_noise"),
+        (lambda: Dynamics(tiny().dynamics, torch.zeros(3, 3)), "codes"),
+        (lambda: _dynamics().loss({**_batch(), "actions": torch.zeros(3, 6).long()}), "actions"),
+        (lambda: Tokenizer(tiny().tokenizer).encode(torch.zeros(1, 1, 8, 8, 3).byte()), "frames"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_frames_of_128_pixels_work():
+    config = small(frame_size=128).tokenizer
+    coder = replace(config.transformer, dim=16, num_layers=1, num_heads=1, head_dim=16)
+    model = Tokenizer(replace(config, transformer=coder)).eval()
+    frames = torch.randint(256, (1, 2, 128, 128, 3), dtype=torch.uint8)
+    assert model.encode(frames).shape == (1, 2, 256)
+    assert model.decode(model.encode(frames)).shape == (1, 2, 3, 128, 128)

@@ -1,0 +1,244 @@
+"""World bundles: a trained world as a directory of safetensors and JSON, complete or not there.
+
+Nothing in it is executed: no pickle, and every tensor must have the name and shape that the
+configuration asks for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from world_models.atomic import atomic_directory
+from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
+from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.latent_action import LatentActionConfig, LatentActionModel
+from world_models.presets import config_from_dict
+from world_models.sampling import SamplingConfig
+from world_models.storage import pack, unpack
+from world_models.tokenizer import Tokenizer, TokenizerConfig
+from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
+from world_models.world import WorldModel
+
+__all__ = ["StartBank", "World", "load_world", "record_scores", "save_world"]
+
+STARTS, HUB_WEIGHTS = "starts.safetensors", "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartBank:
+    """Real beginnings for dreams.
+
+    Attributes:
+        frames: uint8 ``(S, k, H, W, 3)``.
+        actions: int64 ``(S, k - 1)`` between them.
+    """
+
+    frames: Tensor
+    actions: Tensor
+
+    def __post_init__(self) -> None:
+        frames, actions = self.frames, self.actions
+        if frames.ndim != 5 or frames.dtype != torch.uint8 or not len(frames):
+            raise ValueError(f"expected frames uint8 (S, k, H, W, 3), got {tuple(frames.shape)}")
+        if actions.shape != (len(frames), frames.shape[1] - 1) or actions.dtype != torch.int64:
+            raise ValueError(
+                f"expected actions int64 ({len(frames)}, {frames.shape[1] - 1}), got "
+                f"{actions.dtype} {tuple(actions.shape)}"
+            )
+
+    @staticmethod
+    def from_episodes(
+        dataset: EpisodeDataset, *, num: int = 16, length: int = 4, seed: int = 0
+    ) -> StartBank:
+        """Draw `num` random windows of `length` frames."""
+        sampler = WindowSampler(dataset.num_frames, length=length, batch_size=num, seed=seed)
+        windows = dataset.batch(sampler.batch(0), length)
+        return StartBank(
+            frames=torch.from_numpy(windows["frames"]),
+            actions=torch.from_numpy(windows["actions"].astype(np.int64)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A loaded bundle; the model is in eval mode and float32."""
+
+    card: WorldCard
+    model: WorldModel
+    starts: StartBank | None
+
+
+def save_world(
+    path: Path,
+    card: WorldCard,
+    model: WorldModel,
+    starts: StartBank,
+    *,
+    storage: str = "float32",
+    replace_existing: bool = False,
+) -> WorldCard:
+    """Write a bundle.
+
+    Args:
+        path: Its directory.
+        card: What it says about itself; configurations, storage and files are filled in.
+        model: The weights.
+        starts: What dreams begin with.
+        storage: "int8" and "bfloat16" store the matrices smaller; all else stays exact.
+        replace_existing: Whether a bundle may be there already.
+
+    Returns:
+        The card as written.
+    """
+    if model.dynamics.config.num_actions != card.num_actions:
+        raise ValueError(
+            f"action set {card.action_set!r} has {card.num_actions} actions, the dynamics "
+            f"{model.dynamics.config.num_actions}"
+        )
+    configs: dict[str, Any] = {name: asdict(x.config) for name, x in _parts(model).items()}
+    card = replace(card, **configs, sampling=asdict(model.sampling), storage=storage)
+    with atomic_directory(path, replace=replace_existing) as part:
+        for name, module in _parts(model).items():
+            write_tensors(part / f"{name}.safetensors", pack(module, storage))
+        write_tensors(part / STARTS, {"frames": starts.frames, "actions": starts.actions})
+        (part / "README.md").write_text(_readme(card))
+        card = replace(card, files={f.name: file_record(f) for f in sorted(part.iterdir())})
+        (part / CARD).write_text(card.to_json())
+    return card
+
+
+def load_world(path: Path) -> World:
+    """Read and check a bundle, or a directory in the hub's layout.
+
+    The hub's layout is ``config.json`` (a card) and ``model.safetensors`` (the state dict of the
+    `WorldModel`), with or without ``starts.safetensors``.
+
+    Raises:
+        BundleError: Naming the file or tensor that is wrong.
+    """
+    path = Path(path)
+    card = WorldCard.read(path)
+    check_files(path, card.files)
+    try:
+        model = _build(card)
+        if card_path(path).name == CARD:
+            _load_parts(path, card, model)
+        else:
+            file = path / HUB_WEIGHTS
+            load_weights(model, unpack(read_tensors(file)), file)
+        _check_codes(path, model)
+        return World(card=card, model=model.eval(), starts=_read_starts(path, card))
+    except BundleError:
+        raise
+    except WeightsError as fault:
+        raise BundleError(str(fault)) from None
+    except (TypeError, ValueError, KeyError) as fault:
+        raise BundleError(f"{card_path(path)} describes no model: {fault}") from None
+
+
+def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
+    """Add measured scores to a bundle's card and its README."""
+    card = WorldCard.read(path)
+    card = replace(card, scores={**card.scores, **scores})
+    _replace_text(path / "README.md", _readme(card))
+    files = {**card.files, "README.md": file_record(path / "README.md")}
+    card = replace(card, files=files)
+    _replace_text(card_path(path), card.to_json())
+    return card
+
+
+def _parts(model: WorldModel) -> dict[str, Any]:
+    parts = {"tokenizer": model.tokenizer, "dynamics": model.dynamics}
+    return parts | ({} if model.latent_action is None else {"latent_action": model.latent_action})
+
+
+def _build(card: WorldCard) -> WorldModel:
+    dynamics = config_from_dict(DynamicsConfig, card.dynamics)
+    if dynamics.num_actions != card.num_actions:
+        raise ValueError(f"{card.num_actions} action_meanings, {dynamics.num_actions} actions")
+    latent = None
+    if card.latent_action is not None:
+        latent = LatentActionModel(config_from_dict(LatentActionConfig, card.latent_action))
+    return WorldModel(
+        Tokenizer(config_from_dict(TokenizerConfig, card.tokenizer)),
+        Dynamics(dynamics),
+        config_from_dict(SamplingConfig, card.sampling),
+        latent,
+    )
+
+
+def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:
+    for name, module in _parts(model).items():
+        file = path / f"{name}.safetensors"
+        if file.name not in card.files:
+            raise BundleError(f"{card_path(path)} lists no {file.name}")
+        load_weights(module, unpack(read_tensors(file)), file)
+
+
+def _check_codes(path: Path, model: WorldModel) -> None:
+    if not torch.allclose(model.tokenizer.codes(), model.dynamics.codes, atol=1e-3):
+        raise BundleError(
+            f"{path}: the dynamics was trained on the tokens of another tokenizer (their codes "
+            "differ); bundle it with its own"
+        )
+
+
+def _read_starts(path: Path, card: WorldCard) -> StartBank | None:
+    file = path / STARTS
+    if not file.exists() and STARTS not in card.files:
+        return None
+    tensors = read_tensors(file)
+    if tensors.keys() != {"frames", "actions"}:
+        raise BundleError(f"{file} must hold frames and actions, it holds {sorted(tensors)}")
+    try:
+        starts = StartBank(**tensors)
+    except ValueError as fault:
+        raise BundleError(f"{file}: {fault}") from None
+    size = card.frame_size
+    if starts.frames.shape[2:] != (size, size, 3):
+        raise BundleError(f"{file}: frames are {tuple(starts.frames.shape[2:])}, not {size} pixels")
+    if (
+        starts.actions.numel()
+        and not 0 <= starts.actions.min() <= starts.actions.max() < card.num_actions
+    ):
+        raise BundleError(f"{file}: actions are not all in 0..{card.num_actions - 1}")
+    return starts
+
+
+def _readme(card: WorldCard) -> str:
+    scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in card.scores.items())
+    provenance = "\n".join(f"* {name}: {value}" for name, value in card.provenance.items())
+    return f"""# {card.name}
+
+A world model of `{card.env_id}`, {card.frame_size}x{card.frame_size} pixels, to be played as
+`gym.make("GenieRedux/{card.name}-v0")` with [genie-gym](https://pypi.org/project/genie-gym/).
+
+Actions ({card.action_set}): {", ".join(card.action_meanings)}.
+
+## Measured
+
+| score | value |
+|---|---|
+{scores or "| nothing yet | |"}
+
+## Provenance
+
+{provenance or "* not recorded"}
+
+Matrices are stored as {card.storage}. `genie-gym worlds verify` checks every file.
+"""
+
+
+def _replace_text(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)

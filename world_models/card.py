@@ -1,0 +1,147 @@
+"""What a world bundle says about itself: ``world.json``. Reading it needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FORMAT", "BundleError", "WorldCard", "card_path", "check_files", "file_record"]
+
+FORMAT = 1
+CARD, HUB_CARD = "world.json", "config.json"
+
+
+class BundleError(ValueError):
+    """A world bundle is damaged, incomplete or of another version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldCard:
+    """A world, without its weights.
+
+    Attributes:
+        name: The world's name; its env is ``GenieRedux/<name>-v0``.
+        action_set: Name of the action set.
+        action_meanings: The meaning of each action.
+        env_id: The real env it was learned from.
+        env_kwargs: How that env was made.
+        tokenizer: Configuration of the tokenizer.
+        dynamics: Configuration of the dynamics.
+        latent_action: Configuration of the latent action model, where the world has one.
+        sampling: How tokens are drawn by default.
+        storage: How matrices are stored: "float32", "bfloat16" or "int8".
+        provenance: Data, runs and versions it came from.
+        scores: What was measured, by name.
+        files: Size and SHA-256 of every other file.
+        format: Version of the bundle format.
+    """
+
+    name: str
+    action_set: str
+    action_meanings: tuple[str, ...]
+    env_id: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    dynamics: dict[str, Any] = field(default_factory=dict)
+    latent_action: dict[str, Any] | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    storage: str = "float32"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action_meanings", tuple(self.action_meanings))
+
+    @property
+    def num_actions(self) -> int:
+        """Size of the action set."""
+        return len(self.action_meanings)
+
+    @property
+    def frame_size(self) -> int:
+        """Height and width of its frames."""
+        return int(self.tokenizer["frame_size"])
+
+    def to_json(self) -> str:
+        """The text of ``world.json``."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @staticmethod
+    def read(folder: Path) -> WorldCard:
+        """Read the card of a bundle, or of a directory in the layout of the Hugging Face hub.
+
+        Raises:
+            BundleError: If there is none, or it is damaged or of another version.
+        """
+        path = card_path(folder)
+        try:
+            values = json.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+            raise BundleError(f"{path} cannot be read: {fault}") from None
+        return _checked(path, values)
+
+
+def card_path(folder: Path) -> Path:
+    """Where a bundle's card is."""
+    for name in (CARD, HUB_CARD):
+        if (folder / name).is_file():
+            return folder / name
+    raise BundleError(f"{folder} is no world: it has neither {CARD} nor {HUB_CARD}")
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Size and checksum of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that every file is what the card says.
+
+    Raises:
+        BundleError: Naming the first file that is missing, cut short or changed.
+    """
+    for name, record in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; copy the whole directory again")
+        if path.stat().st_size != record["bytes"]:
+            raise BundleError(
+                f"{path} has {path.stat().st_size:,} bytes, {CARD} says {record['bytes']:,}: it "
+                "is cut short or another file; copy it again"
+            )
+        if file_record(path)["sha256"] != record["sha256"]:
+            raise BundleError(
+                f"{path} does not have the checksum that {CARD} says: it was changed or damaged; "
+                "copy it again"
+            )
+
+
+def _checked(path: Path, values: Any) -> WorldCard:
+    if not isinstance(values, dict) or "format" not in values:
+        raise BundleError(f'{path} is no world card: it has no "format"')
+    if values["format"] != FORMAT:
+        raise BundleError(
+            f"{path} has format {values['format']!r}, this version of genie-gym reads {FORMAT}; "
+            "install the version that wrote it, or a newer one"
+        )
+    names = {f.name for f in fields(WorldCard)}
+    if unknown := sorted(values.keys() - names):
+        raise BundleError(f"{path} has the unknown entries {unknown}")
+    try:
+        card = WorldCard(**values)
+    except TypeError as fault:
+        raise BundleError(f"{path} is incomplete: {fault}") from None
+    for name in card.files:
+        if Path(name).name != name:
+            raise BundleError(f"{path} names the file {name!r}, which is outside the bundle")
+    return card

@@ -1,0 +1,120 @@
+"""Training from the command line: ``python -m world_models.train``, also under torchrun.
+
+python -m world_models.train tokenizer RECIPE --data DATA --out RUN
+python -m world_models.train dynamics RECIPE --data DATA --out RUN --tokenizer RUN
+python -m world_models.train bundle --data DATA --tokenizer RUN --dynamics RUN --out WORLD
+torchrun --nproc-per-node 8 -m world_models.train dynamics paper --data ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import tyro
+
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.recipes import (
+    RECIPES,
+    DynamicsRecipe,
+    LatentActionRecipe,
+    TokenizerRecipe,
+)
+from world_models.training.run_options import DataOptions, DynamicsOptions
+
+__all__ = ["main"]
+
+FLAT = tyro.conf.arg(name="")  # its fields are flags of the command itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTokenizer:
+    """Trains a tokenizer; with --from, a world's decoder alone, so that tokens stay."""
+
+    options: Annotated[DataOptions, FLAT]
+    recipe: Annotated[TokenizerRecipe, FLAT]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainLatentAction:
+    """Trains a latent action model, which names what happens between two frames."""
+
+    options: Annotated[DataOptions, FLAT]
+    recipe: Annotated[LatentActionRecipe, FLAT]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDynamics:
+    """Trains a dynamics on tokens, which are computed once and kept beside the data."""
+
+    options: Annotated[DynamicsOptions, FLAT]
+    recipe: Annotated[DynamicsRecipe, FLAT]
+
+
+KINDS: dict[str, tuple[type, type]] = {
+    "tokenizer": (TrainTokenizer, DataOptions),
+    "latent-action": (TrainLatentAction, DataOptions),
+    "dynamics": (TrainDynamics, DynamicsOptions),
+}
+USAGE = f"""usage: train {{{",".join(KINDS)}}} RECIPE --data DATA --out RUN ...
+       train bundle --data DATA --tokenizer RUN --dynamics RUN --out WORLD ...
+
+recipes: {", ".join(RECIPES)}
+
+train tokenizer RECIPE --help (or dynamics, ...) lists every setting of a recipe.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    kind = _known("training", argv[0], [*KINDS, "bundle"])
+    if kind == "bundle":
+        options = tyro.cli(BundleOptions, args=argv[1:], prog="train bundle")
+        print(build_bundle(options))
+        return 0
+    if len(argv) < 2 or argv[1] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    recipe = getattr(RECIPES[_known("recipe", argv[1], RECIPES)](), kind.replace("-", "_"))
+    command_class, options_class = KINDS[kind]
+    missing = options_class(data=tyro.MISSING, out=tyro.MISSING)
+    command = tyro.cli(
+        command_class,
+        args=argv[2:],
+        default=command_class(options=missing, recipe=recipe),
+        prog=f"train {kind} {argv[1]}",
+    )
+    if command.options.from_world and command.recipe.model != recipe.model:
+        raise ValueError("--from takes the model as the world has it; leave out --model settings")
+    result = _trainer(kind)(command.recipe, command.options)
+    done = "finished" if result.finished else "stopped; the same command goes on"
+    print(f"{done} at step {result.step}: {result.checkpoint}")
+    return 0 if result.finished else 130
+
+
+def _trainer(kind: str) -> Callable[[Any, Any], Any]:
+    from world_models.training import runs  # Lightning Fabric: seconds, not needed for --help
+
+    return getattr(runs, f"train_{kind.replace('-', '_')}")
+
+
+def _known(what: str, name: str, names: Sequence[str] | dict[str, Any]) -> str:
+    if name in names:
+        return name
+    near = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"no {what} {name!r}; there are {', '.join(names)}.{hint}")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, OSError, RuntimeError) as failure:
+        print(f"train: {failure}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,128 @@
+"""From runs to a world bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from world_models.bundle import StartBank, save_world
+from world_models.card import WorldCard
+from world_models.dynamics import Dynamics
+from world_models.episodes import EpisodeDataset
+from world_models.latent_action import LatentActionModel
+from world_models.sampling import SamplingConfig
+from world_models.tokenizer import Tokenizer
+from world_models.training.run_folder import RunRecord, load_run, read_run
+from world_models.training.run_options import DataOptions
+from world_models.training.tokens import fingerprint
+from world_models.world import WorldModel
+
+__all__ = ["BundleOptions", "build_bundle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleOptions:
+    """Makes a world bundle of trained parts.
+
+    Attributes:
+        out: The bundle's directory; its name is the world's name.
+        data: The dataset, for the beginnings of dreams and for what the card says.
+        tokenizer: The tokenizer run.
+        dynamics: The dynamics run.
+        latent_action: The latent action run, where the dynamics was trained on latent actions.
+        env_id: Use the episodes of this env alone.
+        storage: How matrices are stored; int8 is a quarter of float32.
+        starts: Beginnings kept for dreams.
+        start_frames: Real frames of each.
+        seed: Of the choice of beginnings.
+        replace: Whether a bundle may be there already.
+        sampling: How the world samples unless told otherwise.
+    """
+
+    out: Path
+    data: Path
+    tokenizer: Path
+    dynamics: Path
+    latent_action: Path | None = None
+    env_id: str | None = None
+    storage: Literal["float32", "bfloat16", "int8"] = "bfloat16"
+    starts: int = 16
+    start_frames: int = 4
+    seed: int = 0
+    replace: bool = False
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+def build_bundle(options: BundleOptions) -> Path:
+    """Write the bundle; returns its directory.
+
+    Raises:
+        ValueError: If the parts were not trained for each other.
+    """
+    episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
+    tokenizer, dynamics = (
+        load_run(options.tokenizer, "tokenizer"),
+        load_run(options.dynamics, "dynamics"),
+    )
+    latent = options.latent_action and load_run(options.latent_action, "latent-action")
+    assert isinstance(tokenizer, Tokenizer) and isinstance(dynamics, Dynamics)
+    assert latent is None or isinstance(latent, LatentActionModel)
+    record = read_run(options.dynamics)
+    _check(record, "tokenizer", fingerprint(tokenizer), options.tokenizer)
+    _check(record, "latent_action", latent and fingerprint(latent), options.latent_action)
+    starts = StartBank.from_episodes(
+        episodes, num=options.starts, length=options.start_frames, seed=options.seed
+    )
+    save_world(
+        options.out,
+        _card(options, episodes, record, latent),
+        WorldModel(tokenizer, dynamics, options.sampling, latent),
+        starts,
+        storage=options.storage,
+        replace_existing=options.replace,
+    )
+    return options.out
+
+
+def _card(
+    options: BundleOptions,
+    episodes: EpisodeDataset,
+    record: RunRecord,
+    latent: LatentActionModel | None,
+) -> WorldCard:
+    env_ids = sorted({entry.info.env_id for entry in episodes.entries})
+    if len(env_ids) > 1:
+        raise ValueError(f"{options.data} holds {', '.join(env_ids)}; choose one with --env-id")
+    info = episodes.entries[0].info
+    meanings = episodes.action_meanings
+    if latent is not None:
+        meanings = tuple(f"LATENT-{i}" for i in range(latent.config.num_actions))
+    return WorldCard(
+        name=options.out.name,
+        action_set=info.action_set if latent is None else f"latent-{len(meanings)}",
+        action_meanings=meanings,
+        env_id=info.env_id,
+        env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
+        provenance={
+            "data": record.data,
+            "tokenizer": _training(read_run(options.tokenizer)),
+            "dynamics": _training(record),
+            "versions": record.versions,
+        },
+    )
+
+
+def _training(record: RunRecord) -> str:
+    steps, batch = record.fit["steps"], record.fit["batch_size"] * record.fit["accumulate"]
+    base = record.built_on.get("world")
+    return f"{steps} steps, batch {batch} per process" + (f", from {base}" if base else "")
+
+
+def _check(record: RunRecord, name: str, found: str | None, source: Path | None) -> None:
+    wanted = record.built_on[name]
+    if found != wanted:
+        raise ValueError(
+            f"the dynamics was trained with the {name} {wanted}, {source} is {found}; give the run "
+            "it was trained with, or a decoder fine-tuned from it (train tokenizer --from)"
+        )

@@ -1,0 +1,147 @@
+"""Complete runs: a recipe is a function, a variant calls one and uses `dataclasses.replace`.
+
+The steps of `coinrun` and `atari` are for a machine with a few CPU cores or one small GPU and a
+day; ``--fit.steps`` and ``--fit.batch-size`` scale them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from world_models import presets
+from world_models.dynamics import DynamicsConfig
+from world_models.latent_action import LatentActionConfig
+from world_models.tokenizer import TokenizerConfig
+from world_models.training.config import FitConfig
+
+__all__ = ["RECIPES", "DynamicsRecipe", "LatentActionRecipe", "TokenizerRecipe", "WorldRecipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecipe:
+    """A tokenizer run.
+
+    Attributes:
+        model: The tokenizer.
+        fit: The optimisation.
+        frames: Frames of a training window.
+    """
+
+    model: TokenizerConfig
+    fit: FitConfig
+    frames: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentActionRecipe:
+    """A run of the latent action model.
+
+    Attributes:
+        model: The latent action model.
+        fit: The optimisation.
+        frames: Frames of a training window.
+    """
+
+    model: LatentActionConfig
+    fit: FitConfig
+    frames: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsRecipe:
+    """A dynamics run.
+
+    Attributes:
+        model: The dynamics.
+        fit: The optimisation.
+        frames: Frames of a training window.
+        token_stride: Windows of cached tokens begin at every so many frames of an episode; less
+            costs more disk (a tokenizer without time lets them begin anywhere, at no cost).
+    """
+
+    model: DynamicsConfig
+    fit: FitConfig
+    frames: int = 16
+    token_stride: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldRecipe:
+    """All runs that make a world."""
+
+    tokenizer: TokenizerRecipe
+    latent_action: LatentActionRecipe
+    dynamics: DynamicsRecipe
+
+
+def coinrun() -> WorldRecipe:
+    """CoinRun on two CPU cores."""
+    return _small(presets.coinrun())
+
+
+def atari() -> WorldRecipe:
+    """One Atari 2600 game with the five actions of `retroact-5`, on two CPU cores."""
+    return _small(presets.atari())
+
+
+def paper() -> WorldRecipe:
+    """GenieRedux-G as published, on 8 GPUs: ``torchrun --nproc-per-node 8``."""
+    world = presets.paper()
+    fit = FitConfig(
+        steps=72_000,
+        batch_size=14,
+        learning_rate=1e-4,
+        min_learning_rate=5e-5,
+        warmup_steps=5_000,
+        warmup_from=0.5,
+        ema_decay=0.0,
+    )
+    return WorldRecipe(
+        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=fit),
+        latent_action=LatentActionRecipe(
+            model=world.latent_action, fit=replace(fit, steps=150_000, batch_size=7, accumulate=2)
+        ),
+        dynamics=DynamicsRecipe(
+            model=replace(world.dynamics, objective="paper"),
+            fit=replace(fit, steps=180_000, batch_size=10),
+        ),
+    )
+
+
+def coinrun_tiny() -> WorldRecipe:
+    """CoinRun in minutes: for tests, and for comparing variants with each other."""
+    base = coinrun()
+    coder = replace(base.tokenizer.model.transformer, dim=128, num_layers=2)
+    thinker = replace(base.dynamics.model.transformer, dim=128, num_layers=3)
+    fit = replace(
+        base.tokenizer.fit, steps=1_500, warmup_steps=100, save_every=500, learning_rate=1e-3
+    )
+    return WorldRecipe(
+        tokenizer=TokenizerRecipe(
+            model=replace(base.tokenizer.model, transformer=coder, num_codes=512), fit=fit
+        ),
+        latent_action=LatentActionRecipe(
+            model=replace(base.latent_action.model, transformer=coder), fit=fit
+        ),
+        dynamics=DynamicsRecipe(
+            model=replace(base.dynamics.model, transformer=thinker, num_codes=512), fit=fit
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], WorldRecipe]] = {
+    "coinrun-tiny": coinrun_tiny,
+    "coinrun": coinrun,
+    "atari": atari,
+    "paper": paper,
+}
+
+
+def _small(world: presets.WorldConfig) -> WorldRecipe:
+    fit = FitConfig(steps=20_000, batch_size=8)
+    return WorldRecipe(
+        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=fit),
+        latent_action=LatentActionRecipe(model=world.latent_action, fit=fit),
+        dynamics=DynamicsRecipe(model=world.dynamics, fit=replace(fit, steps=40_000)),
+    )

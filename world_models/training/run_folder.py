@@ -1,0 +1,132 @@
+"""What a run is: ``run.json`` in its directory, written at its start, read by what builds on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.episodes.episode import code_version
+from world_models.latent_action import LatentActionConfig, LatentActionModel
+from world_models.presets import config_from_dict
+from world_models.tokenizer import Tokenizer, TokenizerConfig
+from world_models.training.checkpoint import Checkpoints
+from world_models.weights import load_weights, read_tensors
+
+__all__ = ["PARTS", "RunRecord", "begin_run", "build_part", "load_run", "read_run"]
+
+# Kind of run -> (configuration, model).
+PARTS: dict[str, tuple[type, type[nn.Module]]] = {
+    "tokenizer": (TokenizerConfig, Tokenizer),
+    "latent-action": (LatentActionConfig, LatentActionModel),
+    "dynamics": (DynamicsConfig, Dynamics),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What was trained, on what.
+
+    Attributes:
+        kind: "tokenizer", "latent-action" or "dynamics".
+        model: The model's configuration.
+        frames: Frames of a training window.
+        fit: The optimisation.
+        data: The dataset: path, fingerprint, env ids, action set, number of episodes and frames.
+        built_on: Fingerprints of the tokenizer and latent action model behind a dynamics, and the
+            world that was fine-tuned.
+        command: How it was started.
+        versions: Of this package, of torch.
+    """
+
+    kind: str
+    model: dict[str, Any]
+    frames: int
+    fit: dict[str, Any]
+    data: dict[str, Any]
+    built_on: dict[str, Any] = field(default_factory=dict)
+    command: str = field(default_factory=lambda: " ".join(sys.argv))
+    versions: dict[str, str] = field(
+        default_factory=lambda: {"genie-gym": code_version(), "torch": torch.__version__}
+    )
+
+
+def begin_run(out: Path, record: RunRecord, write: bool) -> None:
+    """Write a new run's record, or check that the run in `out` is the same and can go on.
+
+    Raises:
+        ValueError: If `out` holds a run of another model.
+    """
+    path = out / "run.json"
+    wanted = json.loads(json.dumps(asdict(record)))
+    if not path.exists():
+        if write:
+            out.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(wanted, indent=1) + "\n")
+            os.replace(part, path)
+        return
+    begun = asdict(read_run(out))
+    for name in ("kind", "model", "frames", "built_on"):
+        if (change := _difference(name, begun[name], wanted[name])) is not None:
+            raise ValueError(
+                f"{out} holds a run with another {change}; give the same settings to go on with "
+                "it, or another --out for a new run"
+            )
+    if write and (change := _difference("fit", begun["fit"], wanted["fit"])) is not None:
+        print(f"going on with another {change}", file=sys.stderr)
+
+
+def read_run(out: Path) -> RunRecord:
+    """The record of the run in `out`."""
+    path = out / "run.json"
+    try:
+        return RunRecord(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ValueError(f"{out} is no training run: it has no run.json") from None
+    except (TypeError, json.JSONDecodeError) as fault:
+        raise ValueError(f"{path} cannot be read: {fault}") from None
+
+
+def build_part(kind: str, config: Mapping[str, Any]) -> nn.Module:
+    """The untrained model of a kind from its configuration as plain values."""
+    config_class, model_class = PARTS[kind]
+    return model_class(config_from_dict(config_class, config))
+
+
+def load_run(out: Path, kind: str) -> nn.Module:
+    """The averaged weights of a run's best checkpoint.
+
+    Raises:
+        ValueError: If `out` is a run of another kind, or has no checkpoint yet.
+    """
+    record = read_run(out)
+    if record.kind != kind:
+        raise ValueError(f"{out} is a {record.kind} run, expected a {kind} run")
+    best = Checkpoints(out / "checkpoints").best()
+    if best is None:
+        raise ValueError(f"{out} has no checkpoint yet; let its training run to the first one")
+    model = build_part(kind, record.model)
+    file = best / "average.safetensors"
+    load_weights(model, read_tensors(file), file)
+    return model.eval()
+
+
+def _difference(name: str, begun: Any, wanted: Any) -> str | None:
+    """The first difference of two JSON values, in words."""
+    if begun == wanted:
+        return None
+    if isinstance(begun, dict) and isinstance(wanted, dict):
+        for key in sorted(begun.keys() | wanted.keys()):
+            change = _difference(f"{name}.{key}", begun.get(key), wanted.get(key))
+            if change is not None:
+                return change
+    return f"{name}: {begun}, not {wanted}"

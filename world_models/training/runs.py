@@ -1,0 +1,290 @@
+"""The three trainings, from a dataset directory to a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from world_models.bundle import World, load_world
+from world_models.dynamics import Dynamics
+from world_models.episodes import EpisodeDataset, sequential_windows
+from world_models.episodes.loader import WindowLoader
+from world_models.latent_action import LatentActionModel
+from world_models.sampling import SamplingConfig
+from world_models.tokenizer import Tokenizer
+from world_models.training import strips
+from world_models.training.evaluation import evaluator, spread
+from world_models.training.fit import FitResult, fit, launch
+from world_models.training.recipes import DynamicsRecipe, LatentActionRecipe, TokenizerRecipe
+from world_models.training.run_folder import RunRecord, begin_run, load_run
+from world_models.training.run_options import DataOptions, DynamicsOptions
+from world_models.training.tokens import (
+    CachedWindows,
+    TokenLoader,
+    action_cells,
+    fingerprint,
+    token_cells,
+)
+from world_models.world import WorldModel
+from world_models.worlds import find_world
+
+__all__ = [
+    "describe",
+    "load_part",
+    "train_dynamics",
+    "train_latent_action",
+    "train_tokenizer",
+]
+
+NUM_STRIPS = 4
+
+
+def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
+    """Train a tokenizer; of a world (`from_world`) its decoder alone, so that tokens stay."""
+    world, episodes = _begin(options)
+    if world is None:
+        torch.manual_seed(recipe.fit.seed)
+        model = Tokenizer(recipe.model)
+    else:
+        weights = world.model.tokenizer.state_dict()
+        model = Tokenizer(replace(world.model.tokenizer.config, decoder_only=True))
+        model.load_state_dict(weights)
+    return _train_on_frames("tokenizer", model, strips.reconstructed, recipe, options, episodes)
+
+
+def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> FitResult:
+    """Train a latent action model; `from_world` goes on with a world's."""
+    world, episodes = _begin(options)
+    if world is None:
+        torch.manual_seed(recipe.fit.seed)
+        model = LatentActionModel(recipe.model)
+    elif world.model.latent_action is None:
+        raise ValueError(f"{options.from_world} has no latent actions to go on with")
+    else:
+        model = world.model.latent_action
+    return _train_on_frames("latent-action", model, strips.inferred, recipe, options, episodes)
+
+
+def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
+    """Train a dynamics on cached tokens; `from_world` goes on with a world's."""
+    world, episodes = _begin(options)
+    tokenizer, latent = _tokenizer(options, world), _latent_action(options, world)
+    _check_frames(episodes, tokenizer.config.frame_size)
+    if world is None:
+        torch.manual_seed(recipe.fit.seed)
+        model = Dynamics(recipe.model, tokenizer.codes())
+    else:
+        model = world.model.dynamics
+    _check_actions(model, episodes, latent)
+    WorldModel(tokenizer, model)  # refuses a tokenizer that does not match
+
+    fabric = launch(recipe.fit.precision)
+    for part in (tokenizer, *([] if latent is None else [latent])):
+        fabric.to_device(part.eval().requires_grad_(False))
+    cut = (recipe.frames, recipe.token_stride)
+    tokens, actions = token_cells(tokenizer, *cut), latent and action_cells(latent, *cut)
+    train, held_out = _split(episodes, recipe.frames)
+    train_windows, windows = (
+        CachedWindows(part, recipe.frames, tokens, actions, fabric) for part in (train, held_out)
+    )
+    loader = TokenLoader(train_windows, **_sampling(recipe, fabric))
+    places = sequential_windows(windows.num_starts, length=1, stride=1)
+
+    def sample(model: nn.Module) -> Tensor:
+        assert isinstance(model, Dynamics)
+        batch = windows.batch(spread(places, NUM_STRIPS))
+        starts = np.stack([batch["episode"].numpy(), batch["start"].numpy()], 1)
+        frames = torch.from_numpy(held_out.batch(starts, recipe.frames)["frames"])
+        steps = SamplingConfig(steps=model.config.schedule_steps)
+        dreamer = WorldModel(tokenizer, model, steps)
+        return strips.dream(dreamer, *fabric.to_device((frames, batch["actions"])))
+
+    record = RunRecord(
+        kind="dynamics",
+        model=asdict(model.config),
+        frames=recipe.frames,
+        fit=asdict(recipe.fit),
+        data=describe(episodes),
+        built_on={
+            "tokenizer": fingerprint(tokenizer),
+            "latent_action": latent and fingerprint(latent),
+            "world": options.from_world,
+        },
+    )
+    return _fit(model, loader, windows.batch, places, sample, record, recipe, options, fabric)
+
+
+def load_part(source: str, kind: str) -> nn.Module:
+    """The tokenizer, latent action model or dynamics of a run or of a world."""
+    if (Path(source) / "run.json").is_file():
+        return load_run(Path(source), kind)
+    part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))
+    if part is None:
+        raise ValueError(f"the world {source} has no {kind} model")
+    return part
+
+
+def describe(episodes: EpisodeDataset) -> dict[str, object]:
+    """What a run or world says about its data."""
+    return {
+        "path": str(episodes.path),
+        "fingerprint": episodes.fingerprint,
+        "env_ids": sorted({entry.info.env_id for entry in episodes.entries}),
+        "policies": sorted({entry.info.policy for entry in episodes.entries}),
+        "action_set": sorted({entry.info.action_set for entry in episodes.entries}),
+        "episodes": len(episodes),
+        "frames": int(episodes.num_frames.sum()),
+    }
+
+
+def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
+    """The world to fine-tune, if any, and the episodes, checked against it."""
+    episodes = options.episodes()
+    if options.from_world is None:
+        return None, episodes
+    world = load_world(find_world(options.from_world))
+    if world.card.latent_action is None and episodes.action_meanings != world.card.action_meanings:
+        raise ValueError(
+            f"{options.data} has the actions {', '.join(episodes.action_meanings)}, the world "
+            f"{world.card.name} {', '.join(world.card.action_meanings)} ({world.card.action_set}); "
+            f"collect with action_set={world.card.action_set}"
+        )
+    return world, episodes
+
+
+def _train_on_frames(
+    kind: str,
+    model: Tokenizer | LatentActionModel,
+    picture: Callable[[nn.Module, Tensor], Tensor],
+    recipe: TokenizerRecipe | LatentActionRecipe,
+    options: DataOptions,
+    episodes: EpisodeDataset,
+) -> FitResult:
+    _check_frames(episodes, model.config.frame_size)
+    fabric = launch(recipe.fit.precision)
+    train, held_out = _split(episodes, recipe.frames)
+    loader = WindowLoader(
+        train, num_workers=options.workers, length=recipe.frames, **_sampling(recipe, fabric)
+    )
+    places = sequential_windows(held_out.num_frames, length=recipe.frames, stride=recipe.frames)
+
+    def fetch(rows: np.ndarray) -> dict[str, Tensor]:
+        batch = held_out.batch(rows, recipe.frames)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def sample(model: nn.Module) -> Tensor:
+        return picture(model, fabric.to_device(fetch(spread(places, NUM_STRIPS))["frames"]))
+
+    record = RunRecord(
+        kind=kind,
+        model=asdict(model.config),
+        frames=recipe.frames,
+        fit=asdict(recipe.fit),
+        data=describe(episodes),
+        built_on={"world": options.from_world},
+    )
+    return _fit(model, loader, fetch, places, sample, record, recipe, options, fabric)
+
+
+def _fit(
+    model: nn.Module,
+    loader: WindowLoader | TokenLoader,
+    fetch: Callable[[np.ndarray], dict[str, Tensor]],
+    places: np.ndarray,
+    sample: Callable[[nn.Module], Tensor],
+    record: RunRecord,
+    recipe: TokenizerRecipe | LatentActionRecipe | DynamicsRecipe,
+    options: DataOptions,
+    fabric: Fabric,
+) -> FitResult:
+    begin_run(options.out, record, write=fabric.is_global_zero)
+    config = recipe.fit
+    places = spread(places, config.batch_size * config.eval_batches)
+    evaluate = evaluator(fetch, places, config.batch_size, fabric.device)
+    return fit(
+        model,
+        loader,
+        config,
+        options.out,
+        fabric=fabric,
+        evaluate=evaluate,
+        sample=sample,
+        wandb_project=options.wandb_project,
+    )
+
+
+def _split(episodes: EpisodeDataset, length: int) -> tuple[EpisodeDataset, EpisodeDataset]:
+    """Episodes to train on and to evaluate on; the same ones where there are few."""
+    train, held_out = episodes.split("train"), episodes.split("val")
+    parts = (train, held_out)
+    if all(len(part) and part.num_frames.max() >= length for part in parts):
+        return train, held_out
+    return episodes, episodes
+
+
+def _sampling(
+    recipe: TokenizerRecipe | LatentActionRecipe | DynamicsRecipe, fabric: Fabric
+) -> dict[str, int]:
+    return {
+        "batch_size": recipe.fit.batch_size * recipe.fit.accumulate,
+        "seed": recipe.fit.seed,
+        "rank": fabric.global_rank,
+        "world_size": fabric.world_size,
+    }
+
+
+def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
+    own = None if world is None else world.model.tokenizer
+    if options.tokenizer is None:
+        if own is None:
+            raise ValueError("say which tokenizer to build on: --tokenizer RUN (or a world)")
+        return own
+    tokenizer = load_part(options.tokenizer, "tokenizer")
+    assert isinstance(tokenizer, Tokenizer)
+    if own is not None and fingerprint(tokenizer) != fingerprint(own):
+        raise ValueError(
+            f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
+            "its dynamics can go on only with its own tokenizer, or one fine-tuned from it "
+            "(train tokenizer --from)"
+        )
+    return tokenizer
+
+
+def _latent_action(options: DynamicsOptions, world: World | None) -> LatentActionModel | None:
+    if options.latent_action is None:
+        return None if world is None else world.model.latent_action
+    model = load_part(options.latent_action, "latent-action")
+    assert isinstance(model, LatentActionModel)
+    return model
+
+
+def _check_frames(episodes: EpisodeDataset, size: int) -> None:
+    if episodes.frame_shape != (size, size, 3):
+        raise ValueError(
+            f"{episodes.path} has frames {episodes.frame_shape}, the model takes "
+            f"{(size, size, 3)}; collect frames of that size, or train a model with "
+            f"--model.frame-size {episodes.frame_shape[0]}"
+        )
+
+
+def _check_actions(
+    model: Dynamics, episodes: EpisodeDataset, latent: LatentActionModel | None
+) -> None:
+    expected = model.config.num_actions
+    if latent is not None and latent.config.num_actions != expected:
+        raise ValueError(
+            f"there are {latent.config.num_actions} latent actions, the dynamics takes {expected}; "
+            f"add --model.num-actions {latent.config.num_actions}"
+        )
+    if latent is None and episodes.num_actions != expected:
+        raise ValueError(
+            f"{episodes.path} has {episodes.num_actions} actions "
+            f"({', '.join(episodes.action_meanings)}), the dynamics takes {expected}; add "
+            f"--model.num-actions {episodes.num_actions}, or choose episodes with --env-id"
+        )

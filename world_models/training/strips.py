@@ -1,0 +1,41 @@
+"""Pictures of what a model has learned: real frames, and right below what the model makes of them.
+
+Shapes: B windows, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from world_models.latent_action import LatentActionModel
+from world_models.pixels import to_float, to_uint8
+from world_models.tokenizer import Tokenizer
+from world_models.world import WorldModel
+
+__all__ = ["dream", "inferred", "real_over_predicted", "reconstructed"]
+
+
+def real_over_predicted(real: Tensor, predicted: Tensor) -> Tensor:
+    """Two uint8 clips ``(B, T, H, W, 3)`` as one picture ``(B * 2 * H, T * W, 3)``."""
+    both = torch.stack((real.cpu(), predicted.cpu()), 1)  # (B, 2, T, H, W, 3)
+    return both.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(0, 2)
+
+
+def reconstructed(tokenizer: nn.Module, frames: Tensor) -> Tensor:
+    """Frames over what they are after encoding and decoding."""
+    assert isinstance(tokenizer, Tokenizer)
+    return real_over_predicted(frames, to_uint8(tokenizer.decode(tokenizer.encode(frames))))
+
+
+def inferred(model: nn.Module, frames: Tensor) -> Tensor:
+    """Frames 1.. over their prediction from the frame before and the latent action."""
+    assert isinstance(model, LatentActionModel)
+    return real_over_predicted(frames[:, 1:], to_uint8(model(to_float(frames))[0]))
+
+
+def dream(world: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
+    """Frames 1.. over a dream of them from frame 0 and the actions ``(B, T - 1)``."""
+    seeds = torch.arange(len(frames), device=frames.device)
+    rollout = world.eval().rollout(frames[:, :1], actions, seeds)
+    return real_over_predicted(frames[:, 1:], rollout.frames)

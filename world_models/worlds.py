@@ -1,0 +1,76 @@
+"""Where worlds are looked for. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from world_models.card import CARD, HUB_CARD
+
+__all__ = ["VARIABLE", "WorldNotFoundError", "find_world", "list_worlds", "search_folders"]
+
+VARIABLE = "GENIE_GYM_WORLDS"
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+class WorldNotFoundError(FileNotFoundError):
+    """No world of that name is on this machine."""
+
+
+def search_folders() -> list[Path]:
+    """Folders that hold worlds, the first to be searched first.
+
+    Those in the variable GENIE_GYM_WORLDS (several are separated as in PATH), the user's cache
+    directory, and the worlds that come with the package.
+    """
+    named = [Path(folder).expanduser() for folder in os.environ.get(VARIABLE, "").split(os.pathsep)]
+    return [*(folder for folder in named if folder != Path()), user_folder(), SHIPPED]
+
+
+def user_folder() -> Path:
+    """Where this user's own worlds belong."""
+    import platformdirs  # here: a machine that only trains needs no such folder
+
+    return Path(platformdirs.user_cache_dir("genie-gym")) / "worlds"
+
+
+def list_worlds() -> dict[str, Path]:
+    """The worlds on this machine by name; where two share one, the one found first."""
+    found: dict[str, Path] = {}
+    for folder in search_folders():
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if _is_world(path):
+                found.setdefault(path.name, path)
+    return found
+
+
+def find_world(world: str | Path) -> Path:
+    """The bundle of that path or name.
+
+    Raises:
+        WorldNotFoundError: Saying where it was looked for and how to build it.
+    """
+    if _is_world(Path(world)):
+        return Path(world)
+    worlds = list_worlds()
+    if str(world) in worlds:
+        return worlds[str(world)]
+    near = get_close_matches(str(world), worlds, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    places = "\n".join(f"  {folder}" for folder in search_folders())
+    raise WorldNotFoundError(
+        f"no world {str(world)!r} on this machine.{hint} It is neither the path of a bundle nor a "
+        f"folder in\n{places}\n(${VARIABLE} adds folders.) `genie-gym worlds list` shows what is "
+        "there. To build one:\n"
+        "  genie-gym collect ENV --out data\n"
+        "  genie-gym train tokenizer RECIPE --data data --out runs/tokenizer\n"
+        "  genie-gym train dynamics RECIPE --data data --tokenizer runs/tokenizer "
+        "--out runs/dynamics\n"
+        "  genie-gym train bundle --data data --tokenizer runs/tokenizer --dynamics runs/dynamics "
+        f"--out {user_folder() / Path(world).name}"
+    )
+
+
+def _is_world(path: Path) -> bool:
+    return any((path / name).is_file() for name in (CARD, HUB_CARD))
