@@ -1,87 +1,89 @@
-"""What every benchmark prints: a table for people, and one JSON line for machines."""
+"""How every benchmark tells its result: a table for people, one JSON object for programs."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-__all__ = ["hardware", "report"]
-
-PACKAGES = ("genie-gym", "torch", "gymnasium", "numpy", "stable-baselines3", "stable-retro")
+_PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
 
 def report(
     name: str,
     figures: Mapping[str, float],
-    rows: Sequence[Sequence[object]],
-    json_path: str | os.PathLike[str] | None = None,
+    rows: Sequence[Mapping[str, Any]],
+    json_path: Path | None,
 ) -> None:
-    """Print the table, then one JSON object as the last line; write that to a file too.
+    """Print the table, and the JSON object as the last line and into `json_path`.
 
     Args:
-        name: Of the benchmark.
-        figures: Its numbers, by the keys that others rely on.
-        rows: The table, header first.
-        json_path: Where to write the JSON object as well.
+        name: module name of the benchmark.
+        figures: what it measured, by the names that are compared from run to run.
+        rows: the table; columns are the keys in order of appearance.
+        json_path: where to keep the result.
     """
     result = {
         "benchmark": name,
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip(),
         "hardware": hardware(),
         "versions": _versions(),
-        "figures": {key: float(f"{value:.4g}") for key, value in figures.items()},
+        "figures": dict(figures),
     }
-    print(f"\n{name} on {result['hardware']}\n")
-    _print_table(rows)
+    print(table(rows))
+    print(f"\n{result['hardware']}")
     line = json.dumps(result)
     if json_path is not None:
-        Path(json_path).write_text(line + "\n")
-    print(f"\n{line}", flush=True)
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(line + "\n")
+    print(line, flush=True)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows in aligned columns."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def hardware() -> str:
-    """Processor, cores that this process may use, and accelerator if torch is loaded and has one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [_processor(), f"{cores} cores"]
+    """The machine in one line."""
+    cores, memory = os.cpu_count(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    line = f"{_processor()}, {cores} cores, {memory / 2**30:.0f} GiB"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
-    return ", ".join(parts)
+        line += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return line
 
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
         try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
+            found[package] = version(package)
+        except PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
-def _print_table(rows: Sequence[Sequence[object]]) -> None:
-    cells = [[_text(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    for number, row in enumerate(cells):
-        columns = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        print("  ".join(columns))
-        if number == 0:
-            print("  ".join("-" * width for width in widths))
-
-
-def _text(cell: object) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

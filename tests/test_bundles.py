@@ -206,6 +206,16 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path, model, starts):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_starts_that_do_not_fit_are_not_saved(tmp_path, model, starts):
+    wrong = StartBank(frames=starts.frames, actions=torch.full((5, 2), 3))
+    with pytest.raises(ValueError, match="actions are not all in 0..2"):
+        save_world(tmp_path / "Toy", CARD, model, wrong)
+    wrong = StartBank(frames=starts.frames[:, :, :8], actions=starts.actions)
+    with pytest.raises(ValueError, match=r"frames are \(8, 16, 3\), the world's 16x16"):
+        save_world(tmp_path / "Toy", CARD, model, wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_existing_world_is_replaced_only_when_asked(bundle, model, starts):
     with pytest.raises(FileExistsError):
         save_world(bundle, CARD, model, starts)

@@ -11,8 +11,10 @@ def test_the_table_is_that_of_the_installed_stable_retro():
 
     listed = {name.removesuffix("-v0") for name in stable_retro.data.list_games()}
     shipped = {game.name for game in catalogue.games()}
-    assert not listed - shipped, f"new games, type python -m genie_gym.retroact.update: {listed}"
-    assert not shipped - listed, f"games that are gone: {shipped - listed}"
+    new, gone = sorted(listed - shipped), sorted(shipped - listed)
+    assert not new and not gone, (
+        f"new games: {new}; games that are gone: {gone}; type python -m genie_gym.retroact.update"
+    )
     assert update.table_text() == catalogue.TABLE.read_text()
 
 

@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +14,8 @@ import pytest
 from genie_gym import cli
 from genie_gym.errors import MissingDependencyError, MissingRomError
 from genie_gym.retroact import importer, roms
+
+PACKAGE = Path(roms.__file__).parents[1]
 
 
 def noise(size, seed):
@@ -152,20 +154,17 @@ def test_ale_py_brings_32_games(tmp_path, monkeypatch):
     assert [game.name for game in roms.playable_games()] == sorted(report.imported)
 
 
-def test_without_stable_retro_the_error_says_what_to_install(tmp_path):
-    # -S and -I: no site-packages, so this Python has nothing installed.
-    program = (
-        f"import sys; sys.path.insert(0, {os.getcwd()!r})\n"
-        "import importlib, types\n"
-        "package = types.ModuleType('genie_gym'); package.__path__ = [sys.path[0] + '/genie_gym']\n"
-        "sys.modules['genie_gym'] = package\n"
-        "from genie_gym.retroact import roms\n"
-        "roms.data_dir()\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True
-    )
-    assert (
-        f"{MissingDependencyError.__name__}: the real retro games need stable-retro" in run.stderr
-    )
-    assert "pip install" in run.stderr
+def test_without_stable_retro_the_error_says_what_to_install():
+    program = f"""
+import sys, types
+package = types.ModuleType("genie_gym")
+package.__path__ = [{str(PACKAGE)!r}]
+sys.modules["genie_gym"] = package
+from genie_gym.retroact import roms
+roms.data_dir()
+"""
+    # -I and -S: a Python without anything installed
+    command = [sys.executable, "-I", "-S", "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    assert f"{MissingDependencyError.__name__}: the real retro games need stable-retro" in said
+    assert "pip install" in said

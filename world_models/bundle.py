@@ -106,6 +106,7 @@ def save_world(
         )
     configs: dict[str, Any] = {name: asdict(x.config) for name, x in _parts(model).items()}
     card = replace(card, **configs, sampling=asdict(model.sampling), storage=storage)
+    _check_starts(starts, card)
     with atomic_directory(path, replace=replace_existing) as part:
         for name, module in _parts(model).items():
             write_tensors(part / f"{name}.safetensors", pack(module, storage))
@@ -201,17 +202,18 @@ def _read_starts(path: Path, card: WorldCard) -> StartBank | None:
         raise BundleError(f"{file} must hold frames and actions, it holds {sorted(tensors)}")
     try:
         starts = StartBank(**tensors)
+        _check_starts(starts, card)
     except ValueError as fault:
         raise BundleError(f"{file}: {fault}") from None
-    size = card.frame_size
-    if starts.frames.shape[2:] != (size, size, 3):
-        raise BundleError(f"{file}: frames are {tuple(starts.frames.shape[2:])}, not {size} pixels")
-    if (
-        starts.actions.numel()
-        and not 0 <= starts.actions.min() <= starts.actions.max() < card.num_actions
-    ):
-        raise BundleError(f"{file}: actions are not all in 0..{card.num_actions - 1}")
     return starts
+
+
+def _check_starts(starts: StartBank, card: WorldCard) -> None:
+    size, actions = card.frame_size, starts.actions
+    if starts.frames.shape[2:] != (size, size, 3):
+        raise ValueError(f"frames are {tuple(starts.frames.shape[2:])}, the world's {size}x{size}")
+    if actions.numel() and not 0 <= actions.min() <= actions.max() < card.num_actions:
+        raise ValueError(f"actions are not all in 0..{card.num_actions - 1}")
 
 
 def _readme(card: WorldCard) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from genie_gym import actions as action_sets
-from genie_gym.envs.coinrun_state import drawn_cheaply, drawn_like, harmless, without_clock
+from genie_gym.envs.coinrun_rows import CoinRunRows
 from genie_gym.envs.procgen_rows import ProcgenRows
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
@@ -24,11 +25,8 @@ TIME_LIMIT = 1000
 _DISTRIBUTION_MODES = ("easy", "hard")
 _MAX_SEED = 2**31 - 1
 _VELOCITY_MAP_HEIGHT, _VELOCITY_MAP_WIDTH = 13, 26
-_SNAPSHOT_EVERY = 100  # steps: about as dear as the steps taken again at an episode's end
-_FEW = 8  # rows that do not pay for waking threads
-_MIN_THREADS = 4  # faster than 2 even on 2 processors
+_BLOCK = 8  # rows that a thread takes at a time: enough to pay for it, few enough to share well
 _MANY = 4  # rows from which a window shows the frames instead of large pictures
-_SAVED = struct.Struct("<?I")  # whether procgen has begun the next level, length of its state
 
 
 def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -70,8 +68,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
         autoreset_mode: When a row whose episode ended begins the next one.
         max_episode_steps: Steps after which a row is truncated; None for procgen's own 1000.
         render_mode: "rgb_array" and "human" give pictures of 512x512.
-        num_threads: Threads of procgen that share the rows, 0 for the calling one; by default
-            as many as are fastest.
+        num_threads: Threads that share the rows, by eights; by default one per processor.
     """
 
     def __init__(
@@ -112,37 +109,29 @@ class CoinRunVectorEnv(FrameVectorEnv):
             max_episode_steps=TIME_LIMIT if max_episode_steps is None else max_episode_steps,
             render_mode=render_mode,
         )
-        self._rows = ProcgenRows(
-            self.num_envs, num_threads=_threads(num_threads, self.num_envs), **self._options
-        )
-        self.frames = self._rows.frames
-        self._scratch = ProcgenRows(1, **self._options)
+        self._blocks = [
+            CoinRunRows(min(_BLOCK, self.num_envs - first), **self._options)
+            for first in range(0, self.num_envs, _BLOCK)
+        ]
+        self._num_helpers = _threads(num_threads, len(self._blocks)) - 1
+        self._helpers = ThreadPoolExecutor(max(1, self._num_helpers))
         self._painter: ProcgenRows | None = None
-        # The level that each row goes on to, where procgen has begun it already.
-        self._next_levels: list[bytes | None] = [None] * self.num_envs
-        # A state of each row from which to take the last steps again, and the moves since.
-        self._snapshots = [b""] * self.num_envs
-        self._moves_since = np.zeros((self.num_envs, _SNAPSHOT_EVERY), np.int32)
-        self._num_since = np.zeros(self.num_envs, np.intp)
 
     # What the base asks for ----------------------------------------------------------------
 
     def _rows_reseeded(self, rows: Rows) -> None:
         for row in rows:
-            seed = int(self.np_random[row].integers(_MAX_SEED))
-            seeded = ProcgenRows(1, rand_seed=seed, **self._options)
-            self._next_levels[row] = seeded.save(0)
-            seeded.close()
+            block, place = self._place(row)
+            block.seed(place, int(self.np_random[row].integers(_MAX_SEED)))
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         for row in rows:
-            level = self._next_levels[row] or self._following_level(row)
-            self._next_levels[row] = None
-            self._rows.load(row, without_clock(level))
-            self._take_snapshot(row, level)
+            block, place = self._place(row)
+            block.begin(place)
+            self.frames[row] = block.games.frames[place]
         self._paint()
         return {
-            "level_seed": self._rows.level_seed[rows].astype(np.int64),
+            "level_seed": self._column("level_seed", rows).astype(np.int64),
             "level_complete": np.zeros(len(rows), np.bool_),
         }
 
@@ -150,85 +139,72 @@ class CoinRunVectorEnv(FrameVectorEnv):
         # Rows that are not asked for step along; their episodes are over and begin anew next.
         moves = np.full(self.num_envs, self._moves[0])
         moves[rows] = self._moves[actions]
-        self._rows.act(moves)
-        self._moves_since[rows, self._num_since[rows]] = moves[rows]
-        self._num_since[rows] += 1
-
-        # Not only rows asked for: one that is out of time may meet its end on the step along.
-        for row in np.flatnonzero(self._rows.ended):
-            if self._next_levels[row] is None:
-                self._next_levels[row] = self._rows.save(row)
-        terminated = self._rows.ended[rows]
-        for row in rows[terminated]:
-            self._take_last_steps_again(row)
-            self.frames[row] = self._scratch.frames[0]
-        for row in rows[~terminated & (self._num_since[rows] == _SNAPSHOT_EVERY)]:
-            self._take_snapshot(row, self._rows.save(row))
+        live = np.zeros(self.num_envs, np.bool_)
+        live[rows] = True
+        waiting = iter(list(enumerate(self._blocks)))
+        helpers = [
+            self._helpers.submit(self._act, waiting, moves, live) for _ in range(self._num_helpers)
+        ]
+        self._act(waiting, moves, live)
+        for helper in helpers:
+            helper.result()
         self._paint()
         return RowsOutcome(
-            rewards=self._rows.rewards[rows],
-            terminated=terminated,
+            rewards=self._column("rewards", rows),
+            terminated=self._column("ended", rows),
             truncated=np.zeros(len(rows), np.bool_),
             infos={
-                "level_seed": self._rows.stepped_level_seed[rows].astype(np.int64),
-                "level_complete": self._rows.level_complete[rows].astype(np.bool_),
+                "level_seed": self._column("stepped_level_seed", rows).astype(np.int64),
+                "level_complete": self._column("level_complete", rows).astype(np.bool_),
             },
         )
 
     def _save_row(self, row: int) -> bytes:
-        level = self._next_levels[row]
-        if level is None:
-            game = self._rows.save(row)
-            return _SAVED.pack(False, len(game)) + game
-        return _SAVED.pack(True, len(level)) + level + self._shown(row)
+        block, place = self._place(row)
+        return block.save(place)
 
     def _load_row(self, row: int, state: bytes) -> None:
-        next_begun, size = _SAVED.unpack_from(state)
-        game, shown = state[_SAVED.size :][:size], state[_SAVED.size :][size:]
-        self._rows.load(row, game)
-        self._next_levels[row] = game if next_begun else None
-        self._take_snapshot(row, shown if next_begun else game)
+        block, place = self._place(row)
+        block.load(place, state)
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
         if self.render_mode == "human" and self.num_envs > _MANY:
             return self.frames[row]
         if self._painter is None:
             self._painter = ProcgenRows(1, pictures=True, **self._options)
-        return self._painter.picture(self._shown(row))
+        block, place = self._place(row)
+        return self._painter.picture(block.shown(place))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Frees the games."""
+        """Ends the threads and frees the games."""
         super().close_extras(**kwargs)
-        for games in (self._rows, self._scratch, self._painter):
+        self._helpers.shutdown()
+        for games in (*self._blocks, self._painter):
             if games is not None:
                 games.close()
 
     # Parts of the above --------------------------------------------------------------------
 
-    def _following_level(self, row: int) -> bytes:
-        """The level after the one that a row is in the middle of."""
-        self._scratch.load(0, self._rows.save(row))
-        self._scratch.restart()
-        return self._scratch.save(0)
+    def _act(
+        self,
+        waiting: Iterator[tuple[int, CoinRunRows]],
+        moves: NDArray[np.int32],
+        live: NDArray[np.bool_],
+    ) -> None:
+        """Steps blocks as long as any wait; several threads take from the same iterator."""
+        for index, block in waiting:
+            mine = slice(index * _BLOCK, (index + 1) * _BLOCK)
+            block.act(moves[mine], live[mine])
+            self.frames[mine] = block.games.frames
 
-    def _take_snapshot(self, row: int, state: bytes) -> None:
-        self._snapshots[row] = state
-        self._num_since[row] = 0
+    def _place(self, row: int) -> tuple[CoinRunRows, int]:
+        """The block of a row and its place in there."""
+        index, place = divmod(int(row), _BLOCK)
+        return self._blocks[index], place
 
-    def _take_last_steps_again(self, row: int) -> None:
-        """Brings the scratch game, in which nothing ends, to where a row's episode ended."""
-        snapshot = self._snapshots[row]
-        self._scratch.load(0, drawn_cheaply(harmless(snapshot)))
-        for move in self._moves_since[row, : self._num_since[row]]:
-            self._scratch.act(move[None])
-        self._scratch.load(0, drawn_like(self._scratch.save(0), snapshot))
-
-    def _shown(self, row: int) -> bytes:
-        """The game that a row shows, also if procgen itself is in the next level already."""
-        if self._next_levels[row] is None:
-            return self._rows.save(row)
-        self._take_last_steps_again(row)
-        return self._scratch.save(0)
+    def _column(self, field: str, rows: Rows) -> NDArray[Any]:
+        """A field of procgen's games, for some rows."""
+        return np.concatenate([getattr(block.games, field) for block in self._blocks])[rows]
 
     def _paint(self) -> None:
         if self._paint_over:
@@ -239,9 +215,7 @@ class CoinRunEnv(FrameEnv):
     """CoinRun as a plain env: one row of `CoinRunVectorEnv`, with the same options."""
 
     def __init__(self, **options: Any):
-        super().__init__(
-            CoinRunVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, num_threads=0, **options)
-        )
+        super().__init__(CoinRunVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **options))
 
 
 def _blacken(frames: NDArray[np.uint8]) -> None:
@@ -265,9 +239,7 @@ def _check_levels(num_levels: int, start_level: int, distribution_mode: str) -> 
         )
 
 
-def _threads(asked: int | None, num_envs: int) -> int:
-    if asked is None:
-        return 0 if num_envs < _FEW else max(_MIN_THREADS, os.cpu_count() or 1)
-    if asked < 0:
-        raise ValueError(f"num_threads must be at least 0, got {asked}")
-    return asked
+def _threads(asked: int | None, num_blocks: int) -> int:
+    if asked is not None and asked < 1:
+        raise ValueError(f"num_threads must be at least 1, got {asked}")
+    return min(asked or os.cpu_count() or 1, num_blocks)

@@ -36,7 +36,7 @@ def load_procgen() -> Any:
 
 
 class ProcgenRows:
-    """Some games of one kind, stepped together.
+    """Some games of one kind, stepped together in the calling thread.
 
     The arrays are views of procgen's own memory: each `act`, `restart` and `load` rewrites them.
 
@@ -51,24 +51,15 @@ class ProcgenRows:
     Args:
         num: Number of rows.
         rand_seed: Decides the levels that rows begin with and go on to.
-        num_threads: Threads of procgen that share the rows; 0 for the calling one.
         pictures: Whether `picture` will be called.
         options: Further options of ``procgen.ProcgenGym3Env``.
     """
 
-    def __init__(
-        self,
-        num: int,
-        *,
-        rand_seed: int = 0,
-        num_threads: int = 0,
-        pictures: bool = False,
-        **options: Any,
-    ):
+    def __init__(self, num: int, *, rand_seed: int = 0, pictures: bool = False, **options: Any):
         self._env = env = load_procgen().ProcgenGym3Env(
             num=num,
             env_name="coinrun",
-            num_threads=num_threads,
+            num_threads=0,
             rand_seed=rand_seed,
             render_mode="rgb_array" if pictures else None,
             **options,
@@ -84,7 +75,6 @@ class ProcgenRows:
     def act(self, actions: NDArray[np.int32]) -> None:
         """Steps all rows by procgen's own action indices."""
         self._env.act(actions)
-        self._wait()
 
     def restart(self) -> None:
         """Gives the levels of all rows up and begins the next ones."""
@@ -102,16 +92,12 @@ class ProcgenRows:
     def picture(self, state: bytes) -> NDArray[np.uint8]:
         """A saved game drawn large, (512, 512, 3); takes row 0."""
         self.load(0, state)
-        self._wait()
+        self._env.observe()
         return self._env._info["rgb"][0].copy()
 
     def close(self) -> None:
         """Frees the games."""
         self._env.close()
-
-    def _wait(self) -> None:
-        """Until procgen has written what it shows; `observe` of the library would copy it too."""
-        self._env._c_lib.libenv_observe(self._env._c_env)
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ class RetroVectorEnv(FrameVectorEnv):
         self._workers = [self._start(row) for row in range(self.num_envs)]
 
     def _start(self, row: int) -> Worker:
-        return Worker(self._config, frames=self._memory, row=row, timeout=self._timeout)
+        return Worker(self._config, frames=self._memory, row=int(row), timeout=self._timeout)
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         for row in rows:

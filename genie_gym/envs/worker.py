@@ -76,6 +76,7 @@ class Worker:
             "socket": theirs.fileno(),
             "parent": self._owner,
         }
+        path = os.pathsep.join(filter(None, sys.path))
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "genie_gym.envs.emulator", json.dumps(argument)],
@@ -83,12 +84,17 @@ class Worker:
                 stdout=self._output,
                 stderr=self._output,
                 pass_fds=(theirs.fileno(), frames.fd),
-                env=os.environ | _child_environment(),
+                env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
             )
         self._deadline = 0.0
         self._end = weakref.finalize(
             self, _end, self._process, self._channel, self._output, self._owner
         )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -174,16 +180,6 @@ class Worker:
             f"the emulator process {self._process.pid} ({self._name}) {how}. reset() starts a new "
             f"one. Its last output: {said or '(none)'}"
         )
-
-
-def _child_environment() -> dict[str, str]:
-    return {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "PYTHONSAFEPATH": "1",
-        # The Genesis core leaves most of a saved state unwritten. With a fixed threshold glibc
-        # takes memory of that size fresh from the system, all zeros, so equal states are equal.
-        "MALLOC_MMAP_THRESHOLD_": "262144",
-    }
 
 
 def _signal_name(number: int) -> str:

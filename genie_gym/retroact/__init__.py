@@ -1,0 +1,1 @@
+"""RetroAct: the catalogue of retro games, and the ROMs that are on this machine."""

@@ -61,19 +61,19 @@ def build_bundle(options: BundleOptions) -> Path:
         ValueError: If the parts were not trained for each other.
     """
     episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
-    tokenizer, dynamics = (
-        load_run(options.tokenizer, "tokenizer"),
-        load_run(options.dynamics, "dynamics"),
-    )
-    latent = options.latent_action and load_run(options.latent_action, "latent-action")
+    tokenizer = load_run(options.tokenizer, "tokenizer")
+    dynamics = load_run(options.dynamics, "dynamics")
     assert isinstance(tokenizer, Tokenizer) and isinstance(dynamics, Dynamics)
-    assert latent is None or isinstance(latent, LatentActionModel)
     record = read_run(options.dynamics)
     _check(record, "tokenizer", fingerprint(tokenizer), options.tokenizer)
-    _check(record, "latent_action", latent and fingerprint(latent), options.latent_action)
+    latent = _latent_action(options.latent_action)
+    found = None if latent is None else fingerprint(latent)
+    _check(record, "latent_action", found, options.latent_action)
     starts = StartBank.from_episodes(
         episodes, num=options.starts, length=options.start_frames, seed=options.seed
     )
+    if latent is not None:
+        starts = StartBank(frames=starts.frames, actions=latent.actions(starts.frames))
     save_world(
         options.out,
         _card(options, episodes, record, latent),
@@ -111,6 +111,14 @@ def _card(
             "versions": record.versions,
         },
     )
+
+
+def _latent_action(run: Path | None) -> LatentActionModel | None:
+    if run is None:
+        return None
+    model = load_run(run, "latent-action")
+    assert isinstance(model, LatentActionModel)
+    return model
 
 
 def _training(record: RunRecord) -> str:

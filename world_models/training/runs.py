@@ -88,7 +88,8 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
     for part in (tokenizer, *([] if latent is None else [latent])):
         fabric.to_device(part.eval().requires_grad_(False))
     cut = (recipe.frames, recipe.token_stride)
-    tokens, actions = token_cells(tokenizer, *cut), latent and action_cells(latent, *cut)
+    tokens = token_cells(tokenizer, *cut)
+    actions = None if latent is None else action_cells(latent, *cut)
     train, held_out = _split(episodes, recipe.frames)
     train_windows, windows = (
         CachedWindows(part, recipe.frames, tokens, actions, fabric) for part in (train, held_out)
@@ -113,7 +114,7 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         data=describe(episodes),
         built_on={
             "tokenizer": fingerprint(tokenizer),
-            "latent_action": latent and fingerprint(latent),
+            "latent_action": None if latent is None else fingerprint(latent),
             "world": options.from_world,
         },
     )

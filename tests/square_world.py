@@ -1,4 +1,4 @@
-"""A world small enough to be learned exactly: a bright square on a 4 x 4 board."""
+"""A world small enough to be learned exactly: a bright square on a board of 4 x 4 cells."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ GOAL = torch.tensor([3, 3])
 
 def draw(cells: Tensor) -> Tensor:
     """Frames ``(..., 16, 16, 3)`` of the square at cells ``(..., 2)``."""
-    board = torch.zeros(*cells.shape[:-1], SIDE, SIDE)
+    board = torch.zeros(*cells.shape[:-1], SIDE * SIDE)
     index = (cells[..., 0] * SIDE + cells[..., 1])[..., None]
-    board = board.flatten(-2).scatter(-1, index, 1.0).unflatten(-1, (SIDE, SIDE))
+    board = board.scatter(-1, index, 1.0).unflatten(-1, (SIDE, SIDE))
     pixels = board.repeat_interleave(CELL, -1).repeat_interleave(CELL, -2)
     colour = torch.tensor([255, 200, 60])
     return (20 + pixels[..., None] * (colour - 20)).to(torch.uint8)
@@ -33,7 +33,7 @@ def play(cells: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample(batch: int, num_frames: int) -> dict[str, Tensor]:
-    """Episodes under random actions, as models train on them; the goal ends an episode."""
+    """Episodes under random actions, as models train on them; the goal is a termination."""
     actions = torch.randint(len(MOVES), (batch, num_frames - 1))
     cells, rewards = play(torch.randint(SIDE, (batch, 2)), actions)
     return {

@@ -1,0 +1,146 @@
+"""How long a world takes to dream a frame: streaming against recomputing the window.
+
+Both ways run in the same process on the same weights, decoding to pixels included. The weights
+are untrained: time does not depend on them (sampling is not adaptive here).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.report import report
+from world_models.pixels import to_uint8
+from world_models.presets import WorldConfig, build, paper, small
+from world_models.sampling import SamplingConfig, sample_tokens
+from world_models.world import WorldModel
+
+NUM_ACTIONS = 5
+WINDOW = 16
+SMALL_STEPS, PAPER_STEPS = 8, 25
+# What other models need on 2 cores of an AMD EPYC, s/frame at SMALL: batch 1, batch 16.
+PEERS = {"Jafar": (0.28, 0.40), "IRIS, KV cache": (0.23, 0.046), "DIAMOND": (0.10, 0.125)}
+PAPER_PEER = ("Jafar, paper size", 25.7)
+
+
+def make_world(config: WorldConfig, steps: int) -> WorldModel:
+    torch.manual_seed(0)
+    world = build(replace(config, sampling=SamplingConfig(steps=steps))).eval()
+    return world.to(torch.bfloat16)
+
+
+def prompt(world: WorldModel, batch: int, num_frames: int) -> tuple[Tensor, Tensor]:
+    size = world.tokenizer.config.frame_size
+    frames = torch.randint(256, (batch, num_frames, size, size, 3), dtype=torch.uint8)
+    return frames, torch.randint(NUM_ACTIONS, (batch, num_frames - 1))
+
+
+def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
+    """One call dreams one frame more."""
+    state = world.start(*prompt(world, batch, 1))
+    action = torch.randint(NUM_ACTIONS, (batch,))
+
+    def step() -> None:
+        nonlocal state
+        state, _ = world.step(state, action)
+
+    return step
+
+
+@torch.no_grad()
+def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
+    """One call dreams one frame more, each sampling pass over the whole window."""
+    tokens = torch.randint(
+        world.dynamics.config.num_codes, (batch, WINDOW - 1, world.tokenizer.num_tokens)
+    )
+    actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
+    hidden = torch.full_like(tokens[:, 0], world.dynamics.mask_token)
+    seeds = torch.arange(batch)
+
+    @torch.no_grad()
+    def predict(frame: Tensor) -> Tensor:
+        window = torch.cat((tokens, frame[:, None]), 1)
+        return world.dynamics.to_logits(world.dynamics.predict_plain(window, actions)[:, -1])
+
+    @torch.no_grad()
+    def step() -> None:
+        nonlocal tokens
+        frame = sample_tokens(predict, hidden, seeds, seeds, world.sampling).tokens
+        window = torch.cat((tokens, frame[:, None]), 1)
+        x = world.dynamics.predict_plain(window, actions)[:, -1]  # reward and termination
+        world.dynamics.outcome.predict(x)
+        to_uint8(world.tokenizer.decode(window)[:, -1])
+        tokens = window[:, 1:]
+
+    return step
+
+
+def seconds(step: Callable[[], object], repeats: int, warm_up: int = 2) -> float:
+    """Median time of one call."""
+    for _ in range(warm_up):
+        step()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[float]:
+    """Seconds per frame at each mark of one long dream: the median of ``around`` frames there."""
+    step, done, times = streaming(world, 1), 1, []
+    for mark in marks:
+        while done < mark - around // 2:
+            step()
+            done += 1
+        times.append(seconds(step, around, warm_up=0))
+        done += around
+    return times
+
+
+def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
+    figures: dict[str, float] = {}
+    rows: list[list[object]] = [["", "s/frame", "recomputed", "speed-up"]]
+    world = make_world(small(NUM_ACTIONS), SMALL_STEPS)
+    for batch in (1, 16):
+        repeats = (20 if batch == 1 else 6) if quick else (60 if batch == 1 else 15)
+        fast = seconds(streaming(world, batch), repeats) / batch
+        slow = seconds(recomputing(world, batch), 2 if quick else 5, warm_up=1) / batch
+        figures[f"small_b{batch}_s_per_frame"] = fast
+        figures[f"small_b{batch}_speedup"] = slow / fast
+        rows.append([f"SMALL, batch {batch}, {SMALL_STEPS} passes", fast, slow, slow / fast])
+    first, *later = at_frames(world, (16, 100, 1000), around=16)
+    for mark, t in zip((100, 1000), later, strict=True):
+        figures[f"frame{mark}_over_frame16"] = t / first
+        rows.append([f"frame {mark} over frame 16", t, "", t / first])
+    world = make_world(paper(NUM_ACTIONS), PAPER_STEPS)
+    figures["paper_b1_s_per_frame"] = seconds(streaming(world, 1), 2 if quick else 5, warm_up=1)
+    rows.append(
+        [f"paper, batch 1, {PAPER_STEPS} passes", figures["paper_b1_s_per_frame"], "", ""]
+    )
+    rows += [[f"peer: {name}, batch 1 / 16", *times, ""] for name, times in PEERS.items()]
+    rows.append([f"peer: {PAPER_PEER[0]}", PAPER_PEER[1], "", ""])
+    return figures, rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, under 60 s")
+    parser.add_argument("--json", metavar="FILE", help="also write the JSON line there", type=Path)
+    arguments = parser.parse_args()
+    figures, rows = measure(arguments.quick)
+    header, *lines = rows
+    table = [dict(zip(map(str, header), line, strict=True)) for line in lines]
+    report("generation_speed", figures, table, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

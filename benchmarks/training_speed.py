@@ -1,0 +1,141 @@
+"""How fast the dynamics trains: one training step, forward to optimiser, as `fit` runs it.
+
+Two objectives of the same size: the paper's (one pass over the frames) and ours (two streams, twice
+the frames in a pass). Beside them, how much of the matrix-multiplication peak the step reaches,
+measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.report import report
+from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.presets import small
+from world_models.training.config import FitConfig
+from world_models.training.fit import fit, launch
+
+BATCH, FRAMES, NUM_ACTIONS = 4, 16, 5
+WARM_UP = 3
+TARGET = 150.0  # frames/s, the paper's objective, on 2 cores
+# Frames/s of other models at this size and batch on 2 cores of an AMD EPYC.
+PEERS = {"Jafar": 70.0, "tinyworlds, fp32": 55.0, "tinyworlds, bf16": 135.0}
+
+
+class Stopwatch:
+    """A loader of one batch, over and over, that notes when each is asked for."""
+
+    def __init__(self, batch: dict[str, Tensor]):
+        self.batch, self.times = batch, [0.0]
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.times.append(time.perf_counter())
+            yield self.batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise ValueError("a benchmark is not resumed")
+
+    def seconds_per_step(self) -> float:
+        times = self.times[1 + WARM_UP :]
+        return statistics.median(b - a for a, b in zip(times, times[1:], strict=False))
+
+
+def make_batch(config: DynamicsConfig) -> dict[str, Tensor]:
+    num_tokens = config.grid[0] * config.grid[1]
+    shape = (BATCH, FRAMES - 1)
+    return {
+        "tokens": torch.randint(config.num_codes, (BATCH, FRAMES, num_tokens)),
+        "actions": torch.randint(config.num_actions, shape),
+        "rewards": torch.zeros(shape),
+        "terminated": torch.zeros(shape, dtype=torch.bool),
+    }
+
+
+def train_step(objective: str, steps: int, compiled: bool) -> tuple[float, float]:
+    """Seconds and floating-point operations of one training step."""
+    torch.manual_seed(0)
+    config = replace(small(NUM_ACTIONS).dynamics, objective=objective)  # type: ignore[arg-type]
+    model = Dynamics(config, torch.randn(config.num_codes, config.code_dim))
+    batch = make_batch(config)
+    loader = Stopwatch(batch)
+    settings = FitConfig(
+        steps=WARM_UP + steps + 1, batch_size=BATCH, save_every=10**6, compile=compiled
+    )
+    with tempfile.TemporaryDirectory() as out:
+        fit(model, loader, settings, Path(out))
+    return loader.seconds_per_step(), count_flops(config, batch)
+
+
+def count_flops(config: DynamicsConfig, batch: dict[str, Tensor]) -> float:
+    """Of forward and backward, matrix multiplications and convolutions alone."""
+    model = Dynamics(config, torch.randn(config.num_codes, config.code_dim))
+    device = launch().device
+    batch = {name: value.to(device) for name, value in batch.items()}
+    with FlopCounterMode(display=False) as counter:
+        model.to(device).loss(batch)[0].backward()
+    return counter.get_total_flops()
+
+
+def matmul_peak(repeats: int) -> float:
+    """Floating-point operations per second of a large bf16 matrix multiplication."""
+    device = launch().device
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        product = a @ b
+        float(product[0, 0])  # waits for the device
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+def measure(quick: bool, compiled: bool) -> tuple[dict[str, float], list[list[object]]]:
+    peak = matmul_peak(5 if quick else 20)
+    figures = {"bf16_peak_gflops": peak / 1e9}
+    rows: list[list[object]] = [["", "frames/s", "s/step", "share of bf16 matmul peak"]]
+    for objective, name in (("paper", "train"), ("two_stream", "two_stream")):
+        seconds, flops = train_step(objective, 6 if quick else 30, compiled)
+        speed = BATCH * FRAMES / seconds
+        figures[f"{name}_frames_per_s"] = speed
+        figures[f"{name}_peak_share"] = flops / seconds / peak
+        rows.append([f"{objective} objective", speed, seconds, flops / seconds / peak])
+    ratio = figures["two_stream_frames_per_s"] / figures["train_frames_per_s"]
+    figures["two_stream_ratio"] = ratio
+    rows.append(["two_stream / paper", ratio, "", ""])
+    rows.append(["target of the paper objective on 2 cores", TARGET, "", ""])
+    rows += [[f"peer: {name}", speed, "", ""] for name, speed in PEERS.items()]
+    return figures, rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, under 60 s")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the loss")
+    parser.add_argument("--json", metavar="FILE", help="also write the JSON line there", type=Path)
+    arguments = parser.parse_args()
+    figures, rows = measure(arguments.quick, arguments.compile)
+    header, *lines = rows
+    table = [dict(zip(map(str, header), line, strict=True)) for line in lines]
+    report("training_speed", figures, table, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

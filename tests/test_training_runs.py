@@ -1,0 +1,342 @@
+"""From a dataset to a world and on from there: tokens once, decoders alone, early errors."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.square_episodes import write_episodes
+from world_models import presets
+from world_models.bundle import load_world, save_world
+from world_models.dynamics import NO_ACTION
+from world_models.episodes import EpisodeDataset
+from world_models.train import main
+from world_models.training.checkpoint import Checkpoints
+from world_models.training.config import FitConfig
+from world_models.training.fit import launch
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.recipes import (
+    RECIPES,
+    DynamicsRecipe,
+    LatentActionRecipe,
+    TokenizerRecipe,
+)
+from world_models.training.run_folder import load_run, read_run
+from world_models.training.run_options import DataOptions, DynamicsOptions
+from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
+from world_models.training.tokens import CachedWindows, compute, fingerprint, token_cells
+
+FIT = FitConfig(steps=6, batch_size=4, warmup_steps=2, log_every=1, save_every=3, eval_batches=2)
+TINY = presets.tiny()
+TOKENIZER = TokenizerRecipe(model=TINY.tokenizer, fit=FIT, frames=8)
+DYNAMICS = DynamicsRecipe(model=TINY.dynamics, fit=FIT, frames=8, token_stride=4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Made:
+    data: Path
+    tokenizer: Path
+    dynamics: Path
+    world: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Made:
+    """A world made by the three commands."""
+    root = tmp_path_factory.mktemp("made")
+    data = write_episodes(root / "data")
+    train_tokenizer(TOKENIZER, DataOptions(data=data, out=root / "tokenizer"))
+    options = DynamicsOptions(data=data, out=root / "dynamics", tokenizer=str(root / "tokenizer"))
+    train_dynamics(DYNAMICS, options)
+    world = build_bundle(
+        BundleOptions(
+            out=root / "Square",
+            data=data,
+            tokenizer=root / "tokenizer",
+            dynamics=root / "dynamics",
+            storage="float32",
+        )
+    )
+    return Made(data, root / "tokenizer", root / "dynamics", world)
+
+
+def log(run: Path, group: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["group"] == group]
+
+
+def test_runs_make_a_world_that_dreams(made):
+    world = load_world(made.world)
+    assert (world.card.env_id, world.card.action_set) == ("Test/Square-v0", "square-5")
+    assert world.card.provenance["data"]["episodes"] == 24
+    assert world.starts.frames.shape == (16, 4, 16, 16, 3)
+    actions = torch.zeros(16, 8, dtype=torch.int64)
+    assert world.model.rollout(world.starts.frames, actions).frames.shape == (16, 5, 16, 16, 3)
+    best = Checkpoints(made.dynamics / "checkpoints").best()
+    assert best is not None
+    for name, value in load_run(made.dynamics, "dynamics").state_dict().items():
+        assert torch.equal(world.model.dynamics.state_dict()[name], value)
+
+
+def test_a_run_leaves_losses_codebook_use_and_strips(made):
+    steps = [line["step"] for line in log(made.tokenizer, "train")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    for line in log(made.tokenizer, "val"):
+        assert 0 < line["codes_used"] <= 1 and line["loss"] > 0
+    assert {"perplexity", "reward_loss"} <= log(made.dynamics, "val")[0].keys()
+    for run in (made.tokenizer, made.dynamics):
+        assert len(list((run / "samples").glob("*.png"))) == 2
+        assert list((run / "tensorboard").iterdir())
+    record = read_run(made.dynamics)
+    assert record.built_on["tokenizer"] == fingerprint(load_run(made.tokenizer, "tokenizer"))
+
+
+def test_a_run_cut_back_to_a_checkpoint_repeats_its_losses_and_weights(made, tmp_path):
+    for kind, run in (("tokenizer", made.tokenizer), ("dynamics", made.dynamics)):
+        again = tmp_path / kind
+        shutil.copytree(run, again)
+        shutil.rmtree(again / "checkpoints" / "step-00000006")
+        if kind == "tokenizer":
+            train_tokenizer(TOKENIZER, DataOptions(data=made.data, out=again))
+        else:
+            options = DynamicsOptions(data=made.data, out=again, tokenizer=str(made.tokenizer))
+            train_dynamics(DYNAMICS, options)
+        for group in ("train", "val"):
+            kept = {"learning_rate", "frames_per_s"}  # a clock is no loss
+            one, two = (
+                [{k: v for k, v in line.items() if k not in kept} for line in log(r, group)]
+                for r in (run, again)
+            )
+            assert one == two
+        for file in ("model", "average", "optimizer"):
+            path = f"checkpoints/step-00000006/{file}.safetensors"
+            assert (run / path).read_bytes() == (again / path).read_bytes()
+
+
+def test_cached_tokens_are_those_a_dream_sees(made):
+    world, data = load_world(made.world).model, EpisodeDataset(made.data)
+    fabric = launch()
+    cells = token_cells(world.tokenizer, 8, 4)
+    windows = CachedWindows(data, 8, cells, None, fabric)
+    batch = windows.batch(np.array([[0, 0], [3, 1], [7, 4]]))
+    assert batch["start"].tolist() == [0, 4, 16]
+    for k in (1, 2, 5):
+        for row in range(3):
+            start = int(batch["start"][row])
+            real = data.window(int(batch["episode"][row]), start, k)
+            state = world.start(
+                torch.from_numpy(real["frames"])[None], torch.from_numpy(real["actions"])[None]
+            )
+            assert torch.equal(state.tokens[0], batch["tokens"][row, k - 1])
+
+
+def test_a_tokenizer_without_time_is_cached_by_frame_and_windows_begin_anywhere(made):
+    config = replace(
+        TINY.tokenizer, transformer=replace(TINY.tokenizer.transformer, temporal=False)
+    )
+    tokenizer = presets.Tokenizer(config).eval()
+    data = EpisodeDataset(made.data)
+    windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
+    assert windows.num_starts.tolist() == [25 - 8 + 1] * 24
+    batch = windows.batch(np.array([[2, 5]]))
+    frames = torch.from_numpy(data.frames(2, 5, 13))[None]
+    assert torch.equal(batch["tokens"], tokenizer.encode(frames))
+
+
+def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("world_models.training.tokens.PACK_CELLS", 20)
+    monkeypatch.setattr("world_models.training.tokens.BATCH_CELLS", 5)
+    shutil.copytree(made.data, tmp_path / "data", ignore=shutil.ignore_patterns("tokens"))
+    data, fabric = EpisodeDataset(tmp_path / "data"), launch()
+    tokenizer = load_run(made.tokenizer, "tokenizer")
+    calls: list[int] = []
+
+    def encode(frames):
+        if len(calls) == 10:
+            calls.append(0)
+            raise KeyboardInterrupt
+        calls.append(len(frames))
+        return tokenizer.encode(frames)
+
+    cells = replace(token_cells(tokenizer, 8, 4), encode=encode)
+    total = int(cells.count(data.num_frames).sum())
+    with pytest.raises(KeyboardInterrupt):
+        compute(data, cells, fabric)
+    done = sum(calls)
+    compute(data, cells, fabric)
+    assert total <= sum(calls) <= total + 25 and sum(calls) - done < total
+    before = len(calls)
+    store = compute(data, cells, fabric)
+    assert len(calls) == before
+    expected = compute(EpisodeDataset(made.data), cells, fabric)
+    assert len(calls) == before
+    for entry in data.entries:
+        assert np.array_equal(store.rows(entry.key, 0, 5), expected.rows(entry.key, 0, 5))
+
+
+def test_dynamics_training_reads_no_frame(made, monkeypatch):
+    data = EpisodeDataset(made.data)
+    cells = token_cells(load_run(made.tokenizer, "tokenizer"), 8, 4)
+    windows = CachedWindows(data, 8, cells, None, launch())
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a frame was read")
+
+    monkeypatch.setattr("world_models.episodes.shard.ShardReader.frames", refuse)
+    batch = windows.batch(np.array([[1, 2], [4, 3]]))
+    assert batch["tokens"].shape == (2, 8, 16) and batch["rewards"].shape == (2, 7)
+
+
+def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path):
+    options = DataOptions(data=made.data, out=tmp_path / "t", from_world=str(made.world))
+    train_tokenizer(TOKENIZER, options)
+    tuned = load_run(tmp_path / "t", "tokenizer")
+    base = load_world(made.world).model.tokenizer
+    frames = torch.from_numpy(EpisodeDataset(made.data).frames(0, 0, 8))[None]
+    assert torch.equal(tuned.encode(frames), base.encode(frames))
+    assert not torch.equal(tuned.to_patches.weight, base.to_patches.weight)
+    assert fingerprint(tuned) == fingerprint(base)
+
+    options = DynamicsOptions(
+        data=made.data,
+        out=tmp_path / "d",
+        from_world=str(made.world),
+        tokenizer=str(tmp_path / "t"),
+    )
+    packs = sorted((made.data / "tokens").rglob("*.safetensors"))
+    train_dynamics(DYNAMICS, options)
+    assert sorted((made.data / "tokens").rglob("*.safetensors")) == packs
+    first, scratch = log(tmp_path / "d", "train")[0], log(made.dynamics, "train")[0]
+    assert first["loss"] != scratch["loss"]  # it went on from the world's weights
+    build_bundle(
+        BundleOptions(
+            out=tmp_path / "Square2",
+            data=made.data,
+            tokenizer=tmp_path / "t",
+            dynamics=tmp_path / "d",
+        )
+    )
+    assert load_world(tmp_path / "Square2").card.storage == "bfloat16"
+
+
+def test_latent_actions_take_the_place_of_the_true_ones(made, tmp_path):
+    model = replace(TINY.latent_action, num_actions=3)
+    recipe = LatentActionRecipe(model=model, fit=FIT, frames=8)
+    train_latent_action(recipe, DataOptions(data=made.data, out=tmp_path / "lam"))
+    options = DynamicsOptions(
+        data=made.data,
+        out=tmp_path / "d",
+        tokenizer=str(made.tokenizer),
+        latent_action=str(tmp_path / "lam"),
+    )
+    with pytest.raises(ValueError, match="3 latent actions.*--model.num-actions 3"):
+        train_dynamics(DYNAMICS, options)
+    dynamics = replace(DYNAMICS.model, num_actions=3, action_input="add")
+    train_dynamics(replace(DYNAMICS, model=dynamics), options)
+    build_bundle(
+        BundleOptions(
+            out=tmp_path / "Latent",
+            data=made.data,
+            tokenizer=made.tokenizer,
+            dynamics=tmp_path / "d",
+            latent_action=tmp_path / "lam",
+        )
+    )
+    world = load_world(tmp_path / "Latent")
+    assert world.card.action_meanings == ("LATENT-0", "LATENT-1", "LATENT-2")
+    assert world.model.latent_action is not None
+
+
+def test_errors_come_early_and_say_what_to_type(made, tmp_path):
+    options = DataOptions(data=made.data, out=tmp_path / "out")
+    dynamics = DynamicsOptions(data=made.data, out=tmp_path / "out", tokenizer=str(made.tokenizer))
+    other_size = replace(TOKENIZER, model=replace(TINY.tokenizer, frame_size=32))
+    with pytest.raises(ValueError, match=r"frames \(16, 16, 3\).*--model.frame-size 16"):
+        train_tokenizer(other_size, options)
+    more = replace(DYNAMICS, model=replace(TINY.dynamics, num_actions=7))
+    with pytest.raises(ValueError, match="5 actions.*takes 7.*--model.num-actions 5"):
+        train_dynamics(more, dynamics)
+    for change in ({"num_codes": 64}, {"grid": (2, 2)}):
+        with pytest.raises(ValueError, match="tokenizer"):
+            train_dynamics(replace(DYNAMICS, model=replace(TINY.dynamics, **change)), dynamics)
+    with pytest.raises(ValueError, match="has 40 frames"):
+        train_tokenizer(replace(TOKENIZER, frames=40), options)
+    with pytest.raises(ValueError, match="has 40 frames"):
+        train_dynamics(replace(DYNAMICS, frames=40), dynamics)
+    with pytest.raises(ValueError, match="is of env Nope-v0"):
+        train_tokenizer(TOKENIZER, replace(options, env_id="Nope-v0"))
+    with pytest.raises(ValueError, match="--tokenizer RUN"):
+        train_dynamics(DYNAMICS, replace(dynamics, tokenizer=None))
+    with pytest.raises(ValueError, match="is a dynamics run, expected a tokenizer run"):
+        train_dynamics(DYNAMICS, replace(dynamics, tokenizer=str(made.dynamics)))
+    assert not (tmp_path / "out").exists()
+    shutil.copytree(made.tokenizer, tmp_path / "begun")
+    wider = replace(TOKENIZER, model=replace(TINY.tokenizer, num_codes=64))
+    with pytest.raises(ValueError, match="model.num_codes: 32, not 64.*another --out"):
+        train_tokenizer(wider, replace(options, out=tmp_path / "begun"))
+
+
+def test_a_world_is_only_fine_tuned_with_its_own_tokens_and_actions(made, tmp_path):
+    world = load_world(made.world)
+    other = presets.build(TINY)
+    assert world.starts is not None
+    save_world(tmp_path / "Other", world.card, other, world.starts)
+    options = DynamicsOptions(
+        data=made.data,
+        out=tmp_path / "out",
+        from_world=str(tmp_path / "Other"),
+        tokenizer=str(made.tokenizer),
+    )
+    with pytest.raises(ValueError, match="tokens of .* are not those of the world"):
+        train_dynamics(DYNAMICS, options)
+    card = replace(world.card, action_meanings=("A", "B", "C", "D", "E"), action_set="letters")
+    save_world(tmp_path / "Letters", card, world.model, world.starts)
+    with pytest.raises(ValueError, match="collect with action_set=letters"):
+        train_dynamics(DYNAMICS, replace(options, from_world=str(tmp_path / "Letters")))
+
+
+def test_a_bundle_refuses_parts_that_do_not_belong_together(made, tmp_path):
+    seeded = replace(TOKENIZER, fit=replace(FIT, seed=1))
+    train_tokenizer(seeded, DataOptions(data=made.data, out=tmp_path / "t"))
+    options = BundleOptions(
+        out=tmp_path / "World", data=made.data, tokenizer=tmp_path / "t", dynamics=made.dynamics
+    )
+    with pytest.raises(ValueError, match="give the run it was trained with"):
+        build_bundle(options)
+
+
+def test_the_command_line_trains_with_overrides_and_knows_its_names(made, tmp_path, capsys):
+    arguments = ["--data", str(made.data), "--out", str(tmp_path / "t"), "--frames", "8"]
+    arguments += ["--model.frame-size", "16", "--model.transformer.dim", "32"]
+    arguments += ["--model.patch", "4", "--model.transformer.num-layers", "1"]
+    arguments += ["--fit.steps", "2", "--fit.batch-size", "2", "--fit.eval-batches", "1"]
+    assert main(["tokenizer", "coinrun-tiny", *arguments]) == 0
+    assert "finished at step 2" in capsys.readouterr().out
+    assert read_run(tmp_path / "t").model["transformer"]["dim"] == 32
+    with pytest.raises(ValueError, match="Did you mean 'coinrun'"):
+        main(["tokenizer", "coinrum"])
+    with pytest.raises(ValueError, match="Did you mean 'dynamics'"):
+        main(["dynamic", "coinrun"])
+    with pytest.raises(ValueError, match="leave out --model"):
+        main(["tokenizer", "coinrun", *arguments, "--from", str(made.world)])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_fit_together(name):
+    recipe = RECIPES[name]()
+    tokenizer, dynamics = recipe.tokenizer.model, recipe.dynamics.model
+    assert tokenizer.grid == dynamics.grid
+    assert (tokenizer.num_codes, tokenizer.code_dim) == (dynamics.num_codes, dynamics.code_dim)
+    assert recipe.tokenizer.frames >= 2 and NO_ACTION < 0
