@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from pathlib import Path
 from collections.abc import Callable
 from typing import Any
 
@@ -107,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.env_speed", description=__doc__)
     parser.add_argument("--real", action="store_true", required=True, help="the real games")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures into this file")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     given = parser.parse_args()
     figures, rows = measure_coinrun(given.quick)
     retro_figures, retro_rows = measure_retro(given.quick)

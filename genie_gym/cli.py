@@ -19,6 +19,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genie_gym.collect.command:main",
         "collect episodes of any env with any policy; stopped or killed, it goes on",
     ),
+    "train": (
+        "world_models.train:main",
+        "train a tokenizer, a latent action model or the dynamics on a dataset",
+    ),
+    "worlds": (
+        "genie_gym.worlds_commands:main",
+        "the worlds on this machine: list, show, verify",
+    ),
     "train-agent": (
         "agents.train:main",
         "PPO on a real env's own reward, for trained-agent data",

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
 from world_models.training.tokens import CachedWindows, compute, fingerprint, token_cells
 
+ROOT = Path(__file__).parents[1]
 FIT = FitConfig(steps=6, batch_size=4, warmup_steps=2, log_every=1, save_every=3, eval_batches=2)
 TINY = presets.tiny()
 TOKENIZER = TokenizerRecipe(model=TINY.tokenizer, fit=FIT, frames=8)
@@ -340,3 +343,49 @@ def test_recipes_fit_together(name):
     assert tokenizer.grid == dynamics.grid
     assert (tokenizer.num_codes, tokenizer.code_dim) == (dynamics.num_codes, dynamics.code_dim)
     assert recipe.tokenizer.frames >= 2 and NO_ACTION < 0
+
+
+def arguments_of(kind: str, data: Path, out: Path, batch_size: int) -> list[str]:
+    """The command line of a small run in float32."""
+    values = {
+        "data": data,
+        "out": out,
+        "frames": 8,
+        "model.transformer.dim": 32,
+        "model.transformer.num-layers": 1,
+        "model.transformer.head-dim": 16,
+        "model.num-codes": 32,
+        "model.code-dim": 8,
+        "fit.steps": 5,
+        "fit.batch-size": batch_size,
+        "fit.precision": "fp32",
+        "fit.log-every": 1,
+        "fit.save-every": 5,
+        "fit.warmup-steps": 1,
+        "fit.eval-batches": 1,
+    }
+    arguments = [text for name, value in values.items() for text in (f"--{name}", str(value))]
+    if kind == "tokenizer":
+        return [kind, "coinrun", *arguments, "--model.frame-size", "16", "--model.patch", "4"]
+    arguments += ["--model.num-actions", "5", "--model.grid", "4", "4"]
+    return [kind, "coinrun", *arguments, "--tokenizer", str(out.parent / "tokenizer")]
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "dynamics"])
+def test_torchrun_with_two_processes_equals_one_with_twice_the_batch(kind, tmp_path, made):
+    data = write_episodes(tmp_path / "data")
+    main(arguments_of("tokenizer", data, tmp_path / "tokenizer", 4))
+    if kind == "dynamics":
+        main(arguments_of(kind, data, tmp_path / kind, 4))
+    shutil.rmtree(data / "tokens", ignore_errors=True)  # both processes encode
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    command = [*torchrun, "-m", "world_models.train"]
+    arguments = arguments_of(kind, data, tmp_path / "two", 2)
+    subprocess.run([*command, *arguments], cwd=ROOT, check=True, timeout=200)
+    one, two = (
+        [(line["step"], line["loss"]) for line in log(run, "train")]
+        for run in (tmp_path / kind, tmp_path / "two")
+    )
+    assert len(one) == 5
+    assert two == [(step, pytest.approx(loss, abs=1e-4)) for step, loss in one]

@@ -33,9 +33,10 @@ def streamed(model: SpaceTimeTransformer, x: Tensor, passes: int = 1) -> Tensor:
     for frame in x.unbind(1):
         plan = model.plan(cache)
         for _ in range(passes - 1):  # passes over drafts of the frame must leave no trace
-            model.step(torch.randn_like(frame), cache, plan, commit=False)
-        out.append(model.step(frame, cache, plan, commit=True))
-        cache = cache.advanced()
+            model.step(torch.randn_like(frame), plan)
+        x, traces = model.step(frame, plan)
+        cache = model.commit(cache, traces)
+        out.append(x)
     return torch.stack(out, 1)
 
 

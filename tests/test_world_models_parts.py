@@ -283,10 +283,10 @@ def test_changed_weight_counts_changed_tokens_more():
 def test_context_noise_touches_the_context_alone():
     tokens = torch.randint(32, (64, 6, 16))
     torch.manual_seed(0)
-    noisy = _dynamics(context_noise=0.5)._noisy(tokens)
+    noisy = _dynamics(context_noise=0.5)._noisy(tokens, RowNoise.like(tokens))
     share = (noisy != tokens).float().mean((1, 2))
     assert share.max() < 0.75 and 0.15 < share.mean() < 0.35 and share.std() > 0.08
-    assert torch.equal(_dynamics()._noisy(tokens), tokens)
+    assert torch.equal(_dynamics()._noisy(tokens, RowNoise.like(tokens)), tokens)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ head, W window.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from world_models.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
 from world_models.cache import StreamCache
 
-__all__ = ["FeedForward", "Peg", "SpaceTimeTransformer", "StepPlan", "TransformerConfig"]
+__all__ = ["FeedForward", "Peg", "SpaceTimeTransformer", "StepPlan", "Trace", "TransformerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,52 +136,59 @@ class Layer(nn.Module):
             out = out.permute(0, 3, 1, 2, 4)  # (B, F, N, H, E)
         return self._finish(x, out)
 
-    def step(self, x: Tensor, bias: Tensor, tail: Tensor, ring: Ring | None, commit: bool) -> Tensor:
-        """Run one new frame ``(B, N, D)`` against the past, in place where it writes."""
+    def step(self, x: Tensor, bias: Tensor, past: Past) -> tuple[Tensor, Trace]:
+        """Run one new frame ``(B, N, D)`` against the past."""
         frame = x
         x = self.peg.now(x)
-        if len(self.peg.taps) > 1:
-            x = x + tail[0]
-            if commit:
-                one, two = self.peg.later(frame)
-                torch.add(tail[1], one, out=tail[0])
-                tail[1] = two
+        if past.tail is not None:
+            x = x + past.tail
         q, k, v = self.attention.project(x)  # (B, N, H, E)
-        if ring is None:
-            out = self.attention.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
-            out = out.transpose(1, 2)
+        if past.keys is None or past.values is None:
+            heads = [y.transpose(1, 2) for y in (q, k, v)]  # (B, H, N, E)
+            out = self.attention.attend(*heads, bias).transpose(1, 2)
         else:
-            ring.keys[..., ring.slot, :] = k
-            ring.values[..., ring.slot, :] = v
-            heads = [y.flatten(0, 1) for y in (q.unsqueeze(3), ring.keys, ring.values)]
-            out = self.attention.attend(*heads, bias).unflatten(0, x.shape[:2]).squeeze(3)
-        return self._finish(x, out)
+            out = self.attention.attend_past(q, k, v, past.keys, past.values, bias)
+        return self._finish(x, out), Trace(frame, k, v)
 
     def _finish(self, x: Tensor, out: Tensor) -> Tensor:
         x = x + self.attention.merge(out)
         return x if self.ff is None else x + self.ff(x)
 
 
-@dataclass(frozen=True)
-class Ring:
-    """One temporal layer's keys and values ``(B, N, H, W, E)`` and the slot to write."""
+class Past(NamedTuple):
+    """What one layer sees of earlier frames.
 
+    Attributes:
+        tail: What their PEG adds to the new frame, ``(B, N, D)``; None if frames stand alone.
+        keys: ``(B, N, H, W, E)``; None in spatial layers.
+        values: The same.
+    """
+
+    tail: Tensor | None
+    keys: Tensor | None
+    values: Tensor | None
+
+
+class Trace(NamedTuple):
+    """What a layer would leave behind of a new frame: its input ``(B, N, D)``, keys and values."""
+
+    frame: Tensor
     keys: Tensor
     values: Tensor
-    slot: int
 
 
-@dataclass(frozen=True)
-class StepPlan:
+class StepPlan(NamedTuple):
     """What all passes over one new frame share: computed once, before the first pass.
 
     Attributes:
         space_bias: ``(H, N, N)``.
-        time_bias: ``(B * N, H, 1, W)``.
+        time_bias: Towards the past, ``(B, 1, H, W)``.
+        past: What each layer sees of it.
     """
 
     space_bias: Tensor
     time_bias: Tensor
+    past: list[Past]
 
 
 class SpaceTimeTransformer(nn.Module):
@@ -230,7 +238,7 @@ class SpaceTimeTransformer(nn.Module):
         c, tokens = self.config, self.grid[0] * self.grid[1]
         num_time = sum(layer.over == "time" for layer in self.layers)
         like = self.norm.weight
-        ring = (num_time, batch, tokens, c.num_heads, c.window, c.head_dim)
+        ring = (num_time, batch, tokens, c.num_heads, c.window - 1, c.head_dim)
         num_pegs = len(self.layers) if c.temporal else 0
         return StreamCache(
             keys=like.new_zeros(ring),
@@ -241,30 +249,46 @@ class SpaceTimeTransformer(nn.Module):
         )
 
     def plan(self, cache: StreamCache) -> StepPlan:
-        """Compute what the passes over the next frame share."""
+        """Prepare the passes over the next frame."""
         ages = cache.ages()  # (W,)
         visible = ages <= cache.length[:, None]  # (B, W)
         slopes = alibi_slopes(self.config.num_heads, ages.device)
         bias = temporal_bias(ages.expand_as(visible)[:, None], visible[:, None], slopes)
-        bias = bias.to(cache.keys.dtype).repeat_interleave(cache.keys.shape[2], 0)
-        return StepPlan(self.space_bias(), bias)
-
-    def step(self, x: Tensor, cache: StreamCache, plan: StepPlan, commit: bool) -> Tensor:
-        """Run one new frame ``(B, N, D)`` against the past.
-
-        Only with ``commit`` does the frame become part of the past; the caller then goes on with
-        ``cache.advanced()``.
-        """
-        time_index = 0
+        bias = bias.transpose(1, 2).to(cache.keys.dtype)  # (B, 1, H, W)
+        rings = iter(zip(cache.keys, cache.values, strict=True))
+        past = []
         for i, layer in enumerate(self.layers):
-            tail = cache.tails[i] if self.config.temporal else cache.tails
-            if layer.over == "space":
-                x = layer.step(x, plan.space_bias, tail, None, commit)  # type: ignore[operator]
-            else:
-                ring = Ring(cache.keys[time_index], cache.values[time_index], cache.slot)
-                x = layer.step(x, plan.time_bias, tail, ring, commit)  # type: ignore[operator]
-                time_index += 1
-        return self.norm(x)
+            ring = next(rings) if layer.over == "time" else (None, None)
+            past.append(Past(cache.tails[i, 0] if self.config.temporal else None, *ring))
+        return StepPlan(self.space_bias(), bias, past)
+
+    def step(self, x: Tensor, plan: StepPlan) -> tuple[Tensor, list[Trace]]:
+        """Run one new frame ``(B, N, D)`` against the past, and change nothing.
+
+        Returns:
+            What `forward` would return for this frame, and the traces for `commit`.
+        """
+        traces = []
+        bias = {"space": plan.space_bias, "time": plan.time_bias}
+        for layer, past in zip(self.layers, plan.past, strict=True):
+            x, trace = layer.step(x, bias[layer.over], past)  # type: ignore[index, operator]
+            traces.append(trace)
+        return self.norm(x), traces
+
+    def commit(self, cache: StreamCache, traces: list[Trace]) -> StreamCache:
+        """Make the frame of a step part of the past; ``cache`` is used up."""
+        if not self.config.temporal:
+            return replace(cache, length=cache.length + 1, clock=cache.clock + 1)
+        timed = [t for layer, t in zip(self.layers, traces, strict=True) if layer.over == "time"]
+        tails = [
+            torch.stack(layer.peg.later(trace.frame))  # type: ignore[operator, union-attr]
+            for layer, trace in zip(self.layers, traces, strict=True)
+        ]
+        return cache.write(
+            torch.stack([t.keys for t in timed]),
+            torch.stack([t.values for t in timed]),
+            torch.stack(tails),
+        )
 
     def _time_bias(self, x: Tensor, num_context: int) -> Tensor:
         frames = torch.arange(x.shape[1], device=x.device)

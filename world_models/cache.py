@@ -1,7 +1,7 @@
 """What a causal transformer remembers of the frames it has seen: a ring of keys and values.
 
-Shapes: L temporal layers, P convolutions (PEG), B batch, N tokens per frame, H heads,
-W window in frames, E width of a head, D width.
+Shapes: L temporal layers, P convolutions (PEG), B batch, N tokens per frame, H heads, W past frames
+in the window, E width of a head, D width.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["StreamCache"]
 class StreamCache:
     """The past of one transformer for B independent rows.
 
-    The frame to come is written into slot ``clock % W`` of the ring, over the frame that has
-    just left the window. Writing happens in place: whoever steps a cache owns it, and clones it
-    first to keep the old one.
+    A new frame is written into slot ``clock % W`` of the ring, over the one that leaves the window.
+    Writing happens in place: whoever commits a frame to a cache owns it, and clones it first to
+    keep the old one.
 
     Attributes:
         keys: ``(L, B, N, H, W, E)``.
@@ -38,23 +38,26 @@ class StreamCache:
     length: Tensor
     clock: int
 
-    @property
-    def window(self) -> int:
-        """Number of frames in the ring."""
-        return self.keys.shape[4]
-
-    @property
-    def slot(self) -> int:
-        """Where in the ring the next frame goes."""
-        return self.clock % self.window
-
     def ages(self) -> Tensor:
-        """How many frames before the next frame each slot was written, ``(W,)``; 0 is its own."""
-        slots = torch.arange(self.window, device=self.keys.device)
-        return (self.clock - slots) % self.window
+        """How many frames before the next frame each slot was written, ``(W,)``, 1 to W."""
+        window = self.keys.shape[4]
+        slots = torch.arange(window, device=self.keys.device)
+        return (self.clock - 1 - slots) % window + 1
 
-    def advanced(self) -> StreamCache:
-        """The same buffers, one frame later."""
+    def write(self, keys: Tensor, values: Tensor, tails: Tensor) -> StreamCache:
+        """Make a frame part of the past, in place.
+
+        Args:
+            keys: Of the frame, ``(L, B, N, H, E)``.
+            values: The same.
+            tails: What the frame adds to the next one and to the one after, ``(P, 2, B, N, D)``.
+        """
+        if self.keys.numel():
+            slot = self.clock % self.keys.shape[4]
+            self.keys[..., slot, :] = keys
+            self.values[..., slot, :] = values
+        self.tails[:, 0] = self.tails[:, 1] + tails[:, 0]
+        self.tails[:, 1] = tails[:, 1]
         return replace(self, length=self.length + 1, clock=self.clock + 1)
 
     def clone(self) -> StreamCache:

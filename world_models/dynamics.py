@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
 from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
+from world_models.noise import RowNoise
 from world_models.outcome import OutcomeHead
 from world_models.tdce import token_distance_cross_entropy
 
@@ -184,21 +185,23 @@ class Dynamics(nn.Module):
 
         Args:
             batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)``, int64; optionally "rewards"
-                and "terminated", ``(B, T - 1)``, of the same transitions.
+                and "terminated", ``(B, T - 1)``, of the same transitions, and "seeds" ``(B,)``,
+                int64: each row's noise then depends on its own seed alone.
         """
         tokens, actions = batch["tokens"], batch["actions"]
         self._check(tokens, actions)
+        noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
         before, target = tokens[:, :-1], tokens[:, 1:]
         if self.config.objective == "two_stream":
-            hidden = sample_schedule_masks(target, self.config.schedule_steps)
+            hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
             masked = target.masked_fill(hidden, self.mask_token)
-            clean, x = self.predict_two_stream(self._noisy(tokens), actions, masked)
+            clean, x = self.predict_two_stream(self._noisy(tokens, noise), actions, masked)
             outcome_input = clean[:, 1:]
         else:
-            hidden = sample_bernoulli_masks(before)
+            hidden = sample_bernoulli_masks(before, noise)
             x = self.predict_shifted(before.masked_fill(hidden, self.mask_token), actions)
             outcome_input = x
-        loss, metrics = self._token_loss(x[hidden], target[hidden], (before != target)[hidden])
+        loss, metrics = self._token_loss(x, target, before != target, hidden)
         if "rewards" in batch:
             outcome = self.outcome.losses(outcome_input, batch["rewards"], batch["terminated"])
             loss = loss + self.config.reward_weight * outcome[0]
@@ -207,27 +210,32 @@ class Dynamics(nn.Module):
         return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}
 
     def _token_loss(
-        self, x: Tensor, target: Tensor, changed: Tensor
+        self, x: Tensor, target: Tensor, changed: Tensor, hidden: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.to_logits(x)  # (M, K)
+        """Mean over rows of each row's weighted mean over its hidden tokens."""
+        num_rows, row = len(hidden), hidden.nonzero()[:, 0]  # (M,)
+        target, changed = target[hidden], changed[hidden]
+        logits = self.to_logits(x[hidden])  # (M, K)
         cost, cross_entropy = token_distance_cross_entropy(
             logits, target, self.codes, self.config.tdce_weight
         )
         weight = 1 + self.config.changed_weight * changed
         correct = (logits.argmax(-1) == target).float()
-        return (cost * weight).sum() / weight.sum(), {
+        share = weight / weight.new_zeros(num_rows).index_add(0, row, weight)[row]
+        return (cost * share).sum() / num_rows, {
             "cross_entropy": cross_entropy.mean(),
             "perplexity": cross_entropy.mean().exp(),
             "accuracy": correct.mean(),
             "changed_accuracy": (correct * changed).sum() / changed.sum().clamp(min=1),
         }
 
-    def _noisy(self, tokens: Tensor) -> Tensor:
+    def _noisy(self, tokens: Tensor, noise: RowNoise) -> Tensor:
         if not self.config.context_noise:
             return tokens
-        rate = torch.rand(len(tokens), 1, 1, device=tokens.device) * self.config.context_noise
-        wrong = torch.rand(tokens.shape, device=tokens.device) < rate
-        return torch.where(wrong, torch.randint_like(tokens, self.config.num_codes), tokens)
+        shape = tokens.shape[1:]
+        wrong = noise.rand(*shape) < noise.rand(1, 1) * self.config.context_noise
+        other = (noise.rand(*shape) * self.config.num_codes).long()
+        return torch.where(wrong, other, tokens)
 
     def _check(self, tokens: Tensor, actions: Tensor) -> None:
         num_tokens = len(self.positions)

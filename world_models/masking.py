@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from world_models.noise import RowNoise
+
 __all__ = ["num_masked", "sample_bernoulli_masks", "sample_schedule_masks"]
 
 
@@ -18,24 +20,32 @@ def num_masked(step: int, steps: int, num_tokens: int) -> int:
     return math.floor(num_tokens * math.cos(math.pi / 2 * step / steps) + 1e-9)
 
 
-def sample_schedule_masks(like: Tensor, steps: int) -> Tensor:
+def sample_schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> Tensor:
     """Hide in every frame as many tokens as some pass of the sampling schedule would.
 
     Args:
         like: Tokens ``(B, T, N)``; only shape and device count.
         steps: Passes of the schedule; each is as likely as the others.
+        noise: Where chance comes from; torch's global generator by default.
 
     Returns:
         Bool ``(B, T, N)``, True where hidden; at least one token of every frame.
     """
     counts = [max(1, num_masked(s, steps, like.shape[-1])) for s in range(steps)]
-    drawn = torch.randint(steps, like.shape[:-1], device=like.device)
+    noise = noise or RowNoise.like(like)
+    drawn = (noise.rand(like.shape[1]) * steps).long()
     count = torch.tensor(counts, device=like.device)[drawn]  # (B, T)
-    rank = torch.rand(like.shape, device=like.device).argsort(-1).argsort(-1)
+    rank = noise.rand(*like.shape[1:]).argsort(-1).argsort(-1)
     return rank < count[..., None]
 
 
-def sample_bernoulli_masks(like: Tensor, low: float = 0.5, high: float = 1.0) -> Tensor:
-    """Hide every token of ``like`` with one rate per call, drawn from ``[low, high]``."""
+def sample_bernoulli_masks(
+    like: Tensor, noise: RowNoise | None = None, low: float = 0.5, high: float = 1.0
+) -> Tensor:
+    """Hide every token of ``like`` with one rate per call, drawn from ``[low, high]``.
+
+    The rate comes from torch's global generator, which tokens from ``noise``.
+    """
+    noise = noise or RowNoise.like(like)
     rate = torch.rand((), device=like.device) * (high - low) + low
-    return torch.rand(like.shape, device=like.device) < rate
+    return noise.rand(*like.shape[1:]) < rate

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from world_models.blocks import Trace
 from world_models.cache import StreamCache
 from world_models.dynamics import Dynamics
 
@@ -35,15 +35,16 @@ class _TwoStreamFrame:
         self.table = dynamics.token_table()
 
     def logits(self, tokens: Tensor) -> Tensor:
-        return self.dynamics.to_logits(self._pass(tokens, commit=False))
+        return self.dynamics.to_logits(self._pass(tokens)[0])
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        x = self._pass(tokens, commit=True)
-        return self.cache.advanced(), *self.dynamics.outcome.predict(x)
+        x, traces = self._pass(tokens)
+        cache = self.dynamics.transformer.commit(self.cache, traces)
+        return cache, *self.dynamics.outcome.predict(x)
 
-    def _pass(self, tokens: Tensor, commit: bool) -> Tensor:
+    def _pass(self, tokens: Tensor) -> tuple[Tensor, list[Trace]]:
         x = self.dynamics.embed(tokens, self.action, self.table)
-        return self.dynamics.transformer.step(x, self.cache, self.plan, commit)
+        return self.dynamics.transformer.step(x, self.plan)
 
 
 class _ShiftedFrame:
@@ -51,8 +52,8 @@ class _ShiftedFrame:
 
     def __init__(self, dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor):
         x = dynamics.embed(before, action)
-        x = dynamics.transformer.step(x, cache, dynamics.transformer.plan(cache), commit=True)
-        self.cache = cache.advanced()
+        x, traces = dynamics.transformer.step(x, dynamics.transformer.plan(cache))
+        self.cache = dynamics.transformer.commit(cache, traces)
         self.outcome = dynamics.outcome.predict(x)
         self.known = dynamics.to_logits(x)
 

@@ -6,10 +6,12 @@ no generator. The hash is SplitMix64's finaliser over 64-bit integers that wrap 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["uniform"]
+__all__ = ["RowNoise", "uniform"]
 
 GOLDEN = -0x61C8864680B583EB  # 2**64 / golden ratio, as int64
 MIX_1 = -0x40A7B892E31B1A47
@@ -29,6 +31,30 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
     place = torch.arange(num, device=seeds.device) + draw * num
     bits = _mix(row[:, None] + (place + 1) * GOLDEN)
     return _shift(bits, 40).float() * 2.0**-24
+
+
+class RowNoise:
+    """Successive draws for a batch, each row's from its own seed alone.
+
+    Training is then the same however the rows are shared out among processes.
+
+    Args:
+        seeds: ``(B,)`` int64.
+    """
+
+    def __init__(self, seeds: Tensor):
+        self._seeds, self._draws = seeds, 0
+
+    @classmethod
+    def like(cls, x: Tensor) -> RowNoise:
+        """Noise for the rows of ``x``, seeded by torch's global generator."""
+        return cls(torch.randint(2**62, x.shape[:1], device=x.device))
+
+    def rand(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1), ``(B, *shape)``."""
+        counters = torch.full_like(self._seeds, self._draws)
+        self._draws += 1
+        return uniform(self._seeds, counters, 0, math.prod(shape)).reshape(-1, *shape)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -44,13 +44,17 @@ def changed_pixels(pixels: Tensor, threshold: float) -> Tensor:
 
 
 def reconstruction_loss(predicted: Tensor, target: Tensor, config: ReconstructionConfig) -> Tensor:
-    """Weighted mean of squared (and absolute) errors over ``(B, T, C, H, W)``."""
+    """Weighted mean of squared (and absolute) errors over ``(B, T, C, H, W)``.
+
+    Every row counts the same, so that the mean does not depend on how rows are batched.
+    """
     error = predicted.float() - target
     cost = error.square() + config.l1_weight * error.abs()
     if not config.changed_weight:
         return cost.mean()
     weight = 1 + config.changed_weight * changed_pixels(target, config.threshold)
-    return (cost * weight).sum() / (weight.sum() * cost.shape[2])
+    per_row = (cost * weight).flatten(1).sum(1) / (weight.flatten(1).sum(1) * cost.shape[2])
+    return per_row.mean()
 
 
 @torch.no_grad()

@@ -116,14 +116,14 @@ class Tokenizer(nn.Module):
     def encode_step(self, frames: Tensor, cache: StreamCache) -> tuple[Tensor, StreamCache]:
         """Tokens ``(B, N)`` of the next uint8 frame ``(B, H, W, C)``, with the encoder's past."""
         x = self.patches(self._pixels(frames[:, None])).squeeze(1)
-        x = self.encoder.step(x, cache, self.encoder.plan(cache), commit=True)
-        return self.quantizer.indices(x), cache.advanced()
+        x, traces = self.encoder.step(x, self.encoder.plan(cache))
+        return self.quantizer.indices(x), self.encoder.commit(cache, traces)
 
     def decode_step(self, tokens: Tensor, cache: StreamCache) -> tuple[Tensor, StreamCache]:
         """Pixels ``(B, C, H, W)`` of the next frame's tokens ``(B, N)``, with the decoder's past."""
         x = self.quantizer.lookup(tokens)
-        x = self.decoder.step(x, cache, self.decoder.plan(cache), commit=True)
-        return self._head(x[:, None]).squeeze(1), cache.advanced()
+        x, traces = self.decoder.step(x, self.decoder.plan(cache))
+        return self._head(x[:, None]).squeeze(1), self.decoder.commit(cache, traces)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``."""

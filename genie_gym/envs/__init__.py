@@ -1,0 +1,1 @@
+"""The environments: one vector base, the real games, and what they share."""

@@ -25,7 +25,8 @@ TIME_LIMIT = 1000
 _DISTRIBUTION_MODES = ("easy", "hard")
 _MAX_SEED = 2**31 - 1
 _VELOCITY_MAP_HEIGHT, _VELOCITY_MAP_WIDTH = 13, 26
-_BLOCK = 8  # rows that a thread takes at a time: enough to pay for it, few enough to share well
+_MIN_BLOCK = 8  # rows that a thread takes at a time; fewer do not pay for it
+_BLOCKS_PER_THREAD = 2  # so that a thread that is held up has less to do
 _MANY = 4  # rows from which a window shows the frames instead of large pictures
 
 
@@ -68,7 +69,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
         autoreset_mode: When a row whose episode ended begins the next one.
         max_episode_steps: Steps after which a row is truncated; None for procgen's own 1000.
         render_mode: "rgb_array" and "human" give pictures of 512x512.
-        num_threads: Threads that share the rows, by eights; by default one per processor.
+        num_threads: Threads that share the rows; by default one per processor.
     """
 
     def __init__(
@@ -109,11 +110,13 @@ class CoinRunVectorEnv(FrameVectorEnv):
             max_episode_steps=TIME_LIMIT if max_episode_steps is None else max_episode_steps,
             render_mode=render_mode,
         )
+        num_threads = _threads(num_threads)
+        self._block = max(_MIN_BLOCK, -(-self.num_envs // (num_threads * _BLOCKS_PER_THREAD)))
         self._blocks = [
-            CoinRunRows(min(_BLOCK, self.num_envs - first), **self._options)
-            for first in range(0, self.num_envs, _BLOCK)
+            CoinRunRows(min(self._block, self.num_envs - first), **self._options)
+            for first in range(0, self.num_envs, self._block)
         ]
-        self._num_helpers = _threads(num_threads, len(self._blocks)) - 1
+        self._num_helpers = min(num_threads, len(self._blocks)) - 1
         self._helpers = ThreadPoolExecutor(max(1, self._num_helpers))
         self._painter: ProcgenRows | None = None
 
@@ -193,13 +196,13 @@ class CoinRunVectorEnv(FrameVectorEnv):
     ) -> None:
         """Steps blocks as long as any wait; several threads take from the same iterator."""
         for index, block in waiting:
-            mine = slice(index * _BLOCK, (index + 1) * _BLOCK)
+            mine = slice(index * self._block, (index + 1) * self._block)
             block.act(moves[mine], live[mine])
             self.frames[mine] = block.games.frames
 
     def _place(self, row: int) -> tuple[CoinRunRows, int]:
         """The block of a row and its place in there."""
-        index, place = divmod(int(row), _BLOCK)
+        index, place = divmod(int(row), self._block)
         return self._blocks[index], place
 
     def _column(self, field: str, rows: Rows) -> NDArray[Any]:
@@ -239,7 +242,7 @@ def _check_levels(num_levels: int, start_level: int, distribution_mode: str) -> 
         )
 
 
-def _threads(asked: int | None, num_blocks: int) -> int:
+def _threads(asked: int | None) -> int:
     if asked is not None and asked < 1:
         raise ValueError(f"num_threads must be at least 1, got {asked}")
-    return min(asked or os.cpu_count() or 1, num_blocks)
+    return asked or os.cpu_count() or 1

@@ -39,8 +39,9 @@ class CoinRunRows:
         # The level that each row goes on to, where procgen has begun it already.
         self._next_levels: list[bytes | None] = [None] * num
         self._snapshots = [b""] * num
-        self._moves_since = np.zeros((num, _SNAPSHOT_EVERY), np.int32)
-        self._num_since = np.zeros(num, np.intp)
+        self._snapshot_times = np.zeros(num, np.int64)
+        self._time = 0
+        self._last_moves = np.zeros((_SNAPSHOT_EVERY, num), np.int32)  # a ring, by time
 
     def seed(self, row: int, rand_seed: int) -> None:
         """Decides the level that the row begins next, and those after it."""
@@ -64,18 +65,15 @@ class CoinRunRows:
                 stepped again.
         """
         self.games.act(moves)
-        rows = np.flatnonzero(live)
-        self._moves_since[rows, self._num_since[rows]] = moves[rows]
-        self._num_since[rows] += 1
-        # Not only live rows: one that is out of time may meet its end while it steps along.
-        for row in np.flatnonzero(self.games.ended):
-            if self._next_levels[row] is None:
-                self._next_levels[row] = self.games.save(row)
-        for row in np.flatnonzero(live & self.games.ended):
-            self._take_last_steps_again(row)
-            self.games.frames[row] = self._scratch.frames[0]
-        for row in np.flatnonzero(live & ~self.games.ended & (self._num_since == _SNAPSHOT_EVERY)):
-            self._take_snapshot(row, self.games.save(row))
+        self._last_moves[self._time % _SNAPSHOT_EVERY] = moves
+        self._time += 1
+        ended = self.games.ended
+        if ended.any():
+            self._keep_ends(live)
+        due = self._time - self._snapshot_times == _SNAPSHOT_EVERY
+        if due.any():
+            for row in np.flatnonzero(due & live & ~ended):
+                self._take_snapshot(row, self.games.save(row))
 
     def shown(self, row: int) -> bytes:
         """The game that a row shows, which is not procgen's own where an episode has ended."""
@@ -105,6 +103,16 @@ class CoinRunRows:
         self.games.close()
         self._scratch.close()
 
+    def _keep_ends(self, live: NDArray[np.bool_]) -> None:
+        """Puts the next level aside where procgen has begun one, and shows how the last ended."""
+        # Not only for live rows: one that is out of time may meet its end while it steps along.
+        for row in np.flatnonzero(self.games.ended):
+            if self._next_levels[row] is None:
+                self._next_levels[row] = self.games.save(row)
+        for row in np.flatnonzero(self.games.ended & live):
+            self._take_last_steps_again(row)
+            self.games.frames[row] = self._scratch.frames[0]
+
     def _following_level(self, row: int) -> bytes:
         """The level after the one that a row is in the middle of."""
         self._scratch.load(0, self.games.save(row))
@@ -113,12 +121,12 @@ class CoinRunRows:
 
     def _take_snapshot(self, row: int, state: bytes) -> None:
         self._snapshots[row] = state
-        self._num_since[row] = 0
+        self._snapshot_times[row] = self._time
 
     def _take_last_steps_again(self, row: int) -> None:
         """Brings the scratch game, which nothing ends, to where the row's episode ended."""
         snapshot = self._snapshots[row]
         self._scratch.load(0, drawn_cheaply(harmless(snapshot)))
-        for move in self._moves_since[row, : self._num_since[row]]:
-            self._scratch.act(move[None])
+        for time in range(self._snapshot_times[row], self._time):
+            self._scratch.act(self._last_moves[time % _SNAPSHOT_EVERY, row : row + 1])
         self._scratch.load(0, drawn_like(self._scratch.save(0), snapshot))

@@ -1,4 +1,4 @@
-"""Saved states of one env row as bytes: a checked envelope around what the simulator itself saves."""
+"""Saved states of one env row as bytes: a checked envelope around the simulator's own state."""
 
 from __future__ import annotations
 

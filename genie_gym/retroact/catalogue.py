@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
+from genie_gym.retroact.labels import Labels
+
 __all__ = ["TABLE", "Game", "game", "games"]
 
 TABLE = Path(__file__).with_name("games.csv")
@@ -26,12 +28,14 @@ class Game:
         platform: The console, as stable-retro spells it.
         default_state: The state it starts from unless told otherwise.
         num_states: How many start states there are.
+        labels: What is known about how it looks and plays.
     """
 
     name: str
     platform: str
     default_state: str
     num_states: int
+    labels: Labels
 
     @property
     def title(self) -> str:
@@ -48,6 +52,13 @@ class Game:
         """The id of the real game in Gymnasium's registry."""
         return f"RetroAct/{self.name}-v0"
 
+    @property
+    def playable(self) -> bool:
+        """Whether its ROM is on this machine."""
+        from genie_gym.retroact import roms  # which reads the catalogue itself
+
+        return roms.is_playable(self.name)
+
 
 @cache
 def games() -> tuple[Game, ...]:
@@ -59,6 +70,7 @@ def games() -> tuple[Game, ...]:
                 platform=row["platform"],
                 default_state=row["default_state"],
                 num_states=int(row["num_states"]),
+                labels=Labels.from_row(row),
             )
             for row in csv.DictReader(file)
         )

@@ -22,6 +22,7 @@ __all__ = [
     "find_rom",
     "game_dir",
     "installed_games",
+    "is_playable",
     "playable_games",
     "read_json",
     "require_rom",
@@ -64,6 +65,14 @@ def game_dir(name: str) -> Path:
 def installed_games() -> list[str]:
     """The names of the games that the installed stable-retro knows."""
     return sorted(path.parent.name.removesuffix("-v0") for path in data_dir().glob("*/rom.sha"))
+
+
+def is_playable(name: str) -> bool:
+    """Whether a game can be played here; no, where stable-retro is not installed."""
+    try:
+        return find_rom(game_dir(name)) is not None
+    except MissingDependencyError:
+        return False
 
 
 def playable_games() -> list[Game]:

@@ -2,7 +2,7 @@
 
 Exact resumption rests on one rule: *everything random in a step is a function of the seed and of
 the step's number*. The loader's position names the windows; `batch["seeds"]` gives each window a
-seed of its own for the noise of the loss; torch's global generator is seeded anew at each step.
+seed of its own for the noise of the loss; torch's global generator is seeded anew at each step, alike in all processes.
 Window i of a step has the same seed however many processes share the work, so that two processes
 compute what one process with twice the batch computes.
 """
@@ -190,7 +190,7 @@ class _Run:
         """Take step number `step` (from 0)."""
         fabric, config = self.fabric, self.config
         rank, world = fabric.global_rank, fabric.world_size
-        torch.manual_seed(int(window_seeds(config.seed, step, world + 1)[rank]))
+        torch.manual_seed(int(window_seeds(config.seed, step, 1)))
         for group in self._raw_optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         rows, length = batch["actions"].shape
