@@ -15,6 +15,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genie_gym.retroact.commands:roms_main",
         "which games can be played here; import ROMs by checksum",
     ),
+    "games": (
+        "genie_gym.retroact.games_commands:games_main",
+        "the games by what they look like and how they play; what their buttons do",
+    ),
     "collect": (
         "genie_gym.collect.command:main",
         "collect episodes of any env with any policy; stopped or killed, it goes on",

@@ -52,7 +52,7 @@ Command = (
 def main(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         args=argv,
         prog="genie-gym worlds",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),

@@ -18,6 +18,7 @@ from genie_gym.envs.coinrun import (
     CoinRunVectorEnv,
     paint_over_velocity_map,
 )
+from genie_gym.envs.coinrun_rows import CoinRunRows
 from genie_gym.envs.coinrun_state import drawn_cheaply, drawn_like, harmless
 from genie_gym.errors import MissingDependencyError
 
@@ -162,6 +163,31 @@ def test_nothing_tells_a_harmless_copy_from_the_game_before_it_ends(mode):
     assert coin_frames > 200
     for games in (game, copy, cheap):
         games.close()
+
+
+def test_the_final_frame_is_that_of_a_harmless_copy_of_the_whole_episode():
+    """However long the episode was: its frames come from snapshots taken on the way."""
+    rows, copies = CoinRunRows(5), procgen_rows.ProcgenRows(5)
+    rng = np.random.default_rng(13)
+    lengths, length = [], np.zeros(5, int)
+    for row in range(5):
+        rows.seed(row, row)
+        rows.begin(row)
+        copies.load(row, harmless(rows.shown(row)))
+    while len(lengths) < 25:
+        waits = length < 60 * np.arange(5)  # so that some episodes last for several snapshots
+        moves = MOVES[np.where(waits, 0, going_right(rng, (5,)))]
+        rows.act(moves, np.ones(5, bool))
+        copies.act(moves)
+        length += 1
+        assert np.array_equal(rows.games.frames, copies.frames)
+        for row in np.flatnonzero(rows.games.ended):
+            lengths.append(length[row])
+            length[row] = 0
+            rows.begin(row)
+            copies.load(row, harmless(rows.shown(row)))
+    rows.close(), copies.close()
+    assert min(lengths) < 100 and max(lengths) > 220
 
 
 def test_the_final_frame_of_a_level_shows_the_coin_reached():

@@ -92,17 +92,6 @@ def test_sigterm_stops_cleanly_after_the_step_and_the_next_run_goes_on(uninterru
     assert losses(tmp_path) == losses(uninterrupted)
 
 
-def test_two_processes_compute_what_one_computes_with_twice_the_batch(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    command += ["-m", "tests.training_toy", str(tmp_path / "two")]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
-    train(tmp_path / "one", replace(CONFIG, batch_size=8), batch_size=8)
-    two, one = losses(tmp_path / "two"), losses(tmp_path / "one")
-    assert len(two) == CONFIG.steps
-    assert two == [(step, pytest.approx(loss, abs=1e-5)) for step, loss in one]
-
-
 def test_accumulating_two_micro_batches_is_one_batch_of_twice_the_size(tmp_path):
     config = replace(CONFIG, steps=10, accumulate=2)
     train(tmp_path / "two", config, batch_size=8)

@@ -345,6 +345,22 @@ def test_recipes_fit_together(name):
     assert recipe.tokenizer.frames >= 2 and NO_ACTION < 0
 
 
+BARE = """
+import sys
+for name in ("gymnasium", "stable_baselines3", "stable_retro", "procgen", "cv2", "PIL",
+             "tensorboard", "platformdirs", "wandb", "ray", "minari", "pygame"):
+    sys.modules[name] = None  # importing it raises ImportError
+from world_models.train import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_machine_with_nothing_but_torch_and_the_store_can_train(made, tmp_path):
+    arguments = arguments_of("tokenizer", made.data, tmp_path / "tokenizer", 2)
+    subprocess.run([sys.executable, "-c", BARE, *arguments], cwd=ROOT, check=True, timeout=100)
+    assert len(log(tmp_path / "tokenizer", "train")) == 5
+
+
 def arguments_of(kind: str, data: Path, out: Path, batch_size: int) -> list[str]:
     """The command line of a small run in float32."""
     values = {

@@ -17,9 +17,7 @@ from world_models.tokenizer import Tokenizer
 
 GRID = (3, 4)
 AT = 5  # the frame that is perturbed
-SMALL = TransformerConfig(
-    dim=32, num_layers=2, num_heads=2, head_dim=16, position_dim=8, window=16
-)
+SMALL = TransformerConfig(dim=32, num_layers=2, num_heads=2, head_dim=16, position_dim=8, window=16)
 
 
 def transformer(**changes: object) -> SpaceTimeTransformer:

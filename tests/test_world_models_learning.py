@@ -20,7 +20,10 @@ from world_models.world import WorldModel
 
 
 def fit(
-    model: nn.Module, make_batch: Callable[[], dict[str, torch.Tensor]], num_steps: int, lr: float = 5e-3
+    model: nn.Module,
+    make_batch: Callable[[], dict[str, torch.Tensor]],
+    num_steps: int,
+    lr: float = 5e-3,
 ) -> dict[str, float]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, num_steps, pct_start=0.1)

@@ -13,7 +13,7 @@ from world_models.attention import SpatialBias, alibi_slopes
 from world_models.blocks import Peg, TransformerConfig
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
-from world_models.noise import uniform
+from world_models.noise import RowNoise, uniform
 from world_models.outcome import OutcomeHead
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.presets import build, config_from_dict, config_to_dict, paper, small, tiny
@@ -92,7 +92,9 @@ def test_training_masks_are_those_of_the_schedule():
 
 def test_bernoulli_masks_have_one_rate_between_a_half_and_one():
     torch.manual_seed(0)
-    rates = [float(sample_bernoulli_masks(torch.zeros(8, 15, 64)).float().mean()) for _ in range(50)]
+    rates = [
+        float(sample_bernoulli_masks(torch.zeros(8, 15, 64)).float().mean()) for _ in range(50)
+    ]
     assert min(rates) > 0.48 and max(rates) <= 1 and max(rates) - min(rates) > 0.3
 
 
@@ -270,7 +272,7 @@ def test_changed_weight_counts_changed_tokens_more():
         tokens[0, 1, :8] = 1  # half the tokens change, and are wrong
         torch.manual_seed(0)
         batch = {"tokens": tokens, "actions": torch.zeros(1, 1, dtype=torch.int64)}
-        return float(model.loss(batch)[0])
+        return model.loss(batch)[0].item()
 
     normal = math.log(31 + math.exp(4))
     right, wrong = normal - 4, normal

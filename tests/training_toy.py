@@ -10,7 +10,7 @@ from torch import nn
 
 from world_models.episodes import WindowSampler
 from world_models.training.config import FitConfig
-from world_models.training.fit import fit, launch
+from world_models.training.fit import fit
 
 CONFIG = FitConfig(
     steps=40,
@@ -46,11 +46,9 @@ class Denoiser(nn.Module):
 class Actions:
     """Random windows of random actions; `delay` makes a step slow enough to be killed in."""
 
-    def __init__(self, batch_size=4, rank=0, world_size=1, delay=0.0):
+    def __init__(self, batch_size=4, delay=0.0):
         self.actions = np.random.default_rng(0).integers(5, size=(6, 40))
-        self.sampler = WindowSampler(
-            np.full(6, 40), length=8, batch_size=batch_size, rank=rank, world_size=world_size
-        )
+        self.sampler = WindowSampler(np.full(6, 40), length=8, batch_size=batch_size)
         self.delay = delay
 
     def __iter__(self):
@@ -66,11 +64,9 @@ class Actions:
         self.sampler.load_state_dict(state)
 
 
-def main(out: str, delay: str = "0") -> None:
+def main(out: str, delay: str) -> None:
     torch.set_num_threads(1)
-    fabric = launch()
-    data = Actions(4, fabric.global_rank, fabric.world_size, float(delay))
-    fit(Denoiser(), data, CONFIG, Path(out), fabric=fabric)
+    fit(Denoiser(), Actions(delay=float(delay)), CONFIG, Path(out))
 
 
 if __name__ == "__main__":

@@ -104,7 +104,8 @@ class SpatialBias(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the bias ``(H, N, N)``; compute it once per pass, all layers share it."""
-        table = self.mlp(self.offsets.to(self.mlp[0].weight.dtype))  # ((2h-1)(2w-1), H)
+        first = next(self.mlp.parameters())
+        table = self.mlp(self.offsets.to(first.dtype))  # ((2h-1)(2w-1), H)
         return table[self.index].permute(2, 0, 1)
 
 

@@ -68,9 +68,9 @@ class Peg(nn.Module):
         super().__init__()
         self.grid = grid
         conv = nn.Conv3d(dim, dim, 3, groups=dim)
-        taps = conv.weight.detach().permute(2, 0, 1, 3, 4).contiguous()  # oldest tap first
-        self.taps = nn.Parameter(taps if temporal else taps[2:].clone())
-        self.bias = nn.Parameter(conv.bias.detach().clone() if conv.bias is not None else taps[0])
+        taps = conv.weight.detach().permute(2, 0, 1, 3, 4)  # (3, D, 1, 3, 3), oldest first
+        self.taps = nn.Parameter(taps[0 if temporal else 2 :].contiguous())
+        self.bias = nn.Parameter(torch.zeros(dim))
 
     def now(self, x: Tensor) -> Tensor:
         """What frames ``(..., N, D)`` add to themselves, the residual included."""
@@ -128,11 +128,11 @@ class Layer(nn.Module):
             x = x + (torch.cat((past, past[:, num_context - extra :]), 1) if extra else past)
         q, k, v = self.attention.project(x)  # (B, F, N, H, E)
         if self.over == "space":
-            heads = [y.flatten(0, 1).transpose(1, 2) for y in (q, k, v)]  # (BF, H, N, E)
-            out = self.attention.attend(*heads, bias).transpose(1, 2).unflatten(0, x.shape[:2])
+            q, k, v = (y.flatten(0, 1).transpose(1, 2) for y in (q, k, v))  # (BF, H, N, E)
+            out = self.attention.attend(q, k, v, bias).transpose(1, 2).unflatten(0, x.shape[:2])
         else:
-            heads = [y.permute(0, 2, 3, 1, 4).flatten(0, 1) for y in (q, k, v)]  # (BN, H, F, E)
-            out = self.attention.attend(*heads, bias).unflatten(0, (len(x), -1))
+            q, k, v = (y.permute(0, 2, 3, 1, 4).flatten(0, 1) for y in (q, k, v))  # (BN, H, F, E)
+            out = self.attention.attend(q, k, v, bias).unflatten(0, (len(x), -1))
             out = out.permute(0, 3, 1, 2, 4)  # (B, F, N, H, E)
         return self._finish(x, out)
 
@@ -144,8 +144,8 @@ class Layer(nn.Module):
             x = x + past.tail
         q, k, v = self.attention.project(x)  # (B, N, H, E)
         if past.keys is None or past.values is None:
-            heads = [y.transpose(1, 2) for y in (q, k, v)]  # (B, H, N, E)
-            out = self.attention.attend(*heads, bias).transpose(1, 2)
+            by_head = (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  # (B, H, N, E)
+            out = self.attention.attend(by_head[0], by_head[1], by_head[2], bias).transpose(1, 2)
         else:
             out = self.attention.attend_past(q, k, v, past.keys, past.values, bias)
         return self._finish(x, out), Trace(frame, k, v)
@@ -200,13 +200,11 @@ class SpaceTimeTransformer(nn.Module):
         time_first: Attend over time before space in every block, as the decoders do.
     """
 
-    def __init__(
-        self, config: TransformerConfig, grid: tuple[int, int], time_first: bool = False
-    ):
+    def __init__(self, config: TransformerConfig, grid: tuple[int, int], time_first: bool = False):
         super().__init__()
         self.config, self.grid = config, grid
-        axes = ("time", "space") if time_first else ("space", "time")
-        axes = axes if config.temporal else ("space",)
+        axes = ["time", "space"] if time_first else ["space", "time"]
+        axes = axes if config.temporal else ["space"]
         self.layers = nn.ModuleList(
             Layer(config, grid, over, ff=config.ff_per_block == 2 or over == axes[-1])
             for _ in range(config.num_layers)
@@ -230,7 +228,7 @@ class SpaceTimeTransformer(nn.Module):
         num_context = x.shape[1] if num_context is None else num_context
         bias = {"space": self.space_bias(), "time": self._time_bias(x, num_context)}
         for layer in self.layers:
-            x = layer(x, bias[layer.over], num_context)  # type: ignore[index, operator]
+            x = layer(x, bias[layer.over], num_context)  # type: ignore[index]
         return self.norm(x)
 
     def open(self, batch: int) -> StreamCache:
@@ -289,6 +287,10 @@ class SpaceTimeTransformer(nn.Module):
             torch.stack([t.values for t in timed]),
             torch.stack(tails),
         )
+
+    def compile_step(self) -> None:
+        """Let torch fuse `step`; pays off on a CPU, and needs a C++ compiler there."""
+        self.step = torch.compile(self.step, dynamic=False)  # type: ignore[method-assign]
 
     def _time_bias(self, x: Tensor, num_context: int) -> Tensor:
         frames = torch.arange(x.shape[1], device=x.device)

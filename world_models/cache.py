@@ -62,7 +62,9 @@ class StreamCache:
 
     def clone(self) -> StreamCache:
         """A copy that shares no memory."""
-        return replace(self, **{name: x.clone() for name, x in self._buffers().items()})
+        return StreamCache(
+            **{name: x.clone() for name, x in self._buffers().items()}, clock=self.clock
+        )
 
     def rows(self, index: Tensor) -> StreamCache:
         """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""

@@ -61,7 +61,9 @@ class LatentActionModel(nn.Module):
         self.to_action = nn.Sequential(
             nn.Flatten(2), nn.Linear(side * side * dim, dim), nn.LayerNorm(dim)
         )
-        self.quantizer = Quantizer(dim, config.num_actions, config.code_dim, config.revive_after)
+        self.quantizer = Quantizer(  # untrained vectors are all alike; codes must part them anyway
+            dim, config.num_actions, config.code_dim, config.revive_after, revive_distance=0.0
+        )
         self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
         self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
 

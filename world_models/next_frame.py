@@ -64,9 +64,7 @@ class _ShiftedFrame:
         return self.cache, *self.outcome
 
 
-def next_frame(
-    dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor
-) -> NextFrame:
+def next_frame(dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor) -> NextFrame:
     """Look one frame ahead.
 
     Args:

@@ -30,22 +30,25 @@ class OutcomeHead(nn.Module):
         steps = torch.arange(-ends, ends + 1, dtype=torch.float32) / BINS_PER_UNIT
         self.register_buffer("values", steps.sign() * steps.abs().expm1(), persistent=False)
         self.pool = nn.Linear(dim, NUM_POOLS)
-        self.mlp = nn.Sequential(
-            nn.Linear(NUM_POOLS * dim, dim), nn.GELU(), nn.Linear(dim, len(steps) + 1)
-        )
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        last = nn.Linear(dim, len(steps) + 1)
+        nn.init.zeros_(last.weight)  # at first: no reward, even odds
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(nn.Linear(NUM_POOLS * dim, dim), nn.GELU(), last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(..., N, D)`` to reward logits ``(..., R)`` and termination logits ``(...)``."""
-        pooled = self.pool(x).softmax(-2).mT @ x  # (..., pools, D)
-        out = self.mlp(pooled.flatten(-2)).float()
+        out = self.mlp(self._pooled(x)).float()
         return out[..., :-1], out[..., -1]
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected reward and termination probability ``(...)`` of ``(..., N, D)``."""
-        reward, termination = self(x)
-        return reward.softmax(-1) @ self.values.float(), termination.sigmoid()
+        """Expected reward and termination probability ``(B,)`` of ``(B, N, D)``.
+
+        A product for each row instead of one for all: a row then has the same bits in any batch.
+        """
+        first, activation, last = self.mlp
+        out = _row_by_row(last, activation(_row_by_row(first, self._pooled(x)))).float()
+        reward = (out[:, :-1].softmax(-1) * self.values.float()).sum(-1)
+        return reward, out[:, -1].sigmoid()
 
     def losses(self, x: Tensor, rewards: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
         """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``."""
@@ -63,3 +66,12 @@ class OutcomeHead(nn.Module):
         share = ((rewards - low) / (high - low))[..., None]
         size = len(values)
         return F.one_hot(upper, size) * share + F.one_hot(upper - 1, size) * (1 - share)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        return (self.pool(x).softmax(-2).mT @ x).flatten(-2)  # (..., pools * D)
+
+
+def _row_by_row(linear: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(linear, nn.Linear)
+    weight = linear.weight.T.expand(len(x), -1, -1)
+    return torch.bmm(x[:, None], weight).squeeze(1) + linear.bias

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 __all__ = ["Quantizer"]
 
 COMMITMENT_WEIGHT = 0.25
-REVIVE_DISTANCE = 0.05  # cosine distance; nearer vectors are served well by the code they have
 
 
 class Quantizer(nn.Module):
@@ -29,13 +28,22 @@ class Quantizer(nn.Module):
         num_codes: K.
         code_dim: E.
         revive_after: Training steps without use after which a code is revived; 0 never.
+        revive_distance: Vectors nearer to their code than this (cosine distance) are served well
+            and attract no revived code.
     """
 
     unused: Tensor
 
-    def __init__(self, dim: int, num_codes: int, code_dim: int, revive_after: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        num_codes: int,
+        code_dim: int,
+        revive_after: int = 0,
+        revive_distance: float = 0.05,
+    ):
         super().__init__()
-        self.revive_after = revive_after
+        self.revive_after, self.revive_distance = revive_after, revive_distance
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook = nn.Parameter(F.normalize(torch.randn(num_codes, code_dim), dim=-1))
@@ -87,6 +95,6 @@ class Quantizer(nn.Module):
             dist.broadcast(places, 0)
             dist.broadcast(distance, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
-        dead = (self.unused >= self.revive_after) & (distance > REVIVE_DISTANCE)
+        dead = (self.unused >= self.revive_after) & (distance > self.revive_distance)
         self.codebook.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

@@ -37,7 +37,11 @@ class ReconstructionConfig:
 
 
 def changed_pixels(pixels: Tensor, threshold: float) -> Tensor:
-    """Which pixels of ``(B, T, C, H, W)`` differ from the frame before or after: ``(B, T, 1, H, W)``."""
+    """Mark pixels of ``(B, T, C, H, W)`` that differ from the frame before or after.
+
+    Returns:
+        Bool ``(B, T, 1, H, W)``.
+    """
     differs = (pixels[:, 1:] - pixels[:, :-1]).abs().amax(2, keepdim=True) > threshold
     edge = torch.zeros_like(differs[:, :1]) if pixels.shape[1] > 1 else _nowhere(pixels)
     return torch.cat((edge, differs), 1) | torch.cat((differs, edge), 1)

@@ -120,7 +120,7 @@ class Tokenizer(nn.Module):
         return self.quantizer.indices(x), self.encoder.commit(cache, traces)
 
     def decode_step(self, tokens: Tensor, cache: StreamCache) -> tuple[Tensor, StreamCache]:
-        """Pixels ``(B, C, H, W)`` of the next frame's tokens ``(B, N)``, with the decoder's past."""
+        """Pixels ``(B, C, H, W)`` of the next tokens ``(B, N)``, with the decoder's past."""
         x = self.quantizer.lookup(tokens)
         x, traces = self.decoder.step(x, self.decoder.plan(cache))
         return self._head(x[:, None]).squeeze(1), self.decoder.commit(cache, traces)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 __all__ = ["WeightsError", "load_weights", "read_tensors", "write_tensors"]
@@ -19,8 +19,10 @@ class WeightsError(ValueError):
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors from any device; the caller sees to atomicity."""
-    # contiguous copies: safetensors refuses tensors that share memory
-    save_file({name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}, path)
+    # Contiguous copies, since safetensors refuses tensors that share memory; and written here,
+    # since its own files can be read by their owner alone.
+    copies = {name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}
+    path.write_bytes(save(copies))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

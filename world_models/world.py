@@ -197,11 +197,23 @@ class WorldModel(nn.Module):
             seeds = _draw_seeds(len(frames), frames.device, None)
         tokens, entropy = self.tokenizer.encode(frames), []
         while (left := actions.shape[1] + 1 - tokens.shape[1]) > 0:
-            sample = self._sample_jointly(tokens, actions, seeds, min(frames_per_call or left, left))
+            sample = self._sample_jointly(
+                tokens, actions, seeds, min(frames_per_call or left, left)
+            )
             tokens = torch.cat((tokens, sample.tokens), 1)
             entropy.append(sample.entropy)
         pixels = self.tokenizer.decode(tokens)[:, num_prompt:]
         return Rollout(to_uint8(pixels), tokens[:, num_prompt:], torch.cat(entropy, 1))
+
+    def compile_step(self) -> WorldModel:
+        """Compile what `step` runs, about twice as fast on a CPU; returns the world itself.
+
+        Needs a C++ compiler there. The first steps at every new batch size then take up to a
+        minute, so it pays for long dreams at few batch sizes.
+        """
+        self.dynamics.transformer.compile_step()
+        self.tokenizer.decoder.compile_step()
+        return self
 
     @property
     def _shifted(self) -> bool:
@@ -278,7 +290,5 @@ class WorldModel(nn.Module):
         )
 
 
-def _draw_seeds(
-    num: int, device: torch.device, generator: torch.Generator | None
-) -> Tensor:
+def _draw_seeds(num: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     return torch.randint(2**62, (num,), generator=generator).to(device)

@@ -27,7 +27,7 @@ from genie_gym.envs.channel import Channel
 __all__ = ["Emulator", "EmulatorConfig", "outcome_dtype"]
 
 # What the parent asks; HELLO goes the other way, with the names of the game's variables.
-HELLO, RESET, STEP, SAVE, LOAD, SCREEN = b"h", b"r", b"s", b"v", b"l", b"p"
+HELLO, RESET, STEP, SAVE, LOAD, SCREEN, MEMORY = b"h", b"r", b"s", b"v", b"l", b"p", b"m"
 SHAPE = struct.Struct("<HH")  # height and width of a screen
 
 _HEADER_LENGTH = struct.Struct("<I")
@@ -158,6 +158,10 @@ class Emulator:
         """The screen, for people to look at."""
         return SHAPE.pack(*self.screen.shape[:2]) + self.screen.tobytes()
 
+    def memory(self) -> bytes:
+        """The console's working memory."""
+        return self._env.get_ram().tobytes()
+
     def _begin(self, start: str | None) -> None:
         if start is not None:
             self._env.load_state(start)
@@ -246,6 +250,8 @@ def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], pa
             return answer
         if kind == LOAD:
             return emulator.load(content)
+        if kind == MEMORY:
+            return emulator.memory()
         return emulator.save() if kind == SAVE else emulator.show()
 
     while True:

@@ -136,6 +136,11 @@ class RetroVectorEnv(FrameVectorEnv):
         screen = np.frombuffer(answer, np.uint8, offset=emulator.SHAPE.size)
         return screen.reshape(height, width, 3).copy()
 
+    def memory(self, row: int = 0) -> NDArray[np.uint8]:
+        """The console's working memory in a row, as it is now."""
+        self._check_open()
+        return np.frombuffer(self._exchange([row], emulator.MEMORY, [b""])[0], np.uint8)
+
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the emulator processes."""
         super().close_extras(**kwargs)

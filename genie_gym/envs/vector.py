@@ -120,6 +120,18 @@ class FrameVectorEnv(VectorEnv, ABC):
     def _load_row(self, row: int, state: bytes) -> None:
         """Puts a row into a state that `_save_row` returned (of any env of this kind)."""
 
+    def _load_rows(self, rows: Sequence[int], states: Sequence[RowState]) -> None:
+        """Puts rows into saved states; a state may be given to several rows."""
+        for row, state in zip(rows, states, strict=True):
+            self._load_row(row, state.simulator)
+
+    def _observations(self) -> Any:
+        """What `reset` and `step` hand out: a copy of all frames."""
+        return self.frames.copy()
+
+    def _fetch_frames(self) -> None:
+        """Told before ``self.frames`` is read here, for envs that keep their frames elsewhere."""
+
     def _rows_reseeded(self, rows: Rows) -> None:
         """Told before `_begin_rows` which rows got new random generators."""
 
@@ -199,7 +211,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         infos: dict[str, Any] = {}
         self._begin(rows, options, infos)
         self._show()
-        return self.frames.copy(), infos
+        return self._observations(), infos
 
     def step(
         self, actions: Any
@@ -235,12 +247,13 @@ class FrameVectorEnv(VectorEnv, ABC):
         if live.size:
             self._hand_out(live, outcome.infos, infos)
         self._show()
-        return self.frames.copy(), rewards, terminated, truncated, infos
+        return self._observations(), rewards, terminated, truncated, infos
 
     def save_state(self) -> list[bytes]:
         """The state of each row as bytes: restored anywhere, it has the same future."""
         self._check_open()
         self._check_begun()
+        self._fetch_frames()
         rngs = self.np_random
         return [
             RowState(
@@ -272,18 +285,20 @@ class FrameVectorEnv(VectorEnv, ABC):
             raise ValueError(
                 f"got {len(states)} states for rows {rows} of an env with {self.num_envs} rows"
             )
-        unpacked = [RowState.from_bytes(state, kind=self.kind) for state in states]
+        distinct = {id(state): state for state in states}  # branching gives one to many rows
+        by_id = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
+        unpacked = [by_id[id(state)] for state in states]
         if any(len(state.frame) != self.frames[0].nbytes for state in unpacked):
             raise ValueError(f"these states have frames of another size than {self.frames.shape}")
+        self._load_rows(rows, unpacked)
         for row, state in zip(rows, unpacked, strict=True):
-            self._load_row(row, state.simulator)
             self.frames[row] = np.frombuffer(state.frame, np.uint8).reshape(self.frames[row].shape)
             self._elapsed[row], self._ended[row] = state.elapsed, state.ended
             self._begun[row] = True
             rng = self.np_random[row]
             rng.bit_generator.state = state.rng
         self._show()
-        return self.frames.copy()
+        return self._observations()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """One picture per row in mode "rgb_array"; "human" draws into a window by itself."""
@@ -294,6 +309,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         if self.render_mode == "human":
             self._show()
             return None
+        self._fetch_frames()
         return tuple(self._render_row(row) for row in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -317,8 +333,9 @@ class FrameVectorEnv(VectorEnv, ABC):
             return
         finals = live[ended]
         infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
+        observations = self._observations()
         for row in finals:
-            infos["final_obs"][row] = self.frames[row].copy()
+            infos["final_obs"][row] = observations[row]
         infos["final_info"] = {}
         self._scatter(finals, {k: v[ended] for k, v in columns.items()}, infos["final_info"])
         infos["_final_obs"], infos["_final_info"] = self._ended.copy(), self._ended.copy()
@@ -392,6 +409,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         if self._window is None:
             title = self.spec.id if self.spec is not None else self.kind
             self._window = Window(title=title, fps=self.metadata["render_fps"])
+        self._fetch_frames()
         self._window.show(tile([self._render_row(row) for row in range(self.num_envs)]))
 
 

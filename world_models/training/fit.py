@@ -2,9 +2,9 @@
 
 Exact resumption rests on one rule: *everything random in a step is a function of the seed and of
 the step's number*. The loader's position names the windows; `batch["seeds"]` gives each window a
-seed of its own for the noise of the loss; torch's global generator is seeded anew at each step, alike in all processes.
-Window i of a step has the same seed however many processes share the work, so that two processes
-compute what one process with twice the batch computes.
+seed of its own for the noise of the loss; torch's global generator is seeded anew at each step,
+alike in all processes. Window i of a step has the same seed however many processes share the work,
+so that two processes compute what one process with twice the batch computes.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 __all__ = ["TokenStore"]
 
@@ -46,8 +46,9 @@ class TokenStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{uuid.uuid4().hex}.safetensors"
         part = path.with_suffix(".part")
-        save_file(dict(arrays), part)
-        with part.open("rb") as file:
+        with part.open("wb") as file:
+            file.write(save(dict(arrays)))
+            file.flush()
             os.fsync(file.fileno())
         part.rename(path)
         self.refresh()

@@ -1,0 +1,215 @@
+"""`genie-gym games [filters] | show GAME | probe GAME | sets`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from genie_gym.errors import MissingDependencyError
+from genie_gym.retroact import catalogue, roms
+from genie_gym.retroact.catalogue import Game
+from genie_gym.retroact.labels import CONTROLS, GENRES, MOTIONS, VIEWS, WORDS
+from genie_gym.retroact.query import games
+from genie_gym.retroact.selections import SELECTIONS, selection
+
+__all__ = ["List", "Probe", "Sets", "Show", "games_main"]
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """Lists the games of which everything asked for is true; several words are alternatives."""
+
+    platform: Words = ()
+    """Nes, Genesis, Snes, Sms, Atari2600, GameBoy, ..."""
+    view: Words = ()
+    """Camera: side, top, 3p, 1p, multi."""
+    motion: Words = ()
+    """Axes that the figure moves along: free, h, v, fixed, tube."""
+    genre: Words = ()
+    """pl (or platformer), space_shooter, fight, ..."""
+    right: Words = ()
+    """What RIGHT does: right, none, other, ..."""
+    left: Words = ()
+    """What LEFT does."""
+    up: Words = ()
+    """What UP does: climb, look, enter, none, ..."""
+    down: Words = ()
+    """What DOWN does: crouch, climb, none, ..."""
+    jump: Words = ()
+    """What the usual jump button does: jump, shoot, ..."""
+    secondary: Words = ()
+    """What the usual second button does: shoot, strike, run, ..."""
+    evidence: Words = ()
+    """How sure view, motion and genre are: known, unsure."""
+    controls_evidence: Words = ()
+    """How sure the control labels are: measured, known, unsure."""
+    set: str | None = None
+    """Only games of this selection; `genie-gym games sets` lists them."""
+    playable: bool = False
+    """Only games whose ROM is on this machine."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Shows all that is known about a game."""
+
+    game: tyro.conf.Positional[str]
+    """Its name, e.g. SuperMarioBros-Nes."""
+    json: bool = False
+    """Print one JSON object instead of lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """Lists the named selections, which `genie-gym collect @NAME` takes."""
+
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Plays each action in the emulator from several moments and measures what moves."""
+
+    games: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of games."""
+    all_playable: bool = False
+    """Probe every game whose ROM is on this machine."""
+    out: Path = Path("probe")
+    """Where GAME.json goes."""
+    pictures: Path | None = None
+    """Where GAME.png goes, a strip of frames per action; beside the JSON by default."""
+
+
+Command = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Probe, tyro.conf.subcommand("probe")]
+    | Annotated[Sets, tyro.conf.subcommand("sets")]
+)
+
+
+def games_main(argv: list[str]) -> int:
+    """Runs the command, by default the list; returns the exit status."""
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        argv = ["list", *argv]
+    command = tyro.cli(
+        Command,
+        args=argv,
+        prog="genie-gym games",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    if isinstance(command, List):
+        return _list(command)
+    if isinstance(command, Show):
+        return _show(command)
+    return _sets(command) if isinstance(command, Sets) else _probe(command)
+
+
+def _list(command: List) -> int:
+    labels = ("view", "motion", "genre", *CONTROLS, "evidence", "controls_evidence")
+    asked = {name: getattr(command, name) or None for name in ("platform", *labels)}
+    found = games(playable=True if command.playable else None, **asked)
+    if command.set is not None:
+        chosen = {game.name for game in selection(command.set).games}
+        found = [game for game in found if game.name in chosen]
+    if command.json:
+        print(json.dumps({"games": [_facts(game) for game in found]}))
+        return 0
+    width = max((len(game.name) for game in found), default=4)
+    print(f"{'game':<{width}}  {'view':<5} {'motion':<6} {'genre':<13} controls")
+    for game in found:
+        shown = game.labels
+        controls = " ".join(shown.controls.values())
+        print(f"{game.name:<{width}}  {shown.view:<5} {shown.motion:<6} {shown.genre:<13} {controls}")
+    count = sum(game.playable for game in found)
+    print(f"\n{len(found)} games, {count} of them can be played here")
+    _tell_new_games()
+    return 0
+
+
+def _show(command: Show) -> int:
+    game = catalogue.game(command.game)
+    if command.json:
+        print(json.dumps(_facts(game)))
+        return 0
+    labels = game.labels
+    print(f"{game.title} ({game.platform})")
+    print(f"  env id     {game.env_id}")
+    print(f"  can be played here: {'yes' if game.playable else 'no, its ROM is not imported'}")
+    print(f"  starts in  {game.default_state or 'power-on'}, one of {game.num_states} states")
+    if not labels.evidence:
+        print("  no labels yet")
+        return 0
+    print(f"  view       {labels.view:<13} {VIEWS[labels.view]}")
+    print(f"  motion     {labels.motion:<13} {MOTIONS[labels.motion]}")
+    print(f"  genre      {labels.genre:<13} {GENRES[labels.genre]}")
+    print(f"             these are {labels.evidence}")
+    for name, word in labels.controls.items():
+        print(f"  {name.upper():<10} {word:<13} {WORDS[word]}")
+    if labels.controls:
+        print(f"             these are {labels.controls_evidence}")
+    return 0
+
+
+def _sets(command: Sets) -> int:
+    chosen = [selection(name) for name in SELECTIONS]
+    if command.json:
+        print(json.dumps({each.name: [game.name for game in each.games] for each in chosen}))
+        return 0
+    print(f"{'selection':<23} {'games':>5} {'playable':>8}  meaning")
+    for each in chosen:
+        print(f"{each.name:<23} {len(each.games):>5} {len(each.playable):>8}  {each.meaning}")
+    return 0
+
+
+def _probe(command: Probe) -> int:
+    from genie_gym.retroact.probe import ProbeConfig, probe
+
+    chosen: Iterable[Game] = [catalogue.game(name) for name in command.games]
+    if command.all_playable:
+        chosen = roms.playable_games()
+    if not chosen:
+        raise ValueError("say which: genie-gym games probe GAME ..., or --all-playable")
+    for game in chosen:
+        result = probe(game, ProbeConfig())
+        path = result.write(command.out, command.pictures or command.out)
+        print(f"{game.name}: " + "  ".join(f"{k.upper()} {v}" for k, v in result.words.items()))
+        print(f"  {result.num_responsive} of {result.num_states} moments answer; {path}")
+    return 0
+
+
+def _facts(game: Game) -> dict[str, object]:
+    labels = game.labels
+    return {
+        "game": game.name,
+        "title": game.title,
+        "platform": game.platform,
+        "env_id": game.env_id,
+        "playable": game.playable,
+        "view": labels.view,
+        "motion": labels.motion,
+        "genre": labels.genre,
+        "controls": labels.controls,
+        "evidence": labels.evidence,
+        "controls_evidence": labels.controls_evidence,
+    }
+
+
+def _tell_new_games() -> None:
+    """Games that the installed stable-retro has and the table has not."""
+    try:
+        new = set(roms.installed_games()) - {game.name for game in catalogue.games()}
+    except MissingDependencyError:
+        return
+    if new:
+        print(f"stable-retro here has {len(new)} more, without labels: {', '.join(sorted(new))}")

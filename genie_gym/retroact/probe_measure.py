@@ -1,0 +1,192 @@
+"""Measures what an action moved: its screens against those of no action, from the same moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.retroact.probe_play import ACTIONS, Branches
+
+__all__ = ["Effect", "measure"]
+
+_NOOP = ACTIONS.index("NOOP")
+_RIGHT, _LEFT, _UP, _DOWN = _MOVES = [
+    ACTIONS.index(name) for name in ("RIGHT", "LEFT", "UP", "DOWN")
+]
+
+# In pixels of the console's picture, unless said otherwise.
+_SEEN = 1  # fewer changed pixels than this are nothing
+_MOVED = 4.5  # a displacement; a figure that turns in place stays below
+_SUNK = 2.0  # a figure that ducks sinks so far
+_JUMPED = 4.0  # height of a jump
+_BACK = 0.4  # a jump ends below this share of its height
+_DUCKED = 8.0  # a figure that ducks sinks no further
+_KEPT = 0.35  # a change that hits less of the figure than this has not moved it
+_SAME = 0.4  # a figure keeps at least this share of its pixels
+_REACH = 14  # a picture element further from the figure than this has left it
+_AROUND = 12  # how far around a figure its background is looked at
+_SCROLL = 0.25  # share of changed pixels above which the whole picture is taken to move
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What an action did from one moment.
+
+    Attributes:
+        word: Of the control vocabulary, as coarse as a measurement can tell.
+        dx: First clear displacement to the right, else that at the end of the hold, in the
+            console's pixels.
+        dy: Displacement downwards likewise.
+        rise: Greatest height above the figure without the action.
+        changed: Largest share of pixels that differ from no action.
+        memory: Bytes of the console's memory that differ at the end.
+        scrolled: Whether the displacement is that of the picture, turned round.
+    """
+
+    word: str
+    dx: float
+    dy: float
+    rise: float
+    changed: float
+    memory: int
+    scrolled: bool
+
+
+def measure(branches: Branches) -> dict[str, Effect]:
+    """The effect of each action except NOOP, by its meaning."""
+    still = branches.screens[_NOOP]
+    changed = (branches.screens != still).any(axis=-1)  # (A, T, H, W)
+    home = _home(changed)
+    body = _body(changed)
+    effects = {}
+    for action, meaning in enumerate(ACTIONS.meanings):
+        if action == _NOOP:
+            continue
+        memory = int((branches.memories[action, -1] != branches.memories[_NOOP, -1]).sum())
+        effects[meaning] = _effect(
+            still, branches.screens[action], changed[action], home, body, memory
+        )
+    return effects
+
+
+def _home(changed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Where the figure is, (y, x): the place that every move changes first."""
+    heat = np.zeros(changed.shape[2:], np.float32)
+    for action in _MOVES:
+        seen = np.flatnonzero(changed[action].sum(axis=(1, 2)) >= _SEEN)
+        if seen.size:
+            heat += changed[action, seen[0]]
+    if not heat.any():
+        return np.array([changed.shape[2] / 2, changed.shape[3] / 2])
+    return np.argwhere(heat == heat.max()).mean(axis=0)
+
+
+def _body(changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(T, H, W): where the figure is without an action, as it is missed when it moves away.
+
+    Opposite moves both leave it; where one way is barred, all that the moves changed first.
+    """
+    both = (changed[_RIGHT] & changed[_LEFT]) | (changed[_UP] & changed[_DOWN])
+    seen = [changed[move, np.argmax(changed[move].any(axis=(1, 2)))] for move in _MOVES]
+    first = np.any(seen, axis=0)
+    few = both.sum(axis=(1, 2)) < _SEEN
+    return np.where(few[:, None, None], first, both)
+
+
+def _effect(
+    still: NDArray[np.uint8],
+    acted: NDArray[np.uint8],
+    changed: NDArray[np.bool_],
+    home: NDArray[np.float64],
+    body: NDArray[np.bool_],
+    memory: int,
+) -> Effect:
+    shares = changed.mean(axis=(1, 2))
+    scrolled = bool(np.median(shares) > _SCROLL)
+    path = np.zeros((len(acted), 2))
+    for time in range(len(acted)):
+        both = min(changed[time].sum(), body[time].sum())
+        missed = (changed[time] & body[time]).sum() >= _KEPT * both
+        if changed[time].sum() >= _SEEN and (missed or scrolled):
+            move = _scroll if scrolled else _displacement
+            path[time] = move(still[time], acted[time], changed[time])
+    moved = np.flatnonzero(np.abs(path).max(axis=1) >= _MOVED)
+    # Where it first goes counts: later the game answers, and the picture may be another one.
+    dy, dx = path[moved[0]] if moved.size else np.median(path[-3:], axis=0)
+    rise = float(max(0.0, -path[:, 0].min()))
+    word = _word(path, dx, dy, rise, changed, home)
+    return Effect(
+        word=word,
+        dx=round(float(dx), 1),
+        dy=round(float(dy), 1),
+        rise=round(rise, 1),
+        changed=round(float(shares.max()), 5),
+        memory=memory,
+        scrolled=scrolled,
+    )
+
+
+def _displacement(
+    still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """How far what has changed and is not background has moved, (y, x).
+
+    Around a figure the background is common, so the commonest colour does not count and the
+    others weigh by their rarity there.
+    """
+    codes = [picture.astype(np.int64) @ [1 << 16, 1 << 8, 1] for picture in (still, acted)]
+    box = _box(changed)
+    colours, counts = np.unique(np.stack([code[box] for code in codes]), return_counts=True)
+    rarity = np.where(counts == counts.max(), 0.0, 1.0 / counts)
+    places = np.argwhere(changed)
+    weights = [rarity[np.searchsorted(colours, code[changed])] for code in codes]
+    left, come = (weight.sum() for weight in weights)
+    if min(left, come) < _SAME * max(left, come) or not left:
+        return np.zeros(2)  # something appeared or went
+    return weights[1] @ places / come - weights[0] @ places / left
+
+
+def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The part of the picture around what has changed."""
+    places = np.argwhere(changed)
+    top, left = (places.min(axis=0) - _AROUND).clip(0)
+    bottom, right = places.max(axis=0) + _AROUND
+    return slice(top, bottom), slice(left, right)
+
+
+def _scroll(
+    still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """How far the camera has moved against the picture without the action, (y, x)."""
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (still, acted)]
+    (dx, dy), response = cv2.phaseCorrelate(*grey)
+    return -np.array([dy, dx]) if response > 0.1 else np.zeros(2)
+
+
+def _word(
+    path: NDArray[np.float64],
+    dx: float,
+    dy: float,
+    rise: float,
+    changed: NDArray[np.bool_],
+    home: NDArray[np.float64],
+) -> str:
+    if changed.sum(axis=(1, 2)).max() < _SEEN:
+        return "none"
+    if rise >= _JUMPED and dy < 0 and -path[-1, 0] <= _BACK * rise and abs(dx) <= rise:
+        return "jump"
+    if _SUNK <= dy <= _DUCKED and abs(dx) < dy and np.ptp(path[3:, 0]) < _SUNK:
+        return "crouch"
+    if max(abs(dx), abs(dy)) >= _MOVED:
+        if abs(dx) >= abs(dy):
+            return "right" if dx > 0 else "left"
+        return "down" if dy > 0 else "up"
+    distances = [
+        np.abs(np.argwhere(mask) - home).max(axis=1).max() if mask.any() else 0.0 for mask in changed
+    ]
+    if max(distances) - min(distances[:2]) > _REACH:
+        return "shoot"
+    return "strike" if max(distances) <= 2 * _REACH else "other"

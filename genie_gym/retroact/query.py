@@ -1,0 +1,61 @@
+"""Asking the catalogue: games by what they look like, how they play, and what can be played here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from genie_gym.retroact import catalogue
+from genie_gym.retroact.catalogue import Game
+from genie_gym.retroact.labels import LABEL_COLUMNS, check_word
+
+__all__ = ["games"]
+
+
+def games(
+    *, platform: str | Iterable[str] | None = None, playable: bool | None = None, **labels: object
+) -> list[Game]:
+    """The games of which everything asked for is true, by name.
+
+    Args:
+        platform: One platform or several, as stable-retro spells them, in any case.
+        playable: Whether the ROM is on this machine; None for either.
+        **labels: Any label (see `Labels`), with one word or several that are all right.
+
+    Raises:
+        ValueError: If there is no such platform, label or word.
+
+    Example:
+        >>> [game.env_id for game in games(genre="pl", platform="Atari2600", jump="jump")]
+        ['RetroAct/MontezumaRevenge-Atari2600-v0', 'RetroAct/Pitfall-Atari2600-v0']
+    """
+    wanted = {name: _words(name, asked) for name, asked in labels.items() if asked is not None}
+    platforms = None if platform is None else {_platform(name) for name in _several(platform)}
+    return [
+        game
+        for game in catalogue.games()
+        if (platforms is None or game.platform in platforms)
+        and all(getattr(game.labels, name) in words for name, words in wanted.items())
+        and (playable is None or game.playable == playable)
+    ]
+
+
+def _words(label: str, asked: object) -> set[str]:
+    if label not in LABEL_COLUMNS:
+        near = get_close_matches(label, LABEL_COLUMNS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"games have no label {label!r}: expected one of {', '.join(LABEL_COLUMNS)}.{hint}"
+        )
+    return {check_word(label, word) for word in _several(asked)}
+
+
+def _platform(name: str) -> str:
+    known = {game.platform.lower(): game.platform for game in catalogue.games()}
+    if name.lower() not in known:
+        raise ValueError(f"no platform {name!r}: expected one of {', '.join(known.values())}")
+    return known[name.lower()]
+
+
+def _several(asked: object) -> list[str]:
+    return [asked] if isinstance(asked, str) else [str(word) for word in asked]  # type: ignore[attr-defined]
