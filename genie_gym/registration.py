@@ -12,10 +12,12 @@ __all__ = ["register_envs"]
 
 # Five minutes of play at 15 steps a second; `gym.make(id, max_episode_steps=...)` overrides it.
 RETRO_MAX_EPISODE_STEPS = 4500
+# As long as the episodes that worlds are learned from; None lets a dream go on for ever.
+DREAM_MAX_EPISODE_STEPS = 500
 
 
 def register_envs() -> None:
-    """Registers every real env. Safe to call again."""
+    """Registers every env, real and dreamed. Safe to call again."""
     _register("Procgen/CoinRun-v0", "genie_gym.envs.coinrun:CoinRun", {})
     for game in catalogue.games():
         _register(
@@ -23,6 +25,13 @@ def register_envs() -> None:
             "genie_gym.envs.retro:Retro",
             {"game": game.name},
             max_episode_steps=RETRO_MAX_EPISODE_STEPS,
+        )
+    for world in ("CoinRun", *catalogue.dreamed()):
+        _register(
+            f"GenieRedux/{world}-v0",
+            "genie_gym.envs.genie:Genie",
+            {"world": world},
+            max_episode_steps=DREAM_MAX_EPISODE_STEPS,
         )
 
 

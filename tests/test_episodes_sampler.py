@@ -44,6 +44,27 @@ def test_batches_depend_on_seed_and_position_only():
     assert not np.array_equal(other.batch(0), drawn[0])
 
 
+def test_groups_are_equally_likely_and_windows_within_them():
+    groups = np.array([7, 7, 2, 7])  # windows: 1 + 0 + 2 in group 7, 25 in group 2
+    sampler = WindowSampler(LENGTHS, length=16, batch_size=6000, groups=groups)
+    rows, counts = np.unique(sampler.batch(0), axis=0, return_counts=True)
+    expected = [(e, s) for e, n in enumerate(LENGTHS) for s in range(max(0, n - 15))]
+    assert rows.tolist() == [list(row) for row in expected]
+    share = {(e, s): c for (e, s), c in zip(expected, counts, strict=True)}
+    assert all(abs(share[e, s] - 1000) < 120 for e, s in expected if e != 2)
+    assert all(abs(share[2, s] - 120) < 50 for s in range(25))
+    with pytest.raises(ValueError, match="num_groups"):
+        WindowSampler(LENGTHS, length=16, batch_size=6000).load_state_dict(sampler.state_dict())
+
+
+def test_one_group_draws_what_none_draws():
+    plain, grouped = (
+        WindowSampler(LENGTHS, length=16, batch_size=8, seed=3, groups=groups)
+        for groups in (None, np.zeros(4, np.int64))
+    )
+    np.testing.assert_array_equal(plain.batch(2), grouped.batch(2))
+
+
 def test_ranks_share_out_one_batch():
     whole = WindowSampler(LENGTHS, length=16, batch_size=8, seed=1)
     parts = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -201,3 +202,12 @@ def test_tokenizer_streams():
         step_pixels, decoder = model.decode_step(tokens[:, t], decoder)
         assert torch.equal(step_tokens, tokens[:, t])
         torch.testing.assert_close(step_pixels, pixels[:, t], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@torch.no_grad()
+def test_compiled_steps_are_the_same_steps():
+    model = transformer(num_layers=1)
+    x = torch.randn(2, 4, 12, SMALL.dim)
+    model.compile_step()
+    torch.testing.assert_close(streamed(model, x), model(x), atol=1e-4, rtol=1e-4)

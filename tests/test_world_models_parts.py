@@ -200,6 +200,14 @@ def test_noise_is_uniform_and_a_function_of_its_place():
         assert correlation.abs() < 0.03
 
 
+def test_flat_patches_of_different_grey_look_different():
+    """Normalising each patch's pixels, as the released code does, would make them all alike."""
+    model = Tokenizer(tiny().tokenizer)
+    grey = torch.tensor([0.0, 0.4, 1.0])[None, :, None, None, None].expand(1, 3, 3, 16, 16)
+    x = model.patches(grey)[0, :, 0]
+    assert torch.pdist(x).min() > 0.1
+
+
 def test_decoder_only_training_leaves_token_ids_as_they_are():
     torch.manual_seed(0)
     whole = Tokenizer(tiny().tokenizer)

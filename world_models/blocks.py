@@ -243,15 +243,14 @@ class SpaceTimeTransformer(nn.Module):
             values=like.new_zeros(ring),
             tails=like.new_zeros(num_pegs, 2, batch, tokens, c.dim),
             length=torch.zeros(batch, dtype=torch.int64, device=like.device),
-            clock=0,
         )
 
     def plan(self, cache: StreamCache) -> StepPlan:
         """Prepare the passes over the next frame."""
-        ages = cache.ages()  # (W,)
-        visible = ages <= cache.length[:, None]  # (B, W)
+        ages = cache.ages()  # (B, W)
+        visible = ages <= cache.length[:, None]
         slopes = alibi_slopes(self.config.num_heads, ages.device)
-        bias = temporal_bias(ages.expand_as(visible)[:, None], visible[:, None], slopes)
+        bias = temporal_bias(ages[:, None], visible[:, None], slopes)
         bias = bias.transpose(1, 2).to(cache.keys.dtype)  # (B, 1, H, W)
         rings = iter(zip(cache.keys, cache.values, strict=True))
         past = []
@@ -276,7 +275,7 @@ class SpaceTimeTransformer(nn.Module):
     def commit(self, cache: StreamCache, traces: list[Trace]) -> StreamCache:
         """Make the frame of a step part of the past; ``cache`` is used up."""
         if not self.config.temporal:
-            return replace(cache, length=cache.length + 1, clock=cache.clock + 1)
+            return replace(cache, length=cache.length + 1)
         timed = [t for layer, t in zip(self.layers, traces, strict=True) if layer.over == "time"]
         tails = [
             torch.stack(layer.peg.later(trace.frame))  # type: ignore[operator, union-attr]

@@ -19,9 +19,10 @@ __all__ = ["StreamCache"]
 class StreamCache:
     """The past of one transformer for B independent rows.
 
-    A new frame is written into slot ``clock % W`` of the ring, over the one that leaves the window.
-    Writing happens in place: whoever commits a frame to a cache owns it, and clones it first to
-    keep the old one.
+    A row's new frame is written into slot ``length % W`` of its ring, over the one that leaves the
+    window. Where things lie thus depends on the row alone, and so does the order in which they are
+    summed: a row has the same future to the bit whatever rows stand beside it. Writing happens in
+    place: whoever commits a frame to a cache owns it, and clones it first to keep the old one.
 
     Attributes:
         keys: ``(L, B, N, H, W, E)``.
@@ -29,20 +30,18 @@ class StreamCache:
         tails: What the convolutions of past frames add to the next frame and to the one after,
             ``(P, 2, B, N, D)``.
         length: How many frames each row has seen, ``(B,)`` int64.
-        clock: How many frames the ring has seen, shared by all rows.
     """
 
     keys: Tensor
     values: Tensor
     tails: Tensor
     length: Tensor
-    clock: int
 
     def ages(self) -> Tensor:
-        """How many frames before the next frame each slot was written, ``(W,)``, 1 to W."""
+        """How many frames before the next frame each slot was written, ``(B, W)``, 1 to W."""
         window = self.keys.shape[4]
         slots = torch.arange(window, device=self.keys.device)
-        return (self.clock - 1 - slots) % window + 1
+        return (self.length[:, None] - 1 - slots) % window + 1
 
     def write(self, keys: Tensor, values: Tensor, tails: Tensor) -> StreamCache:
         """Make a frame part of the past, in place.
@@ -53,18 +52,17 @@ class StreamCache:
             tails: What the frame adds to the next one and to the one after, ``(P, 2, B, N, D)``.
         """
         if self.keys.numel():
-            slot = self.clock % self.keys.shape[4]
-            self.keys[..., slot, :] = keys
-            self.values[..., slot, :] = values
+            slot = self.length % self.keys.shape[4]
+            row = torch.arange(len(slot), device=slot.device)
+            self.keys[:, row, :, :, slot] = keys.transpose(0, 1)  # indexed axes come first
+            self.values[:, row, :, :, slot] = values.transpose(0, 1)
         self.tails[:, 0] = self.tails[:, 1] + tails[:, 0]
         self.tails[:, 1] = tails[:, 1]
-        return replace(self, length=self.length + 1, clock=self.clock + 1)
+        return replace(self, length=self.length + 1)
 
     def clone(self) -> StreamCache:
         """A copy that shares no memory."""
-        return StreamCache(
-            **{name: x.clone() for name, x in self._buffers().items()}, clock=self.clock
-        )
+        return StreamCache(**{name: x.clone() for name, x in self.tensors().items()})
 
     def rows(self, index: Tensor) -> StreamCache:
         """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
@@ -73,31 +71,25 @@ class StreamCache:
             values=self.values.index_select(1, index),
             tails=self.tails.index_select(2, index),
             length=self.length.index_select(0, index),
-            clock=self.clock,
         )
 
     def put(self, index: Tensor, other: StreamCache) -> None:
-        """Replace the rows in ``index`` by those of ``other``, whose clock may differ."""
-        shift = self.clock - other.clock
-        self.keys.index_copy_(1, index, other.keys.roll(shift, dims=4))
-        self.values.index_copy_(1, index, other.values.roll(shift, dims=4))
+        """Replace the rows in ``index`` by those of ``other``."""
+        self.keys.index_copy_(1, index, other.keys)
+        self.values.index_copy_(1, index, other.values)
         self.tails.index_copy_(2, index, other.tails)
         self.length.index_copy_(0, index, other.length)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything as a flat dict of tensors, for saving."""
-        return {**self._buffers(), "clock": torch.tensor(self.clock)}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> StreamCache:
-        """Undo `tensors`."""
-        buffers = {name: tensors[name] for name in ("keys", "values", "tails", "length")}
-        return cls(**buffers, clock=int(tensors["clock"]))
-
-    def _buffers(self) -> dict[str, Tensor]:
         return {
             "keys": self.keys,
             "values": self.values,
             "tails": self.tails,
             "length": self.length,
         }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> StreamCache:
+        """Undo `tensors`."""
+        return cls(**{name: tensors[name] for name in ("keys", "values", "tails", "length")})

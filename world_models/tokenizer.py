@@ -66,17 +66,21 @@ class TokenizerConfig:
 
 
 class PatchEmbedding(nn.Module):
-    """Pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``."""
+    """Pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``.
+
+    The pixels are centred but not normalised per patch, as the released code does: that would make
+    all grey flat patches, black and white ones too, look the same.
+    """
 
     def __init__(self, patch: int, dim: int):
         super().__init__()
         self.patch = patch
         width = patch * patch * CHANNELS
-        self.embed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim), nn.LayerNorm(dim))
+        self.embed = nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Embed."""
-        return self.embed(patches_from_pixels(pixels, self.patch))
+        return self.embed(patches_from_pixels(2 * pixels - 1, self.patch))
 
 
 class Tokenizer(nn.Module):

@@ -45,8 +45,13 @@ def list_worlds() -> dict[str, Path]:
     return found
 
 
-def find_world(world: str | Path) -> Path:
+def find_world(world: str | Path, env_id: str = "ENV", recipe: str = "RECIPE") -> Path:
     """The bundle of that path or name.
+
+    Args:
+        world: A path, or the name of a world.
+        env_id: The real env it would be learned from, and
+        recipe: by which recipe, for the error message.
 
     Raises:
         WorldNotFoundError: Saying where it was looked for and how to build it.
@@ -63,9 +68,9 @@ def find_world(world: str | Path) -> Path:
         f"no world {str(world)!r} on this machine.{hint} It is neither the path of a bundle nor a "
         f"folder in\n{places}\n(${VARIABLE} adds folders.) `genie-gym worlds list` shows what is "
         "there. To build one:\n"
-        "  genie-gym collect ENV --out data\n"
-        "  genie-gym train tokenizer RECIPE --data data --out runs/tokenizer\n"
-        "  genie-gym train dynamics RECIPE --data data --tokenizer runs/tokenizer "
+        f"  genie-gym collect {env_id} --out data\n"
+        f"  genie-gym train tokenizer {recipe} --data data --out runs/tokenizer\n"
+        f"  genie-gym train dynamics {recipe} --data data --tokenizer runs/tokenizer "
         "--out runs/dynamics\n"
         "  genie-gym train bundle --data data --tokenizer runs/tokenizer --dynamics runs/dynamics "
         f"--out {user_folder() / Path(world).name}"

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,8 @@ from tqdm import tqdm
 from genie_gym.collect.collector import Collection
 from genie_gym.collect.part import Progress, collect_part
 from genie_gym.collect.workers import collect_in_processes
+from genie_gym.errors import MissingRomError
+from genie_gym.retroact.selections import selection
 from world_models.episodes import existing_indices
 
 __all__ = ["CollectConfig", "collect", "main"]
@@ -33,7 +35,8 @@ class CollectConfig:
     collect more. Episode i is the same however the work is split.
 
     Attributes:
-        env: Env id, for example Procgen/CoinRun-v0.
+        env: Env id, for example Procgen/CoinRun-v0; or a selection of games, for example
+            @playable-platformers: each of its games here gets its share of the episodes.
         out: The dataset directory.
         policy: random, sticky, or the folder of a saved agent.
         episodes: How many episodes the collection has when finished.
@@ -113,6 +116,8 @@ def collect(config: CollectConfig) -> int:
     Returns:
         How many episodes of this part are still missing: 0 unless it was interrupted.
     """
+    if config.env.startswith("@"):
+        return _collect_selection(config)
     collection = config.collection()
     part, parts = config.my_part()
     mine = range(part, config.episodes, parts)
@@ -131,6 +136,26 @@ def collect(config: CollectConfig) -> int:
     if missing:
         print(f"stopped with {missing} episodes to go; run the same command to go on")
     return missing
+
+
+def _collect_selection(config: CollectConfig) -> int:
+    """One game after the other, into one dataset and with one action set."""
+    chosen = selection(config.env)
+    if chosen.missing:
+        print(f"skipped for want of a ROM: {', '.join(game.name for game in chosen.missing)}")
+    num_games = len(chosen.playable)
+    if not num_games:
+        raise MissingRomError(
+            f"none of the {len(chosen.games)} games of {config.env} can be played here. "
+            "Type: genie-gym roms import PATH, or genie-gym roms import --ale"
+        )
+    for place, game in enumerate(chosen.playable):
+        share = (config.episodes - place + num_games - 1) // num_games
+        if share:
+            missing = collect(replace(config, env=game.env_id, episodes=share))
+            if missing:
+                return missing
+    return 0
 
 
 def _run(

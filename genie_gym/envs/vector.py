@@ -153,7 +153,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         """What each action index means."""
         return self.actions.meanings
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The random generator of each row."""
         for row, rng in enumerate(self._rngs):

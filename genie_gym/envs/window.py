@@ -60,9 +60,7 @@ class Window:
             self._screen = None
 
 
-def tile(
-    pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None
-) -> NDArray[np.uint8]:
+def tile(pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None) -> NDArray[np.uint8]:
     """Lays pictures out in a grid, row by row; smaller ones are padded with black.
 
     Args:

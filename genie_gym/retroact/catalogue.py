@@ -7,6 +7,7 @@ with the installed stable-retro; `python -m genie_gym.retroact.update` writes it
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from genie_gym.retroact.labels import Labels
 
-__all__ = ["TABLE", "Game", "game", "games"]
+__all__ = ["TABLE", "Game", "dream_id", "dreamed", "game", "games"]
 
 TABLE = Path(__file__).with_name("games.csv")
 
@@ -93,6 +94,25 @@ def game(name: str) -> Game:
     near = [folded[key] for key in get_close_matches(wanted.lower(), folded, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(f"no game {name!r} among the {len(known)} games of RetroAct.{hint}")
+
+
+def dream_id(game: Game) -> str:
+    """The name of the game's world: its env is ``GenieRedux/<name>-v0``.
+
+    That is the title where one platform has it, else title and platform.
+    """
+    return game.title if _platforms_of_title()[game.title.lower()] == 1 else game.name
+
+
+@cache
+def dreamed() -> dict[str, Game]:
+    """Every game by its `dream_id`."""
+    return {dream_id(game): game for game in games()}
+
+
+@cache
+def _platforms_of_title() -> Counter[str]:
+    return Counter(game.title.lower() for game in games())
 
 
 @cache

@@ -130,7 +130,9 @@ def _list(command: List) -> int:
     for game in found:
         shown = game.labels
         controls = " ".join(shown.controls.values())
-        print(f"{game.name:<{width}}  {shown.view:<5} {shown.motion:<6} {shown.genre:<13} {controls}")
+        print(
+            f"{game.name:<{width}}  {shown.view:<5} {shown.motion:<6} {shown.genre:<13} {controls}"
+        )
     count = sum(game.playable for game in found)
     print(f"\n{len(found)} games, {count} of them can be played here")
     _tell_new_games()
@@ -155,9 +157,7 @@ def _show(command: Show) -> int:
     print(f"  genre      {labels.genre:<13} {GENRES[labels.genre]}")
     print(f"             these are {labels.evidence}")
     for name, word in labels.controls.items():
-        print(f"  {name.upper():<10} {word:<13} {WORDS[word]}")
-    if labels.controls:
-        print(f"             these are {labels.controls_evidence}")
+        print(f"  {name.upper():<10} {word:<13} {labels.evidence_of(name)}: {WORDS[word]}")
     return 0
 
 
@@ -201,7 +201,7 @@ def _facts(game: Game) -> dict[str, object]:
         "genre": labels.genre,
         "controls": labels.controls,
         "evidence": labels.evidence,
-        "controls_evidence": labels.controls_evidence,
+        "controls_evidence": {name: labels.evidence_of(name) for name in labels.controls},
     }
 
 

@@ -107,7 +107,8 @@ class Labels:
         jump: What the platform's usual jump button does.
         secondary: What the platform's usual second button does.
         evidence: How sure view, motion and genre are, of `EVIDENCE`.
-        controls_evidence: How sure the six are.
+        controls_evidence: How sure the six are; ``measured`` where all of them were.
+        measured: Names of the controls whose labels a probe bears out, with spaces between.
     """
 
     view: str = ""
@@ -121,6 +122,7 @@ class Labels:
     secondary: str = ""
     evidence: str = ""
     controls_evidence: str = ""
+    measured: str = ""
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Labels:
@@ -132,6 +134,10 @@ class Labels:
         """The control labels that there are."""
         pairs = {name: getattr(self, name) for name in CONTROLS}
         return {name: word for name, word in pairs.items() if word}
+
+    def evidence_of(self, control: str) -> str:
+        """How sure one control's label is, of `EVIDENCE`; empty where there is no label."""
+        return "measured" if control in self.measured.split() else self.controls_evidence
 
     @property
     def tags(self) -> str:
@@ -157,6 +163,7 @@ class Labels:
         wanted = ["view", "motion", "genre", "evidence"]
         if self.genre == "pl" or self.controls:
             wanted += [*CONTROLS, "controls_evidence"]
+        found += [f"measured={name!r}" for name in self.measured.split() if name not in CONTROLS]
         return found + [f"no {name}" for name in wanted if not getattr(self, name)]
 
 

@@ -25,7 +25,7 @@ _JUMPED = 4.0  # height of a jump
 _BACK = 0.4  # a jump ends below this share of its height
 _DUCKED = 8.0  # a figure that ducks sinks no further
 _KEPT = 0.35  # a change that hits less of the figure than this has not moved it
-_SAME = 0.4  # a figure keeps at least this share of its pixels
+_SAME = 0.5  # a figure keeps at least this share of a colour's pixels
 _REACH = 14  # a picture element further from the figure than this has left it
 _AROUND = 12  # how far around a figure its background is looked at
 _SCROLL = 0.25  # share of changed pixels above which the whole picture is taken to move
@@ -36,7 +36,8 @@ class Effect:
     """What an action did from one moment.
 
     Attributes:
-        word: Of the control vocabulary, as coarse as a measurement can tell.
+        word: ``right``, ``left``, ``up``, ``down``, ``jump``, ``crouch``; ``sends`` where
+            something leaves the figure, ``in_place`` where it changes but stays, or ``none``.
         dx: First clear displacement to the right, else that at the end of the hold, in the
             console's pixels.
         dy: Displacement downwards likewise.
@@ -132,21 +133,25 @@ def _effect(
 def _displacement(
     still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """How far what has changed and is not background has moved, (y, x).
+    """How far the rarest colours among the changed pixels have moved, (y, x).
 
-    Around a figure the background is common, so the commonest colour does not count and the
-    others weigh by their rarity there.
+    Around a figure the background is common: so the commonest colour there does not count, and
+    the others weigh by their rarity. The mean place of a colour's changed pixels moves as the
+    figure does, whatever else has that colour.
     """
     codes = [picture.astype(np.int64) @ [1 << 16, 1 << 8, 1] for picture in (still, acted)]
     box = _box(changed)
     colours, counts = np.unique(np.stack([code[box] for code in codes]), return_counts=True)
-    rarity = np.where(counts == counts.max(), 0.0, 1.0 / counts)
-    places = np.argwhere(changed)
-    weights = [rarity[np.searchsorted(colours, code[changed])] for code in codes]
-    left, come = (weight.sum() for weight in weights)
-    if min(left, come) < _SAME * max(left, come) or not left:
-        return np.zeros(2)  # something appeared or went
-    return weights[1] @ places / come - weights[0] @ places / left
+    total, weights = np.zeros(2), 0.0
+    for colour, count in zip(colours, counts, strict=True):
+        left, come = (np.argwhere(changed & (code == colour)) for code in codes)
+        few, many = sorted((len(left), len(come)))
+        if count == counts.max() or not few or few < _SAME * many:
+            continue  # the background, or something that appeared or went
+        weight = many / count**2
+        total += weight * (come.mean(axis=0) - left.mean(axis=0))
+        weights += weight
+    return total / weights if weights else total
 
 
 def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -161,7 +166,9 @@ def _scroll(
     still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """How far the camera has moved against the picture without the action, (y, x)."""
-    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (still, acted)]
+    grey = [
+        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (still, acted)
+    ]
     (dx, dy), response = cv2.phaseCorrelate(*grey)
     return -np.array([dy, dx]) if response > 0.1 else np.zeros(2)
 
@@ -185,8 +192,9 @@ def _word(
             return "right" if dx > 0 else "left"
         return "down" if dy > 0 else "up"
     distances = [
-        np.abs(np.argwhere(mask) - home).max(axis=1).max() if mask.any() else 0.0 for mask in changed
+        np.abs(np.argwhere(mask) - home).max(axis=1).max() if mask.any() else 0.0
+        for mask in changed
     ]
     if max(distances) - min(distances[:2]) > _REACH:
-        return "shoot"
-    return "strike" if max(distances) <= 2 * _REACH else "other"
+        return "sends"
+    return "in_place"

@@ -41,11 +41,12 @@ def games(
 
 
 def _words(label: str, asked: object) -> set[str]:
-    if label not in LABEL_COLUMNS:
-        near = get_close_matches(label, LABEL_COLUMNS, n=1)
+    known = [name for name in LABEL_COLUMNS if name != "measured"]
+    if label not in known:
+        near = get_close_matches(label, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"games have no label {label!r}: expected one of {', '.join(LABEL_COLUMNS)}.{hint}"
+            f"games have no label {label!r}: expected one of {', '.join(known)}.{hint}"
         )
     return {check_word(label, word) for word in _several(asked)}
 

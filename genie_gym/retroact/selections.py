@@ -67,10 +67,10 @@ def _platformers_200() -> list[Game]:
 
 
 def _platformers_50() -> list[Game]:
-    wanted = {f"{title}-{platform}" for platform, titles in _PAPER_50.items() for title in titles.split()}
-    return [
-        game for game in catalogue.games() if f"{game.title.lower()}-{game.platform}" in wanted
-    ]
+    wanted = {
+        f"{title}-{platform}" for platform, titles in _PAPER_50.items() for title in titles.split()
+    }
+    return [game for game in catalogue.games() if f"{game.title.lower()}-{game.platform}" in wanted]
 
 
 def _consistent() -> list[Game]:

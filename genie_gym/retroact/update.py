@@ -1,17 +1,21 @@
 """Writes the table of games anew from the installed stable-retro.
 
-Type `python -m genie_gym.retroact.update` after a release of stable-retro.
+Type `python -m genie_gym.retroact.update` after a release of stable-retro, and with the folder of
+probe results behind it after a probe. Labels are kept; games without are named.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import sys
+from pathlib import Path
 
 from genie_gym.retroact import roms
 from genie_gym.retroact.catalogue import TABLE
+from genie_gym.retroact.labels import CONTROLS, Labels
 
-__all__ = ["main", "table_text"]
+__all__ = ["main", "mark_measured", "table_text", "unlabelled"]
 
 _COLUMNS = ["game", "platform", "default_state", "num_states"]
 
@@ -41,12 +45,42 @@ def _row(name: str) -> dict[str, str | int]:
     }
 
 
-def main() -> None:
+def mark_measured(table: str, probes: Path) -> str:
+    """The table with the control labels marked that the probe results in a folder bear out."""
+    from genie_gym.retroact.measured import borne_out, measured_words
+
+    words = measured_words(probes)
+    reader = csv.DictReader(io.StringIO(table))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(reader.fieldnames or ()), lineterminator="\n")
+    writer.writeheader()
+    for row in reader:
+        if row["game"] in words:
+            found = borne_out(Labels.from_row(row), words[row["game"]])
+            row["measured"] = " ".join(found)
+            if len(found) == len(CONTROLS):
+                row["controls_evidence"] = "measured"
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def unlabelled(table: str) -> list[str]:
+    """The games of a table that nobody has labelled yet."""
+    rows = csv.DictReader(io.StringIO(table))
+    return [row["game"] for row in rows if not Labels.from_row(row).evidence]
+
+
+def main(argv: list[str]) -> None:
     """Replaces the shipped table."""
     text = table_text()
+    if argv:
+        text = mark_measured(text, Path(argv[0]))
     TABLE.write_text(text, encoding="utf-8")
     print(f"wrote {text.count(chr(10)) - 1} games to {TABLE}")
+    new = unlabelled(text)
+    if new:
+        print(f"{len(new)} of them have no labels yet: {', '.join(new)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

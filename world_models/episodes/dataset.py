@@ -58,6 +58,12 @@ class EpisodeDataset:
         """Frames (T + 1) of each episode, int64."""
         return np.array([entry.num_frames for entry in self.entries], dtype=np.int64)
 
+    @cached_property
+    def env_numbers(self) -> np.ndarray:
+        """Which env each episode is of: int64 places among the sorted env ids."""
+        ids = [entry.info.env_id for entry in self.entries]
+        return np.unique(ids, return_inverse=True)[1].astype(np.int64)
+
     @property
     def action_meanings(self) -> tuple[str, ...]:
         """The action set that all episodes share."""
@@ -250,7 +256,7 @@ class EpisodeDataset:
 
     def _subset(self, keep: Sequence[bool]) -> EpisodeDataset:
         subset = copy.copy(self)
-        for name in ("num_frames", "fingerprint", "frame_shape"):
+        for name in ("num_frames", "fingerprint", "frame_shape", "env_numbers"):
             subset.__dict__.pop(name, None)
         subset.entries = [e for e, kept in zip(self.entries, keep, strict=True) if kept]
         subset._records = [r for r, kept in zip(self._records, keep, strict=True) if kept]

@@ -14,7 +14,7 @@ from world_models.episodes.sampler import WindowSampler
 
 
 class WindowLoader:
-    """Endless random batches that resume exactly.
+    """Endless random batches that resume exactly; the games of a dataset are equally likely.
 
     Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
     `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
@@ -29,7 +29,9 @@ class WindowLoader:
         """Draw nothing yet."""
         self.dataset = dataset
         self.num_workers = num_workers
-        self.sampler = WindowSampler(dataset.num_frames, **sampler_options)
+        self.sampler = WindowSampler(
+            dataset.num_frames, groups=dataset.env_numbers, **sampler_options
+        )
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Continue from the current position."""

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class WindowSampler(Iterator[np.ndarray]):
-    """Endless batches of windows, each window of the dataset equally likely.
+    """Endless batches of windows, each window of the dataset (or of its group) equally likely.
 
     Batch number b is a pure function of the seed and b, so the position is the whole state. With
     several ranks, each takes its part of one common batch.
@@ -21,6 +21,8 @@ class WindowSampler(Iterator[np.ndarray]):
         seed: of the order.
         rank: which part of the batches this process takes.
         world_size: number of processes.
+        groups: for each episode the number of its group (its game, say); each group that has
+            windows is equally likely, however many they are. None: no groups.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class WindowSampler(Iterator[np.ndarray]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        groups: np.ndarray | None = None,
     ):
         """Count the windows."""
         if length < 1 or batch_size < 1 or not 0 <= rank < world_size:
@@ -39,12 +42,20 @@ class WindowSampler(Iterator[np.ndarray]):
                 "length and batch_size must be positive and 0 <= rank < world_size, got "
                 f"{length=}, {batch_size=}, {rank=}, {world_size=}"
             )
-        self._ends = np.cumsum(np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0))
+        counts = np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0)
+        if groups is not None and len(groups) != len(counts):
+            raise ValueError(f"{len(groups)} groups for {len(counts)} episodes: expected one each")
+        # Windows are numbered through the episodes in this order, so that groups lie together.
+        members = np.zeros(len(counts), np.int64) if groups is None else np.asarray(groups)
+        self._order = np.argsort(members, kind="stable")
+        self._ends = np.cumsum(counts[self._order])
         if not len(self._ends) or self._ends[-1] == 0:
             raise ValueError(
                 f"none of the {len(self._ends)} episodes has {length} frames; collect longer "
                 "episodes, use another split, or train on shorter windows"
             )
+        sizes = [int(counts[members == group].sum()) for group in np.unique(members)]
+        self._sizes = np.array([size for size in sizes if size], np.int64)
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.position = 0
@@ -57,11 +68,17 @@ class WindowSampler(Iterator[np.ndarray]):
     def batch(self, number: int) -> np.ndarray:
         """Batch `number`: int64 (batch_size, 2), rows of (episode, start)."""
         rng = np.random.default_rng([self.seed, number])
-        windows = rng.integers(self.num_windows, size=self.batch_size * self.world_size)
+        size = self.batch_size * self.world_size
+        if len(self._sizes) == 1:
+            windows = rng.integers(self.num_windows, size=size)
+        else:
+            group = rng.integers(len(self._sizes), size=size)
+            first = np.cumsum(self._sizes) - self._sizes
+            windows = first[group] + rng.integers(self._sizes[group])
         windows = windows[self.rank :: self.world_size]
-        episodes = np.searchsorted(self._ends, windows, side="right")
-        before = np.where(episodes > 0, self._ends[episodes - 1], 0)
-        return np.stack([episodes, windows - before], axis=1)
+        places = np.searchsorted(self._ends, windows, side="right")
+        before = np.where(places > 0, self._ends[places - 1], 0)
+        return np.stack([self._order[places], windows - before], axis=1)
 
     def __next__(self) -> np.ndarray:
         self.position += 1
@@ -74,9 +91,9 @@ class WindowSampler(Iterator[np.ndarray]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         for name, value in self._identity().items():
-            if state[name] != value:
+            if state.get(name) != value:
                 raise ValueError(
-                    f"the saved sampler has {name}={state[name]}, this one has {value}; resume "
+                    f"the saved sampler has {name}={state.get(name)}, this one has {value}; resume "
                     "with the same data and settings, or start without the saved position"
                 )
         self.position = state["position"]
@@ -87,6 +104,7 @@ class WindowSampler(Iterator[np.ndarray]):
             "length": self.length,
             "total_batch_size": self.batch_size * self.world_size,
             "seed": self.seed,
+            "num_groups": len(self._sizes),
         }
 
 

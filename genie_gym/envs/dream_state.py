@@ -1,0 +1,20 @@
+"""One row of a dream as bytes."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load, save
+
+from world_models.state import WorldState
+
+__all__ = ["from_bytes", "to_bytes"]
+
+
+def to_bytes(state: WorldState) -> bytes:
+    """Packs a state."""
+    return save({name: x.cpu().contiguous() for name, x in state.tensors().items()})
+
+
+def from_bytes(data: bytes, device: torch.device) -> WorldState:
+    """Undoes `to_bytes`."""
+    return WorldState.from_tensors({name: x.to(device) for name, x in load(data).items()})

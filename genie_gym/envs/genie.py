@@ -1,0 +1,254 @@
+"""The dream: a learned world as a Gymnasium env, batched by nature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genie_gym.envs import dream_state
+from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from genie_gym.envs.prompt import Prompt, read_prompt
+from genie_gym.envs.single import FrameEnv
+from genie_gym.envs.state import RowState
+from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
+from world_models.state import WorldState
+from world_models.uncertainty import frame_uncertainty
+from world_models.world import WorldModel
+
+__all__ = ["GenieEnv", "GenieVectorEnv"]
+
+_OUTPUTS = ("numpy", "torch")
+_MAX_SEED = 2**63
+
+
+class GenieVectorEnv(FrameVectorEnv):
+    """Rows of one dreamed game; a step is one pass of the world model for all of them.
+
+    A dream begins with real frames: those of ``reset(options={"frames", "actions"})``, with or
+    without an axis of rows in front, else a beginning drawn from the world's start bank. The
+    frame that `reset` returns is the last of them; all later ones are imagined.
+
+    The reward is the one that the world expects. An episode is *terminated* by chance, with the
+    probability that the world gives to the action having ended it, so that ends are as frequent
+    as they are in the data. It has no end of its own: `max_episode_steps` truncates it.
+
+    A row is decided by its own seed and actions alone. On a CPU that is so to the bit, whatever
+    the number of rows; on a GPU for the same number of rows.
+
+    Infos: ``entropy``, how unsure the world was of the frame, from 0 to 2: the mean of
+    2H / ln K over the most uncertain quarter of the tokens (0 for a given frame).
+
+    Args:
+        world: Name or path of the world.
+        num_envs: Number of rows.
+        device: "cpu", "cuda", ...; "auto" takes a GPU if there is one.
+        dtype: "float32", "bfloat16" or "float16".
+        steps: Sampling passes per frame; None: as the world says, also for the next two.
+        temperature: Of the first sampling pass; 0 takes the likeliest token.
+        adaptive: Whether to stop sampling when every token is sure enough.
+        action_set: Checked to be the world's, if given.
+        autoreset_mode: When a row whose episode ended begins the next one.
+        max_episode_steps: Steps after which a row is truncated; None for no limit.
+        render_mode: None, "rgb_array" or "human".
+        output: "torch" hands out frames as tensors on the device; all else stays numpy.
+
+    Raises:
+        WorldNotFoundError: If the world is not on this machine; it says how to build it.
+        BundleError: If the world is damaged.
+    """
+
+    def __init__(
+        self,
+        world: str | Path,
+        num_envs: int = 1,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        steps: int | None = None,
+        temperature: float | None = None,
+        adaptive: bool | None = None,
+        action_set: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        output: str = "numpy",
+    ):
+        if output not in _OUTPUTS:
+            raise ValueError(f"output must be one of {_OUTPUTS}, got {output!r}")
+        self.world = open_world(world, device, dtype)
+        self.world.check_action_set(action_set)
+        super().__init__(
+            num_envs,
+            actions=self.world.actions,
+            kind=f"GenieRedux/{self.world.identity}",
+            frame_size=self.world.card.frame_size,
+            autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
+            render_mode=render_mode,
+        )
+        asked = {"steps": steps, "temperature": temperature, "adaptive": adaptive}
+        self.model = _sampling_as(self.world, {k: v for k, v in asked.items() if v is not None})
+        self._output = output
+        self._state: WorldState | None = None
+        # Where frames arrive. On a CPU `frames` is the same memory seen as an array.
+        self._screen = torch.zeros(self.frames.shape, dtype=torch.uint8, device=self.world.device)
+        if self.world.device.type == "cpu":
+            self.frames = self._screen.numpy()
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Gives the rows other futures from where they are, one seed per row."""
+        self._check_open()
+        self._check_begun()
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, one per row, got {len(seeds)}")
+        assert self._state is not None
+        for row, seed in enumerate(seeds):
+            self._rngs[row] = np.random.default_rng(seed)
+        self._state = self._state.reseed(self._draw_seeds(np.arange(self.num_envs)))
+
+    # What the base asks for ----------------------------------------------------------------
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        if self._prompt(options) is None and self.world.starts is None:
+            raise ValueError(
+                f"the world {self.world.card.name} comes without beginnings: give "
+                "reset(options={'frames': ..., 'actions': ...})"
+            )
+
+    def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        prompt = self._prompt(options)
+        if prompt is None:
+            frames, actions = self._draw_starts(rows)
+        else:
+            frames = torch.tensor(prompt.frames[rows])
+            actions = torch.tensor(prompt.actions[rows])
+        frames, actions = frames.to(self.world.device), actions.to(self.world.device)
+        begun = self.model.start(frames, actions, self._draw_seeds(rows))
+        self._put(rows, replace(begun, encoder=None))
+        self._show_frames(rows, frames[:, -1])
+        return {"entropy": np.zeros(len(rows), np.float32)}
+
+    def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
+        # Rows that are not asked for dream along; their episodes are over and begin anew next.
+        assert self._state is not None
+        chosen = np.zeros(self.num_envs, np.int64)
+        chosen[rows] = actions
+        state, prediction = self.model.step(
+            self._state, torch.from_numpy(chosen).to(self.world.device)
+        )
+        self._state = state
+        self._show_frames(np.arange(self.num_envs), prediction.frames)
+        entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.config.num_codes)
+        numbers = torch.stack((prediction.reward, prediction.termination, entropy)).cpu().numpy()
+        rngs = self.np_random
+        ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
+        return RowsOutcome(
+            rewards=numbers[0, rows],
+            terminated=ends,
+            truncated=np.zeros(len(rows), np.bool_),
+            infos={"entropy": numbers[2, rows]},
+        )
+
+    def _save_row(self, row: int) -> bytes:
+        assert self._state is not None
+        return dream_state.to_bytes(self._state.rows(self._index([row])))
+
+    def _load_row(self, row: int, state: bytes) -> None:
+        self._put(np.array([row]), dream_state.from_bytes(state, self.world.device))
+
+    def _load_rows(self, rows: Sequence[int], states: Sequence[RowState]) -> None:
+        by_state: dict[int, list[int]] = {}
+        for place, state in enumerate(states):
+            by_state.setdefault(id(state), []).append(place)
+        for places in by_state.values():
+            saved = dream_state.from_bytes(states[places[0]].simulator, self.world.device)
+            targets = np.array([rows[place] for place in places])
+            self._put(targets, saved.rows(self._index([0] * len(places))))
+            frame = np.frombuffer(states[places[0]].frame, np.uint8).reshape(self.frames[0].shape)
+            self._show_frames(targets, torch.tensor(frame).to(self.world.device))
+
+    def _check_actions(self, actions: Any) -> NDArray[np.int64]:
+        if isinstance(actions, Tensor):
+            actions = actions.cpu().numpy()
+        return super()._check_actions(actions)
+
+    def _observations(self) -> Any:
+        return self._screen.clone() if self._output == "torch" else super()._observations()
+
+    def _fetch_frames(self) -> None:
+        if self._output == "torch" and self._screen.device.type != "cpu":
+            self.frames[:] = self._screen.cpu().numpy()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Lets go of the dream; the world stays in memory for other envs."""
+        super().close_extras(**kwargs)
+        self._state = None
+
+    # Parts of the above --------------------------------------------------------------------
+
+    def _prompt(self, options: dict[str, Any]) -> Prompt | None:
+        return read_prompt(
+            options,
+            num_rows=self.num_envs,
+            frame_size=self.world.card.frame_size,
+            num_actions=len(self.actions),
+        )
+
+    def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        starts, rngs = self.world.starts, self.np_random
+        assert starts is not None
+        drawn = torch.tensor([int(rngs[row].integers(len(starts.frames))) for row in rows])
+        return starts.frames[drawn], starts.actions[drawn]
+
+    def _draw_seeds(self, rows: Rows) -> Tensor:
+        rngs = self.np_random
+        seeds = [int(rngs[row].integers(_MAX_SEED)) for row in rows]
+        return torch.tensor(seeds, device=self.world.device)
+
+    def _put(self, rows: Rows, fresh: WorldState) -> None:
+        if self._state is None or len(rows) == self.num_envs:
+            everywhere = np.zeros(self.num_envs, np.intp)
+            everywhere[rows] = np.arange(len(rows))
+            self._state = fresh.rows(self._index(everywhere))
+        else:
+            self._state = self._state.put(self._index(rows), fresh)
+
+    def _show_frames(self, rows: Rows, frames: Tensor) -> None:
+        self._screen[self._index(rows)] = frames
+        if self._output == "numpy" and self._screen.device.type != "cpu":
+            self.frames[rows] = self._screen[self._index(rows)].cpu().numpy()
+
+    def _index(self, rows: Sequence[int] | Rows) -> Tensor:
+        return torch.as_tensor(np.asarray(rows, np.int64), device=self.world.device)
+
+
+class GenieEnv(FrameEnv):
+    """One dream; the arguments are those of `GenieVectorEnv`.
+
+    Example:
+        >>> env = gymnasium.make("GenieRedux/CoinRun-v0")  # doctest: +SKIP
+    """
+
+    def __init__(self, world: str | Path, **options: Any):
+        super().__init__(GenieVectorEnv(world, autoreset_mode=AutoresetMode.DISABLED, **options))
+
+    def reseed(self, seed: int) -> None:
+        """Gives the dream another future from where it is."""
+        assert isinstance(self.rows, GenieVectorEnv)
+        self.rows.reseed([seed])
+        self.np_random = self.rows.np_random[0]
+
+
+def _sampling_as(world: LoadedWorld, changes: dict[str, Any]) -> WorldModel:
+    """The same weights, sampled otherwise."""
+    model = world.model
+    sampling = replace(model.sampling, **changes)
+    return WorldModel(model.tokenizer, model.dynamics, sampling, model.latent_action).eval()

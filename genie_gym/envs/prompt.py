@@ -1,0 +1,92 @@
+"""What a dream begins with: frames and the actions between them, as `reset` is given them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Prompt", "read_prompt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A beginning for each row.
+
+    Attributes:
+        frames: uint8 ``(rows, k, H, W, 3)``.
+        actions: int64 ``(rows, k - 1)`` between them.
+    """
+
+    frames: NDArray[np.uint8]
+    actions: NDArray[np.int64]
+
+
+def read_prompt(
+    options: dict[str, Any], *, num_rows: int, frame_size: int, num_actions: int
+) -> Prompt | None:
+    """Checks the reset options of a dream.
+
+    Args:
+        options: "frames" ``(k, H, W, 3)`` with "actions" ``(k - 1,)`` for all rows, or both with
+            an axis of rows in front. One frame needs no actions. No options: no prompt.
+        num_rows: Rows of the env.
+        frame_size: H and W.
+        num_actions: Actions are below this.
+
+    Raises:
+        ValueError: Saying what was expected and what came.
+    """
+    if unknown := sorted(options.keys() - {"frames", "actions"}):
+        raise ValueError(
+            f"unknown reset options {unknown}: a dream takes 'frames', 'actions' and 'reset_mask'"
+        )
+    if "frames" not in options:
+        if options:
+            raise ValueError("options['actions'] needs the frames around them: give 'frames' too")
+        return None
+    frames = _frames(options["frames"], num_rows, frame_size)
+    between = frames.shape[1] - 1
+    actions = _actions(options.get("actions"), num_rows, between, num_actions)
+    return Prompt(frames=frames, actions=actions)
+
+
+def _frames(given: Any, num_rows: int, size: int) -> NDArray[np.uint8]:
+    frames = np.asarray(given)
+    if frames.dtype != np.uint8:
+        raise ValueError(
+            f"options['frames'] must be uint8 from 0 to 255, got {frames.dtype}"
+            + (": multiply by 255 and round" if frames.dtype.kind == "f" else "")
+        )
+    if frames.ndim == 4:
+        frames = np.broadcast_to(frames, (num_rows, *frames.shape))
+    shape = (num_rows, size, size, 3)
+    if frames.ndim != 5 or not frames.shape[1] or frames.shape[:1] + frames.shape[2:] != shape:
+        raise ValueError(
+            f"options['frames'] must have shape (k, {size}, {size}, 3) with k at least 1, or "
+            f"({num_rows}, k, {size}, {size}, 3) with a prompt for each row, got "
+            f"{np.shape(given)}"
+        )
+    return frames
+
+
+def _actions(given: Any, num_rows: int, between: int, num_actions: int) -> NDArray[np.int64]:
+    if given is None and not between:
+        return np.zeros((num_rows, 0), np.int64)
+    actions = np.asarray(given)
+    if actions.ndim == 1:
+        actions = np.broadcast_to(actions, (num_rows, *actions.shape))
+    if actions.shape != (num_rows, between):
+        raise ValueError(
+            f"{between + 1} frames have {between} actions between them: options['actions'] must "
+            f"have shape ({between},) or ({num_rows}, {between}), got {np.shape(given)}"
+        )
+    if not actions.size:
+        return np.zeros((num_rows, 0), np.int64)
+    if actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() >= num_actions:
+        raise ValueError(
+            f"options['actions'] must be integers from 0 to {num_actions - 1}, got {given!r}"
+        )
+    return actions.astype(np.int64)

@@ -1,0 +1,152 @@
+"""What a game's buttons do, measured: effects of each action from many moments, put together."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.pictures import labelled, scaled, side_by_side, write_png
+from genie_gym.retroact.catalogue import Game
+from genie_gym.retroact.labels import CONTROLS
+from genie_gym.retroact.probe_measure import Effect, measure
+from genie_gym.retroact.probe_play import ACTIONS, Branches, ProbeConfig, play_branches
+
+__all__ = ["ALLOWS", "ProbeConfig", "ProbeResult", "probe", "summarise"]
+
+# Measured word -> the labels that it bears out: a measurement cannot tell a fist from a sword.
+ALLOWS: dict[str, frozenset[str]] = {
+    "right": frozenset({"right"}),
+    "left": frozenset({"left"}),
+    "up": frozenset({"up", "climb"}),
+    "down": frozenset({"down", "climb"}),
+    "jump": frozenset({"jump"}),
+    "crouch": frozenset({"crouch"}),
+    "sends": frozenset({"shoot"}),
+    "in_place": frozenset({"strike", "punch", "look", "other"}),
+    "none": frozenset({"none"}),
+    "unclear": frozenset(),
+}
+
+_ACTS = 0.25  # an action that does something from this share of the moments does something
+_AGREES = 0.6  # this share of what it does has to be one thing, else it is unclear
+_HEIGHT = 40
+_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """What was measured of a game.
+
+    Attributes:
+        game: Its name.
+        words: For each control the word that most moments agree on, of `ALLOWS`.
+        shares: The share of the moments, of those in which the action did something, that say so;
+            for ``none`` the share of all moments.
+        num_states: Moments that were tried.
+        num_responsive: Those in which any action made a difference; the others do not count.
+        effects: For each control the effect in each responsive moment.
+        config: How it was played.
+        strip: For each action frames over time, from the moment with most effects.
+    """
+
+    game: str
+    words: dict[str, str]
+    shares: dict[str, float]
+    num_states: int
+    num_responsive: int
+    effects: dict[str, list[Effect]]
+    config: ProbeConfig
+    strip: NDArray[np.uint8]
+
+    def facts(self) -> dict[str, Any]:
+        """The result as JSON types; of each effect the medians, and how often each word."""
+        return {
+            "game": self.game,
+            "command": f"genie-gym games probe {self.game}",
+            "num_states": self.num_states,
+            "num_responsive": self.num_responsive,
+            "controls": {
+                name: {"word": self.words[name], "share": self.shares[name]}
+                | _numbers(self.effects[name])
+                for name in CONTROLS
+            },
+            "config": asdict(self.config),
+        }
+
+    def write(self, folder: Path, pictures: Path) -> Path:
+        """Writes GAME.json and GAME.png; returns the former's path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.game}.json"
+        path.write_text(json.dumps(self.facts(), indent=1) + "\n", encoding="utf-8")
+        write_png(pictures / f"{self.game}.png", self.strip)
+        return path
+
+
+def probe(game: Game, config: ProbeConfig) -> ProbeResult:
+    """Plays and measures a game, whose ROM has to be on this machine."""
+    return summarise(game, play_branches(game.name, config), config)
+
+
+def summarise(game: Game, moments: Iterable[Branches], config: ProbeConfig) -> ProbeResult:
+    """Puts together what the actions did from each moment."""
+    measured: list[dict[str, Effect]] = []
+    best, strip = -1, np.zeros((1, 1, 3), np.uint8)
+    for branches in moments:
+        effects = measure(branches)
+        acting = sum(effect.word != "none" for effect in effects.values())
+        if acting > best:
+            best, strip = acting, _strip(branches)
+        measured.append(effects)
+    responsive = [each for each in measured if any(e.word != "none" for e in each.values())]
+    by_control = {name: [each[name.upper()] for each in responsive] for name in CONTROLS}
+    gravity = game.labels.view == "side"
+    decided = {name: _decide(effects, gravity) for name, effects in by_control.items()}
+    return ProbeResult(
+        game=game.name,
+        words={name: word for name, (word, _) in decided.items()},
+        shares={name: share for name, (_, share) in decided.items()},
+        num_states=len(measured),
+        num_responsive=len(responsive),
+        effects=by_control,
+        config=config,
+        strip=strip,
+    )
+
+
+def _decide(effects: list[Effect], gravity: bool) -> tuple[str, float]:
+    words = [effect.word for effect in effects]
+    if not gravity:  # nothing falls down where the ground is not a line
+        words = ["up" if word == "jump" else word for word in words]
+    acting = Counter(word for word in words if word != "none")
+    if acting.total() < _ACTS * len(effects) or not acting:
+        return "none", round(1 - acting.total() / max(1, len(effects)), 2)
+    word, count = acting.most_common(1)[0]
+    share = count / acting.total()
+    return word if share >= _AGREES else "unclear", round(share, 2)
+
+
+def _numbers(effects: list[Effect]) -> dict[str, Any]:
+    """How often each word, and medians over the moments in which the action did something."""
+    acting = [effect for effect in effects if effect.word != "none"]
+    medians = {
+        name: round(float(np.median([getattr(effect, name) for effect in acting])), 5)
+        for name in ("dx", "dy", "rise", "changed", "memory")
+        if acting
+    }
+    return {"words": dict(Counter(effect.word for effect in effects).most_common()), **medians}
+
+
+def _strip(branches: Branches) -> NDArray[np.uint8]:
+    times = np.linspace(0, branches.screens.shape[1] - 1, _SHOWN).astype(int)
+    rows = [
+        labelled(side_by_side([scaled(frames[time], height=_HEIGHT) for time in times]), meaning)
+        for meaning, frames in zip(ACTIONS.meanings, branches.screens, strict=True)
+    ]
+    return np.concatenate(rows)

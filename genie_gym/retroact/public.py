@@ -1,0 +1,79 @@
+"""Reads and writes the public annotation's format: a CSV with the columns ``game`` and ``tags``.
+
+``tags`` are view, motion and genre with spaces between. Its ids come without ``-v0``, some in lower
+case, some without their platform.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from genie_gym.retroact import catalogue
+from genie_gym.retroact.catalogue import Game
+from genie_gym.retroact.labels import check_word
+
+__all__ = ["read_annotation", "todays_game", "write_annotation"]
+
+_COLUMNS = ["game", "tags"]
+_TAGS = ("view", "motion", "genre")
+
+
+def todays_game(name: str) -> Game | None:
+    """The game that an id of any spelling means; None if there is none, or several are meant.
+
+    Args:
+        name: With or without ``-v0`` and the platform, in any case.
+    """
+    meant = _by_spelling().get(name.strip().lower().removesuffix("-v0"), ())
+    return meant[0] if len(meant) == 1 else None
+
+
+def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Reads an annotation.
+
+    Returns:
+        Game -> label -> word, and the ids that mean no game of the catalogue, or several.
+
+    Raises:
+        ValueError: If a line has not three known tags; the message names the line.
+    """
+    found: dict[str, dict[str, str]] = {}
+    unknown: list[str] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not set(_COLUMNS) <= set(reader.fieldnames or ()):
+            raise ValueError(f"{path} has columns {reader.fieldnames}, expected {_COLUMNS}")
+        for row in reader:
+            game = todays_game(row["game"])
+            if game is None:
+                unknown.append(row["game"])
+                continue
+            tags = (row["tags"] or "").split()
+            if len(tags) != len(_TAGS):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: expected view, motion and genre, "
+                    f"got {row['tags']!r}"
+                )
+            found[game.name] = {k: check_word(k, tag) for k, tag in zip(_TAGS, tags, strict=True)}
+    return found, unknown
+
+
+def write_annotation(path: Path, games: Iterable[Game]) -> None:
+    """Writes the labelled ones of some games."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows([game.name, game.labels.tags] for game in games if game.labels.evidence)
+
+
+@cache
+def _by_spelling() -> dict[str, tuple[Game, ...]]:
+    spellings: dict[str, list[Game]] = defaultdict(list)
+    for game in catalogue.games():
+        spellings[game.name.lower()].append(game)
+        spellings[game.title.lower()].append(game)
+    return {spelling: tuple(meant) for spelling, meant in spellings.items()}

@@ -1,0 +1,104 @@
+"""A small world of CoinRun, trained in about a minute by the commands that train large ones.
+
+It sees two easy levels without backgrounds, so that a minute is enough for it to show the game.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from genie_gym.collect.command import CollectConfig, collect
+from world_models.sampling import SamplingConfig
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.recipes import RECIPES, WorldRecipe
+from world_models.training.run_options import DataOptions, DynamicsOptions
+from world_models.training.runs import train_dynamics, train_tokenizer
+
+NAME = "CoinRun"
+LEVELS = {
+    "num_levels": "2",
+    "distribution_mode": "easy",
+    "use_backgrounds": "False",
+    "restrict_themes": "True",
+}
+EPISODES, MAX_STEPS = 24, 120
+TOKENIZER_STEPS, DYNAMICS_STEPS = 300, 300
+
+
+def recipe() -> WorldRecipe:
+    base = RECIPES["coinrun-tiny"]()
+    fit = replace(base.tokenizer.fit, warmup_steps=30, save_every=300, ema_decay=0.98, eval_batches=2)
+    coder = replace(base.tokenizer.model.transformer, dim=64, num_layers=1, window=8)
+    thinker = replace(base.dynamics.model.transformer, dim=96, num_layers=2, window=8)
+    return replace(
+        base,
+        tokenizer=replace(
+            base.tokenizer,
+            model=replace(base.tokenizer.model, transformer=coder, num_codes=128),
+            fit=replace(fit, steps=TOKENIZER_STEPS),
+            frames=8,
+        ),
+        dynamics=replace(
+            base.dynamics,
+            model=replace(base.dynamics.model, transformer=thinker, num_codes=128),
+            fit=replace(fit, steps=DYNAMICS_STEPS),
+            frames=8,
+        ),
+    )
+
+
+def tiny_world(cache: Path) -> Path:
+    """The folder of the trained bundle; trains it unless this code already did."""
+    folder = cache / _key()
+    if not (folder / NAME).is_dir():
+        part = cache / f"{_key()}-{os.getpid()}"
+        _train(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    return folder / NAME
+
+
+def _train(out: Path) -> None:
+    data, tokenizer, dynamics = (out / name for name in ("data", "tokenizer", "dynamics"))
+    collect(
+        CollectConfig(
+            env="Procgen/CoinRun-v0",
+            out=data,
+            policy="sticky",
+            episodes=EPISODES,
+            max_steps=MAX_STEPS,
+            num_envs=8,
+            env_kwargs=LEVELS,
+        )
+    )
+    runs = recipe()
+    train_tokenizer(runs.tokenizer, DataOptions(data=data, out=tokenizer))
+    train_dynamics(
+        runs.dynamics, DynamicsOptions(data=data, out=dynamics, tokenizer=str(tokenizer))
+    )
+    build_bundle(
+        BundleOptions(
+            out=out / NAME,
+            data=data,
+            tokenizer=tokenizer,
+            dynamics=dynamics,
+            storage="float32",
+            sampling=SamplingConfig(steps=4),
+        )
+    )
+    for folder in (tokenizer, dynamics):
+        shutil.rmtree(folder)
+
+
+def _key() -> str:
+    """Changes with the models, their training and this file; not with anything else."""
+    root = Path(__file__).parents[1] / "world_models"
+    sources = [Path(__file__), *sorted(root.glob("*.py")), *sorted(root.glob("training/*.py"))]
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
