@@ -51,10 +51,10 @@ def test_every_game_has_a_start_state_and_buttons_for_each_action():
 def test_columns_that_others_added_survive_an_update(tmp_path, monkeypatch):
     header, first, *_ = catalogue.TABLE.read_text().splitlines()
     table = tmp_path / "games.csv"
-    table.write_text(f"{header},view\n{first},side\n")
+    table.write_text(f"{header},mood\n{first},side\n")
     monkeypatch.setattr(update, "TABLE", table)
     written = update.table_text().splitlines()
-    assert written[0] == f"{header},view"
+    assert written[0] == f"{header},mood"
     assert written[1] == f"{first},side"
     assert written[2].endswith(",")
 

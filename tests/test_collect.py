@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,6 +19,8 @@ from genie_gym.actions import action_set
 from genie_gym.collect.collector import Collection, episode_seed, play_episodes
 from genie_gym.collect.command import CollectConfig, collect, main
 from genie_gym.collect.policies import EpsilonGreedy, make_policy, random_plan, sticky_plan
+from genie_gym.retroact import catalogue
+from genie_gym.retroact.selections import SELECTIONS, selection
 from tests.counting_env import ACTIONS
 from world_models.episodes import EpisodeDataset, existing_indices, verify
 
@@ -250,3 +254,20 @@ def test_ray_collects_the_same_dataset(tmp_path):
     assert collect(CollectConfig(out=tmp_path / "plain", **given)) == 0
     assert collect(CollectConfig(out=tmp_path / "ray", workers=2, ray=True, **given)) == 0
     assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
+
+
+@pytest.mark.skipif(not selection("playable-platformers").playable, reason="needs ROMs")
+def test_a_selection_gives_each_of_its_games_its_share(tmp_path, monkeypatch, capsys):
+    names = ("Kangaroo-Atari2600", "SuperMarioBros-Nes", "MontezumaRevenge-Atari2600")
+    chosen = [catalogue.game(name) for name in names]
+    monkeypatch.setitem(SELECTIONS, "trio", ("three games, one without ROM", lambda: chosen))
+    config = CollectConfig(env="@trio", out=tmp_path, episodes=3, max_steps=8, num_envs=1)
+    assert collect(config) == 0
+    assert "skipped for want of a ROM: SuperMarioBros-Nes" in capsys.readouterr().out
+    dataset = EpisodeDataset(tmp_path)
+    counts = Counter(entry.info.env_id for entry in dataset.entries)
+    assert counts == {chosen[0].env_id: 2, chosen[2].env_id: 1}
+    assert dataset.num_actions == 5, "one action set for all"
+    assert collect(config) == 0 and len(EpisodeDataset(tmp_path)) == 3
+    with pytest.raises(ValueError, match="no selection of games 'trios'"):
+        collect(replace(config, env="@trios"))

@@ -31,7 +31,14 @@ TOKENIZER_STEPS, DYNAMICS_STEPS = 300, 300
 
 def recipe() -> WorldRecipe:
     base = RECIPES["coinrun-tiny"]()
-    fit = replace(base.tokenizer.fit, warmup_steps=30, save_every=300, ema_decay=0.98, eval_batches=2)
+    fit = replace(
+        base.tokenizer.fit,
+        warmup_steps=30,
+        save_every=300,
+        ema_decay=0.98,
+        eval_batches=2,
+        precision="fp32",
+    )
     coder = replace(base.tokenizer.model.transformer, dim=64, num_layers=1, window=8)
     thinker = replace(base.dynamics.model.transformer, dim=96, num_layers=2, window=8)
     return replace(

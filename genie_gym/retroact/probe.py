@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genie_gym.pictures import labelled, scaled, side_by_side, write_png
+from genie_gym.pictures import labelled, side_by_side, write_png
 from genie_gym.retroact.catalogue import Game
 from genie_gym.retroact.labels import CONTROLS
 from genie_gym.retroact.probe_measure import Effect, measure
@@ -36,8 +36,7 @@ ALLOWS: dict[str, frozenset[str]] = {
 
 _ACTS = 0.25  # an action that does something from this share of the moments does something
 _AGREES = 0.6  # this share of what it does has to be one thing, else it is unclear
-_HEIGHT = 40
-_SHOWN = 4
+_SHOWN = 4  # frames of each action in the strip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,7 @@ def _numbers(effects: list[Effect]) -> dict[str, Any]:
 def _strip(branches: Branches) -> NDArray[np.uint8]:
     times = np.linspace(0, branches.screens.shape[1] - 1, _SHOWN).astype(int)
     rows = [
-        labelled(side_by_side([scaled(frames[time], height=_HEIGHT) for time in times]), meaning)
+        labelled(side_by_side([frames[time] for time in times]), meaning)
         for meaning, frames in zip(ACTIONS.meanings, branches.screens, strict=True)
     ]
     return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""Asking the catalogue: games by what they look like, how they play, and what can be played here."""
+"""Asking the catalogue: games by how they look and play, and by what can be played here."""
 
 from __future__ import annotations
 
