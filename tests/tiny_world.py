@@ -26,7 +26,7 @@ LEVELS = {
     "restrict_themes": "True",
 }
 EPISODES, MAX_STEPS = 24, 120
-TOKENIZER_STEPS, DYNAMICS_STEPS = 300, 300
+TOKENIZER_STEPS, DYNAMICS_STEPS = 200, 200
 
 
 def recipe() -> WorldRecipe:
@@ -34,7 +34,7 @@ def recipe() -> WorldRecipe:
     fit = replace(
         base.tokenizer.fit,
         warmup_steps=30,
-        save_every=300,
+        save_every=200,
         ema_decay=0.98,
         eval_batches=2,
         precision="fp32",

@@ -20,7 +20,7 @@ from genie_gym.actions import ActionSet
 from genie_gym.collect.policies import make_policy
 from world_models.episodes import Episode, EpisodeInfo, code_version
 
-__all__ = ["Collection", "episode_seed", "play_episodes"]
+__all__ = ["Collection", "PlayedEpisode", "episode_seed", "play", "play_episodes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,21 @@ def play_episodes(
 ) -> Iterator[Episode]:
     """Plays the episodes of these numbers and yields each when it has ended.
 
+    The arguments are those of `play`.
+    """
+    for played in play(collection, indices, num_envs=num_envs, on_steps=on_steps):
+        yield played.episode()
+
+
+def play(
+    collection: Collection,
+    indices: list[int],
+    *,
+    num_envs: int,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> Iterator[PlayedEpisode]:
+    """Plays the episodes of these numbers and yields what each was made of when it has ended.
+
     Args:
         collection: What to play.
         indices: Which episodes.
@@ -108,6 +123,38 @@ def play_episodes(
         yield from _Rows(env, collection, indices).play(on_steps)
     finally:
         env.close()
+
+
+@dataclass(frozen=True)
+class PlayedEpisode:
+    """The steps of an ended episode, where they were played; `episode` gathers them.
+
+    Attributes:
+        info: What is stored with it.
+        row: The row it was played in.
+        first: Its first frame.
+        steps: Actions, rewards and frames of all rows, step by step.
+        terminated: How it ended.
+        truncated: How it ended.
+    """
+
+    info: EpisodeInfo
+    row: int
+    first: NDArray[np.uint8]
+    steps: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]]
+    terminated: bool
+    truncated: bool
+
+    def episode(self) -> Episode:
+        """Copies the row's part together; may run in any thread."""
+        return Episode(
+            frames=np.stack([self.first, *(frames[self.row] for _, _, frames in self.steps)]),
+            actions=np.array([actions[self.row] for actions, _, _ in self.steps]),
+            rewards=np.array([rewards[self.row] for _, rewards, _ in self.steps], np.float32),
+            terminated=self.terminated,
+            truncated=self.truncated,
+            info=self.info,
+        )
 
 
 class _Rows:
@@ -134,7 +181,7 @@ class _Rows:
         self.history: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]] = []
         self.history_begins = 0
 
-    def play(self, on_steps: Callable[[int], None]) -> Iterator[Episode]:
+    def play(self, on_steps: Callable[[int], None]) -> Iterator[PlayedEpisode]:
         frames = self._begin(np.ones(self.env.num_envs, np.bool_))
         while (self.index >= 0).any():
             actions = self.policy.act(frames)
@@ -145,7 +192,7 @@ class _Rows:
             if not ended.any():
                 continue
             for row in np.flatnonzero(ended & (self.index >= 0)):
-                yield self._episode(row, bool(terminated[row]), bool(truncated[row]))
+                yield self._played(int(row), bool(terminated[row]), bool(truncated[row]))
             frames = self._begin(ended)
 
     def _begin(self, rows: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -168,13 +215,12 @@ class _Rows:
         self.history_begins += needed
         return frames
 
-    def _episode(self, row: int, terminated: bool, truncated: bool) -> Episode:
-        steps = self.history[self.begun[row] - self.history_begins :]
-        return Episode(
-            frames=np.stack([self.first[row], *(frames[row] for _, _, frames in steps)]),
-            actions=np.array([actions[row] for actions, _, _ in steps]),
-            rewards=np.array([rewards[row] for _, rewards, _ in steps], np.float32),
+    def _played(self, row: int, terminated: bool, truncated: bool) -> PlayedEpisode:
+        return PlayedEpisode(
+            info=self.collection.describe(int(self.index[row]), self.actions),
+            row=row,
+            first=self.first[row],
+            steps=self.history[self.begun[row] - self.history_begins :],
             terminated=terminated,
             truncated=truncated,
-            info=self.collection.describe(int(self.index[row]), self.actions),
         )

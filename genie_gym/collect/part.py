@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from genie_gym.collect.collector import Collection, play_episodes
+from genie_gym.collect.collector import Collection, PlayedEpisode, play
 from world_models.episodes import EncodedEpisode, EpisodeWriter, encode_episode
 
 __all__ = ["Progress", "collect_part"]
@@ -54,8 +54,8 @@ def collect_part(
     with EpisodeWriter(out, name=name) as writer, ThreadPoolExecutor(_ENCODERS) as encoders:
         flushed = time.monotonic()
         try:
-            for episode in play_episodes(collection, indices, num_envs=num_envs, on_steps=on_steps):
-                waiting.append(encoders.submit(encode_episode, episode))
+            for played in play(collection, indices, num_envs=num_envs, on_steps=on_steps):
+                waiting.append(encoders.submit(_encode, played))
                 meter.count(0, 1)
                 while waiting and (waiting[0].done() or len(waiting) > _QUEUE):
                     writer.add_encoded(waiting.popleft().result())
@@ -68,6 +68,10 @@ def collect_part(
             writer.add_encoded(waiting.popleft().result())
         writer.flush()
     meter.tell()
+
+
+def _encode(played: PlayedEpisode) -> EncodedEpisode:
+    return encode_episode(played.episode())
 
 
 class _Stopped(Exception):

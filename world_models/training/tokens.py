@@ -158,11 +158,12 @@ class CachedWindows:
 
 
 class TokenLoader:
-    """Endless random batches of cached windows; the counterpart of `WindowLoader`."""
+    """Endless random batches of cached windows, each game as often; like `WindowLoader`."""
 
     def __init__(self, windows: CachedWindows, **sampler_options: int):
         self.windows = windows
-        self.sampler = WindowSampler(windows.num_starts, length=1, **sampler_options)
+        games = windows.dataset.env_numbers
+        self.sampler = WindowSampler(windows.num_starts, groups=games, length=1, **sampler_options)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Continue from the current position."""

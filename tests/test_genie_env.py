@@ -1,0 +1,374 @@
+"""The dream as an env: the contract of the real envs, and what only dreams do."""
+
+import json
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import error
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+import genie_gym  # noqa: F401
+from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.retroact import catalogue
+from tests.env_contract import Case, EnvContract, actions_for
+from world_models.worlds import WorldNotFoundError
+
+ID = "GenieRedux/CoinRun-v0"
+CASES = (
+    Case(env_id=ID, kwargs={"steps": 2}),
+    Case(env_id=ID, kwargs={"steps": 3, "adaptive": True, "dtype": "bfloat16"}),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def world(coinrun_world):
+    return open_world(coinrun_world)
+
+
+class TestDreams(EnvContract):
+    @pytest.fixture(params=CASES, ids=["fixed", "adaptive-bf16"])
+    def case(self, request):
+        return request.param
+
+
+def real_prompt(world, num_frames: int = 3) -> dict:
+    starts = world.starts
+    return {
+        "frames": starts.frames[0, :num_frames].numpy(),
+        "actions": starts.actions[0, : num_frames - 1].numpy(),
+    }
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_has_the_same_bits_in_any_company(threads):
+    """Alone, among others, after others were reset: frames, rewards, ends and infos are equal."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        many, one = gym.make_vec(ID, num_envs=7), gym.make_vec(ID, num_envs=1)
+        many.reset(seed=0), one.reset(seed=5)
+        others = np.arange(7) != 5
+        for step, actions in enumerate(actions_for(many.single_action_space, 12, 7)):
+            if step in (3, 7):
+                many.reset(options={"reset_mask": others})
+            left, right = many.step(actions), one.step(actions[5:6])
+            for a, b in zip(left[:4], right[:4], strict=True):
+                assert np.array_equal(a[5], b[0]), f"at step {step}"
+            assert left[4]["entropy"][5] == right[4]["entropy"][0]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_given_frames_begin_the_dream(world):
+    env = gym.make(ID)
+    prompt = real_prompt(world)
+    frame, info = env.reset(seed=1, options=prompt)
+    assert np.array_equal(frame, prompt["frames"][-1])
+    assert info == {"entropy": 0.0}
+    first = [env.step(a)[0] for a in (1, 1, 3)]
+    env.reset(seed=1, options=prompt)
+    assert np.array_equal(first, [env.step(a)[0] for a in (1, 1, 3)])
+    env.reset(seed=2)
+    assert not np.array_equal(first, [env.step(a)[0] for a in (1, 1, 3)])
+    single_frame = {"frames": prompt["frames"][:1]}
+    assert np.array_equal(env.reset(options=single_frame)[0], prompt["frames"][0])
+
+
+def test_prompts_by_row_and_for_some_rows_only(world):
+    env = gym.make_vec(ID, num_envs=3)
+    starts = world.starts
+    options = {"frames": starts.frames[:3].numpy(), "actions": starts.actions[:3].numpy()}
+    frames, _ = env.reset(seed=0, options=options)
+    assert np.array_equal(frames, starts.frames[:3, -1])
+    mask = np.array([False, True, False])
+    changed, infos = env.reset(options={**real_prompt(world), "reset_mask": mask})
+    assert np.array_equal(changed[[0, 2]], frames[[0, 2]])
+    assert np.array_equal(changed[1], real_prompt(world)["frames"][-1])
+    assert infos["_entropy"].tolist() == mask.tolist()
+
+
+def test_beginnings_come_from_the_bank_by_seed(world):
+    env = gym.make(ID)
+    bank = {frame.tobytes() for frame in world.starts.frames[:, -1].numpy()}
+    seen = [env.reset(seed=seed)[0].tobytes() for seed in range(12)]
+    assert set(seen) <= bank and len(set(seen)) > 3
+    assert seen == [env.reset(seed=seed)[0].tobytes() for seed in range(12)]
+
+
+BAD_PROMPTS = {
+    "float": (lambda p: {**p, "frames": p["frames"] / 255}, "uint8"),
+    "nan": (lambda p: {**p, "frames": p["frames"] * np.nan}, "uint8"),
+    "size": (lambda p: {**p, "frames": p["frames"][:, :32]}, "shape"),
+    "no frames": (lambda p: {**p, "frames": p["frames"][:0]}, "at least 1"),
+    "not an array": (lambda p: {**p, "frames": "frames"}, "uint8"),
+    "rows": (lambda p: {**p, "frames": np.stack([p["frames"]] * 5)}, "shape"),
+    "too many actions": (lambda p: {**p, "actions": [0, 1, 2]}, "2 actions"),
+    "actions missing": (lambda p: {"frames": p["frames"]}, "2 actions"),
+    "frames missing": (lambda p: {"actions": p["actions"]}, "frames"),
+    "negative": (lambda p: {**p, "actions": [0, -1]}, "from 0 to 6"),
+    "too large": (lambda p: {**p, "actions": [0, 7]}, "from 0 to 6"),
+    "nan action": (lambda p: {**p, "actions": [0, np.nan]}, "integers"),
+    "unknown": (lambda p: {**p, "prompt": 1}, "prompt"),
+}
+
+
+class OddDreams(RuleBasedStateMachine):
+    """Any order of calls, right and wrong: a twin that only hears the right ones stays equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.env = gym.make(ID, steps=1).unwrapped
+        self.twin = gym.make(ID, steps=1).unwrapped
+        self.prompt = real_prompt(self.env.rows.world)
+        self.state = None
+        self.ended = False
+
+    @initialize(seed=st.integers(0, 9))
+    def begin(self, seed):
+        with pytest.raises(error.ResetNeeded):
+            self.env.step(0)
+        self.both(lambda env: env.reset(seed=seed)[0])
+
+    def both(self, call):
+        mine, other = call(self.env), call(self.twin)
+        assert np.array_equal(mine, other) and mine.shape == (64, 64, 3)
+
+    @rule(action=st.integers(0, 6))
+    def step(self, action):
+        if self.ended:
+            with pytest.raises(error.ResetNeeded):
+                self.env.step(action)
+            return
+        ends = []
+
+        def call(env):
+            frame, reward, terminated, _, info = env.step(action)
+            assert np.isfinite(reward) and 0 <= info["entropy"] <= 2
+            ends.append(terminated)
+            return frame
+
+        self.both(call)
+        assert ends[0] == ends[1]
+        self.ended = ends[0]
+
+    @rule(seed=st.none() | st.integers(0, 9), given=st.booleans())
+    def reset(self, seed, given):
+        options = self.prompt if given else None
+        self.both(lambda env: env.reset(seed=seed, options=options)[0])
+        self.ended = False
+
+    @rule()
+    def save(self):
+        self.state, self.saved_end = self.env.save_state(), self.ended
+        assert self.state == self.twin.save_state()
+
+    @rule()
+    def load(self):
+        if self.state is not None:
+            self.both(lambda env: env.load_state(self.state))
+            self.ended = self.saved_end
+
+    @rule(name=st.sampled_from(sorted(BAD_PROMPTS)), seed=st.none() | st.integers(0, 9))
+    def bad_prompt(self, name, seed):
+        # A seed in a refused call is taken by Gymnasium before anything else: give it to both.
+        spoil, complaint = BAD_PROMPTS[name]
+        for env in (self.env, self.twin):
+            with pytest.raises(ValueError, match=complaint):
+                env.reset(seed=seed, options=spoil(self.prompt))
+
+    @rule(bad=st.sampled_from([-1, 7, 1.5, None, "JUMP", [], [0, 1], np.nan]))
+    def bad_action(self, bad):
+        with pytest.raises((error.InvalidAction, error.ResetNeeded)):
+            self.env.step(bad)
+
+    @rule(data=st.binary(max_size=40))
+    def bad_state(self, data):
+        with pytest.raises(ValueError):
+            self.env.load_state(data)
+
+    @rule()
+    def close_and_begin_again(self):
+        if self.state is None:
+            return
+        self.env.close()
+        with pytest.raises(error.ClosedEnvironmentError):
+            self.env.step(0)
+        self.env = gym.make(ID, steps=1).unwrapped
+        self.load()
+
+    def teardown(self):
+        self.env.close(), self.twin.close()
+
+
+def test_odd_sequences_of_calls():
+    OddDreams.TestCase.settings = settings(
+        max_examples=25,
+        stateful_step_count=20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    OddDreams.TestCase("runTest").runTest()
+
+
+CONTINUE = """
+import hashlib, json, sys
+import gymnasium as gym, genie_gym
+env = gym.make("GenieRedux/CoinRun-v0").unwrapped
+env.load_state(open(sys.argv[1], "rb").read())
+digest = hashlib.sha256()
+for action in (1, 4, 0, 3, 1, 1):
+    frame, reward, terminated, _, info = env.step(action)
+    digest.update(frame.tobytes() + str((reward, terminated, info)).encode())
+    if terminated:
+        digest.update(env.reset()[0].tobytes())
+print(json.dumps(digest.hexdigest()))
+"""
+
+
+def test_a_state_continues_in_another_process(tmp_path):
+    env = gym.make(ID).unwrapped
+    env.reset(seed=4)
+    for action in (1, 1, 4):
+        env.step(action)
+    path = tmp_path / "state"
+    path.write_bytes(env.save_state())
+    runs = [
+        subprocess.check_output([sys.executable, "-c", CONTINUE, str(path)], text=True)
+        for _ in range(2)
+    ]
+    assert len({json.loads(run) for run in runs}) == 1
+    namespace: dict = {}
+    sys.argv, argv = ["", str(path)], sys.argv
+    try:
+        exec(
+            CONTINUE.replace("print(json.dumps(", "result = ((").replace(
+                "import hashlib", "import hashlib"
+            ),
+            namespace,
+        )  # noqa: S102, E501
+    finally:
+        sys.argv = argv
+    assert namespace["result"] == json.loads(runs[0])
+
+
+def test_branches_share_the_past_and_reseeding_parts_them():
+    dreams = gym.make_vec(ID, num_envs=4, temperature=2.0).unwrapped
+    env = gym.make(ID, temperature=2.0).unwrapped
+    env.reset(seed=0)
+    state = env.save_state()
+    loaded = dreams.load_state([state] * 4)
+    assert (loaded == loaded[0]).all()
+    same = dreams.step(np.ones(4, int))[0]
+    assert (same == same[0]).all()
+    assert np.array_equal(same[0], env.step(1)[0])
+    dreams.load_state([state] * 4)
+    dreams.reseed([1, 2, 3, 1])
+    for _ in range(3):
+        frames = dreams.step(np.ones(4, int))[0]
+    assert np.array_equal(frames[0], frames[3])
+    assert not np.array_equal(frames[0], frames[1])
+
+
+def test_a_state_of_another_world_or_type_is_refused():
+    env, other = gym.make(ID).unwrapped, gym.make(ID, dtype="bfloat16").unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="bfloat16"):
+        other.load_state(env.save_state())
+
+
+def test_tensors_are_the_same_frames_and_actions_may_be_tensors():
+    kwargs = {"num_envs": 3, "max_episode_steps": 4, "autoreset_mode": "SameStep"}
+    arrays = gym.make_vec(ID, render_mode="rgb_array", **kwargs)
+    tensors = gym.make_vec(ID, output="torch", render_mode="rgb_array", **kwargs)
+    expected, _ = arrays.reset(seed=0)
+    frames, _ = tensors.reset(seed=0)
+    assert isinstance(frames, torch.Tensor) and frames.dtype == torch.uint8
+    for _ in range(6):
+        kept = frames.clone()
+        actions = torch.randint(7, (3,))
+        later, *_, infos = tensors.step(actions)
+        expected, *_, infos_expected = arrays.step(actions.numpy())
+        assert torch.equal(frames, kept), "a frame handed out was written over"
+        assert np.array_equal(later, expected)
+        assert np.array_equal(tensors.render(), arrays.render())
+        frames = later
+        if "final_obs" in infos:
+            for a, b in zip(infos["final_obs"], infos_expected["final_obs"], strict=True):
+                assert isinstance(a, torch.Tensor) and np.array_equal(a, b)
+    assert tensors.unwrapped.save_state() == arrays.unwrapped.save_state()
+
+
+def test_one_copy_of_a_world_however_many_envs(world):
+    one, two = gym.make(ID, steps=2).unwrapped, gym.make_vec(ID, num_envs=2, steps=5).unwrapped
+    assert one.rows.model.dynamics is two.model.dynamics is world.model.dynamics
+    assert (one.rows.model.sampling.steps, two.model.sampling.steps) == (2, 5)
+    assert world.model.sampling.steps == 4
+    assert not any(p.requires_grad for p in world.model.parameters())
+
+
+def test_wrong_arguments_say_what_is_right():
+    for wrong, complaint in (
+        ({"device": "abacus"}, "abacus"),
+        ({"dtype": "int4"}, "bfloat16"),
+        ({"steps": 0}, "at least 1"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"action_set": "retroact-5"}, "coinrun-7"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            gym.make(ID, **wrong)
+    with pytest.raises(ValueError, match="numpy"):
+        gym.make_vec(ID, num_envs=1, output="jax")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "real"),
+    [
+        ("GenieRedux/SuperMarioBros-v0", "RetroAct/SuperMarioBros-Nes-v0"),
+        ("GenieRedux/Kangaroo-v0", "RetroAct/Kangaroo-Atari2600-v0"),
+    ],
+)
+def test_a_missing_world_says_where_it_looked_and_what_to_type(env_id, real, coinrun_world):
+    with pytest.raises(WorldNotFoundError) as missing:
+        gym.make(env_id)
+    text = str(missing.value)
+    for part in (f"genie-gym collect {real}", "genie-gym train", str(coinrun_world.parent)):
+        assert part in text
+    with pytest.raises(WorldNotFoundError, match="Did you mean CoinRun"):
+        gym.make(ID, world="CoinRum")
+
+
+def test_every_game_has_one_dream():
+    dreams = [i.removeprefix("GenieRedux/")[:-3] for i in gym.registry if i.startswith("GenieRed")]
+    assert len(dreams) == len(catalogue.games()) + 1
+    assert {"CoinRun", "SuperMarioBros", "Kangaroo", "AdventureIslandII"} <= set(dreams)
+    assert set(catalogue.dreamed()) == set(dreams) - {"CoinRun"}
+    assert len({name.lower() for name in dreams}) == len(dreams), "folders that differ in case only"
+    for name, game in catalogue.dreamed().items():
+        assert name in (game.title, game.name)
+
+
+def test_dreams_end_by_their_horizon_or_never(world):
+    assert gym.spec(ID).max_episode_steps == 500
+    env = gym.make_vec(ID, num_envs=2, max_episode_steps=3)
+    env.reset(seed=0)
+    flags = [env.step(np.zeros(2, int))[2:4] for _ in range(3)]
+    assert (flags[2][0] | flags[2][1]).all()
+    endless = gym.make_vec(ID, num_envs=4, max_episode_steps=None, steps=1).unwrapped
+    assert endless.max_episode_steps is None or endless.max_episode_steps == 500
+
+
+def test_frames_stay_alive_far_past_the_window():
+    """Eight windows on, frames are still pictures: as contrasted as at first, and not frozen."""
+    env = gym.make_vec(ID, num_envs=4, steps=1)
+    frames, _ = env.reset(seed=0)
+    contrast = frames.std(axis=(1, 2, 3)).mean()
+    rng = np.random.default_rng(0)
+    shown = [env.step(rng.integers(7, size=4))[0] for _ in range(64)]
+    assert 0.5 < np.std(shown[-1], axis=(1, 2, 3)).mean() / contrast < 2
+    assert any(not np.array_equal(a, b) for a, b in zip(shown[-8:], shown[-7:], strict=False))
