@@ -52,7 +52,7 @@ def _start(path, total):
 
 
 def test_killed_20_times_the_dataset_equals_an_uninterrupted_one(tmp_path):
-    total, rng, kills = 1500, random.Random(0), 0
+    total, rng, kills = 4000, random.Random(0), 0
     while True:
         process = _start(tmp_path / "killed", total)
         named = existing_indices(tmp_path / "killed")

@@ -1,5 +1,6 @@
 """The README's Python runs as it stands there, in order, and its commands exist."""
 
+import json
 import re
 import subprocess
 import sys
@@ -40,3 +41,12 @@ def test_every_command_and_file_it_names_exists():
             assert (ROOT / link).exists(), link
     for target in re.findall(r"^make (\w+)", "\n".join(blocks("bash")), re.MULTILINE):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+
+
+def test_its_figures_are_those_of_the_committed_results():
+    figures = re.findall(r"\| ([\d.]+) \| `(\w+)\.(\w+)` \|", README)
+    assert len(figures) > 8
+    for shown, benchmark, key in figures:
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{benchmark}.json").read_text())
+        digits = len(shown.partition(".")[2])
+        assert f"{result['figures'][key]:.{digits}f}" == shown, key

@@ -191,3 +191,19 @@ def test_single_env_is_a_row_with_plain_values():
     assert np.array_equal(future, [env.step(END)[0], env.reset()[0]])
     with pytest.raises(error.InvalidAction):
         env.step([0, 1])
+
+
+def test_human_mode_draws_every_step_into_a_window(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = CountingVectorEnv(3, render_mode="human")
+    env.metadata["render_fps"] = 1000
+    env.reset(seed=0)
+    frames, *_ = env.step([1, 0, 1])
+    screen = env._window._screen
+    scale = screen.get_width() // 8  # three rows of 4x4 in a grid of 2 columns
+    assert screen.get_size() == (8 * scale, 8 * scale)
+    assert screen.get_at((scale // 2, scale // 2))[:3] == tuple(frames[0, 0, 0])
+    assert screen.get_at((5 * scale + scale // 2, scale // 2))[:3] == tuple(frames[1, 0, 1])
+    assert env.render() is None
+    env.close()
+    assert env._window is None

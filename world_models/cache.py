@@ -54,8 +54,10 @@ class StreamCache:
         if self.keys.numel():
             slot = self.length % self.keys.shape[4]
             row = torch.arange(len(slot), device=slot.device)
-            self.keys[:, row, :, :, slot] = keys.transpose(0, 1)  # indexed axes come first
-            self.values[:, row, :, :, slot] = values.transpose(0, 1)
+            self.keys[:, row, :, :, slot] = keys.transpose(0, 1).to(
+                self.keys.dtype
+            )  # indexed axes come first
+            self.values[:, row, :, :, slot] = values.transpose(0, 1).to(self.values.dtype)
         self.tails[:, 0] = self.tails[:, 1] + tails[:, 0]
         self.tails[:, 1] = tails[:, 1]
         return replace(self, length=self.length + 1)
