@@ -69,7 +69,7 @@ def plan(
         config: How to search.
         rng: Draws the actions.
     """
-    num_futures, num_actions = dreams.num_envs, int(dreams.single_action_space.n)
+    num_futures, num_actions = dreams.num_envs, len(dreams.actions)
     odds = np.full((config.horizon, num_actions), 1 / num_actions)
     num_elites = max(1, round(config.elites * num_futures))
     best: Plan | None = None

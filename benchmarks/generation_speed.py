@@ -122,7 +122,9 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     times = {}
     for batch, repeats in ((1, 20 if quick else 60), (16, 5 if quick else 15)):
         stream = seconds(streaming(world, batch), repeats) / batch
-        again = seconds(recomputing(world, batch), 2 if quick else 5, warm_up=1) / batch
+        again = (
+            seconds(recomputing(world, batch), 1 if quick else 5, warm_up=0 if quick else 1) / batch
+        )
         times[batch] = stream, again
         figures[f"small_b{batch}_speedup"] = again / stream
     if not quick:

@@ -208,7 +208,7 @@ class OddDreams(RuleBasedStateMachine):
 
 def test_odd_sequences_of_calls():
     OddDreams.TestCase.settings = settings(
-        max_examples=25,
+        max_examples=8,
         stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
