@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world() -> WorldModel:
     torch.manual_seed(1)
-    # A cell is empty or not. With codes to spare the tokenizer has synonyms, which nobody can guess.
+    # A cell is empty or not. With codes to spare there would be synonyms, which nobody can guess.
     tokenizer = Tokenizer(replace(tiny().tokenizer, num_codes=2))
     metrics = fit(tokenizer, lambda: square.sample(8, 8), num_steps=150)
     assert metrics["psnr"] > 30, metrics
