@@ -12,7 +12,7 @@ def coinrun_world(request) -> Path:
     from tests.tiny_world import tiny_world
     from world_models.worlds import VARIABLE
 
-    world = tiny_world(Path(request.config.cache.mkdir("worlds")))
+    world = tiny_world(request.config.rootpath / ".pytest_cache" / "worlds")
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(world.parent)
     yield world

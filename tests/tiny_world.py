@@ -65,6 +65,7 @@ def recipe() -> WorldRecipe:
 def tiny_world(cache: Path) -> Path:
     """The folder of the trained bundle; trains it unless this code already did."""
     folder = cache / _key()
+    cache.mkdir(parents=True, exist_ok=True)
     if not (folder / NAME).is_dir():
         part = cache / f"{_key()}-{os.getpid()}"
         _train(part)
@@ -110,9 +111,9 @@ def _train(out: Path) -> None:
 
 
 def _key() -> str:
-    """Changes with this file, the recipe and the weights' names and shapes."""
+    """Changes with the data, the recipe and the names and shapes of the weights."""
     runs = recipe()
     parts = (Tokenizer(runs.tokenizer.model), Dynamics(runs.dynamics.model))
     shapes = [(name, tuple(x.shape)) for part in parts for name, x in part.state_dict().items()]
-    text = f"{runs} {shapes} {Path(__file__).read_text()}"
+    text = f"{runs} {shapes} {LEVELS} {EPISODES} {MAX_STEPS}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
