@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from torch import nn
 
-__all__ = ["FEATURES", "ImpalaCNN"]
+__all__ = ["FEATURES", "ImpalaCNN", "SmallCNN"]
 
 
 class ImpalaCNN(BaseFeaturesExtractor):
@@ -58,4 +58,35 @@ class _Residual(nn.Module):
         return x + self.convolutions(x)
 
 
-FEATURES: dict[str, type[BaseFeaturesExtractor]] = {"nature": NatureCNN, "impala": ImpalaCNN}
+class SmallCNN(BaseFeaturesExtractor):
+    """The four convolutions of the AutoExplore agent, each followed by a halving of the picture.
+
+    Args:
+        observation_space: Frames (C, H, W), uint8; Stable-Baselines3 hands them in as [0, 1].
+        channels: Output channels of the convolutions; 64x64 pixels become 4x4x64 features.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        channels: tuple[int, ...] = (32, 32, 64, 64),
+    ):
+        width, height, breadth = observation_space.shape
+        shrunk = 2 ** len(channels)
+        super().__init__(observation_space, channels[-1] * (height // shrunk) * (breadth // shrunk))
+        layers: list[nn.Module] = []
+        for out in channels:
+            layers += [nn.Conv2d(width, out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+            width = out
+        self.body = nn.Sequential(*layers, nn.Flatten())
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> (B, features)."""
+        return self.body(2 * observations - 1)
+
+
+FEATURES: dict[str, type[BaseFeaturesExtractor]] = {
+    "nature": NatureCNN,
+    "impala": ImpalaCNN,
+    "small": SmallCNN,
+}

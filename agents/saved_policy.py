@@ -19,12 +19,24 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 
+from agents.autoexplore import AutoExplorePolicy
 from agents.networks import FEATURES
 from genie_gym.actions import ActionSet
 
-__all__ = ["PolicyCard", "SavedPolicy", "build_policy", "load_policy", "save_policy"]
+__all__ = [
+    "OBSERVED",
+    "PolicyCard",
+    "SavedPolicy",
+    "build_policy",
+    "load_policy",
+    "save_policy",
+]
+
+OBSERVED = ("velocity_map", "use_backgrounds", "frame_size")
+"""Env arguments that change what an agent sees, and so must be the same where it plays later."""
 
 _FORMAT = 1
 
@@ -39,6 +51,7 @@ class PolicyCard:
         action_meanings: The meaning of each output.
         frame_shape: Shape (H, W, C) of the frames it sees.
         features: Name of its feature extractor, a key of `agents.networks.FEATURES`.
+        memory: Width of its LSTM; 0 if it acts on each frame alone.
         observes: Env arguments that change what it sees, e.g. ``{"velocity_map": True}``.
         training: How it was trained, for the record.
         format: Version of this format.
@@ -49,6 +62,7 @@ class PolicyCard:
     action_meanings: tuple[str, ...]
     frame_shape: tuple[int, int, int]
     features: str
+    memory: int = 0
     observes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     format: int = _FORMAT
@@ -62,15 +76,17 @@ class PolicyCard:
         object.__setattr__(self, "frame_shape", tuple(self.frame_shape))
 
 
-def build_policy(card: PolicyCard) -> ActorCriticCnnPolicy:
+def build_policy(card: PolicyCard) -> ActorCriticPolicy:
     """The network that a card describes, with fresh weights."""
     height, width, channels = card.frame_shape
-    return ActorCriticCnnPolicy(
-        spaces.Box(0, 255, (channels, height, width), np.uint8),
-        spaces.Discrete(len(card.action_meanings)),
-        lambda _: 0.0,
-        features_extractor_class=FEATURES[card.features],
-    )
+    frames = spaces.Box(0, 255, (channels, height, width), np.uint8)
+    actions = spaces.Discrete(len(card.action_meanings))
+    options: dict[str, Any] = {"features_extractor_class": FEATURES[card.features]}
+    if card.memory:
+        return AutoExplorePolicy(
+            frames, actions, lambda _: 0.0, lstm_hidden_size=card.memory, **options
+        )
+    return ActorCriticCnnPolicy(frames, actions, lambda _: 0.0, **options)
 
 
 def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> None:
@@ -135,23 +151,38 @@ def load_policy(
 class SavedPolicy:
     """Plays with a trained network; each row samples with its own episode's generator."""
 
-    def __init__(self, network: ActorCriticCnnPolicy, *, num_envs: int, temperature: float):
+    def __init__(self, network: ActorCriticPolicy, *, num_envs: int, temperature: float):
         self._network = network.eval()
         self._temperature = temperature
         self._rngs = [np.random.default_rng(0) for _ in range(num_envs)]
+        self._never = torch.zeros(num_envs)  # no episode begins within a call of the network
+        self._memory: tuple[torch.Tensor, ...] = ()
+        if isinstance(network, RecurrentActorCriticPolicy):
+            layers, _, width = network.lstm_hidden_state_shape
+            self._memory = tuple(torch.zeros(layers, num_envs, width) for _ in range(2))
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """The row samples from this generator from now on."""
+        """The row remembers nothing and samples from this generator from now on."""
         self._rngs[row] = rng
+        for part in self._memory:
+            part[:, row] = 0
 
     @torch.no_grad()
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Samples one action per row; temperature 0 takes the likeliest."""
         observations = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        distribution: Any = self._network.get_distribution(observations).distribution
-        logits = distribution.logits.double()
+        logits = self._logits(observations).double()
         if self._temperature == 0:
             return logits.argmax(1).numpy()
         thresholds = np.array([rng.random() for rng in self._rngs])[:, None]
         cumulative = (logits / self._temperature).softmax(1).cumsum(1).numpy()
         return (cumulative < thresholds * cumulative[:, -1:]).sum(1)
+
+    def _logits(self, observations: torch.Tensor) -> torch.Tensor:
+        network: Any = self._network
+        if not self._memory:
+            return network.get_distribution(observations).distribution.logits
+        distribution, self._memory = network.get_distribution(
+            observations, self._memory, self._never
+        )
+        return distribution.distribution.logits

@@ -31,7 +31,7 @@ def report(
     """
     result = {
         "benchmark": name,
-        "command": f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip(),
+        "command": command(name),
         "hardware": hardware(),
         "versions": _versions(),
         "figures": dict(figures),
@@ -45,10 +45,15 @@ def report(
     print(line, flush=True)
 
 
+def command(name: str) -> str:
+    """What was typed to run this benchmark."""
+    return f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip()
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows in aligned columns."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    cells = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -83,7 +88,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as it is printed."""
     if value is None:
         return ""
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

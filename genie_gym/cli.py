@@ -35,9 +35,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "agents.train:main",
         "PPO on a real env's own reward, for trained-agent data",
     ),
+    "explore": (
+        "agents.explore:main",
+        "train an agent that looks for what a world does not know (AutoExplore)",
+    ),
+    "loop": (
+        "agents.loop.command:main",
+        "collect, train a world, explore what it does not know, and again",
+    ),
     "data": (
         "genie_gym.data.commands:main",
         "look at, verify, merge, import and export episode datasets",
+    ),
+    "bench": (
+        "benchmarks.command:main",
+        "measure: how true a dream is (fidelity), and how fast everything runs",
     ),
     "demo": ("genie_gym.demo:main", "play the real games and write a picture of each"),
 }

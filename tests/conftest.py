@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+
+def pytest_configure(config):
+    """Processes that run tests side by side share the cores: one thread each."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +19,10 @@ def coinrun_world(request) -> Path:
     from tests.tiny_world import tiny_world
     from world_models.worlds import VARIABLE
 
-    world = tiny_world(request.config.rootpath / ".pytest_cache" / "worlds")
+    cache = request.config.rootpath / ".pytest_cache" / "worlds"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / "training.lock"):
+        world = tiny_world(cache)
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(world.parent)
     yield world

@@ -47,8 +47,8 @@ class CountingVectorEnv(FrameVectorEnv):
     def _save_row(self, row):
         return json.dumps(self.counters[row].tolist()).encode()
 
-    def _load_row(self, row, state):
-        self.counters[row] = json.loads(state)
+    def _load_rows(self, rows, state):
+        self.counters[rows] = json.loads(state)
 
     def _draw(self, rows):
         self.frames[rows, 0, :3, 0] = self.counters[rows]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,29 @@ def test_worlds_commands(bundle, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert "dynamics.safetensors has 0 bytes" in captured.err
     assert "0 of 1 worlds are intact" in captured.out
+
+
+def swap_names(file: Path) -> None:
+    """Two tensors of one shape under each other's names: a file that any reader would accept."""
+    tensors = load_file(file)
+    pairs = combinations((name for name in tensors if tensors[name].ndim == 2), 2)
+    first, other = next((a, b) for a, b in pairs if tensors[a].shape == tensors[b].shape)
+    tensors[first], tensors[other] = tensors[other].clone(), tensors[first].clone()
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda file: os.truncate(file, file.stat().st_size // 2), swap_names],
+    ids=["deleted", "truncated", "names swapped"],
+)
+@pytest.mark.parametrize("name", ["tokenizer.safetensors", "dynamics.safetensors"])
+def test_verify_names_the_damaged_file(bundle, capsys, damage, name):
+    assert main(["verify", str(bundle)]) == 0
+    damage(bundle / name)
+    assert main(["verify", str(bundle)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("DAMAGED") and str(bundle / name) in told
 
 
 def test_looking_for_worlds_loads_no_torch():

@@ -1,8 +1,10 @@
 """The dream as an env: the contract of the real envs, and what only dreams do."""
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import genie_gym  # noqa: F401
+from benchmarks.dream_soak import soak
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.retroact import catalogue
 from tests.env_contract import Case, EnvContract, actions_for
+from world_models.world import WorldModel
 from world_models.worlds import WorldNotFoundError
 
 ID = "GenieRedux/CoinRun-v0"
@@ -45,17 +49,17 @@ def real_prompt(world, num_frames: int = 3) -> dict:
     }
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_row_has_the_same_bits_in_any_company(threads):
+@pytest.mark.parametrize(("threads", "rows"), [(1, 33), (2, 6)])
+def test_a_row_has_the_same_bits_in_any_company(threads, rows):
     """Alone, among others, after others were reset: frames, rewards, ends and infos are equal."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        many, one = gym.make_vec(ID, num_envs=7, steps=2), gym.make_vec(ID, num_envs=1, steps=2)
+        many, one = gym.make_vec(ID, num_envs=rows, steps=2), gym.make_vec(ID, steps=2)
         many.reset(seed=0), one.reset(seed=5)
-        others = np.arange(7) != 5
-        for step, actions in enumerate(actions_for(many.single_action_space, 12 // threads, 7)):
-            if step == 3:
+        others = np.arange(rows) != 5
+        for step, actions in enumerate(actions_for(many.single_action_space, 4, rows)):
+            if step == 2:
                 many.reset(options={"reset_mask": others})
             left, right = many.step(actions), one.step(actions[5:6])
             for a, b in zip(left[:4], right[:4], strict=True):
@@ -63,6 +67,34 @@ def test_a_row_has_the_same_bits_in_any_company(threads):
             assert left[4]["entropy"][5] == right[4]["entropy"][0]
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_reset_of_some_rows_computes_these_alone(world, monkeypatch):
+    begun, stepped = [], []
+    start, step = WorldModel.start, WorldModel.step
+
+    def counted_start(self, frames, *args):
+        begun.append(len(frames))
+        return start(self, frames, *args)
+
+    def counted_step(self, state, action):
+        stepped.append(len(action))
+        return step(self, state, action)
+
+    monkeypatch.setattr(WorldModel, "start", counted_start)
+    monkeypatch.setattr(WorldModel, "step", counted_step)
+    env = gym.make_vec(ID, num_envs=5, steps=1, max_episode_steps=3)
+    env.reset(seed=0)
+    env.reset(options={"reset_mask": np.array([False, True, False, True, False])})
+    assert (begun, stepped) == ([5, 2], [])
+    waiting = np.zeros(5, bool)
+    for passes in range(1, 5):
+        due = [int(waiting.sum())] if waiting.any() else []
+        begun.clear()
+        _, _, terminated, truncated, _ = env.step(np.zeros(5, int))
+        waiting = terminated | truncated
+        assert begun == due, "an ended row begins alone"
+        assert sum(stepped) <= 5 * passes, "a step is one pass for all rows"
 
 
 def test_given_frames_begin_the_dream(world):
@@ -216,45 +248,58 @@ def test_odd_sequences_of_calls():
     OddDreams.TestCase("runTest").runTest()
 
 
+def digest(env: gym.Env) -> str:
+    """Of all that an env tells over the next steps."""
+    told = hashlib.sha256()
+    for action in (1, 4, 0, 3, 1, 1):
+        frame, reward, terminated, _, info = env.step(action)
+        told.update(frame.tobytes() + str((reward, terminated, info)).encode())
+        if terminated:
+            told.update(env.reset()[0].tobytes())
+    return told.hexdigest()
+
+
 CONTINUE = """
-import hashlib, json, sys
-import gymnasium as gym, genie_gym
-env = gym.make("GenieRedux/CoinRun-v0").unwrapped
-env.load_state(open(sys.argv[1], "rb").read())
-digest = hashlib.sha256()
-for action in (1, 4, 0, 3, 1, 1):
-    frame, reward, terminated, _, info = env.step(action)
-    digest.update(frame.tobytes() + str((reward, terminated, info)).encode())
-    if terminated:
-        digest.update(env.reset()[0].tobytes())
-print(json.dumps(digest.hexdigest()))
+import sys
+from pathlib import Path
+from tests.test_genie_env import ID, digest, gym
+env = gym.make(ID, temperature=2.0).unwrapped
+env.load_state(Path(sys.argv[1]).read_bytes())
+print(digest(env))
 """
 
 
 def test_a_state_continues_in_another_process(tmp_path):
-    env = gym.make(ID).unwrapped
+    env = gym.make(ID, temperature=2.0).unwrapped
     env.reset(seed=4)
     for action in (1, 1, 4):
         env.step(action)
     path = tmp_path / "state"
     path.write_bytes(env.save_state())
-    runs = [
-        subprocess.check_output([sys.executable, "-c", CONTINUE, str(path)], text=True)
-        for _ in range(2)
-    ]
-    assert len({json.loads(run) for run in runs}) == 1
-    namespace: dict = {}
-    sys.argv, argv = ["", str(path)], sys.argv
-    try:
-        exec(
-            CONTINUE.replace("print(json.dumps(", "result = ((").replace(
-                "import hashlib", "import hashlib"
-            ),
-            namespace,
-        )  # noqa: S102, E501
-    finally:
-        sys.argv = argv
-    assert namespace["result"] == json.loads(runs[0])
+    elsewhere = subprocess.check_output(
+        [sys.executable, "-c", CONTINUE, path], text=True, cwd=Path(__file__).parents[1]
+    )
+    assert elsewhere.split() == [digest(env)]
+    env.reset(seed=5)
+    assert elsewhere.split() != [digest(env)]
+
+
+COLD_START = """
+import gymnasium as gym, genie_gym
+env = gym.make("GenieRedux/CoinRun-v0"); env.reset(seed=0); env.step(1)
+import json, sys, time
+print(json.dumps([time.process_time(), sorted({m.split(".")[0] for m in sys.modules})]))
+"""
+
+
+def test_a_cold_start_is_short():
+    """Counted in processor time, so that what else the machine does is of no account."""
+    seconds, modules = json.loads(
+        subprocess.check_output([sys.executable, "-c", COLD_START], text=True)
+    )
+    assert seconds < 5
+    needless = {"lightning", "vector_quantize_pytorch", "torchmetrics", "stable_baselines3", "cv2"}
+    assert "torch" in modules and not needless & set(modules)
 
 
 def test_branches_share_the_past_and_reseeding_parts_them():
@@ -341,6 +386,8 @@ def test_a_missing_world_says_where_it_looked_and_what_to_type(env_id, real, coi
         assert part in text
     with pytest.raises(WorldNotFoundError, match="Did you mean CoinRun"):
         gym.make(ID, world="CoinRum")
+    with pytest.raises(error.NameNotFound, match="Did you mean: `SuperMarioBros`"):
+        gym.make("GenieRedux/SuperMarioBross-v0")
 
 
 def test_every_game_has_one_dream():
@@ -353,14 +400,41 @@ def test_every_game_has_one_dream():
         assert name in (game.title, game.name)
 
 
-def test_dreams_end_by_their_horizon_or_never(world):
+def test_dreams_end_by_their_horizon_or_never():
     assert gym.spec(ID).max_episode_steps == 500
-    env = gym.make_vec(ID, num_envs=2, max_episode_steps=3)
+    env = gym.make_vec(ID, num_envs=2, max_episode_steps=3, steps=1)
     env.reset(seed=0)
     flags = [env.step(np.zeros(2, int))[2:4] for _ in range(3)]
     assert (flags[2][0] | flags[2][1]).all()
-    endless = gym.make_vec(ID, num_envs=4, max_episode_steps=None, steps=1).unwrapped
-    assert endless.max_episode_steps is None or endless.max_episode_steps == 500
+    assert gym.make_vec(ID, num_envs=2).unwrapped.max_episode_steps == 500
+    for forever in (None, -1):
+        assert gym.make_vec(ID, max_episode_steps=forever).unwrapped.max_episode_steps is None
+    assert "TimeLimit" in str(gym.make(ID))
+    assert "TimeLimit" not in str(gym.make(ID, max_episode_steps=-1))
+
+
+def test_many_frames_with_random_resets():
+    """The soak of the benchmarks, shortened: memory, numbers and looks stay as they are."""
+    soaked = soak(gym.make_vec(ID, num_envs=16, steps=1, max_episode_steps=-1).unwrapped, 3_000)
+    assert soaked.resets > 30
+    assert soaked.not_finite == 0
+    assert soaked.memory_growth() < 0.02
+    assert (np.abs(soaked.drift()) < 0.5).all()
+
+
+def test_a_person_can_watch(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    import pygame
+
+    env = gym.make(ID, render_mode="human", steps=1)
+    frame, _ = env.reset(seed=0)
+    for action in (1, 1, 3):
+        frame, *_ = env.step(action)
+    shown = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    scale = len(shown) // 64
+    assert scale > 1 and np.array_equal(shown[::scale, ::scale], frame)
+    assert env.render() is None
+    env.close()
 
 
 def test_frames_stay_alive_far_past_the_window():

@@ -1,5 +1,7 @@
 """The Stable-Baselines3 adapter, with known numbers and with PPO learning real games."""
 
+from collections.abc import Callable
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -67,24 +69,25 @@ def test_other_autoreset_modes_are_refused_with_the_way_out():
 
 
 class Returns(BaseCallback):
-    """Keeps the return of every finished episode."""
+    """Keeps the return of every finished episode; stops once the last 40 are good enough."""
 
-    def __init__(self):
+    def __init__(self, enough: Callable[[list[float]], bool]):
         super().__init__()
         self.returns: list[float] = []
+        self.enough = enough
 
     def _on_step(self):
         self.returns += [i["episode"]["r"] for i in self.locals["infos"] if "episode" in i]
-        return True
+        return len(self.returns) < 80 or not self.enough(self.returns)
 
 
 def test_ppo_learns_the_counting_env():
     env = VecMonitor(counting(4, max_episode_steps=16))
     model = PPO("MlpPolicy", env, n_steps=64, learning_rate=3e-3, seed=0, device="cpu")
-    returns = Returns()
-    model.learn(6_000, callback=returns)
-    assert np.mean(returns.returns[:20]) < 6
-    assert np.mean(returns.returns[-20:]) > 14, "the best return is 16"
+    learned = Returns(lambda returns: np.mean(returns[-40:]) > 14)
+    model.learn(20_000, callback=learned)
+    assert np.mean(learned.returns[:20]) < 6
+    assert np.mean(learned.returns[-40:]) > 14, "the best return is 16"
 
 
 def test_ppo_learns_on_real_coinrun():
@@ -97,8 +100,8 @@ def test_ppo_learns_on_real_coinrun():
         "CnnPolicy", VecMonitor(env), n_steps=64, batch_size=512, n_epochs=3,
         learning_rate=1e-3, gamma=0.97, ent_coef=0.01, seed=0, device="cpu",
     )  # fmt: skip
-    returns = Returns()
-    model.learn(16_384, callback=returns)
-    first, last = returns.returns[:40], returns.returns[-40:]
+    learned = Returns(lambda returns: np.mean(returns[-40:]) > np.mean(returns[:40]) + 3)
+    model.learn(60_000, callback=learned)
+    first, last = learned.returns[:40], learned.returns[-40:]
     assert np.mean(last) > np.mean(first) + 3, (np.mean(first), np.mean(last))
     env.close()

@@ -1,9 +1,12 @@
 """From a dataset to a world and on from there: tokens once, decoders alone, early errors."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,28 +107,6 @@ def test_a_run_leaves_losses_codebook_use_and_strips(made):
         assert list((run / "tensorboard").iterdir())
     record = read_run(made.dynamics)
     assert record.built_on["tokenizer"] == fingerprint(load_run(made.tokenizer, "tokenizer"))
-
-
-def test_a_run_cut_back_to_a_checkpoint_repeats_its_losses_and_weights(made, tmp_path):
-    for kind, run in (("tokenizer", made.tokenizer), ("dynamics", made.dynamics)):
-        again = tmp_path / kind
-        shutil.copytree(run, again)
-        shutil.rmtree(again / "checkpoints" / "step-00000006")
-        if kind == "tokenizer":
-            train_tokenizer(TOKENIZER, DataOptions(data=made.data, out=again))
-        else:
-            options = DynamicsOptions(data=made.data, out=again, tokenizer=str(made.tokenizer))
-            train_dynamics(DYNAMICS, options)
-        for group in ("train", "val"):
-            kept = {"learning_rate", "frames_per_s"}  # a clock is no loss
-            one, two = (
-                [{k: v for k, v in line.items() if k not in kept} for line in log(r, group)]
-                for r in (run, again)
-            )
-            assert one == two
-        for file in ("model", "average", "optimizer"):
-            path = f"checkpoints/step-00000006/{file}.safetensors"
-            assert (run / path).read_bytes() == (again / path).read_bytes()
 
 
 def test_cached_tokens_are_those_a_dream_sees(made):
@@ -356,12 +337,15 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_machine_with_nothing_but_torch_and_the_store_can_train(made, tmp_path):
-    arguments = arguments_of("tokenizer", made.data, tmp_path / "tokenizer", 2)
+    out = tmp_path / "tokenizer"
+    arguments = arguments_of(
+        "tokenizer", made.data, out, made.tokenizer, steps=2, batch_size=2, save_every=2
+    )
     subprocess.run([sys.executable, "-c", BARE, *arguments], cwd=ROOT, check=True, timeout=100)
-    assert len(log(tmp_path / "tokenizer", "train")) == 5
+    assert len(log(out, "train")) == 2
 
 
-def arguments_of(kind: str, data: Path, out: Path, batch_size: int) -> list[str]:
+def arguments_of(kind: str, data: Path, out: Path, tokenizer: Path, **fit: int) -> list[str]:
     """The command line of a small run in float32."""
     values = {
         "data": data,
@@ -369,39 +353,80 @@ def arguments_of(kind: str, data: Path, out: Path, batch_size: int) -> list[str]
         "frames": 8,
         "model.transformer.dim": 32,
         "model.transformer.num-layers": 1,
+        "model.transformer.num-heads": 2,
         "model.transformer.head-dim": 16,
-        "model.num-codes": 32,
-        "model.code-dim": 8,
-        "fit.steps": 5,
-        "fit.batch-size": batch_size,
+        "model.num-codes": TINY.tokenizer.num_codes,
+        "model.code-dim": TINY.tokenizer.code_dim,
         "fit.precision": "fp32",
         "fit.log-every": 1,
-        "fit.save-every": 5,
         "fit.warmup-steps": 1,
         "fit.eval-batches": 1,
     }
+    values |= {f"fit.{name.replace('_', '-')}": value for name, value in fit.items()}
     arguments = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     if kind == "tokenizer":
-        return [kind, "coinrun", *arguments, "--model.frame-size", "16", "--model.patch", "4"]
+        return [kind, "coinrun-tiny", *arguments, "--model.frame-size", "16", "--model.patch", "4"]
     arguments += ["--model.num-actions", "5", "--model.grid", "4", "4"]
-    return [kind, "coinrun", *arguments, "--tokenizer", str(out.parent / "tokenizer")]
+    return [kind, "coinrun-tiny", *arguments, "--tokenizer", str(tokenizer)]
 
 
-@pytest.mark.parametrize("kind", ["tokenizer", "dynamics"])
-def test_torchrun_with_two_processes_equals_one_with_twice_the_batch(kind, tmp_path, made):
-    data = write_episodes(tmp_path / "data")
-    main(arguments_of("tokenizer", data, tmp_path / "tokenizer", 4))
-    if kind == "dynamics":
-        main(arguments_of(kind, data, tmp_path / kind, 4))
-    shutil.rmtree(data / "tokens", ignore_errors=True)  # both processes encode
+def alone(arguments: list[str]) -> None:
+    """Run the command in this process."""
+    assert main(arguments) == 0
+
+
+KINDS = pytest.mark.parametrize("kind", ["tokenizer", "dynamics"])
+
+
+@KINDS
+def test_a_training_command_killed_with_kill_9_goes_on_to_the_very_same_losses(
+    kind, made, tmp_path
+):
+    def arguments(out: Path) -> list[str]:
+        many = {"steps": 80, "batch_size": 2, "save_every": 20}
+        return arguments_of(kind, made.data, out, made.tokenizer, **many)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    alone(arguments(whole))
+    command = [sys.executable, "-m", "genie_gym.cli", "train", *arguments(killed)]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    metrics = killed / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") < 25:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    checkpoints = killed / "checkpoints"
+    newest = Checkpoints(checkpoints).newest()
+    assert newest is not None and newest.name < "step-00000080"
+    (checkpoints / "step-00000060.part-dead").mkdir()  # as if killed while saving
+
+    alone(arguments(killed))
+    for group in ("train", "val"):
+        one, two = (
+            [{k: v for k, v in line.items() if k != "frames_per_s"} for line in log(run, group)]
+            for run in (whole, killed)
+        )
+        assert one == two
+    assert len(log(killed, "train")) == 80
+    for file in ("model", "average", "optimizer"):
+        path = f"checkpoints/step-00000080/{file}.safetensors"
+        assert (whole / path).read_bytes() == (killed / path).read_bytes()
+    assert not list(killed.rglob("*.part-*"))
+
+
+@KINDS
+def test_torchrun_with_two_processes_equals_one_with_twice_the_batch(kind, made, tmp_path):
+    ignored = shutil.ignore_patterns("tokens")  # both processes encode
+    data = shutil.copytree(made.data, tmp_path / "data", ignore=ignored)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    command = [*torchrun, "-m", "world_models.train"]
-    arguments = arguments_of(kind, data, tmp_path / "two", 2)
-    subprocess.run([*command, *arguments], cwd=ROOT, check=True, timeout=200)
-    one, two = (
-        [(line["step"], line["loss"]) for line in log(run, "train")]
-        for run in (tmp_path / kind, tmp_path / "two")
-    )
-    assert len(one) == 5
-    assert two == [(step, pytest.approx(loss, abs=1e-4)) for step, loss in one]
+    one, two = tmp_path / "one", tmp_path / "two"
+    few = {"steps": 5, "save_every": 5}
+    arguments = arguments_of(kind, data, two, made.tokenizer, batch_size=2, **few)
+    command = [*torchrun, "-m", "world_models.train", *arguments]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=200)
+    alone(arguments_of(kind, data, one, made.tokenizer, batch_size=4, **few))
+    expected = [line["loss"] for line in log(one, "train")]
+    assert len(expected) == 5
+    assert [line["loss"] for line in log(two, "train")] == pytest.approx(expected, abs=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from world_models.attention import SpatialBias, alibi_slopes
+from world_models.attention import Attention, SpatialBias, alibi_slopes
 from world_models.blocks import Peg, TransformerConfig
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
@@ -19,7 +19,7 @@ from world_models.pixels import patches_from_pixels, pixels_from_patches, to_flo
 from world_models.presets import build, config_from_dict, config_to_dict, paper, small, tiny
 from world_models.quantizer import Quantizer
 from world_models.reconstruction import ReconstructionConfig, changed_pixels, reconstruction_loss
-from world_models.tdce import token_distance, token_distance_cross_entropy
+from world_models.tdce import token_distance_cross_entropy
 from world_models.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -102,19 +102,46 @@ def test_tdce_by_hand():
     codes = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])  # distances from 0: 0, 1, 2
     logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
     target = torch.tensor([0])
-    assert token_distance(logits, target, codes).item() == pytest.approx(0.25 * 1 + 0.25 * 2)
     for weight in (0.0, 1.0, 3.0):
         cost, cross_entropy = token_distance_cross_entropy(logits, target, codes, weight)
         assert cross_entropy.item() == pytest.approx(math.log(2))
         assert cost.item() == pytest.approx(math.log(2) + weight * 0.75)
 
 
-def test_token_distance_equals_the_papers_table_form():
+@pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
+def test_tdce_and_its_gradient_are_the_papers_table_form(weight):
     torch.manual_seed(0)
-    codes, logits, targets = torch.randn(20, 4), torch.randn(7, 20), torch.randint(20, (7,))
+    codes, targets, outer = torch.randn(20, 4), torch.randint(20, (600,)), torch.randn(600)
+    logits = torch.randn(600, 20, requires_grad=True)  # more than is done at a time
     table = 1 - F.cosine_similarity(codes[:, None], codes[None], dim=-1)  # (K, K)
-    expected = (table[targets] * logits.softmax(-1)).sum(-1)
-    torch.testing.assert_close(token_distance(logits, targets, codes), expected)
+    plain = F.cross_entropy(logits, targets, reduction="none")
+    expected = plain + weight * (table[targets] * logits.softmax(-1)).sum(-1)
+    cost, cross_entropy = token_distance_cross_entropy(logits, targets, codes, weight)
+    torch.testing.assert_close(cost, expected)
+    torch.testing.assert_close(cross_entropy, plain)
+    gradients = (torch.autograd.grad((x * outer).sum(), logits)[0] for x in (cost, expected))
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+def test_queries_and_keys_are_normalised_with_the_right_gradient(order):
+    torch.manual_seed(0)
+    attention = Attention(12, num_heads=2, head_dim=4).double()
+    with torch.no_grad():
+        attention.gain.normal_()
+    x = torch.randn(3, 12, dtype=torch.float64)
+    q, k, v = attention.project(x, order)
+    plain = attention.qkv(attention.norm(x)).view(3, 3, 2, 4).unbind(1)
+    gain = attention.gain.prod(0) * 8
+    expected = (F.normalize(plain[0], dim=-1) * gain, F.normalize(plain[1], dim=-1), plain[2])
+    expected = tuple(y.permute(order) for y in expected)
+    weights = [torch.randn_like(y) for y in expected]
+    gradients = []
+    for outputs in ((q, k, v), expected):
+        total = sum((w * y).sum() for w, y in zip(weights, outputs, strict=True))
+        gradients.append(torch.autograd.grad(total, list(attention.parameters())[:3]))
+    torch.testing.assert_close((q, k, v), expected)
+    torch.testing.assert_close(*gradients)
 
 
 def test_quantizer_round_trip():

@@ -54,7 +54,9 @@ ACTIONS = torch.randint(5, (4, 12), generator=torch.Generator().manual_seed(9))
 def test_a_prediction_is_what_it_says(world):
     state = world.start(*prompt(4), seeds=torch.arange(4))
     state, prediction = world.step(state, ACTIONS[:, 0])
-    shapes = {f.name: tuple(getattr(prediction, f.name).shape) for f in fields(prediction)}
+    assert prediction.surprise is None  # no real frame to be surprised by
+    values = {f.name: getattr(prediction, f.name) for f in fields(prediction)}
+    shapes = {name: tuple(x.shape) for name, x in values.items() if x is not None}
     assert shapes == {
         "frames": (4, 16, 16, 3),
         "tokens": (4, 16),
@@ -166,6 +168,23 @@ def test_observing_follows_the_real_frames(world):
     state, _ = world.step(world.start(frames, actions, seeds), actions[:, 0])
     with pytest.raises(ValueError, match="observe"):
         world.observe(state, actions[:, 0], frames[:, 0])
+
+
+def test_observing_needs_no_pixels(world):
+    frames, actions = prompt(3, num_frames=6)
+    whole = world.start(frames[:, :2], actions[:, :1], torch.arange(3))
+    blind = replace(whole.clone(), decoder=None)
+    for t in range(2, 6):
+        whole, seen = world.observe(whole, actions[:, t - 1], frames[:, t])
+        blind, expected = world.observe(blind, actions[:, t - 1], frames[:, t])
+        assert torch.equal(seen.entropy, expected.entropy)
+        assert torch.equal(seen.reward, expected.reward)
+        assert torch.equal(expected.frames, frames[:, t])
+    mixed = whole.put(torch.tensor([1]), blind.rows(torch.tensor([1])))
+    assert mixed.decoder is None and mixed.encoder is not None
+    again = WorldState.from_tensors(blind.tensors())
+    with pytest.raises(ValueError, match="decoder"):
+        world.step(again, actions[:, 0])
 
 
 def test_one_joint_frame_is_the_streamed_frame(world):

@@ -1,6 +1,7 @@
-"""A small world of CoinRun, trained in about a minute by the commands that train large ones.
+"""A small world of CoinRun, trained in half a minute by the commands that train large ones.
 
-It sees two easy levels without backgrounds, so that a minute is enough for it to show the game.
+It sees two easy levels without backgrounds through 16 tokens per frame, which is enough for it to
+show the game roughly, and makes every dream of the tests fast.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ LEVELS = {
     "restrict_themes": "True",
 }
 EPISODES, MAX_STEPS = 24, 120
-TOKENIZER_STEPS, DYNAMICS_STEPS = 200, 200
+TOKENIZER_STEPS, DYNAMICS_STEPS = 300, 250
+PATCH, NUM_CODES = 16, 128
 
 
 def recipe() -> WorldRecipe:
@@ -43,20 +45,25 @@ def recipe() -> WorldRecipe:
         eval_batches=2,
         precision="fp32",
     )
-    coder = replace(base.tokenizer.model.transformer, dim=64, num_layers=1, head_dim=16, window=8)
-    thinker = replace(base.dynamics.model.transformer, dim=96, num_layers=2, head_dim=16, window=8)
+    size = {"dim": 96, "num_heads": 4, "head_dim": 16, "position_dim": 16, "window": 8}
+    coder = replace(base.tokenizer.model.transformer, num_layers=1, **size)
+    thinker = replace(base.dynamics.model.transformer, num_layers=2, **size)
+    tokenizer = replace(base.tokenizer.model, patch=PATCH, transformer=coder, num_codes=NUM_CODES)
+    dynamics = replace(
+        base.dynamics.model, grid=tokenizer.grid, transformer=thinker, num_codes=NUM_CODES
+    )
     return replace(
         base,
         tokenizer=replace(
             base.tokenizer,
-            model=replace(base.tokenizer.model, transformer=coder, num_codes=128),
-            fit=replace(fit, steps=TOKENIZER_STEPS),
-            frames=8,
+            model=tokenizer,
+            fit=replace(fit, steps=TOKENIZER_STEPS, learning_rate=6e-3),
+            frames=4,
         ),
         dynamics=replace(
             base.dynamics,
-            model=replace(base.dynamics.model, transformer=thinker, num_codes=128),
-            fit=replace(fit, steps=DYNAMICS_STEPS),
+            model=dynamics,
+            fit=replace(fit, steps=DYNAMICS_STEPS, learning_rate=3e-3),
             frames=8,
         ),
     )

@@ -1,8 +1,4 @@
-"""A model, data and command line small enough to train in tests: python -m tests.training_toy."""
-
-import sys
-import time
-from pathlib import Path
+"""A model and data small enough to train in an instant."""
 
 import numpy as np
 import torch
@@ -10,7 +6,6 @@ from torch import nn
 
 from world_models.episodes import WindowSampler
 from world_models.training.config import FitConfig
-from world_models.training.fit import fit
 
 CONFIG = FitConfig(
     steps=40,
@@ -44,16 +39,14 @@ class Denoiser(nn.Module):
 
 
 class Actions:
-    """Random windows of random actions; `delay` makes a step slow enough to be killed in."""
+    """Random windows of random actions."""
 
-    def __init__(self, batch_size=4, delay=0.0):
+    def __init__(self, batch_size=4):
         self.actions = np.random.default_rng(0).integers(5, size=(6, 40))
         self.sampler = WindowSampler(np.full(6, 40), length=8, batch_size=batch_size)
-        self.delay = delay
 
     def __iter__(self):
         for windows in self.sampler:
-            time.sleep(self.delay)
             rows = [self.actions[episode, start : start + 7] for episode, start in windows]
             yield {"actions": torch.from_numpy(np.stack(rows))}
 
@@ -62,12 +55,3 @@ class Actions:
 
     def load_state_dict(self, state):
         self.sampler.load_state_dict(state)
-
-
-def main(out: str, delay: str) -> None:
-    torch.set_num_threads(1)
-    fit(Denoiser(), Actions(delay=float(delay)), CONFIG, Path(out))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -6,14 +6,16 @@ Q queries, S keys.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["Attention", "SpatialBias", "alibi_slopes", "temporal_bias"]
 
 QK_SCALE = 8.0  # logits are cosine similarities times this
-SHORT = 64  # up to so many keys, plain products beat the CPU's attention kernel two to three times
 
 
 class Attention(nn.Module):
@@ -31,11 +33,17 @@ class Attention(nn.Module):
         self.gain = nn.Parameter(torch.ones(2, 1, head_dim))
         self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map ``(..., D)`` to queries, keys and values ``(..., H, E)``."""
-        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
-        gain = (self.gain[0] * self.gain[1]).to(q.dtype)  # only their product matters
-        return _unit(q) * gain, _unit(k), v
+    def project(self, x: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Map ``(..., D)`` to queries, keys and values ``(..., H, E)``, their axes put in order.
+
+        The order says which of those axes comes where: of the many layouts it takes, matrix
+        products and sums are fast in the one that has the right axes last, and contiguous.
+        """
+        qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1)).movedim(-3, 0)
+        gain = self.gain[0] * self.gain[1] * QK_SCALE  # only their product matters
+        return _Normalise.apply(
+            qkv.permute(0, *(axis + 1 for axis in order)).contiguous(), gain.to(qkv.dtype)
+        )
 
     def merge(self, heads: Tensor) -> Tensor:
         """Map attended values ``(..., H, E)`` back to ``(..., D)``."""
@@ -43,20 +51,17 @@ class Attention(nn.Module):
 
     @staticmethod
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attend ``(B, H, Q, E)`` to ``(B, H, S, E)`` under a bias that broadcasts."""
+        """Attend ``(..., H, Q, E)`` to ``(..., H, S, E)`` under a bias that broadcasts."""
         bias = bias.to(q.dtype)
-        if q.device.type == "cpu" and k.shape[-2] <= SHORT:
-            return ((q * QK_SCALE) @ k.mT + bias).softmax(-1) @ v
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=QK_SCALE)
+        if q.device.type == "cpu":  # several times as fast there as the kernel
+            return (q @ k.mT + bias).softmax(-1) @ v
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
     @staticmethod
     def attend_past(
         q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, bias: Tensor
     ) -> Tensor:
         """Attend one new frame to itself and to the past, token by token.
-
-        With one query per token this is a few sums over memory that must be read once, which a
-        compiler fuses; as matrix products, or in the attention kernels, it is many times slower.
 
         Args:
             q: Of the new frame, ``(..., H, E)``, like ``k`` and ``v``.
@@ -66,15 +71,33 @@ class Attention(nn.Module):
             past_v: Values of the past.
             bias: Towards the past, broadcasting to ``(..., H, W)``.
         """
-        now = (q * k).sum(-1, keepdim=True) * QK_SCALE
-        past = (q.unsqueeze(-2) * past_k).sum(-1) * QK_SCALE + bias
+        now = (q * k).sum(-1, keepdim=True)
+        past = (q.unsqueeze(-2) @ past_k.mT).squeeze(-2) + bias
         share = torch.cat((past, now), -1).softmax(-1)  # (..., H, W + 1)
-        return (share[..., :-1, None] * past_v).sum(-2) + share[..., -1:] * v
+        return (share[..., None, :-1] @ past_v).squeeze(-2) + share[..., -1:] * v
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Scale the last axis to length 1; a third of the time of `F.normalize` in bf16."""
-    return x * (x.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
+class _Normalise(torch.autograd.Function):
+    """Scale queries and keys to length 1, the queries times a gain; leave values alone.
+
+    Written out because the composed gradient passes over memory three times as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        length = torch.linalg.vector_norm(qkv[:2], dim=-1, keepdim=True).clamp_min(1e-6)
+        unit = qkv[:2] / length
+        ctx.save_for_backward(unit, length, gain)
+        return unit[0] * gain, unit[1], qkv[2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
+        unit, length, gain = ctx.saved_tensors
+        inner = torch.stack((outer[0] * gain, outer[1], outer[2]))
+        along = (unit * inner[:2]).sum(-1, keepdim=True)
+        inner[:2].addcmul_(unit, along, value=-1).div_(length)
+        return inner, (outer[0] * unit[0]).flatten(0, -2).sum(0, keepdim=True)
 
 
 class SpatialBias(nn.Module):
@@ -107,7 +130,7 @@ class SpatialBias(nn.Module):
         """Return the bias ``(H, N, N)``; compute it once per pass, all layers share it."""
         first = next(self.mlp.parameters())
         table = self.mlp(self.offsets.to(first.dtype))  # ((2h-1)(2w-1), H)
-        return table[self.index].permute(2, 0, 1)
+        return table.T[:, self.index]
 
 
 def alibi_slopes(num_heads: int, device: torch.device | None = None) -> Tensor:

@@ -209,6 +209,7 @@ class Dynamics(nn.Module):
             metrics |= {"reward_loss": outcome[0], "termination_loss": outcome[1]}
         return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}
 
+    @torch.compiler.disable  # how many tokens are hidden differs from batch to batch
     def _token_loss(
         self, x: Tensor, target: Tensor, changed: Tensor, hidden: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -220,7 +221,8 @@ class Dynamics(nn.Module):
             logits, target, self.codes, self.config.tdce_weight
         )
         weight = 1 + self.config.changed_weight * changed
-        correct = (logits.argmax(-1) == target).float()
+        logits = logits.detach()
+        correct = (logits.gather(1, target[:, None]).squeeze(1) == logits.amax(-1)).float()
         share = weight / weight.new_zeros(num_rows).index_add(0, row, weight)[row]
         return (cost * share).sum() / num_rows, {
             "cross_entropy": cross_entropy.mean(),

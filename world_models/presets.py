@@ -6,7 +6,7 @@ A variant calls a preset and uses `dataclasses.replace`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from world_models.blocks import TransformerConfig
@@ -92,13 +92,13 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
 
 
 def coinrun() -> WorldConfig:
-    """CoinRun: 7 actions."""
-    return small(num_actions=7)
+    """CoinRun, 7 actions: 4.6M weights, 5 MiB in int8."""
+    return _light(small(num_actions=7), coder_dim=192, dim=128, num_layers=6, num_codes=1024)
 
 
 def atari(num_actions: int = 5) -> WorldConfig:
-    """Atari 2600: few, small sprites on still backgrounds."""
-    return small(num_actions)
+    """Atari 2600, small sprites on still backgrounds: 2.7M weights, 3 MiB in int8."""
+    return _light(small(num_actions), coder_dim=128, dim=128, num_layers=5, num_codes=512)
 
 
 def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
@@ -130,6 +130,28 @@ def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
             frame_size=frame_size, patch=4, transformer=coder, num_actions=4, code_dim=8
         ),
         sampling=SamplingConfig(steps=4),
+    )
+
+
+def _light(
+    world: WorldConfig, coder_dim: int, dim: int, num_layers: int, num_codes: int
+) -> WorldConfig:
+    """Lighter than `small`; every frame is encoded and decoded on its own."""
+    coder = replace(
+        world.tokenizer.transformer,
+        dim=coder_dim,
+        num_layers=3,
+        num_heads=coder_dim // 64,
+        ff_mult=4.0,
+        temporal=False,
+    )
+    thinker = replace(
+        world.dynamics.transformer, dim=dim, num_layers=num_layers, num_heads=dim // 64
+    )
+    return replace(
+        world,
+        tokenizer=replace(world.tokenizer, transformer=coder, num_codes=num_codes),
+        dynamics=replace(world.dynamics, transformer=thinker, num_codes=num_codes),
     )
 
 

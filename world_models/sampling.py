@@ -75,14 +75,14 @@ def sample_tokens(
     tokens, steps, size = hidden, config.steps, hidden.shape[1]
     entropy = torch.zeros(hidden.shape, device=hidden.device)
     passes = torch.zeros_like(seeds)
+    drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     for step in range(steps):
         logits = predict(tokens).float()
         probabilities = logits.softmax(-1)
         if step == 0:
             entropy = logits.logsumexp(-1) - (probabilities * logits).sum(-1)
         temperature = config.temperature * (steps - 1 - step) / steps
-        drawn = uniform(seeds, counters, step, size)
-        picked = _pick(logits, probabilities, temperature, drawn)
+        picked = _pick(logits, probabilities, temperature, drawn[:, step])
         sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
         open_ = tokens == hidden
         passes = passes + open_.any(1)

@@ -24,7 +24,8 @@ class WorldState:
         seeds: ``(B,)`` int64; a row's future depends on its past, its actions and its seed.
         tokens: The last frame ``(B, N)``.
         dynamics: The past as the dynamics keeps it.
-        decoder: The past as the tokenizer's decoder keeps it.
+        decoder: The past as the tokenizer's decoder keeps it; None once it was given up,
+            because only real frames are observed.
         encoder: The past as the tokenizer's encoder keeps it; None once a frame was imagined,
             since the encoder has not seen it.
     """
@@ -32,7 +33,7 @@ class WorldState:
     seeds: Tensor
     tokens: Tensor
     dynamics: StreamCache
-    decoder: StreamCache
+    decoder: StreamCache | None
     encoder: StreamCache | None
 
     def __len__(self) -> int:
@@ -49,16 +50,15 @@ class WorldState:
     def put(self, index: Tensor, other: WorldState) -> WorldState:
         """Replace, in place, the rows in ``index`` by the rows of ``other``; return the state.
 
-        Real frames can be observed next only if both states could do so.
+        What only one of both states keeps, its encoder or decoder, is given up.
         """
         self.seeds.index_copy_(0, index, other.seeds)
         self.tokens.index_copy_(0, index, other.tokens)
-        self.dynamics.put(index, other.dynamics)
-        self.decoder.put(index, other.decoder)
-        if self.encoder is None or other.encoder is None:
-            return replace(self, encoder=None)
-        self.encoder.put(index, other.encoder)
-        return self
+        mine, others = self._caches(), other._caches()
+        for name in mine.keys() & others.keys():
+            mine[name].put(index, others[name])
+        lost = {name: None for name in mine.keys() - others.keys()}
+        return replace(self, **lost)  # type: ignore[arg-type]
 
     def reseed(self, seeds: Tensor) -> WorldState:
         """The same rows with other futures; ``seeds`` is int64 ``(B,)``."""
@@ -83,7 +83,7 @@ class WorldState:
         for name in ("dynamics", "decoder", "encoder"):
             own = {k.partition(".")[2]: x for k, x in tensors.items() if k.startswith(name + ".")}
             caches[name] = StreamCache.from_tensors(own) if own else None
-        if caches["dynamics"] is None or caches["decoder"] is None:
+        if caches["dynamics"] is None:
             raise ValueError(
                 f"expected the tensors of WorldState.tensors(), got only {sorted(tensors)}"
             )

@@ -5,21 +5,16 @@ Shapes: M predictions, K codes, E width of a code.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-__all__ = ["token_distance", "token_distance_cross_entropy"]
+__all__ = ["token_distance_cross_entropy"]
 
-
-def token_distance(logits: Tensor, targets: Tensor, codes: Tensor) -> Tensor:
-    """Expected cosine distance from the target's code to the predicted one, ``(M,)``.
-
-    The distances of the target to all codes, weighted by the predicted probabilities, sum to one
-    minus the target's code times the mean predicted code: no (K, K) table is needed.
-    """
-    codes = F.normalize(codes.float(), dim=-1)
-    mean = logits.float().softmax(-1) @ codes  # (M, E)
-    return 1 - (codes[targets] * mean).sum(-1)
+ROWS = 256  # predictions at a time: their (ROWS, K) tables stay in the processor's cache
 
 
 def token_distance_cross_entropy(
@@ -27,13 +22,50 @@ def token_distance_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return ``cross-entropy + weight * distance`` and the cross-entropy alone, ``(M,)`` each.
 
+    The distance is the expected cosine distance from the target's code to the predicted one. Only
+    the first result has a gradient, and only towards the logits.
+
     Args:
         logits: ``(M, K)``.
         targets: ``(M,)`` int64.
         codes: ``(K, E)``.
         weight: 1 in the paper's formula; 0 leaves plain cross-entropy.
     """
-    cross_entropy = F.cross_entropy(logits.float(), targets, reduction="none")
-    if not weight:
-        return cross_entropy, cross_entropy
-    return cross_entropy + weight * token_distance(logits, targets, codes), cross_entropy
+    return _TokenDistanceCrossEntropy.apply(logits, targets, codes, weight)
+
+
+class _TokenDistanceCrossEntropy(torch.autograd.Function):
+    """The gradient is known in closed form as soon as the cost is, while p is at hand.
+
+    With p the predicted probabilities and s the target's similarities to all codes, the distance
+    is 1 - p.s, and its gradient towards the logits p * (p.s - s).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, codes: Tensor, weight: float
+    ) -> tuple[Tensor, Tensor]:
+        codes = F.normalize(codes.float(), dim=-1)
+        cost, cross_entropy = logits.new_empty((2, len(logits)), dtype=torch.float32)
+        gradient = torch.empty_like(logits)
+        with torch.autocast(logits.device.type, enabled=False):
+            for i in range(0, len(logits), ROWS):
+                rows = slice(i, i + ROWS)
+                target = targets[rows, None]
+                log_p = logits[rows].float().log_softmax(-1)
+                cross_entropy[rows] = -log_p.gather(1, target).squeeze(1)
+                p = log_p.exp_()
+                similarity = codes[targets[rows]] @ codes.T  # (ROWS, K)
+                expected = (p * similarity).sum(1, keepdim=True)
+                cost[rows] = cross_entropy[rows] + weight * (1 - expected).squeeze(1)
+                slope = similarity.sub_(expected).mul_(-weight).add_(1).mul_(p)
+                gradient[rows] = slope.scatter_add_(1, target, torch.full_like(expected, -1))
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(cross_entropy)
+        return cost, cross_entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[:, None].to(gradient.dtype), None, None, None

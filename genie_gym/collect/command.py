@@ -24,7 +24,7 @@ from genie_gym.errors import MissingRomError
 from genie_gym.retroact.selections import selection
 from world_models.episodes import existing_indices
 
-__all__ = ["CollectConfig", "collect", "main"]
+__all__ = ["CollectConfig", "collect", "main", "parse_value"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class CollectConfig:
             seed=self.seed,
             epsilon=self.epsilon,
             temperature=self.temperature,
-            env_kwargs={key: _value(text) for key, text in self.env_kwargs.items()},
+            env_kwargs={key: parse_value(text) for key, text in self.env_kwargs.items()},
         )
 
 
@@ -231,7 +231,7 @@ def _writer_name(worker: int) -> str:
     return f"{host}_{os.getpid()}_{worker}"
 
 
-def _value(text: str) -> bool | int | float | str:
+def parse_value(text: str) -> bool | int | float | str:
     """What a KEY VALUE argument means: true/false, a number, or the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from genie_gym import actions as action_sets
 from genie_gym.envs.coinrun_rows import CoinRunRows
+from genie_gym.envs.coinrun_state import agent_position
 from genie_gym.envs.procgen_rows import ProcgenRows
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
@@ -120,6 +121,17 @@ class CoinRunVectorEnv(FrameVectorEnv):
         self._helpers = ThreadPoolExecutor(max(1, self._num_helpers))
         self._painter: ProcgenRows | None = None
 
+    def agent_positions(self) -> NDArray[np.float32]:
+        """Where the agents are ``(num_envs, 2)``: cells from the left and from below.
+
+        Where an episode has ended and the next one was not begun, the number means nothing.
+        """
+        self._check_open()
+        places = [self._place(row) for row in range(self.num_envs)]
+        return np.array(
+            [agent_position(block.games.save(place)) for block, place in places], np.float32
+        )
+
     # What the base asks for ----------------------------------------------------------------
 
     def _rows_reseeded(self, rows: Rows) -> None:
@@ -166,9 +178,10 @@ class CoinRunVectorEnv(FrameVectorEnv):
         block, place = self._place(row)
         return block.save(place)
 
-    def _load_row(self, row: int, state: bytes) -> None:
-        block, place = self._place(row)
-        block.load(place, state)
+    def _load_rows(self, rows: Rows, state: bytes) -> None:
+        for row in rows:
+            block, place = self._place(row)
+            block.load(place, state)
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
         if self.render_mode == "human" and self.num_envs > _MANY:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["drawn_cheaply", "drawn_like", "harmless", "without_clock"]
+__all__ = ["agent_position", "drawn_cheaply", "drawn_like", "harmless", "without_clock"]
 
 # Lengths, in 4-byte fields, of what lies between the parts of variable length.
 _OPTIONS = 17
@@ -39,6 +39,19 @@ _NEVER = 2**31 - 1
 _BARELY_SEEN = 0.1  # cells across the picture
 _OUT_OF_REACH = -1000.0
 _RENDER_EPS = 0.02  # procgen draws each cell of the grid this much larger on all sides
+
+
+def agent_position(state: bytes) -> tuple[float, float]:
+    """Where the agent, the first entity, is: cells from the left and from below."""
+    at = 4
+    (length,) = struct.unpack_from("<i", state, at)  # of the game's name
+    at += 4 * (1 + _OPTIONS) + length
+    for _ in range(2):  # generators: whether seeded, then a string
+        (length,) = struct.unpack_from("<i", state, at + 4)
+        at += 8 + length
+    at += 4 * (_EPISODE + 2)  # and the grid's size and the number of entities
+    x, y = struct.unpack_from("<2f", state, at + 4 * _X)
+    return x, y
 
 
 def without_clock(state: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,7 +18,6 @@ from genie_gym.envs import dream_state
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.single import FrameEnv
-from genie_gym.envs.state import RowState
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
 from world_models.state import WorldState
 from world_models.uncertainty import frame_uncertainty
@@ -56,7 +56,7 @@ class GenieVectorEnv(FrameVectorEnv):
         adaptive: Whether to stop sampling when every token is sure enough.
         action_set: Checked to be the world's, if given.
         autoreset_mode: When a row whose episode ended begins the next one.
-        max_episode_steps: Steps after which a row is truncated; None for no limit.
+        max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".
         output: "torch" hands out frames as tensors on the device; all else stays numpy.
 
@@ -111,7 +111,7 @@ class GenieVectorEnv(FrameVectorEnv):
             raise ValueError(f"expected {self.num_envs} seeds, one per row, got {len(seeds)}")
         assert self._state is not None
         for row, seed in enumerate(seeds):
-            self._rngs[row] = np.random.default_rng(seed)
+            self._rngs[row], self._rng_seeds[row] = seeding.np_random(int(seed))
         self._state = self._state.reseed(self._draw_seeds(np.arange(self.num_envs)))
 
     # What the base asks for ----------------------------------------------------------------
@@ -159,26 +159,17 @@ class GenieVectorEnv(FrameVectorEnv):
 
     def _save_row(self, row: int) -> bytes:
         assert self._state is not None
-        return dream_state.to_bytes(self._state.rows(self._index([row])))
+        return dream_state.to_bytes(self._state.rows(self._index(np.array([row]))))
 
-    def _load_row(self, row: int, state: bytes) -> None:
-        self._put(np.array([row]), dream_state.from_bytes(state, self.world.device))
+    def _load_rows(self, rows: Rows, state: bytes) -> None:
+        saved = dream_state.from_bytes(state, self.world.device)
+        self._put(rows, saved.rows(self._index(np.zeros_like(rows))))
 
-    def _load_rows(self, rows: Sequence[int], states: Sequence[RowState]) -> None:
-        by_state: dict[int, list[int]] = {}
-        for place, state in enumerate(states):
-            by_state.setdefault(id(state), []).append(place)
-        for places in by_state.values():
-            saved = dream_state.from_bytes(states[places[0]].simulator, self.world.device)
-            targets = np.array([rows[place] for place in places])
-            self._put(targets, saved.rows(self._index([0] * len(places))))
-            frame = np.frombuffer(states[places[0]].frame, np.uint8).reshape(self.frames[0].shape)
-            self._show_frames(targets, torch.tensor(frame).to(self.world.device))
+    def _show_frame(self, rows: Rows, frame: NDArray[np.uint8]) -> None:
+        self._show_frames(rows, torch.tensor(frame).to(self.world.device))
 
     def _check_actions(self, actions: Any) -> NDArray[np.int64]:
-        if isinstance(actions, Tensor):
-            actions = actions.cpu().numpy()
-        return super()._check_actions(actions)
+        return super()._check_actions(_to_host(actions))
 
     def _observations(self) -> Any:
         return self._screen.clone() if self._output == "torch" else super()._observations()
@@ -196,7 +187,7 @@ class GenieVectorEnv(FrameVectorEnv):
 
     def _prompt(self, options: dict[str, Any]) -> Prompt | None:
         return read_prompt(
-            options,
+            {name: _to_host(value) for name, value in options.items()},
             num_rows=self.num_envs,
             frame_size=self.world.card.frame_size,
             num_actions=len(self.actions),
@@ -226,8 +217,8 @@ class GenieVectorEnv(FrameVectorEnv):
         if self._output == "numpy" and self._screen.device.type != "cpu":
             self.frames[rows] = self._screen[self._index(rows)].cpu().numpy()
 
-    def _index(self, rows: Sequence[int] | Rows) -> Tensor:
-        return torch.as_tensor(np.asarray(rows, np.int64), device=self.world.device)
+    def _index(self, rows: Rows) -> Tensor:
+        return torch.as_tensor(rows.astype(np.int64), device=self.world.device)
 
 
 class GenieEnv(FrameEnv):
@@ -245,6 +236,11 @@ class GenieEnv(FrameEnv):
         assert isinstance(self.rows, GenieVectorEnv)
         self.rows.reseed([seed])
         self.np_random = self.rows.np_random[0]
+
+
+def _to_host(given: Any) -> Any:
+    """A tensor, wherever it is, as an array; anything else as it came."""
+    return given.cpu().numpy() if isinstance(given, Tensor) else given
 
 
 def _sampling_as(world: LoadedWorld, changes: dict[str, Any]) -> WorldModel:

@@ -71,12 +71,7 @@ def open_world(world: str | Path, device: str = "auto", dtype: str = "float32") 
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
-    game = catalogue.dreamed().get(str(world))
-    known = {"CoinRun": ("Procgen/CoinRun-v0", "coinrun")}
-    if game is not None:
-        recipe = "atari" if game.platform == "Atari2600" else "RECIPE"
-        known[str(world)] = (game.env_id, recipe)
-    path = find_world(world, *known.get(str(world), ())).resolve()
+    path = find_world(world, *_origin(str(world))).resolve()
     return _load(path, card_path(path).stat().st_mtime_ns, choose_device(device), dtype)
 
 
@@ -90,6 +85,14 @@ def choose_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as fault:
         raise ValueError(f"device {device!r} cannot be used here: {fault}") from None
     return chosen
+
+
+def _origin(world: str) -> tuple[str, ...]:
+    """The real env of that world and the recipe to learn it by, as far as its name tells."""
+    if world == "CoinRun":
+        return "Procgen/CoinRun-v0", "coinrun"
+    game = catalogue.dreamed().get(world)
+    return () if game is None else (game.env_id, "atari")
 
 
 @lru_cache(maxsize=8)

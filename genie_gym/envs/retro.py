@@ -110,9 +110,7 @@ class RetroVectorEnv(FrameVectorEnv):
         return Worker(self._config, frames=self._memory, row=int(row), timeout=self._timeout)
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        for row in rows:
-            if not self._workers[row].alive:
-                self._workers[row] = self._start(row)
+        self._revive(rows)
         answers = self._exchange(rows, emulator.RESET, [b""] * len(rows))
         return self._outcomes(rows, answers).infos
 
@@ -123,18 +121,22 @@ class RetroVectorEnv(FrameVectorEnv):
     def _save_row(self, row: int) -> bytes:
         return self._exchange([row], emulator.SAVE, [b""])[0]
 
-    def _load_row(self, row: int, state: bytes) -> None:
-        if not self._workers[row].alive:
-            self._workers[row] = self._start(row)
-        complaint = self._exchange([row], emulator.LOAD, [state])[0]
-        if complaint:
-            raise ValueError(complaint.decode())
+    def _load_rows(self, rows: Rows, state: bytes) -> None:
+        self._revive(rows)
+        for complaint in self._exchange(rows, emulator.LOAD, [state] * len(rows)):
+            if complaint:
+                raise ValueError(complaint.decode())
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
         answer = self._exchange([row], emulator.SCREEN, [b""])[0]
         height, width = emulator.SHAPE.unpack_from(answer)
         screen = np.frombuffer(answer, np.uint8, offset=emulator.SHAPE.size)
         return screen.reshape(height, width, 3).copy()
+
+    def _revive(self, rows: Rows) -> None:
+        for row in rows:
+            if not self._workers[row].alive:
+                self._workers[row] = self._start(row)
 
     def memory(self, row: int = 0) -> NDArray[np.uint8]:
         """The console's working memory in a row, as it is now."""

@@ -42,7 +42,7 @@ class FrameVectorEnv(VectorEnv, ABC):
     """Base of all vector envs of this package.
 
     A subclass writes its newest frames into ``self.frames`` and implements `_begin_rows`,
-    `_step_rows`, `_save_row` and `_load_row`.
+    `_step_rows`, `_save_row` and `_load_rows`.
 
     Args:
         num_envs: Number of rows.
@@ -51,7 +51,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         frame_size: Height and width of a frame.
         fps: Steps per second of the real game, for rendering.
         autoreset_mode: When a row whose episode ended begins the next one.
-        max_episode_steps: Steps after which a row is truncated; None for no limit.
+        max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".
     """
 
@@ -73,7 +73,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self.num_envs = int(num_envs)
         self.actions = actions
         self.kind = kind
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = None if max_episode_steps == -1 else max_episode_steps
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {
@@ -117,13 +117,12 @@ class FrameVectorEnv(VectorEnv, ABC):
         """The simulator's state of one row."""
 
     @abstractmethod
-    def _load_row(self, row: int, state: bytes) -> None:
-        """Puts a row into a state that `_save_row` returned (of any env of this kind)."""
+    def _load_rows(self, rows: Rows, state: bytes) -> None:
+        """Puts these rows into one state that `_save_row` returned (of any env of this kind)."""
 
-    def _load_rows(self, rows: Sequence[int], states: Sequence[RowState]) -> None:
-        """Puts rows into saved states; a state may be given to several rows."""
-        for row, state in zip(rows, states, strict=True):
-            self._load_row(row, state.simulator)
+    def _show_frame(self, rows: Rows, frame: NDArray[np.uint8]) -> None:
+        """Makes this the newest frame of these rows."""
+        self.frames[rows] = frame
 
     def _observations(self) -> Any:
         """What `reset` and `step` hand out: a copy of all frames."""
@@ -286,17 +285,12 @@ class FrameVectorEnv(VectorEnv, ABC):
                 f"got {len(states)} states for rows {rows} of an env with {self.num_envs} rows"
             )
         distinct = {id(state): state for state in states}  # branching gives one to many rows
-        by_id = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
-        unpacked = [by_id[id(state)] for state in states]
-        if any(len(state.frame) != self.frames[0].nbytes for state in unpacked):
+        unpacked = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
+        if any(len(state.frame) != self.frames[0].nbytes for state in unpacked.values()):
             raise ValueError(f"these states have frames of another size than {self.frames.shape}")
-        self._load_rows(rows, unpacked)
-        for row, state in zip(rows, unpacked, strict=True):
-            self.frames[row] = np.frombuffer(state.frame, np.uint8).reshape(self.frames[row].shape)
-            self._elapsed[row], self._ended[row] = state.elapsed, state.ended
-            self._begun[row] = True
-            rng = self.np_random[row]
-            rng.bit_generator.state = state.rng
+        for key, state in unpacked.items():
+            same = [row for row, given in zip(rows, states, strict=True) if id(given) == key]
+            self._load(np.array(same), state)
         self._show()
         return self._observations()
 
@@ -324,6 +318,14 @@ class FrameVectorEnv(VectorEnv, ABC):
         columns = self._begin_rows(rows, options)
         self._elapsed[rows], self._ended[rows], self._begun[rows] = 0, False, True
         self._scatter(rows, columns, infos)
+
+    def _load(self, rows: Rows, state: RowState) -> None:
+        self._load_rows(rows, state.simulator)
+        frame = np.frombuffer(state.frame, np.uint8).reshape(self.frames[0].shape)
+        self._show_frame(rows, frame)
+        self._elapsed[rows], self._ended[rows], self._begun[rows] = state.elapsed, state.ended, True
+        for row in rows:
+            self.np_random[row].bit_generator.state = state.rng
 
     def _hand_out(self, live: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
         """Puts the step's infos where the autoreset mode wants them; begins rows in SAME_STEP."""
@@ -418,8 +420,8 @@ def _check_arguments(
 ) -> None:
     if int(num_envs) < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    if max_episode_steps is not None and max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps must be at least 1 or None, got {max_episode_steps}")
+    if max_episode_steps is not None and max_episode_steps != -1 and max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps must be at least 1 or -1, got {max_episode_steps}")
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode must be None or one of {modes}, got {render_mode!r}")
 

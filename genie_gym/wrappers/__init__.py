@@ -1,5 +1,12 @@
 """Wrappers around real and dreamed envs."""
 
 from genie_gym.wrappers.dynamics_entropy import DynamicsEntropy, DynamicsEntropyVector
+from genie_gym.wrappers.intrinsic import IntrinsicRewardVector
+from genie_gym.wrappers.random_network import RandomNetworkMeter
 
-__all__ = ["DynamicsEntropy", "DynamicsEntropyVector"]
+__all__ = [
+    "DynamicsEntropy",
+    "DynamicsEntropyVector",
+    "IntrinsicRewardVector",
+    "RandomNetworkMeter",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from world_models.uncertainty import GIVEN, PREDICTED, frame_uncertainty, joint_
 
 __all__ = ["MODES", "EntropyMeter"]
 
-MODES = ("paper", "streaming")
+MODES = ("paper", "streaming", "surprise")
 Rows = NDArray[np.intp]
 
 
@@ -26,12 +27,14 @@ class EntropyMeter:
     In mode "paper" the world is given the frames 4 and 3 steps ago and all actions since, predicts
     the 3 frames after them in one pass, and the last of these, the present one, is scored. Until
     an episode has 5 frames the number is 0. In mode "streaming" the world has seen the episode
-    since it began, and the present frame is scored as it was expected just before.
+    since it began, and the present frame is scored as it was expected just before. Mode "surprise"
+    is the same but for the number, which is how unlikely the frame was that came: for entropy, the
+    negative logarithm of each token's probability, so it has no upper bound.
 
     Args:
         num_rows: Number of rows.
         world: Name or path of the world.
-        mode: "paper" or "streaming".
+        mode: "paper", "streaming" or "surprise".
         num_actions: Actions of the env, which must be those of the world, as must
         frame_shape: the shape of its frames.
         device: As for a dream, like
@@ -62,6 +65,7 @@ class EntropyMeter:
                 f"action_set={self.world.card.action_set!r}, or take another world"
             )
         self.mode = mode
+        self.name = "dynamics_surprise" if mode == "surprise" else "dynamics_entropy"
         self._num_rows = num_rows
         self._state: WorldState | None = None
         past = GIVEN + PREDICTED
@@ -84,7 +88,8 @@ class EntropyMeter:
         no_actions = torch.zeros((len(rows), 0), dtype=torch.int64, device=self.world.device)
         # Nothing is drawn at random in following real frames, so the seeds are of no account.
         seeds = torch.zeros(len(rows), dtype=torch.int64, device=self.world.device)
-        fresh = self.world.model.start(shown[:, None], no_actions, seeds)
+        begun = self.world.model.start(shown[:, None], no_actions, seeds)
+        fresh = replace(begun, decoder=None)  # nobody looks at the world's pixels
         if self._state is None or len(rows) == self._num_rows:
             everywhere = np.zeros(self._num_rows, np.intp)
             everywhere[rows] = np.arange(len(rows))
@@ -131,7 +136,9 @@ class EntropyMeter:
         all_frames = frames.new_zeros((self._num_rows, *frames.shape[1:]))
         all_actions[index], all_frames[index] = actions, frames
         self._state, seen = self.world.model.observe(self._state, all_actions, all_frames)
-        return self._number(seen.entropy[index])
+        expected = seen.surprise if self.mode == "surprise" else seen.entropy
+        assert expected is not None
+        return self._number(expected[index])
 
     def _number(self, entropy: Tensor) -> NDArray[np.float64]:
         num_codes = self.world.model.dynamics.config.num_codes

@@ -227,8 +227,9 @@ def _create(
 def _to_columns(frames: np.ndarray) -> np.ndarray:
     """(n, H, W, 3) -> (CHUNK_FRAMES, W, H, 3), padded with black frames."""
     count, height, width, channels = frames.shape
-    columns = np.zeros((CHUNK_FRAMES, width, height, channels), np.uint8)
+    columns = np.empty((CHUNK_FRAMES, width, height, channels), np.uint8)
     _pixels(columns[:count])[:] = _pixels(frames).swapaxes(1, 2)
+    columns[count:] = 0
     return columns
 
 

@@ -77,12 +77,12 @@ class WorldRecipe:
 
 def coinrun() -> WorldRecipe:
     """CoinRun on two CPU cores."""
-    return _small(presets.coinrun())
+    return _light(presets.coinrun(), tokenizer_steps=20_000, dynamics_steps=20_000)
 
 
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on two CPU cores."""
-    return _small(presets.atari())
+    return _light(presets.atari(), tokenizer_steps=6_000, dynamics_steps=6_000)
 
 
 def paper() -> WorldRecipe:
@@ -111,21 +111,30 @@ def paper() -> WorldRecipe:
 
 def coinrun_tiny() -> WorldRecipe:
     """CoinRun in minutes: for tests, and for comparing variants with each other."""
-    base = coinrun()
-    coder = replace(base.tokenizer.model.transformer, dim=128, num_layers=2)
-    thinker = replace(base.dynamics.model.transformer, dim=128, num_layers=3)
-    fit = replace(
-        base.tokenizer.fit, steps=1_500, warmup_steps=100, save_every=500, learning_rate=1e-3
+    world = presets.small(num_actions=7)
+    coder, thinker = (
+        replace(model.transformer, dim=96, num_layers=2, num_heads=2, head_dim=32, window=8)
+        for model in (world.tokenizer, world.dynamics)
+    )
+    fit = FitConfig(
+        steps=1_000,
+        batch_size=8,
+        learning_rate=2e-3,
+        warmup_steps=50,
+        save_every=250,
+        ema_decay=0.99,
     )
     return WorldRecipe(
         tokenizer=TokenizerRecipe(
-            model=replace(base.tokenizer.model, transformer=coder, num_codes=512), fit=fit
+            model=replace(world.tokenizer, transformer=coder, num_codes=256), fit=fit, frames=8
         ),
         latent_action=LatentActionRecipe(
-            model=replace(base.latent_action.model, transformer=coder), fit=fit
+            model=replace(world.latent_action, transformer=coder), fit=fit, frames=8
         ),
         dynamics=DynamicsRecipe(
-            model=replace(base.dynamics.model, transformer=thinker, num_codes=512), fit=fit
+            model=replace(world.dynamics, transformer=thinker, num_codes=256),
+            fit=replace(fit, batch_size=4),
+            frames=8,
         ),
     )
 
@@ -138,10 +147,19 @@ RECIPES: dict[str, Callable[[], WorldRecipe]] = {
 }
 
 
-def _small(world: presets.WorldConfig) -> WorldRecipe:
-    fit = FitConfig(steps=20_000, batch_size=8)
+def _light(world: presets.WorldConfig, tokenizer_steps: int, dynamics_steps: int) -> WorldRecipe:
+    coder = FitConfig(
+        steps=tokenizer_steps,
+        batch_size=16,
+        learning_rate=1e-3,
+        save_every=500,
+        ema_decay=0.995,
+    )
+    thinker = replace(coder, steps=dynamics_steps, batch_size=8, learning_rate=6e-4)
     return WorldRecipe(
-        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=fit),
-        latent_action=LatentActionRecipe(model=world.latent_action, fit=fit),
-        dynamics=DynamicsRecipe(model=world.dynamics, fit=replace(fit, steps=40_000)),
+        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=coder, frames=4),
+        latent_action=LatentActionRecipe(
+            model=world.latent_action, fit=replace(coder, batch_size=4)
+        ),
+        dynamics=DynamicsRecipe(model=world.dynamics, fit=thinker),
     )

@@ -15,6 +15,7 @@ from world_models.bundle import World, load_world
 from world_models.dynamics import Dynamics
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.episodes.loader import WindowLoader
+from world_models.episodes.shard import Entry
 from world_models.latent_action import LatentActionModel
 from world_models.sampling import SamplingConfig
 from world_models.tokenizer import Tokenizer
@@ -139,9 +140,14 @@ def describe(episodes: EpisodeDataset) -> dict[str, object]:
         "env_ids": sorted({entry.info.env_id for entry in episodes.entries}),
         "policies": sorted({entry.info.policy for entry in episodes.entries}),
         "action_set": sorted({entry.info.action_set for entry in episodes.entries}),
+        "seeds": sorted({s for e in episodes.entries if (s := _collection_seed(e)) is not None}),
         "episodes": len(episodes),
         "frames": int(episodes.num_frames.sum()),
     }
+
+
+def _collection_seed(entry: Entry) -> int | None:
+    return entry.info.extra.get("collection", {}).get("seed")
 
 
 def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:

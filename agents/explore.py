@@ -1,0 +1,190 @@
+"""`genie-gym explore`: trains an agent to look for what a world does not know (AutoExplore).
+
+The training goes in legs. Each begins with new episodes, and everything random in it is a function
+of the seed and of the leg's number; so a run that was stopped goes on to the very same agent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from torch import nn
+from tqdm import tqdm
+
+from agents.checkpoint import load_training, save_training
+from agents.evaluation import Evaluation, evaluate
+from agents.explore_config import ExploreConfig
+from agents.saved_policy import OBSERVED, PolicyCard, SavedPolicy, save_policy
+from genie_gym.data.pictures import save_frames
+
+__all__ = ["ExploreConfig", "explore", "main", "new_model"]
+
+
+def main(argv: list[str]) -> int:
+    """The command line."""
+    config = tyro.cli(ExploreConfig, args=argv)
+    explore(config)
+    pairs = [f"{key} {value}" for key, value in config.explored().all_env_kwargs().items()]
+    kwargs = f" --env-kwargs {' '.join(pairs)}" if pairs else ""
+    print(f"genie-gym collect {config.env} --policy {config.out} --epsilon 0.15{kwargs} --out DIR")
+    return 0
+
+
+def explore(
+    config: ExploreConfig, on_leg: Callable[[Evaluation], None] = lambda result: None
+) -> list[dict[str, float]]:
+    """Trains an agent, or goes on with it.
+
+    Args:
+        config: What to train.
+        on_leg: Told each evaluation of a leg that was trained now.
+
+    Returns:
+        The numbers of all evaluations, in order.
+    """
+    gym.spec(config.env)  # an unknown id is told at once, with near names
+    _begin(config)
+    run = _Run(config)
+    try:
+        with tqdm(total=config.steps, unit="step", desc=config.env) as bar:
+            bar.update(run.steps)
+            while run.steps < config.steps:
+                on_leg(run.leg(bar))
+    finally:
+        run.env.close()
+    return run.history
+
+
+def new_model(config: ExploreConfig, env: VecEnv) -> RecurrentPPO:
+    """The untrained agent of these settings."""
+    return RecurrentPPO(
+        "AutoExplorePolicy",
+        env,
+        learning_rate=config.learning_rate,
+        n_steps=config.rollout,
+        batch_size=config.batch_size,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        ent_coef=config.entropy,
+        max_grad_norm=config.clip_norm,
+        policy_kwargs={"lstm_hidden_size": config.memory},
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+class _Run:
+    """A training and where it stands."""
+
+    def __init__(self, config: ExploreConfig):
+        self.config = config
+        env = config.explored().make()
+        self.vector, self.env = env.env, VecMonitor(env)
+        self.meter: Any = getattr(env.env, "meter", None)
+        self.model = new_model(config, self.env)
+        writers = ["tensorboard"] if find_spec("tensorboard") else []
+        self.model.set_logger(configure(str(config.out / "tensorboard"), writers))
+        state = load_training(config.out / "checkpoints", self.model, self.meter) or {}
+        self.steps: int = state.get("steps", 0)
+        self.history: list[dict[str, float]] = state.get("history", [])
+
+    def leg(self, bar: tqdm) -> Evaluation:
+        """Trains from new episodes on, evaluates, and saves."""
+        model, config, number = self.model, self.config, len(self.history)
+        model.set_random_seed(_seed(config.seed, number))
+        model.set_env(self.env)  # so that the next episodes are new
+        model.num_timesteps = self.steps
+        steps = min(config.leg, config.steps - self.steps)
+        model.learn(steps, callback=_Bar(bar), log_interval=1, reset_num_timesteps=False)
+        self.steps = model.num_timesteps
+        result = self._evaluate(number)
+        self._keep(result)
+        return result
+
+    def _evaluate(self, number: int) -> Evaluation:
+        config = self.config
+        network = self.model.policy
+        if isinstance(self.meter, nn.Module):
+            self.meter.eval()
+        player = SavedPolicy(network, num_envs=config.num_envs, temperature=config.eval_temperature)
+        seed = _seed(config.seed, number, 1)
+        result = evaluate(self.vector, player, seed=seed, max_steps=config.eval_steps)
+        if isinstance(self.meter, nn.Module):
+            self.meter.train()
+        for name, value in result.numbers().items():
+            self.model.logger.record(f"eval/{name}", value)
+        self.model.logger.dump(self.steps)
+        save_frames(result.frames, config.out / "animations" / f"step-{self.steps:09}.gif")
+        return result
+
+    def _keep(self, result: Evaluation) -> None:
+        best = max((past["trained_return"] for past in self.history), default=-np.inf)
+        self.history.append({"steps": float(self.steps), **result.numbers()})
+        if result.trained_return >= best:
+            save_policy(self.config.out, _card(self.config, self.vector, result), self.model.policy)
+        state = {"steps": self.steps, "history": self.history}
+        save_training(self.config.out / "checkpoints", self.model, self.meter, state)
+
+
+class _Bar(BaseCallback):
+    """Moves the progress bar."""
+
+    def __init__(self, bar: tqdm):
+        super().__init__()
+        self._bar = bar
+
+    def _on_step(self) -> bool:
+        self._bar.update(self.training_env.num_envs)
+        return True
+
+
+def _begin(config: ExploreConfig) -> None:
+    """Writes a new run's settings, or refuses to go on with others; only `steps` may grow."""
+    path = config.out / "explore.json"
+    settings = {key: x for key, x in asdict(config).items() if key not in ("out", "steps")}
+    wanted = json.loads(json.dumps(settings))
+    if path.exists():
+        begun = json.loads(path.read_text())
+        for key in wanted:
+            if begun.get(key) != wanted[key]:
+                raise ValueError(
+                    f"{config.out} holds a run with {key} {begun.get(key)}, not {wanted[key]}: "
+                    "give the same settings to go on with it, or another --out"
+                )
+        return
+    config.out.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(wanted, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def _card(config: ExploreConfig, env: Any, result: Evaluation) -> PolicyCard:
+    actions = env.unwrapped.actions
+    kwargs = config.explored().all_env_kwargs()
+    return PolicyCard(
+        env_id=config.env,
+        action_set=actions.name,
+        action_meanings=actions.meanings,
+        frame_shape=env.single_observation_space.shape,
+        features="small",
+        memory=config.memory,
+        observes={key: value for key, value in kwargs.items() if key in OBSERVED},
+        training={**asdict(config), "out": str(config.out), **result.numbers()},
+    )
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0]) & 0x7FFFFFFF

@@ -1,0 +1,239 @@
+"""The loop's stages: what is made of what, in two arms that differ only in who collects.
+
+``explored`` collects with an AutoExplore agent that is trained anew in each round, on what the
+world does not know by then; ``control`` collects as many episodes at random. Both fine-tune the
+tokenizer's decoder and the dynamics, and both are judged on a set that neither had a part in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.explore import explore
+from agents.loop.judge import judge
+from agents.loop.recipes import LoopRecipe
+from agents.loop.stages import Stage
+from genie_gym.collect.command import CollectConfig, collect
+from world_models.episodes import EpisodeDataset
+from world_models.training.config import FitConfig
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.run_options import DataOptions, DynamicsOptions
+
+__all__ = ["ARMS", "Loop", "scores"]
+
+ARMS = ("explored", "control")
+_TEST_SEED = 900_000  # of collections; rounds have the seeds below
+_ARM_SEED = {"explored": 1_000, "control": 500_000}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """A loop in a folder.
+
+    Attributes:
+        recipe: The game and the sizes.
+        out: The folder.
+        rounds: How often to explore and learn.
+        seed: Of everything.
+        world: A world to begin with; by default one is trained on random play.
+    """
+
+    recipe: LoopRecipe
+    out: Path
+    rounds: int = 1
+    seed: int = 0
+    world: str | None = None
+
+    def stages(self) -> list[Stage]:
+        """All stages, each after those it needs."""
+        stages = [
+            Stage(name="tester", needs=(), run=self._train_tester),
+            Stage(name="test-data", needs=("tester",), run=self._collect_test),
+            *self._first_world(),
+            self._judging("judge", self._base(), "world" if self.world is None else "test-data"),
+        ]
+        for number in range(1, self.rounds + 1):
+            for arm in ARMS:
+                stages += self._round(arm, number)
+        return stages
+
+    # The parts -----------------------------------------------------------------------------
+
+    def _first_world(self) -> list[Stage]:
+        if self.world is not None:
+            return []
+        data, out = self.out / "data" / "random", self.out
+        training = self.recipe.training
+
+        def tokenizer() -> bool:
+            return self._tokenizer(data, out / "tokenizer", None, training.tokenizer.fit)
+
+        def dynamics() -> bool:
+            return self._dynamics(
+                data, out / "dynamics", out / "tokenizer", None, training.dynamics.fit
+            )
+
+        def world() -> bool:
+            return self._bundle(data, out / "tokenizer", out / "dynamics", Path(self._base()))
+
+        def random() -> bool:
+            recipe = self.recipe
+            return self._collect(data, recipe.undirected, recipe.random_episodes, self.seed)
+
+        return [
+            Stage(name="random-data", needs=(), run=random),
+            Stage(name="tokenizer", needs=("random-data",), run=tokenizer),
+            Stage(name="dynamics", needs=("tokenizer",), run=dynamics),
+            Stage(name="world", needs=("dynamics",), run=world),
+        ]
+
+    def _round(self, arm: str, number: int) -> list[Stage]:
+        recipe, folder = self.recipe, self.out / arm / f"round-{number}"
+        before = self._world(arm, number - 1)
+        data = self.out / "data" / arm
+        agent = folder / "agent"
+        prefix = f"{arm}-{number}-"
+        earlier = f"{arm}-{number - 1}-world" if number > 1 else "judge"
+        collector = recipe.undirected if arm == "control" else str(agent)
+        seed = self.seed + _ARM_SEED[arm] * number
+        fits = recipe.training.tokenizer.fit, recipe.training.dynamics.fit
+
+        def train_agent() -> bool:
+            config = replace(
+                recipe.explorer, out=agent, world=before, seed=seed, env_kwargs=recipe.env_kwargs
+            )
+            explore(config)
+            return True
+
+        def add_data() -> bool:
+            return self._collect(data, collector, recipe.round_episodes, seed)
+
+        def tokenizer() -> bool:
+            fit = _shortened(fits[0], recipe.decoder_steps)
+            return self._tokenizer(data, folder / "tokenizer", before, fit)
+
+        def dynamics() -> bool:
+            fit = _shortened(fits[1], recipe.dynamics_steps)
+            return self._dynamics(data, folder / "dynamics", folder / "tokenizer", before, fit)
+
+        def world() -> bool:
+            after = Path(self._world(arm, number))
+            return self._bundle(data, folder / "tokenizer", folder / "dynamics", after)
+
+        agents = [Stage(name=f"{prefix}agent", needs=(earlier,), run=train_agent)]
+        return [
+            *(agents if arm == "explored" else []),
+            Stage(
+                name=f"{prefix}data",
+                needs=(f"{prefix}agent",) if arm == "explored" else (earlier,),
+                run=add_data,
+            ),
+            Stage(name=f"{prefix}tokenizer", needs=(f"{prefix}data",), run=tokenizer),
+            Stage(name=f"{prefix}dynamics", needs=(f"{prefix}tokenizer",), run=dynamics),
+            Stage(name=f"{prefix}world", needs=(f"{prefix}dynamics",), run=world),
+            self._judging(f"{prefix}judge", self._world(arm, number), f"{prefix}world", data),
+        ]
+
+    def _judging(self, name: str, world: str, after: str, learned: Path | None = None) -> Stage:
+        def run() -> bool:
+            found = judge(world, self.out / "data" / "test", self.recipe.judging)
+            if learned is not None:
+                found["frames_learned"] = float(EpisodeDataset(learned).num_frames.sum())
+            _write_json(self.out / "scores" / f"{name}.json", found)
+            return True
+
+        return Stage(name=name, needs=("test-data", after), run=run)
+
+    # What stages are made of ---------------------------------------------------------------
+
+    def _base(self) -> str:
+        return self.world or str(self.out / "worlds" / self.recipe.name)
+
+    def _world(self, arm: str, number: int) -> str:
+        if number == 0:
+            return self._base()
+        return str(self.out / arm / f"round-{number}" / self.recipe.name)
+
+    def _train_tester(self) -> bool:
+        kwargs = self.recipe.env_kwargs
+        out = self.out / "tester"
+        explore(replace(self.recipe.tester, out=out, seed=self.seed, env_kwargs=kwargs))
+        return True
+
+    def _collect_test(self) -> bool:
+        data, tester = self.out / "data" / "test", str(self.out / "tester")
+        return self._collect(data, tester, self.recipe.test_episodes, self.seed + _TEST_SEED)
+
+    def _collect(self, data: Path, policy: str, episodes: int, seed: int) -> bool:
+        config = CollectConfig(
+            env=self.recipe.env,
+            out=data,
+            policy=policy,
+            episodes=episodes,
+            max_steps=self.recipe.max_steps,
+            seed=seed,
+            epsilon=0.0 if policy == self.recipe.undirected else self.recipe.epsilon,
+            env_kwargs=self.recipe.env_kwargs,
+        )
+        return collect(config) == 0
+
+    def _tokenizer(self, data: Path, out: Path, world: str | None, fit: FitConfig) -> bool:
+        from world_models.training.runs import train_tokenizer  # Lightning: seconds
+
+        recipe = replace(self.recipe.training.tokenizer, fit=replace(fit, seed=self.seed))
+        return train_tokenizer(recipe, DataOptions(data=data, out=out, from_world=world)).finished
+
+    def _dynamics(
+        self, data: Path, out: Path, tokenizer: Path, world: str | None, fit: FitConfig
+    ) -> bool:
+        from world_models.training.runs import train_dynamics
+
+        recipe = replace(self.recipe.training.dynamics, fit=replace(fit, seed=self.seed))
+        options = DynamicsOptions(data=data, out=out, from_world=world, tokenizer=str(tokenizer))
+        return train_dynamics(recipe, options).finished
+
+    def _bundle(self, data: Path, tokenizer: Path, dynamics: Path, out: Path) -> bool:
+        build_bundle(
+            BundleOptions(
+                out=out,
+                data=data,
+                tokenizer=tokenizer,
+                dynamics=dynamics,
+                storage=self.recipe.storage,
+                replace=True,
+            )
+        )
+        return True
+
+
+def scores(loop: Loop) -> list[dict[str, Any]]:
+    """What was judged so far, one row for each world."""
+    names = [stage.name for stage in loop.stages() if stage.name.endswith("judge")]
+    files = {name: loop.out / "scores" / f"{name}.json" for name in names}
+    return [
+        {"world": name.removesuffix("judge").strip("-") or "first", **json.loads(file.read_text())}
+        for name, file in files.items()
+        if file.exists()
+    ]
+
+
+def _shortened(fit: FitConfig, steps: int) -> FitConfig:
+    """The same optimisation for so many steps, with its warm-up and saves in proportion."""
+    share = steps / fit.steps
+    return replace(
+        fit,
+        steps=steps,
+        warmup_steps=min(fit.warmup_steps, max(1, round(fit.warmup_steps * share))),
+        save_every=min(fit.save_every, max(1, round(fit.save_every * share))),
+    )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(part, path)

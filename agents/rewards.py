@@ -1,0 +1,86 @@
+"""What an exploring agent is rewarded with, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import genie_gym  # noqa: F401  (registers the env ids)
+from agents.sb3 import SB3VecEnv
+from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
+from genie_gym.wrappers.entropy_meter import MODES
+
+__all__ = ["REWARDS", "Explored"]
+
+REWARDS = (*MODES, "novelty", "own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explored:
+    """An env and the reward to explore it with.
+
+    Attributes:
+        env: Env id.
+        world: Name or path of the world whose uncertainty is the reward.
+        reward: paper, streaming or surprise: see `DynamicsEntropyVector`; novelty: random network
+            distillation, which needs no world; own: the env's own reward.
+        scale: Multiplies the reward, the env's own excepted.
+        max_steps: Episodes are truncated after so many steps.
+        num_envs: Rows.
+        seed: Of the networks of novelty.
+        env_kwargs: Further arguments of the env, beside those the world was made with.
+    """
+
+    env: str
+    world: str | None = None
+    reward: str = "streaming"
+    scale: float = 0.1
+    max_steps: int = 500
+    num_envs: int = 16
+    seed: int = 0
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.reward not in REWARDS:
+            raise ValueError(f"reward must be one of {', '.join(REWARDS)}, got {self.reward!r}")
+        if self.reward in MODES and self.world is None:
+            raise ValueError(
+                f"the reward {self.reward!r} is the uncertainty of a world: add --world NAME, or "
+                "take --reward novelty"
+            )
+
+    def all_env_kwargs(self) -> dict[str, Any]:
+        """The env's arguments: those the world was made with, then those given here."""
+        if self.world is None:
+            return self.env_kwargs
+        card = open_world(self.world).card
+        return {"action_set": card.action_set, **card.env_kwargs, **self.env_kwargs}
+
+    def make_plain(self) -> VectorEnv:
+        """The env without the reward."""
+        return gym.make_vec(
+            self.env,
+            num_envs=self.num_envs,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            max_episode_steps=self.max_steps,
+            **self.all_env_kwargs(),
+        )
+
+    def make(self, env: VectorEnv | None = None) -> SB3VecEnv:
+        """The env with its reward, ready for Stable-Baselines3.
+
+        Args:
+            env: What `make_plain` returned, perhaps wrapped; by default a new one.
+        """
+        env = env or self.make_plain()
+        if self.reward == "novelty":
+            meter = RandomNetworkMeter(seed=self.seed)
+            env = IntrinsicRewardVector(env, meter, scale=self.scale)
+        elif self.reward != "own":
+            assert self.world is not None
+            env = DynamicsEntropyVector(env, self.world, mode=self.reward, scale=self.scale)
+        return SB3VecEnv(env)

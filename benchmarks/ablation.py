@@ -1,0 +1,301 @@
+"""What token input, TDCE and the two-stream objective are worth: same data, tokenizer and time.
+
+Type: python -m benchmarks.ablation [--recipe coinrun-tiny] [--quick] [--json FILE] [--out FOLDER]
+
+The arms are a ladder from the paper's plain model to ours, each with one thing more than the one
+before, and one arm that takes the last step first. All share the data (plain CoinRun levels), the
+frozen tokenizer and the recipe. The learning rate is constant after its warm-up and the weights are
+averaged, so that one run can be judged at any step: after as many steps as all others, and after
+as much time. Time is the seconds per step of each arm, measured in turns before anything is
+trained, times its steps; what else the machine does later does not matter.
+
+Everything is kept in the folder, and the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.dreams.dreamer import Dreamer
+from benchmarks.dreams.heldout import Windows, draw_windows
+from benchmarks.dreams.scores import dream_clips, score
+from benchmarks.report import report
+from benchmarks.training_speed import WARM_UP, Stopwatch
+from genie_gym.collect.command import CollectConfig, collect
+from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.tokenizer import Tokenizer
+from world_models.training.config import FitConfig
+from world_models.training.fit import FitResult, fit
+from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
+from world_models.training.run_folder import load_run
+from world_models.training.run_options import DataOptions, DynamicsOptions
+from world_models.training.runs import train_dynamics, train_tokenizer
+from world_models.weights import load_weights, read_tensors
+from world_models.world import WorldModel
+
+LEVELS = {
+    "num_levels": "4",
+    "distribution_mode": "easy",
+    "use_backgrounds": "False",
+    "restrict_themes": "True",
+}
+MAX_STEPS = 160
+PROMPT, STEPS_AHEAD, DELTA_STEP = 2, 10, 4
+BUDGETS = ("steps", "time")
+MEASURES = {
+    "psnr_10": "PSNR over 10 frames",
+    "changed_psnr_10": "of pixels that change",
+    "delta4_psnr_genie": "delta-4, all actions random",
+    "delta4_psnr_last_action": "delta-4, last action replaced",
+}
+TITLES = {
+    "base": "base: the paper's objective, plain cross-entropy",
+    "token_input": "+ token input",
+    "tdce": "+ TDCE",
+    "two_stream": "+ two streams",
+    "two_stream_alone": "base + two streams",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is done.
+
+    Attributes:
+        episodes: Collected.
+        tokenizer_steps: Of the tokenizer's training.
+        steps: Of the slowest arm; the others are also judged there.
+        timed_steps: Per arm and turn.
+        windows: Held-out stretches of play that are dreamed.
+        seeds: Runs per arm.
+    """
+
+    episodes: int
+    tokenizer_steps: int
+    steps: int
+    timed_steps: int
+    windows: int
+    seeds: int = 2
+
+
+FULL = Size(episodes=200, tokenizer_steps=800, steps=300, timed_steps=10, windows=64)
+QUICK = Size(episodes=12, tokenizer_steps=4, steps=2, timed_steps=1, windows=2)
+
+
+def arms(ours: DynamicsConfig) -> dict[str, DynamicsConfig]:
+    """The variants of a model by name."""
+    base = replace(ours, objective="paper", token_input=False, tdce_weight=0.0)
+    token_input = replace(base, token_input=True)
+    tdce = replace(token_input, tdce_weight=1.0)
+    return {
+        "base": base,
+        "token_input": token_input,
+        "tdce": tdce,
+        "two_stream": replace(tdce, objective="two_stream"),
+        "two_stream_alone": replace(base, objective="two_stream"),
+    }
+
+
+class Ablation:
+    """The comparison, kept in a folder.
+
+    Args:
+        recipe: What is varied.
+        size: How much is done.
+        out: The folder.
+    """
+
+    def __init__(self, recipe: WorldRecipe, size: Size, out: Path):
+        self.recipe, self.size, self.out = recipe, size, out
+        self.arms = arms(recipe.dynamics.model)
+
+    @cached_property
+    def data(self) -> Path:
+        """Episodes; those of the split "val" are held out."""
+        path = self.out / "data"
+        missing = collect(
+            CollectConfig(
+                env="Procgen/CoinRun-v0",
+                out=path,
+                policy="sticky",
+                episodes=self.size.episodes,
+                max_steps=MAX_STEPS,
+                env_kwargs=LEVELS,
+            )
+        )
+        _go_on_if(not missing)
+        return path
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The one that all arms build on."""
+        out, steps = self.out / "tokenizer", self.size.tokenizer_steps
+        recipe = self.recipe.tokenizer
+        recipe = replace(recipe, fit=replace(recipe.fit, steps=steps, save_every=steps))
+        _finish(train_tokenizer(recipe, DataOptions(data=self.data, out=out)))
+        tokenizer = load_run(out, "tokenizer")
+        assert isinstance(tokenizer, Tokenizer)
+        return tokenizer
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Play that no arm has seen, the same for all."""
+        held_out = EpisodeDataset(self.data).split("val")
+        return draw_windows(
+            held_out, num=self.size.windows, prompt=PROMPT, steps=STEPS_AHEAD, seed=0
+        )
+
+    @cached_property
+    def seconds_per_step(self) -> dict[str, float]:
+        """Of each arm: the median of three turns."""
+        file = self.out / "seconds_per_step.json"
+        if not file.exists():
+            turns = [
+                {name: self._time_step(config) for name, config in self.arms.items()}
+                for _ in range(3)
+            ]
+            medians = {name: statistics.median(turn[name] for turn in turns) for name in self.arms}
+            file.write_text(json.dumps(medians) + "\n")
+        return json.loads(file.read_text())
+
+    def steps(self, arm: str, budget: str) -> int:
+        """Steps after which an arm is judged."""
+        seconds = self.seconds_per_step
+        share = max(seconds.values()) / seconds[arm] if budget == "time" else 1
+        return round(self.size.steps * share)
+
+    def scores(self, arm: str, seed: int, budget: str) -> dict[str, float]:
+        """Train an arm if need be, and judge it."""
+        run, step = self.out / f"{arm}-{seed}", self.steps(arm, budget)
+        file = run / f"scores-{step:08}.json"
+        if not file.exists():
+            self._train(arm, seed, run)
+            dynamics = Dynamics(self.arms[arm])
+            weights = run / "checkpoints" / f"step-{step:08}" / "average.safetensors"
+            load_weights(dynamics, read_tensors(weights), weights)
+            file.write_text(json.dumps(self._judge(dynamics.eval())) + "\n")
+        return json.loads(file.read_text())
+
+    def figures(self) -> dict[str, float]:
+        """Everything, by the names of the result file."""
+        found: dict[str, float] = {"threads": torch.get_num_threads()}
+        for arm in self.arms:
+            found[f"{arm}_seconds_per_step"] = self.seconds_per_step[arm]
+            for budget in BUDGETS:
+                found[f"{arm}_{budget}"] = self.steps(arm, budget)
+        for seed in range(self.size.seeds):
+            for arm in self.arms:
+                for budget in BUDGETS:
+                    scores = self.scores(arm, seed, budget)
+                    found |= {f"{arm}_{budget}_{m}_seed{seed}": scores[m] for m in MEASURES}
+                    found |= {k: v for k, v in scores.items() if k not in MEASURES}
+        return found
+
+    def _fit(self, **changes: Any) -> FitConfig:
+        """The recipe's, at a constant learning rate."""
+        fit = self.recipe.dynamics.fit
+        return replace(fit, min_learning_rate=fit.learning_rate, **changes)
+
+    def _train(self, arm: str, seed: int, out: Path) -> None:
+        settings = self._fit(
+            steps=self.steps(arm, "time"), save_every=self.size.steps, seed=seed, keep=100
+        )
+        recipe = replace(self.recipe.dynamics, model=self.arms[arm], fit=settings)
+        assert isinstance(recipe, DynamicsRecipe) and self.tokenizer
+        tokenizer = str(self.out / "tokenizer")
+        _finish(
+            train_dynamics(recipe, DynamicsOptions(data=self.data, out=out, tokenizer=tokenizer))
+        )
+
+    def _judge(self, dynamics: Dynamics) -> dict[str, float]:
+        dreamer = Dreamer(WorldModel(self.tokenizer, dynamics).eval(), batch_size=32)
+        clips, _ = dream_clips(dreamer, self.windows, dynamics.config.num_actions, seed=0)
+        found = score(clips)
+        figures = {}
+        for name in ("psnr", "changed_psnr"):
+            figures[f"{name}_10"] = found.mean(name)
+            for bound in ("copy", "ceiling"):
+                figures[f"{name}_10_{bound}"] = found.mean(f"{name}_{bound}")
+        for kind in ("genie", "last_action"):
+            at = found.curve(f"delta_psnr_{kind}")[DELTA_STEP - 1]
+            figures[f"delta{DELTA_STEP}_psnr_{kind}"] = at
+        return figures
+
+    def _time_step(self, config: DynamicsConfig) -> float:
+        settings = self._fit(steps=WARM_UP + self.size.timed_steps + 1, save_every=10**6)
+        stopwatch = Stopwatch(self._batch(settings.batch_size))
+        with tempfile.TemporaryDirectory() as out:
+            fit(Dynamics(config, self.tokenizer.codes()), stopwatch, settings, Path(out))
+        return stopwatch.seconds_per_step()
+
+    def _batch(self, size: int) -> dict[str, torch.Tensor]:
+        episodes, length = EpisodeDataset(self.data).split("train"), self.recipe.dynamics.frames
+        sampler = WindowSampler(episodes.num_frames, length=length, batch_size=size)
+        batch = episodes.batch(sampler.batch(0), length)
+        tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+        return tensors | {"tokens": self.tokenizer.encode(tensors.pop("frames"))}
+
+
+def table(figures: Mapping[str, float]) -> list[dict[str, str]]:
+    """One row per budget and arm, from the figures alone: mean over the seeds +- half the range."""
+    rows = []
+    for budget in BUDGETS:
+        for arm, title in TITLES.items():
+            row = {
+                "equal": budget,
+                "arm": title,
+                "steps": f"{figures[f'{arm}_{budget}']:.0f}",
+            }
+            for measure, name in MEASURES.items():
+                prefix = f"{arm}_{budget}_{measure}_seed"
+                values = [value for key, value in figures.items() if key.startswith(prefix)]
+                spread = (max(values) - min(values)) / 2
+                row[name] = f"{statistics.mean(values):.2f} ± {spread:.2f}"
+            rows.append(row)
+    for bound, title in (("copy", "copying the last real frame"), ("ceiling", "the tokenizer")):
+        row = {"equal": "", "arm": title, "steps": ""}
+        for measure in ("psnr_10", "changed_psnr_10"):
+            row[MEASURES[measure]] = f"{figures[f'{measure}_{bound}']:.2f}"
+        rows.append(row)
+    return rows
+
+
+def _finish(result: FitResult) -> None:
+    _go_on_if(result.finished)
+
+
+def _go_on_if(done: bool) -> None:
+    if not done:
+        raise SystemExit("stopped; the same command goes on from here")
+
+
+def main() -> None:
+    """Compare and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="coinrun-tiny", choices=RECIPES)
+    parser.add_argument("--quick", action="store_true", help="the same with hardly any training")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the JSON line there")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="kept runs")
+    given = parser.parse_args()
+    recipe = RECIPES[given.recipe]()
+    if given.quick:
+        with tempfile.TemporaryDirectory() as out:
+            figures = Ablation(recipe, QUICK, Path(out)).figures()
+    else:
+        figures = Ablation(recipe, FULL, given.out).figures()
+    report("ablation", figures, table(figures), given.json)
+
+
+if __name__ == "__main__":
+    main()

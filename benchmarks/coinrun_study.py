@@ -1,0 +1,343 @@
+"""The published CoinRun study, made again: two kinds of play, two kinds of world, two test sets.
+
+Random play and the play of a trained agent; GenieRedux-G, which is given true actions, and
+GenieRedux, which has latent ones; each trained on random play (base) and then tuned on the agent's
+(TA); tested on unseen random play (Basic) and on unseen play of the agent (Diverse).
+
+Type: genie-gym bench coinrun-study --recipe tiny --out runs/study. Stopped or killed, the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from agents.train import AgentConfig, train_agent
+from agents.train import coinrun as agent_recipe
+from agents.train import coinrun_quick as quick_agent_recipe
+from benchmarks.dreams.dreamer import Dreamer, Mode
+from benchmarks.dreams.heldout import SEED, Windows
+from benchmarks.dreams.measure import Amounts, measure
+from benchmarks.published import PUBLISHED
+from benchmarks.report import report
+from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.envs.coinrun import paint_over_velocity_map
+from genie_gym.envs.loaded_worlds import open_world
+from world_models import presets
+from world_models.episodes import EpisodeDataset
+from world_models.metrics import frame_psnr, frame_ssim
+from world_models.pixels import to_float, to_uint8
+from world_models.training.config import FitConfig
+from world_models.training.fit import FitResult
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.recipes import RECIPES as WORLD_RECIPES
+from world_models.training.recipes import DynamicsRecipe, WorldRecipe
+from world_models.training.run_options import DataOptions, DynamicsOptions
+from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
+
+__all__ = ["Study", "StudyConfig", "main"]
+
+ENV = "Procgen/CoinRun-v0"
+LEVELS = {"velocity_map": "true"}  # hard levels; the agent needs to see its velocity
+WORLDS = ("GenieRedux-G", "GenieRedux", "GenieRedux-G-TA", "GenieRedux-TA")
+SETS = ("Basic", "Diverse")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecipe:
+    """How large the study is.
+
+    Attributes:
+        agent: How the agent is trained.
+        world: How the base models are trained.
+        tuning: Share of the base models' steps that tuning takes.
+        random_episodes: Episodes of random play to train on.
+        agent_episodes: Episodes of the agent's play to tune on.
+        test_episodes: Episodes of each test set.
+        max_steps: Length of an episode at most.
+        amounts: What is measured of each world.
+        mode: How frames are generated for it.
+    """
+
+    agent: AgentConfig
+    world: WorldRecipe
+    tuning: float = 0.3
+    random_episodes: int = 300
+    agent_episodes: int = 150
+    test_episodes: int = 40
+    max_steps: int = 200
+    amounts: Amounts = Amounts(long_frames=0)
+    mode: Mode = "one_go"
+
+
+def tiny() -> StudyRecipe:
+    """Within two hours on two cores: shows the order of things, not their size."""
+    return StudyRecipe(
+        agent=replace(quick_agent_recipe(), steps=500_000),
+        world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),
+    )
+
+
+def paper() -> StudyRecipe:
+    """As published, for 8 GPUs and weeks."""
+    world = WORLD_RECIPES["paper"]()
+    coder, latent, thinker = world.tokenizer, world.latent_action, world.dynamics
+    return StudyRecipe(
+        agent=agent_recipe(),
+        world=WorldRecipe(
+            tokenizer=replace(coder, fit=replace(coder.fit, steps=100_000, batch_size=11)),
+            latent_action=latent,
+            dynamics=replace(
+                thinker,
+                model=replace(presets.paper(num_actions=7).dynamics, objective="paper"),
+                fit=replace(thinker.fit, steps=150_000, batch_size=11),
+            ),
+        ),
+        tuning=1.0,
+        random_episodes=88_000,
+        agent_episodes=10_000,
+        test_episodes=1_000,
+        max_steps=500,
+        amounts=Amounts(windows=4_096, long_frames=0),
+    )
+
+
+def scaled(world: WorldRecipe, share: float) -> WorldRecipe:
+    """The same models, trained for another number of steps."""
+
+    def fit(recipe: FitConfig) -> FitConfig:
+        return replace(recipe, steps=max(1, round(share * recipe.steps)))
+
+    coder, latent, thinker = world.tokenizer, world.latent_action, world.dynamics
+    return WorldRecipe(
+        tokenizer=replace(coder, fit=fit(coder.fit)),
+        latent_action=replace(latent, fit=fit(latent.fit)),
+        dynamics=replace(thinker, fit=fit(thinker.fit)),
+    )
+
+
+RECIPES: dict[str, Callable[[], StudyRecipe]] = {"tiny": tiny, "paper": paper}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """The CoinRun study in one command that can be stopped at any time.
+
+    Attributes:
+        recipe: tiny (two hours on two cores) or paper (complete, for a cluster).
+        out: Folder of everything; the same command goes on with what is there.
+        device: Where worlds are measured.
+        json: File for the result.
+    """
+
+    recipe: Literal["tiny", "paper"] = "tiny"
+    out: Path = Path("runs/coinrun-study")
+    device: str = "auto"
+    json: Path | None = None
+
+
+class Study:
+    """The steps of the study; each is skipped where its result lies in the folder.
+
+    Args:
+        recipe: How large.
+        out: The folder.
+        device: Where worlds are measured.
+    """
+
+    def __init__(self, recipe: StudyRecipe, out: Path, device: str = "auto"):
+        self.recipe, self.out, self.device = recipe, out, device
+
+    def run(self) -> dict[str, dict[str, float]]:
+        """Everything; the figures of each world on each test set."""
+        random = self._play("random", "random", self.recipe.random_episodes, seed=0)
+        self._base(random)
+        agent = self._agent()
+        tuning = self._play("agent", str(agent), self.recipe.agent_episodes, seed=0)
+        self._tuned(tuning)
+        count = self.recipe.test_episodes
+        tests = {
+            "Basic": self._play("test-basic", "random", count, seed=SEED),
+            "Diverse": self._play("test-diverse", str(agent), count, seed=SEED),
+        }
+        return {
+            f"{world}, {name}": self._measured(world, name, data)
+            for name, data in tests.items()
+            for world in WORLDS
+        }
+
+    def _play(self, name: str, policy: str, episodes: int, seed: int) -> Path:
+        out = self.out / "data" / name
+        config = CollectConfig(
+            env=ENV,
+            out=out,
+            policy=policy,
+            episodes=episodes,
+            max_steps=self.recipe.max_steps,
+            seed=seed,
+            env_kwargs=LEVELS,
+        )
+        if collect(config):
+            raise KeyboardInterrupt
+        return out
+
+    def _agent(self) -> Path:
+        folder = self.out / "agent"
+        if not folder.is_dir():
+            _say("training the agent")
+            train_agent(replace(self.recipe.agent, out=folder))
+        return folder
+
+    def _base(self, data: Path) -> None:
+        """Train both worlds on random play."""
+        recipe, runs = self.recipe.world, self.out / "runs"
+        coder, latent = runs / "tokenizer", runs / "latent-action"
+        _finished(train_tokenizer(recipe.tokenizer, DataOptions(data=data, out=coder)))
+        _finished(train_latent_action(recipe.latent_action, DataOptions(data=data, out=latent)))
+        for name in WORLDS[:2]:
+            thinker = runs / name
+            options = DynamicsOptions(
+                data=data,
+                out=thinker,
+                tokenizer=str(coder),
+                latent_action=str(latent) if name == "GenieRedux" else None,
+            )
+            _finished(train_dynamics(self._dynamics(name), options))
+            self._bundle(name, data, coder, thinker, latent)
+
+    def _tuned(self, data: Path) -> None:
+        """Tune the base worlds on the agent's play; tokens stay, so only decoders are tuned."""
+        runs, short = self.out / "runs", scaled(self.recipe.world, self.recipe.tuning)
+        latent = runs / "latent-action-TA"
+        for base, name in zip(WORLDS[:2], WORLDS[2:], strict=True):
+            world = str(self.out / "worlds" / base)
+            coder, thinker = runs / f"tokenizer-{name}", runs / name
+            options = DataOptions(data=data, out=coder, from_world=world)
+            _finished(train_tokenizer(short.tokenizer, options))
+            if base == "GenieRedux":
+                options = DataOptions(data=data, out=latent, from_world=world)
+                _finished(train_latent_action(short.latent_action, options))
+            options = DynamicsOptions(
+                data=data,
+                out=thinker,
+                from_world=world,
+                tokenizer=str(coder),
+                latent_action=str(latent) if base == "GenieRedux" else None,
+            )
+            _finished(train_dynamics(short.dynamics, options))
+            self._bundle(name, data, coder, thinker, latent)
+
+    def _dynamics(self, name: str) -> DynamicsRecipe:
+        recipe = self.recipe.world.dynamics
+        if name == "GenieRedux-G":
+            return recipe
+        actions = self.recipe.world.latent_action.model.num_actions
+        model = replace(recipe.model, action_input="add", num_actions=actions)
+        return replace(recipe, model=model)
+
+    def _bundle(self, name: str, data: Path, coder: Path, thinker: Path, latent: Path) -> None:
+        out = self.out / "worlds" / name
+        if not out.is_dir():
+            named = latent if name in ("GenieRedux", "GenieRedux-TA") else None
+            build_bundle(
+                BundleOptions(
+                    out=out, data=data, tokenizer=coder, dynamics=thinker, latent_action=named
+                )
+            )
+
+    def _measured(self, world: str, name: str, data: Path) -> dict[str, float]:
+        kept = self.out / "results" / f"{world}-{name}.json"
+        if not kept.exists():
+            _say(f"measuring {world} on {name}")
+            figures = self._measure(world, data)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_suffix(".part")
+            part.write_text(json.dumps(figures, indent=1) + "\n")
+            part.replace(kept)
+        return json.loads(kept.read_text())
+
+    def _measure(self, world: str, data: Path) -> dict[str, float]:
+        loaded = open_world(self.out / "worlds" / world, self.device)
+        measured = measure(
+            Dreamer(loaded.model, self.recipe.mode, loaded.device),
+            EpisodeDataset(data),
+            loaded.actions,
+            self.recipe.amounts,
+            clean=_painted,
+            say=_say,
+        )
+        figures = measured.figures()
+        if loaded.model.latent_action is not None:
+            figures |= _latent_scores(loaded.model.latent_action, measured.windows)
+        return figures
+
+
+@torch.no_grad()
+def _latent_scores(model: torch.nn.Module, windows: Windows) -> dict[str, float]:
+    """How well the latent action model itself predicts each frame from the real one before."""
+    device = next(model.parameters()).device
+    parts = windows.frames.split(16)
+    predicted = torch.cat([to_uint8(model(to_float(part.to(device)))[0]).cpu() for part in parts])
+    pair = (_painted(predicted), _painted(windows.frames[:, 1:]))
+    return {
+        "psnr_lam": float(frame_psnr(*pair).mean()),
+        "ssim_lam": float(frame_ssim(*pair).mean()),
+    }
+
+
+def rows(results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Each published number beside ours."""
+    table = []
+    for (name, model), published in PUBLISHED.items():
+        tuned = model.endswith("-TA")
+        kind = model.removesuffix("-TA")
+        world = model if model in WORLDS else f"GenieRedux{'-TA' * tuned}"
+        suffix = {"Tokenizer": "_ceiling", "LAM": "_lam"}.get(kind, "")
+        ours = results[f"{world}, {name}"]
+        row = {"set": name, "model": model, "PSNR": ours[f"psnr{suffix}"]}
+        row |= {"published": published.psnr, "SSIM": ours[f"ssim{suffix}"]}
+        row |= {"published SSIM": published.ssim}
+        if not suffix:
+            row |= {"copying": ours["psnr_copy"], "delta-4": ours["delta4_psnr_last_action"]}
+            row |= {"published delta-4": published.delta}
+        table.append(row)
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    config = tyro.cli(StudyConfig, args=argv)
+    results = Study(RECIPES[config.recipe](), config.out, config.device).run()
+    figures = {
+        f"{key.replace(', ', '_')}_{name}": values[name]
+        for key, values in results.items()
+        for name in ("psnr", "psnr_copy", "psnr_ceiling", "ssim", "delta4_psnr_last_action")
+    }
+    report("coinrun_study", figures, rows(results), config.json)
+    return 0
+
+
+def _finished(result: FitResult) -> None:
+    if not result.finished:
+        raise KeyboardInterrupt
+
+
+def _painted(frames: Tensor) -> Tensor:
+    return torch.from_numpy(paint_over_velocity_map(frames.numpy()))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

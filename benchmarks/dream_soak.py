@@ -1,0 +1,130 @@
+"""Whether dreams last: memory, NaN and looks over many frames with random resets.
+
+Type: python -m benchmarks.dream_soak [--world W] [--frames N] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import report
+from genie_gym.envs.genie import GenieVectorEnv
+
+FRAMES, QUICK_FRAMES = 100_000, 5_000
+NUM_ROWS = 16
+RESET_CHANCE = 0.02  # of a row at each step
+BLOCK = 1_000
+WARM_UP = 0.05  # share of the frames after which memory should grow no more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soaked:
+    """What became of a long dream.
+
+    Attributes:
+        looks: For each thousand frames their brightness, contrast, and how much they change from
+            step to step, all in grey levels ``(blocks, 3)``.
+        memory: Resident bytes after each thousand frames ``(blocks,)``.
+        resets: Rows that were reset.
+        not_finite: Rewards and entropies that are no numbers.
+    """
+
+    looks: NDArray[np.float64]
+    memory: NDArray[np.int64]
+    resets: int
+    not_finite: int
+
+    def memory_growth(self) -> float:
+        """Largest resident memory after the warm-up, as a share of that at its end, less 1."""
+        settled = self.memory[int(WARM_UP * len(self.memory)) :]
+        return float(settled.max() / settled[0] - 1)
+
+    def drift(self) -> NDArray[np.float64]:
+        """Last thousand over first thousand, less 1, of each look."""
+        return self.looks[-1] / self.looks[0] - 1
+
+
+def soak(env: GenieVectorEnv, num_frames: int, seed: int = 0) -> Soaked:
+    """Plays at random, now and then resetting some rows."""
+    rng = np.random.default_rng(seed)
+    steps_per_block = -(-BLOCK // env.num_envs)
+    looks, memory, resets, not_finite = [], [], 0, 0
+    frames, _ = env.reset(seed=seed)
+    for _ in range(num_frames // BLOCK):
+        block = []
+        for _ in range(steps_per_block):
+            before = frames
+            frames, rewards, _, _, infos = env.step(
+                rng.integers(len(env.actions), size=len(frames))
+            )
+            block.append(_look(frames, before))
+            not_finite += int((~np.isfinite([rewards, infos["entropy"]])).sum())
+            if (mask := rng.random(len(frames)) < RESET_CHANCE).any():
+                frames, _ = env.reset(options={"reset_mask": mask})
+                resets += int(mask.sum())
+        looks.append(np.mean(block, 0))
+        memory.append(_resident_bytes())
+    return Soaked(
+        looks=np.array(looks),
+        memory=np.array(memory),
+        resets=resets,
+        not_finite=not_finite,
+    )
+
+
+def _look(frames: NDArray[np.uint8], before: NDArray[np.uint8]) -> tuple[float, float, float]:
+    change = np.abs(frames.astype(np.int16) - before).mean()
+    return float(frames.mean()), float(frames.std(axis=(1, 2, 3)).mean()), float(change)
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _summary(env: GenieVectorEnv, soaked: Soaked) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    figures = {
+        "frames": float(len(soaked.looks) * BLOCK),
+        "rss_growth": soaked.memory_growth(),
+        "not_finite": float(soaked.not_finite),
+        "brightness_drift": float(soaked.drift()[0]),
+        "contrast_drift": float(soaked.drift()[1]),
+        "change_drift": float(soaked.drift()[2]),
+        "world_parameters": float(sum(weight.numel() for weight in env.model.parameters())),
+    }
+    rows = [
+        {
+            "frames": (block + 1) * BLOCK,
+            "brightness": f"{soaked.looks[block, 0]:.1f}",
+            "contrast": f"{soaked.looks[block, 1]:.1f}",
+            "change per step": f"{soaked.looks[block, 2]:.2f}",
+            "MiB": soaked.memory[block] >> 20,
+        }
+        for block in np.linspace(0, len(soaked.looks) - 1, 11).round().astype(int)
+    ]
+    return figures, rows
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dream_soak", description=__doc__)
+    parser.add_argument("--world", default="CoinRun", help="the world that dreams, name or path")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="how many, in thousands")
+    parser.add_argument("--quick", action="store_true", help=f"only {QUICK_FRAMES} frames")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    given = parser.parse_args()
+    env = GenieVectorEnv(given.world, NUM_ROWS, max_episode_steps=None)
+    soaked = soak(env, QUICK_FRAMES if given.quick else given.frames)
+    figures, rows = _summary(env, soaked)
+    report("dream_soak", figures, rows, given.json)
+
+
+if __name__ == "__main__":
+    main()

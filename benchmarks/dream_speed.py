@@ -1,0 +1,185 @@
+"""How fast dreams are, and what adaptive sampling gains and costs: the dreams of `env_speed`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genie_gym.collect.collector import Collection, play_episodes
+from genie_gym.envs.genie import GenieVectorEnv
+from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from world_models.card import WorldCard
+from world_models.pixels import to_float
+
+NUM_ROWS = (1, 4, 16, 64)
+OVERHEAD_ROWS = 16
+PASSES = 8
+PROMPT, AHEAD = 4, 10
+EPISODE_STEPS = 140
+HELD_OUT_SEED = 8_191  # of a collection that no world is trained on
+
+Step = Callable[[NDArray[np.int64]], Any]
+
+
+def measure_dreams(world: str, quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Dreams of a trained world beside its real game and the bare streaming model.
+
+    Returns:
+        ``env_overhead``, what a step of the env takes over one of the bare model, with 16 rows;
+        ``adaptive_speedup``, adaptive sampling over 8 fixed passes, with the number of rows where
+        it gains least; ``adaptive_psnr_loss`` in dB; ``small_world_fps``, adaptive with one row;
+        ``world_parameters``, how small the world is; and the rows of the table.
+    """
+    loaded = open_world(world)
+    figures, rows = _speeds(loaded, world, rounds=3 if quick else 12)
+    loss, quality_rows = _adaptive_loss(loaded, world, num_windows=32 if quick else 256)
+    size = sum(weight.numel() for weight in loaded.model.parameters())
+    figures |= {"adaptive_psnr_loss": loss, "world_parameters": size}
+    return figures, [*rows, *quality_rows]
+
+
+def _speeds(
+    loaded: LoadedWorld, world: str, rounds: int
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Frames per second with each number of rows, the contestants in turns."""
+    figures: dict[str, float] = {}
+    gains, table = [], []
+    for num_rows in NUM_ROWS:
+        fixed, adaptive = (_dream(world, num_rows, adaptive) for adaptive in (False, True))
+        real = _real(loaded.card, num_rows)
+        for env in (fixed, adaptive, real):
+            env.reset(seed=0)
+        contestants: dict[str, tuple[Step, int]] = {
+            f"dream, {PASSES} passes": (fixed.step, num_rows),
+            f"bare model, {PASSES} passes": (_bare_step(fixed), num_rows),
+            f"dream, adaptive, up to {PASSES}": (adaptive.step, num_rows),
+            f"real, {loaded.card.env_id}": (real.step, real.num_envs),
+        }
+        taken = _in_turns(list(contestants.values()), len(fixed.actions), rounds)
+        real.close()
+        ours, bare, faster, _ = taken
+        gains.append(_ratio(ours, faster))
+        if num_rows == OVERHEAD_ROWS:
+            figures["env_overhead"] = _ratio(ours, bare)
+        if num_rows == 1:
+            figures["small_world_fps"] = 1 / statistics.median(faster)
+        table += [
+            {
+                "what": f"{loaded.card.name}, {num_rows} rows, {name}",
+                "steps/s": round(1 / statistics.median(seconds)),
+                "env / this": "" if seconds is ours else f"{_ratio(seconds, ours):.2f}",
+            }
+            for name, seconds in zip(contestants, taken, strict=True)
+        ]
+    return {**figures, "adaptive_speedup": min(gains)}, table
+
+
+def _dream(world: str, num_rows: int, adaptive: bool) -> GenieVectorEnv:
+    return GenieVectorEnv(world, num_rows, steps=PASSES, adaptive=adaptive)
+
+
+def _real(card: WorldCard, num_rows: int) -> gym.vector.VectorEnv:
+    """The real game; of emulators, a process each, no more than there are cores."""
+    if not card.env_id.startswith("Procgen/"):
+        num_rows = min(num_rows, os.cpu_count() or 1)
+    return gym.make_vec(card.env_id, num_envs=num_rows, **_real_kwargs(card))
+
+
+def _real_kwargs(card: WorldCard) -> dict[str, Any]:
+    return {**card.env_kwargs, "action_set": card.action_set}
+
+
+def _bare_step(env: GenieVectorEnv) -> Step:
+    """What the env's model does without the env."""
+    starts, model, device = env.world.starts, env.model, env.world.device
+    assert starts is not None
+    drawn = torch.arange(env.num_envs) % len(starts.frames)
+    state = model.start(starts.frames[drawn].to(device), starts.actions[drawn].to(device))
+
+    def step(actions: NDArray[np.int64]) -> Tensor:
+        nonlocal state
+        state, prediction = model.step(state, torch.from_numpy(actions).to(device))
+        return prediction.frames.cpu()
+
+    return step
+
+
+def _in_turns(
+    contestants: list[tuple[Step, int]], num_actions: int, rounds: int
+) -> list[list[float]]:
+    """Seconds per frame of each contestant ``(step, rows)`` in each round, after a warm-up."""
+    rng = np.random.default_rng(0)
+    taken: list[list[float]] = [[] for _ in contestants]
+    for _ in range(1 + rounds):
+        for (step, num_rows), seconds in zip(contestants, taken, strict=True):
+            actions = rng.integers(num_actions, size=(max(2, 16 // num_rows), num_rows))
+            begin = time.perf_counter()
+            for chosen in actions:
+                step(chosen)
+            seconds.append((time.perf_counter() - begin) / actions.size)
+    return [seconds[1:] for seconds in taken]
+
+
+def _ratio(theirs: list[float], ours: list[float]) -> float:
+    """The median over rounds of how much longer theirs takes."""
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+
+
+def _adaptive_loss(
+    loaded: LoadedWorld, world: str, num_windows: int
+) -> tuple[float, list[dict[str, Any]]]:
+    """What adaptive sampling loses in dB over 10 steps, against the real frames, same seeds."""
+    frames, actions = _real_windows(loaded.card, num_windows)
+    prompt, truth = frames[:, :PROMPT], frames[:, PROMPT:]
+    given = [x.to(loaded.device) for x in (prompt, actions, torch.arange(len(frames)))]
+    fixed, adaptive = (
+        _psnr(_dream(world, 1, way).model.rollout(*given).frames.cpu(), truth)
+        for way in (False, True)
+    )
+    scores = {
+        f"{PASSES} passes": fixed,
+        f"adaptive, up to {PASSES}": adaptive,
+        "copying the last real frame": _psnr(prompt[:, -1:].expand_as(truth), truth),
+    }
+    where = f"{loaded.card.name}, {len(frames)} dreams of {AHEAD} steps"
+    rows = [{"what": f"{where}, {name}", "PSNR": f"{x:.2f}"} for name, x in scores.items()]
+    return fixed - adaptive, rows
+
+
+def _real_windows(card: WorldCard, num: int) -> tuple[Tensor, Tensor]:
+    """Real frames ``(num, 4 + 10, H, W, 3)`` and the actions between them."""
+    length = PROMPT + AHEAD
+    collection = Collection(
+        env_id=card.env_id,
+        policy="sticky",
+        max_steps=EPISODE_STEPS,
+        seed=HELD_OUT_SEED,
+        env_kwargs=_real_kwargs(card),
+    )
+    windows: list[tuple[Tensor, Tensor]] = []
+    for episode in play_episodes(collection, list(range(num)), num_envs=1):
+        frames = torch.from_numpy(np.asarray(episode.frames))
+        actions = torch.from_numpy(np.asarray(episode.actions, np.int64))
+        windows += [
+            (frames[t : t + length], actions[t : t + length - 1])
+            for t in range(0, len(frames) - length + 1, length)
+        ]
+        if len(windows) >= num:
+            break
+    frames, actions = (torch.stack(list(part)) for part in zip(*windows[:num], strict=True))
+    return frames, actions
+
+
+def _psnr(dreamed: Tensor, real: Tensor) -> float:
+    """In dB, of each frame ``(n, T, H, W, 3)``, averaged."""
+    error = (to_float(dreamed) - to_float(real)).square().mean((-3, -2, -1))
+    return float((-10 * error.clamp(min=1e-10).log10()).mean())

@@ -1,0 +1,1 @@
+"""Measures of a dream against the real game."""

@@ -1,0 +1,178 @@
+"""One way to ask a world for frames, whatever the mode they are generated in.
+
+Shapes: B windows, k prompt frames, n dreamed frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from world_models.pixels import to_uint8
+from world_models.state import WorldState
+from world_models.uncertainty import frame_uncertainty
+from world_models.world import Prediction, WorldModel
+
+__all__ = ["Dream", "Dreamer", "Mode"]
+
+Mode: TypeAlias = Literal["stream", "autoregressive", "one_go"]
+
+_FRAMES_PER_CALL = {"autoregressive": 2, "one_go": None}  # as the paper evaluates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dream:
+    """n frames into the future of B windows, on the CPU.
+
+    Attributes:
+        frames: uint8 ``(B, n, H, W, 3)``; frame t is the one that ``actions[k - 1 + t]`` leads to.
+        uncertainty: Of each frame, before it was known, ``(B, n)``.
+        reward: Expected reward of each action ``(B, n)``; only in the mode "stream".
+        termination: Probability that the action ended the episode ``(B, n)``; likewise.
+    """
+
+    frames: Tensor
+    uncertainty: Tensor
+    reward: Tensor | None = None
+    termination: Tensor | None = None
+
+
+class Dreamer:
+    """Asks a world for frames, some windows at a time.
+
+    Args:
+        model: The world.
+        mode: "stream" as the env dreams, "autoregressive" and "one_go" as the paper evaluates.
+        device: Where the world is.
+        batch_size: Windows dreamed at once.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        mode: Mode = "stream",
+        device: torch.device | str = "cpu",
+        batch_size: int = 16,
+    ):
+        self.model = model
+        self.mode = mode
+        self.device = device
+        self.batch_size = batch_size
+
+    def dream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
+        """Dream what follows.
+
+        Args:
+            prompt: Real frames, uint8 ``(B, k, H, W, 3)``.
+            actions: int64 ``(B, k - 1 + n)``: those between the prompt's frames, then n more.
+            seeds: int64 ``(B,)``.
+        """
+        ask = self._stream if self.mode == "stream" else self._imagine
+        parts: list[Dream] = self._batches(ask, prompt, actions, seeds)
+        return Dream(
+            frames=torch.cat([part.frames for part in parts]),
+            uncertainty=torch.cat([part.uncertainty for part in parts]),
+            reward=_joined([part.reward for part in parts]),
+            termination=_joined([part.termination for part in parts]),
+        )
+
+    def last_replaced(
+        self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
+    ) -> Tensor:
+        """Frames ``(B, n, H, W, 3)``, each dreamed with only the action that leads to it replaced.
+
+        Args:
+            prompt: As `dream`.
+            actions: As `dream`.
+            others: int64 ``(B, n)``: what takes the place of the last n actions, one at a time.
+            seeds: As `dream`.
+        """
+        ask = self._stream_last_replaced if self.mode == "stream" else self._imagine_last_replaced
+        return torch.cat(self._batches(ask, prompt, actions, others, seeds))
+
+    def reconstruct(self, frames: Tensor) -> Tensor:
+        """The frames ``(B, T, H, W, 3)`` through the tokenizer and back."""
+        return torch.cat(self._batches(self._reconstruct, frames))
+
+    def start(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> WorldState:
+        """The state after real frames; see `WorldModel.start`."""
+        prompt, actions, seeds = self._here(prompt, actions, seeds)
+        return self.model.start(prompt, actions, seeds)
+
+    def step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Prediction]:
+        """One frame more of a state; see `WorldModel.step`."""
+        return self.model.step(state, action.to(self.device))
+
+    def follow(self, state: WorldState, actions: Tensor) -> tuple[WorldState, Tensor]:
+        """Step through actions ``(B, n)``: the last state, and frames ``(B, n, H, W, 3)``."""
+        frames = []
+        for action in actions.unbind(1):
+            state, prediction = self.step(state, action)
+            frames.append(prediction.frames.cpu())
+        return state, torch.stack(frames, 1)
+
+    # How each mode does it ------------------------------------------------------------------
+
+    def _stream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
+        between = prompt.shape[1] - 1
+        state = self.model.start(prompt, actions[:, :between], seeds)
+        steps: list[Prediction] = []
+        for action in actions[:, between:].unbind(1):
+            state, prediction = self.model.step(state, action)
+            steps.append(prediction)
+        return Dream(
+            frames=torch.stack([step.frames for step in steps], 1).cpu(),
+            uncertainty=self._uncertainty(torch.stack([step.entropy for step in steps], 1)),
+            reward=torch.stack([step.reward for step in steps], 1).float().cpu(),
+            termination=torch.stack([step.termination for step in steps], 1).float().cpu(),
+        )
+
+    def _imagine(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
+        rollout = self.model.imagine(prompt, actions, seeds, _FRAMES_PER_CALL[self.mode])
+        return Dream(frames=rollout.frames.cpu(), uncertainty=self._uncertainty(rollout.entropy))
+
+    def _stream_last_replaced(
+        self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
+    ) -> Tensor:
+        between = prompt.shape[1] - 1
+        state = self.model.start(prompt, actions[:, :between], seeds)
+        frames = []
+        for action, other in zip(actions[:, between:].unbind(1), others.unbind(1), strict=True):
+            frames.append(self.model.step(state.clone(), other)[1].frames.cpu())
+            state, _ = self.model.step(state, action)
+        return torch.stack(frames, 1)
+
+    def _imagine_last_replaced(
+        self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
+    ) -> Tensor:
+        """All n frames are sampled in each call, as in the dream they are compared with."""
+        between, frames = prompt.shape[1] - 1, []
+        for t in range(others.shape[1]):
+            changed = actions.clone()
+            changed[:, between + t] = others[:, t]
+            frames.append(self._imagine(prompt, changed, seeds).frames[:, t])
+        return torch.stack(frames, 1)
+
+    @torch.no_grad()
+    def _reconstruct(self, frames: Tensor) -> Tensor:
+        tokenizer = self.model.tokenizer
+        return to_uint8(tokenizer.decode(tokenizer.encode(frames))).cpu()
+
+    def _uncertainty(self, entropy: Tensor) -> Tensor:
+        return frame_uncertainty(entropy, self.model.dynamics.config.num_codes).cpu()
+
+    def _batches(self, ask: Callable, *tensors: Tensor) -> list:
+        parts = zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)
+        return [ask(*self._here(*part)) for part in parts]
+
+    def _here(self, *tensors: Tensor) -> list[Tensor]:
+        return [tensor.to(self.device) for tensor in tensors]
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if given else None

@@ -1,0 +1,67 @@
+"""Frechet distance between the features of real and dreamed frames.
+
+Shapes: B windows, n frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.pixels import to_float
+
+__all__ = ["FidUnavailableError", "frechet_distance", "inception"]
+
+INPUT_SIZE = 299
+_AT_ONCE = 32
+
+
+class FidUnavailableError(RuntimeError):
+    """FID cannot be computed here; the message says what is missing."""
+
+
+def inception(weights: Path | None) -> nn.Module:
+    """The Inception network of the published numbers, from weights on this machine.
+
+    Raises:
+        FidUnavailableError: If there are no weights, or the network's package is missing.
+    """
+    if weights is None:
+        raise FidUnavailableError("no weights given (--fid-weights FILE)")
+    if not weights.is_file():
+        raise FidUnavailableError(f"there is no file {weights}")
+    try:
+        torch.load(weights, map_location="cpu", weights_only=True)  # no pickled code
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        return NoTrainInceptionV3(
+            name="inception-v3-compat",
+            features_list=["2048"],
+            feature_extractor_weights_path=str(weights),
+        )
+    except ImportError as fault:
+        raise FidUnavailableError(f"{fault} (pip install 'genie-gym[fid]')") from None
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as fault:
+        raise FidUnavailableError(f"{weights} holds no Inception weights: {fault}") from None
+
+
+def frechet_distance(features: nn.Module, real: Tensor, frames: Tensor) -> float:
+    """FID of frames against real ones, all windows and steps pooled.
+
+    Args:
+        features: From uint8 images ``(N, 3, 299, 299)`` to features ``(N, D)``.
+        real: uint8 ``(B, n, H, W, 3)``.
+        frames: Likewise.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=features)
+    for clip, is_real in ((real, True), (frames, False)):
+        for part in clip.flatten(0, 1).split(_AT_ONCE):
+            enlarged = F.interpolate(to_float(part), (INPUT_SIZE, INPUT_SIZE), mode="nearest")
+            metric.update(enlarged.mul(255).round().to(torch.uint8), real=is_real)
+    return float(metric.compute())

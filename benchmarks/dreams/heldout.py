@@ -1,0 +1,200 @@
+"""Real episodes that a world was not trained on, and windows of them.
+
+Shapes: B windows, k prompt frames, n frames to dream, H height, W width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from genie_gym.collect.command import CollectConfig, collect
+from world_models.card import WorldCard
+from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.latent_action import LatentActionModel
+
+__all__ = ["SEED", "Windows", "collected", "described", "draw_windows", "stored", "unseen_levels"]
+
+SEED = 1_000_003
+"""Of held-out collections: no collection for training should take it."""
+
+_ALL_LEVELS = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Stretches of real play: k frames to begin with, and n that a dream is compared with.
+
+    Attributes:
+        frames: uint8 ``(B, k + n, H, W, 3)``.
+        actions: int64 ``(B, k + n - 1)``; ``actions[:, t]`` leads from frame t to frame t + 1.
+        num_prompt: k.
+    """
+
+    frames: Tensor
+    actions: Tensor
+    num_prompt: int
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def prompt(self) -> Tensor:
+        """``(B, k, H, W, 3)``."""
+        return self.frames[:, : self.num_prompt]
+
+    @property
+    def real(self) -> Tensor:
+        """``(B, n, H, W, 3)``."""
+        return self.frames[:, self.num_prompt :]
+
+    @property
+    def num_steps(self) -> int:
+        """N: the frames to dream."""
+        return self.frames.shape[1] - self.num_prompt
+
+    @property
+    def dreamed_actions(self) -> Tensor:
+        """The actions ``(B, n)`` that lead to the frames of `real`."""
+        return self.actions[:, self.num_prompt - 1 :]
+
+    @property
+    def seeds(self) -> Tensor:
+        """One for each window, int64 ``(B,)``."""
+        return torch.arange(len(self))
+
+    def rows(self, index: Tensor) -> Windows:
+        """These windows alone."""
+        return replace(self, frames=self.frames[index], actions=self.actions[index])
+
+    def with_latent_actions(self, model: LatentActionModel) -> Windows:
+        """The same frames, with what a latent action model calls the actions between them."""
+        device = next(model.parameters()).device
+        parts = self.frames.split(16)
+        actions = torch.cat([model.actions(part.to(device)).cpu() for part in parts])
+        return replace(self, actions=actions)
+
+
+def draw_windows(
+    episodes: EpisodeDataset, *, num: int, prompt: int, steps: int, seed: int
+) -> Windows:
+    """Random windows, each of the episodes' equally likely."""
+    sampler = WindowSampler(episodes.num_frames, length=prompt + steps, batch_size=num, seed=seed)
+    batch = episodes.batch(sampler.batch(0), prompt + steps)
+    return Windows(
+        frames=torch.from_numpy(batch["frames"]),
+        actions=torch.from_numpy(batch["actions"]),
+        num_prompt=prompt,
+    )
+
+
+def collected(
+    card: WorldCard, *, episodes: int, max_steps: int, seed: int, cache: Path | None = None
+) -> EpisodeDataset:
+    """Play episodes of the world's real env that it was not trained on; kept for the next time.
+
+    Args:
+        card: Of the world.
+        episodes: How many.
+        max_steps: Length at most.
+        seed: Of the collection.
+        cache: Where to keep them; by default in the user's cache directory.
+
+    Raises:
+        ValueError: If the world was trained on a collection of this seed.
+    """
+    if seed in _data(card).get("seeds", ()):
+        raise ValueError(
+            f"the world {card.name} was trained on episodes of seed {seed}: "
+            "give another --play-seed"
+        )
+    kwargs = unseen_levels(card)
+    identity = json.dumps([card.env_id, kwargs, max_steps, seed], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    cache = cache or Path(platformdirs.user_cache_dir("genie-gym")) / "held-out"
+    config = CollectConfig(
+        env=card.env_id,
+        out=cache / f"{card.env_id.replace('/', '-')}-{digest}",
+        policy="sticky",
+        episodes=episodes,
+        max_steps=max_steps,
+        seed=seed,
+        env_kwargs={name: str(value) for name, value in kwargs.items()},
+    )
+    if collect(config):
+        raise KeyboardInterrupt
+    asked = EpisodeDataset(config.out).select(where=lambda info: (info.index or 0) < episodes)
+    return _checked(card, asked)
+
+
+def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> EpisodeDataset:
+    """The episodes of the world's env in a dataset.
+
+    Args:
+        card: Of the world.
+        data: The dataset's directory.
+        split: "test" for the part that no training reads, by a hash of each episode; "all" for a
+            dataset that was collected for testing.
+    """
+    dataset = EpisodeDataset(data)
+    chosen = dataset.select(env_id=card.env_id)
+    if split == "test":
+        chosen = chosen.split("test")
+    if not len(chosen):
+        raise ValueError(
+            f"none of the {len(dataset)} episodes in {data} is of {card.env_id} and in the split "
+            f"{split!r} (about one in a hundred is in 'test'); --split all takes every episode of "
+            "a dataset that the world was not trained on"
+        )
+    return _checked(card, chosen)
+
+
+def unseen_levels(card: WorldCard) -> dict[str, Any]:
+    """The env's keyword arguments, for levels the world was not trained on.
+
+    A world of the levels S to S + N - 1 gets all from S + N on. One that was trained on levels
+    drawn from all 2^31 is tested on other draws.
+    """
+    kwargs = dict(card.env_kwargs)
+    if num := int(kwargs.get("num_levels", 0)):
+        first = int(kwargs.get("start_level", 0)) + num
+        kwargs |= {"start_level": first, "num_levels": _ALL_LEVELS - first}
+    return kwargs
+
+
+def described(card: WorldCard, episodes: EpisodeDataset) -> str:
+    """One sentence on what was played."""
+    policies = ", ".join(sorted({entry.info.policy for entry in episodes.entries}))
+    levels = unseen_levels(card) if card.env_kwargs else {}
+    return (
+        f"{len(episodes)} episodes of {card.env_id}, {int(np.sum(episodes.num_frames)):,} frames, "
+        f"policy {policies}" + (f", {levels}" if levels else "")
+    )
+
+
+def _data(card: WorldCard) -> dict[str, Any]:
+    data = card.provenance.get("data", {})
+    return data if isinstance(data, dict) else {}
+
+
+def _checked(card: WorldCard, episodes: EpisodeDataset) -> EpisodeDataset:
+    if card.latent_action is None and episodes.action_meanings != card.action_meanings:
+        raise ValueError(
+            f"{episodes.path} has the actions {', '.join(episodes.action_meanings)}, the world "
+            f"{card.name} {', '.join(card.action_meanings)} ({card.action_set})"
+        )
+    size = card.frame_size
+    if episodes.frame_shape != (size, size, 3):
+        raise ValueError(
+            f"{episodes.path} has frames {episodes.frame_shape}, the world {card.name} takes "
+            f"{(size, size, 3)}"
+        )
+    return episodes

@@ -1,0 +1,179 @@
+"""Everything that is measured of one world, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.dreams.dreamer import Dreamer
+from benchmarks.dreams.events import Found, find_events
+from benchmarks.dreams.fid import frechet_distance
+from benchmarks.dreams.heldout import Windows, draw_windows
+from benchmarks.dreams.long_dream import LongDream, dream_long
+from benchmarks.dreams.scores import KINDS, Clips, Picture, Scores, as_it_is, dream_clips, score
+from genie_gym.actions import ActionSet
+from world_models.episodes import EpisodeDataset
+
+__all__ = ["Amounts", "Measured", "measure"]
+
+SHORTEST_LONG = 100
+DELTA_STEP = 4  # the step ahead at which the literature reports delta PSNR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """How much is measured.
+
+    Attributes:
+        prompt: Real frames before a dream.
+        steps: Frames dreamed and compared.
+        windows: Dreams that are compared with reality.
+        event_windows: Dreams in which rewards and terminations are looked for.
+        long_dreams: How many dreams go on for long.
+        long_frames: For how many frames; 0 for none.
+        tolerance: Steps by which an event may be early or late.
+        seed: Of every random choice.
+    """
+
+    prompt: int = 1
+    steps: int = 10
+    windows: int = 64
+    event_windows: int = 64
+    long_dreams: int = 4
+    long_frames: int = 1000
+    tolerance: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "steps", "windows", "event_windows", "long_dreams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.tolerance < 0:
+            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+        if self.long_frames and self.long_frames < SHORTEST_LONG:
+            raise ValueError(
+                f"long_frames must be 0 (none) or at least {SHORTEST_LONG}, got {self.long_frames}"
+            )
+
+    @property
+    def marks(self) -> tuple[int, int]:
+        """Frames of a long dream at which its obedience is tried: the start, and late."""
+        return (0, self.long_frames * 9 // 10)
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        windows: The stretches of real play.
+        clips: The same moments as they were, as dreamed, copied, and so on.
+        scores: Of the clips.
+        speed: Dreamed frames per second.
+        tolerance: Steps by which an event may be early or late.
+        held: Each action held for a whole dream from the first window's prompt, uint8
+            ``(A, n, H, W, 3)``.
+        fid: Of dream, copy and ceiling, where there was a network for it.
+        events: Rewards and terminations, in the mode "stream".
+        long: The long dreams, likewise.
+    """
+
+    windows: Windows
+    clips: Clips
+    scores: Scores
+    speed: float
+    tolerance: int
+    held: Tensor
+    fid: dict[str, float] = field(default_factory=dict)
+    events: dict[str, Found] = field(default_factory=dict)
+    long: LongDream | None = None
+
+    def figures(self) -> dict[str, float]:
+        """All numbers by name."""
+        step = min(DELTA_STEP, self.windows.num_steps)
+        found = self.scores.figures() | {
+            "fid" if kind == "dream" else f"fid_{kind}": value for kind, value in self.fid.items()
+        }
+        for name, events in self.events.items():
+            found |= events.figures(name)
+        if self.long is not None:
+            found |= self.long.figures(step)
+        return found | {"frames_per_second": self.speed, "windows": float(len(self.windows))}
+
+
+def measure(
+    dreamer: Dreamer,
+    episodes: EpisodeDataset,
+    actions: ActionSet,
+    amounts: Amounts,
+    *,
+    clean: Picture = as_it_is,
+    features: nn.Module | None = None,
+    say: Callable[[str], None] = print,
+) -> Measured:
+    """Measure a world against episodes of its real env.
+
+    Args:
+        dreamer: The world, in the mode of the comparison.
+        episodes: Real ones, unknown to it.
+        actions: The world's action set.
+        amounts: How much.
+        clean: Applied to frames before they are compared.
+        features: The network of FID; None leaves FID out.
+        say: Told what is being done.
+    """
+    prompt, steps, seed = amounts.prompt, amounts.steps, amounts.seed
+    windows = draw_windows(episodes, num=amounts.windows, prompt=prompt, steps=steps, seed=seed)
+    latent = dreamer.model.latent_action
+    if latent is not None:
+        windows = windows.with_latent_actions(latent)
+    say(f"{len(windows)} dreams of {steps} steps, each with the true actions and with others")
+    clips, speed = dream_clips(dreamer, windows, len(actions), seed, clean)
+    measured = Measured(
+        windows=windows,
+        clips=clips,
+        scores=score(clips),
+        speed=speed,
+        tolerance=amounts.tolerance,
+        held=_held(dreamer, windows, len(actions)),
+    )
+    if features is not None:
+        say("FID")
+        measured.fid = {k: frechet_distance(features, clips.real, clips.of(k)) for k in KINDS}
+    if dreamer.mode != "stream":
+        return measured
+    if latent is None:
+        say(f"{amounts.event_windows} dreams for rewards and terminations")
+        measured.events = find_events(
+            dreamer,
+            episodes,
+            prompt=prompt,
+            steps=steps,
+            num=amounts.event_windows,
+            tolerance=amounts.tolerance,
+            seed=seed,
+        )
+    if amounts.long_frames:
+        say(f"{amounts.long_dreams} dreams of {amounts.long_frames} frames")
+        measured.long = dream_long(
+            dreamer,
+            windows.rows(torch.arange(min(amounts.long_dreams, len(windows)))),
+            actions,
+            num_frames=amounts.long_frames,
+            marks=amounts.marks,
+            steps=steps,
+            seed=seed,
+        )
+    return measured
+
+
+def _held(dreamer: Dreamer, windows: Windows, count: int) -> Tensor:
+    """The control demonstration, with the same random numbers for every action."""
+    prompt = windows.prompt[:1].expand(count, -1, -1, -1, -1)
+    held = torch.arange(count)[:, None].expand(-1, windows.num_steps)
+    between = windows.actions[:1, : windows.num_prompt - 1].expand(count, -1)
+    seeds = torch.zeros(count, dtype=torch.int64)
+    return dreamer.dream(prompt, torch.cat((between, held), 1), seeds).frames

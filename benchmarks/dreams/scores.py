@@ -1,0 +1,201 @@
+"""How close dreamed frames are to the real ones: every frame against the real one of its moment.
+
+Shapes: B windows, n dreamed frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import spearman_corrcoef
+
+from benchmarks.dreams.dreamer import Dreamer
+from benchmarks.dreams.heldout import Windows
+from world_models.metrics import differing, frame_psnr, frame_ssim
+
+__all__ = [
+    "KINDS",
+    "Clips",
+    "Picture",
+    "Scores",
+    "as_it_is",
+    "dream_clips",
+    "other_actions",
+    "score",
+]
+
+Picture = Callable[[Tensor], Tensor]
+KINDS = ("dream", "copy", "ceiling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """The same moments several times over: uint8 ``(B, n, H, W, 3)`` each.
+
+    Attributes:
+        last: The last frame of the prompt, ``(B, 1, H, W, 3)``.
+        real: What happened.
+        dream: What the world dreamed, with the same actions.
+        ceiling: The real frames through the tokenizer: no dream can be closer.
+        random: A dream with all actions drawn at random.
+        last_replaced: Frame t of a dream with the true actions but the last one before t.
+        uncertainty: How unsure the world was of each frame of `dream`, ``(B, n)``.
+    """
+
+    last: Tensor
+    real: Tensor
+    dream: Tensor
+    ceiling: Tensor
+    random: Tensor
+    last_replaced: Tensor
+    uncertainty: Tensor
+
+    @property
+    def copy(self) -> Tensor:
+        """The prompt's last frame for every moment: the floor."""
+        return self.last.expand_as(self.real)
+
+    def of(self, kind: str) -> Tensor:
+        """One of `KINDS`."""
+        return {"dream": self.dream, "copy": self.copy, "ceiling": self.ceiling}[kind]
+
+
+def as_it_is(frames: Tensor) -> Tensor:
+    """The frames."""
+    return frames
+
+
+def dream_clips(
+    dreamer: Dreamer, windows: Windows, num_actions: int, seed: int, clean: Picture = as_it_is
+) -> tuple[Clips, float]:
+    """Dream every window with its own actions and with others; also how many frames a second.
+
+    Args:
+        dreamer: The world.
+        windows: Real play.
+        num_actions: Size of the action set.
+        seed: Of the random actions.
+        clean: Applied to all frames before anything is compared.
+    """
+    prompt, k = windows.prompt, windows.num_prompt
+    before = windows.actions[:, : k - 1]
+    random, others = other_actions(windows.dreamed_actions, num_actions, seed)
+    begin = time.perf_counter()
+    dream = dreamer.dream(prompt, windows.actions, windows.seeds)
+    speed = dream.uncertainty.numel() / (time.perf_counter() - begin)
+    astray = dreamer.dream(prompt, torch.cat((before, random), 1), windows.seeds)
+    replaced = dreamer.last_replaced(prompt, windows.actions, others, windows.seeds)
+    clips = Clips(
+        last=clean(prompt[:, -1:]),
+        real=clean(windows.real),
+        dream=clean(dream.frames),
+        ceiling=clean(dreamer.reconstruct(windows.frames)[:, k:]),
+        random=clean(astray.frames),
+        last_replaced=clean(replaced),
+        uncertainty=dream.uncertainty,
+    )
+    return clips, speed
+
+
+def other_actions(actions: Tensor, num_actions: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Actions drawn without regard to the true ones, and actions that all differ from them."""
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.randint(num_actions, actions.shape, generator=generator)
+    if num_actions == 1:
+        return random, random
+    shift = torch.randint(1, num_actions, actions.shape, generator=generator)
+    return random, (actions + shift) % num_actions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of every frame, ``(B, n)`` by name; NaN where a frame has no pixel to judge.
+
+    Names: ``psnr``, ``ssim``, ``changed_psnr`` (pixels that differ from the prompt's last frame),
+    ``moving_psnr`` (pixels that differ from the real frame just before), each also for copying
+    (``_copy``) and for the tokenizer (``_ceiling``); ``delta_psnr_genie``,
+    ``delta_psnr_last_action`` and both as ``delta_changed_psnr_...``.
+    """
+
+    frames: Mapping[str, Tensor]
+    calibration: float
+    calibration_within: float
+
+    def mean(self, name: str) -> float:
+        """Over all frames that have the score."""
+        return float(self.frames[name].nanmean())
+
+    def error(self, name: str) -> float:
+        """Standard error of `mean`, from window to window."""
+        return _standard_error(self.frames[name].nanmean(1))
+
+    def error_at(self, name: str, step: int) -> float:
+        """Standard error of the mean at `step` ahead, from 1."""
+        return _standard_error(self.frames[name][:, step - 1])
+
+    def curve(self, name: str) -> list[float]:
+        """The mean at each step ahead."""
+        return self.frames[name].nanmean(0).tolist()
+
+    def figures(self) -> dict[str, float]:
+        """All numbers by the names the benchmark gives them; those without any frame are left out.
+
+        A mean has its plain name, step t of it ``..._step{t}``; delta scores are for one step
+        ahead, ``delta{t}_psnr_genie``.
+        """
+        found: dict[str, float] = {}
+        for name in self.frames:
+            steps = enumerate(self.curve(name), start=1)
+            if name.startswith("delta_"):
+                found |= {name.replace("delta_", f"delta{t}_", 1): value for t, value in steps}
+            else:
+                found[name] = self.mean(name)
+                found |= {f"{name}_step{t}": value for t, value in steps}
+        found["calibration_spearman"] = self.calibration
+        found["calibration_spearman_within_step"] = self.calibration_within
+        return {name: value for name, value in found.items() if value == value}
+
+
+def score(clips: Clips) -> Scores:
+    """Judge every frame of all clips."""
+    changed = differing(clips.real, clips.last)
+    before = torch.cat((clips.last, clips.real[:, :-1]), 1)
+    masks = {"psnr": None, "changed_psnr": changed, "moving_psnr": differing(clips.real, before)}
+    frames = {}
+    for kind in KINDS:
+        suffix = "" if kind == "dream" else f"_{kind}"
+        shown = clips.of(kind)
+        for name, where in masks.items():
+            frames[name + suffix] = frame_psnr(shown, clips.real, where)
+        frames["ssim" + suffix] = frame_ssim(shown, clips.real)
+    for definition, shown in (("genie", clips.random), ("last_action", clips.last_replaced)):
+        for name in ("psnr", "changed_psnr"):
+            astray = frame_psnr(shown, clips.real, masks[name])
+            frames[f"delta_{name}_{definition}"] = frames[name] - astray
+    return Scores(
+        frames=frames,
+        calibration=_rank_correlation(clips.uncertainty, -frames["psnr"]),
+        calibration_within=_within_steps(clips.uncertainty, -frames["psnr"]),
+    )
+
+
+def _standard_error(values: Tensor) -> float:
+    values = values[~values.isnan()]
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def _rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
+    """Spearman's; NaN if one of both is the same everywhere."""
+    if len(uncertainty.unique()) < 2 or len(error.unique()) < 2:
+        return float("nan")
+    return float(spearman_corrcoef(uncertainty.flatten(), error.flatten()))
+
+
+def _within_steps(uncertainty: Tensor, error: Tensor) -> float:
+    """The mean over the steps ahead: later frames being worse does not count for it."""
+    pairs = zip(uncertainty.unbind(1), error.unbind(1), strict=True)
+    return float(torch.tensor([_rank_correlation(u, e) for u, e in pairs]).nanmean())

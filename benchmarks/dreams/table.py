@@ -1,0 +1,86 @@
+"""The measured numbers as the rows of a table, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.dreams.measure import DELTA_STEP, Measured
+
+__all__ = ["compared_rows", "table_rows"]
+
+LEVELS = {
+    "psnr": "PSNR, all pixels (dB)",
+    "changed_psnr": "PSNR, pixels changed since the prompt (dB)",
+    "moving_psnr": "PSNR, pixels that just moved (dB)",
+    "ssim": "SSIM",
+}
+
+
+def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
+    """Every headline number; `no_fid` says why there is no FID, where there is none."""
+    return [*compared_rows(measured, no_fid), *_control_rows(measured), *_other_rows(measured)]
+
+
+def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
+    """Dream between floor and ceiling."""
+    scores, rows = measured.scores, []
+    for name, title in LEVELS.items():
+        rows.append(
+            {
+                "measure": title,
+                "dream": scores.mean(name),
+                "+-": scores.error(name),
+                "copying (floor)": scores.mean(f"{name}_copy"),
+                "tokenizer (ceiling)": scores.mean(f"{name}_ceiling"),
+            }
+        )
+    fid = measured.fid
+    rows.append(
+        {
+            "measure": "FID (lower is better)",
+            "dream": fid.get("dream", "not available"),
+            "copying (floor)": fid.get("copy", no_fid),
+            "tokenizer (ceiling)": fid.get("ceiling"),
+        }
+    )
+    return rows
+
+
+def _control_rows(measured: Measured) -> list[dict[str, Any]]:
+    step = min(DELTA_STEP, measured.windows.num_steps)
+    definitions = {
+        "psnr_genie": "all actions random",
+        "psnr_last_action": "last action replaced",
+        "changed_psnr_genie": "all actions random, changed pixels",
+    }
+    return [
+        {
+            "measure": f"delta-{step} PSNR, {title} (dB)",
+            "dream": measured.scores.curve(f"delta_{name}")[step - 1],
+            "+-": measured.scores.error_at(f"delta_{name}", step),
+        }
+        for name, title in definitions.items()
+    ]
+
+
+def _other_rows(measured: Measured) -> list[dict[str, Any]]:
+    figures, rows = measured.figures(), []
+    for event, found in measured.events.items():
+        for score in ("precision", "recall"):
+            value = figures.get(f"{event}_{score}", "no event")
+            rows.append({"measure": f"{event} {score}, {found.num_real} events", "dream": value})
+    titles = {
+        "calibration_spearman": "calibration: rank correlation of uncertainty and error",
+        "stability_contrast": "contrast of the last frames of a long dream (1: as real)",
+        "stability_motion": "motion in the last frames of a long dream (1: as real)",
+        "stability_flat": "share of flat frames",
+        "stability_frozen": "share of frozen frames",
+    }
+    for name in figures:
+        if name.startswith("stability_delta"):
+            unit = "pixels" if "pixels" in name else "dB"
+            when = "at its start" if name.endswith("start") else "late in it"
+            titles[name] = f"obedience of a long dream, {when} ({unit})"
+    titles["frames_per_second"] = "dreamed frames per second"
+    rows += [{"measure": t, "dream": figures[n]} for n, t in titles.items() if n in figures]
+    return rows

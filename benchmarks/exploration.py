@@ -1,0 +1,227 @@
+"""How much of a game is seen, against steps: random, sticky random, RND, and AutoExplore.
+
+All steps count, those of training too. Each run (an explorer and a seed) is kept in --out, so an
+interrupted benchmark goes on with the next one, and runs can be added.
+
+Type: python -m benchmarks.exploration --env E --world W [--steps N] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from agents.explore import new_model
+from agents.explore_config import ExploreConfig
+from agents.rewards import Explored
+from benchmarks.exploration_picture import picture
+from benchmarks.report import report
+from genie_gym.collect.policies import make_policy
+from genie_gym.coverage import Coverage
+
+REWARDS = {"rnd": "novelty", "autoexplore": "streaming"}
+EXPLORERS = ("random", "sticky", *REWARDS)
+NUM_POINTS = 40  # of a curve
+QUICK_STEPS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What each run has, the same for all.
+
+    Attributes:
+        env: Env id.
+        world: Whose uncertainty rewards AutoExplore; all runs are in the env it was made with.
+        mode: Reward mode: streaming, paper or surprise.
+        steps: Env steps in all rows together.
+        num_envs: Rows.
+        max_steps: Length of an episode at most.
+    """
+
+    env: str
+    world: str
+    mode: str = "streaming"
+    steps: int = 100_000
+    num_envs: int = 16
+    max_steps: int = 500
+
+    def explored(self, explorer: str, seed: int) -> Explored:
+        """The env with this explorer's reward."""
+        reward = {**REWARDS, "autoexplore": self.mode}.get(explorer, "own")
+        return Explored(
+            env=self.env, world=self.world, reward=reward, num_envs=self.num_envs,
+            max_steps=self.max_steps, seed=seed,
+        )  # fmt: skip
+
+
+class Watched(VectorWrapper):
+    """Counts places, and keeps the curve.
+
+    Attributes:
+        curve: For each of `NUM_POINTS` moments: env steps, places, levels' mean furthest cell,
+            levels finished.
+    """
+
+    def __init__(self, env: VectorEnv, steps: int):
+        super().__init__(env)
+        self._coverage = Coverage(env.unwrapped)  # type: ignore[arg-type]
+        self._steps, self._every = 0, steps / NUM_POINTS
+        self.curve: list[tuple[int, int, float, int]] = []
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Begins episodes."""
+        frames, infos = self.env.reset(**kwargs)
+        self._coverage.see(frames, infos)
+        return frames, infos
+
+    def step(self, actions: Any) -> Any:
+        """Steps, and counts."""
+        result = self.env.step(actions)
+        coverage = self._coverage
+        coverage.see(result[0], result[4])
+        self._steps += self.num_envs
+        if self._steps >= self._every * (len(self.curve) + 1):
+            furthest = float(np.mean([*coverage.furthest.values()] or [0.0]))
+            self.curve.append((self._steps, len(coverage.places), furthest, coverage.finished))
+        return result
+
+
+def run(budget: Budget, explorer: str, seed: int) -> dict[str, Any]:
+    """One explorer with one seed; the curve and how long it took."""
+    begun = time.perf_counter()
+    explored = budget.explored(explorer, seed)
+    env = Watched(explored.make_plain(), budget.steps)
+    play = _learn if explorer in REWARDS else _draw
+    play(budget, explored, env, explorer, seed)
+    env.close()
+    return {"curve": env.curve, "seconds": time.perf_counter() - begun}
+
+
+def _draw(budget: Budget, explored: Explored, env: Watched, explorer: str, seed: int) -> None:
+    policy = make_policy(
+        explorer,
+        env.unwrapped.actions,  # type: ignore[attr-defined]
+        num_envs=budget.num_envs,
+        max_steps=budget.max_steps,
+    )
+    sequence = np.random.default_rng(seed)
+
+    def begin(row: int) -> None:
+        policy.begin(row, sequence.spawn(1)[0])
+
+    frames, _ = env.reset(seed=seed)
+    for row in range(budget.num_envs):
+        begin(row)
+    for _ in range(budget.steps // budget.num_envs):
+        frames, _, terminated, truncated, _ = env.step(policy.act(frames))
+        for row in np.flatnonzero(terminated | truncated):
+            begin(int(row))
+
+
+def _learn(budget: Budget, explored: Explored, env: Watched, explorer: str, seed: int) -> None:
+    config = ExploreConfig(
+        env=budget.env, world=budget.world, reward=explored.reward, num_envs=budget.num_envs,
+        seed=seed, steps=max(budget.steps, 25_000),
+    )  # fmt: skip
+    rows = explored.make(env)
+    rows.seed(seed)
+    new_model(config, rows).learn(budget.steps)
+
+
+def summary(runs: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Figures and table; each explorer's list has one run for each seed."""
+    figures: dict[str, float] = {}
+    rows = []
+    for explorer, found in runs.items():
+        ends = np.array([one["curve"][NUM_POINTS - 1][1:] for one in found], float)
+        areas = [np.mean([point[1] for point in one["curve"][:NUM_POINTS]]) for one in found]
+        numbers = {
+            "places": ends[:, 0].mean(),
+            "places_sd": ends[:, 0].std(ddof=1) if len(found) > 1 else float("nan"),
+            "places_lowest": ends[:, 0].min(),
+            "places_highest": ends[:, 0].max(),
+            "places_on_the_way": np.mean(areas),
+            "furthest": ends[:, 1].mean(),
+            "finished": ends[:, 2].mean(),
+            "seconds": np.mean([one["seconds"] for one in found]),
+        }
+        numbers = {name: float(value) for name, value in numbers.items() if value == value}
+        figures |= {f"{explorer}_{name}": value for name, value in numbers.items()}
+        rows.append({"explorer": explorer, "seeds": len(found), **numbers})
+    ours = [one["curve"][NUM_POINTS - 1][1] for one in runs.get("autoexplore", [])]
+    for explorer, found in runs.items():
+        if ours and explorer != "autoexplore":
+            theirs = [one["curve"][NUM_POINTS - 1][1] for one in found]
+            wins = [a > b for a, b in zip(ours, theirs, strict=False)]
+            figures[f"autoexplore_beats_{explorer}"] = float(np.mean(wins))
+            figures[f"autoexplore_over_{explorer}"] = float(np.mean(ours) / np.mean(theirs))
+    return figures, rows
+
+
+def all_runs(
+    budget: Budget, explorers: list[str], seeds: int, out: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each explorer; those kept in `out` are not done again."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(seeds):
+        for explorer in explorers:
+            path = out / f"{explorer}-{seed}.json"
+            wanted = json.loads(json.dumps(vars(budget)))
+            if not path.exists():
+                result = {"budget": wanted, **run(budget, explorer, seed)}
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part = path.with_suffix(".part")
+                part.write_text(json.dumps(result) + "\n")
+                part.replace(path)
+                print(f"{explorer}, seed {seed}: {result['curve'][-1]}", flush=True)
+            kept = json.loads(path.read_text())
+            if kept["budget"] != wanted:
+                raise ValueError(
+                    f"{path} is of another budget ({kept['budget']}): take another --out"
+                )
+            found.setdefault(explorer, []).append(kept)
+    return found
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exploration", description=__doc__)
+    parser.add_argument("--env", default="Procgen/CoinRun-v0", help="env id of a real game")
+    parser.add_argument("--world", default="CoinRun", help="a world of it, name or path")
+    parser.add_argument("--mode", default="streaming", help="reward mode of AutoExplore")
+    parser.add_argument("--steps", type=int, default=100_000, help="env steps of each run")
+    parser.add_argument("--num-envs", type=int, default=16, help="rows of each run")
+    parser.add_argument("--max-steps", type=int, default=500, help="length of an episode at most")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each explorer")
+    parser.add_argument("--explorers", nargs="+", default=list(EXPLORERS), choices=EXPLORERS)
+    parser.add_argument("--out", type=Path, help="where runs are kept [data/exploration/ENV]")
+    parser.add_argument("--picture", type=Path, help="SVG of the curves")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one seed")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    budget = Budget(
+        env=given.env, world=given.world, mode=given.mode,
+        steps=QUICK_STEPS if given.quick else given.steps,
+        num_envs=given.num_envs, max_steps=given.max_steps,
+    )  # fmt: skip
+    name = given.env.rpartition("/")[2] + ("-quick" if given.quick else "")
+    out = given.out or Path("data/exploration") / name
+    runs = all_runs(budget, given.explorers, 1 if given.quick else given.seeds, out)
+    if given.picture:
+        given.picture.parent.mkdir(parents=True, exist_ok=True)
+        given.picture.write_text(picture(runs, NUM_POINTS))
+    figures, rows = summary(runs)
+    report("exploration", figures, rows, given.json)
+
+
+if __name__ == "__main__":
+    main()

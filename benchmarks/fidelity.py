@@ -1,0 +1,209 @@
+"""How true a dream is: a world against the real env it was learned from, on play it never saw.
+
+`genie-gym bench fidelity WORLD` starts dreams from real frames, gives them the actions that were
+really taken, and compares what is dreamed with what happened. docs/fidelity.md says what each
+number means.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium as gym
+import torch
+import tyro
+from torch import nn
+
+import genie_gym  # noqa: F401  registers the env ids
+from benchmarks.dreams.dreamer import Dreamer, Mode
+from benchmarks.dreams.fid import FidUnavailableError, inception
+from benchmarks.dreams.heldout import SEED, collected, described, stored
+from benchmarks.dreams.measure import Amounts, Measured, measure
+from benchmarks.dreams.scores import Picture, as_it_is
+from benchmarks.dreams.table import table_rows
+from benchmarks.page.film import write_pictures
+from benchmarks.page.page import Subject, write_page
+from benchmarks.page.sections import ranked
+from benchmarks.report import command, report
+from genie_gym.envs.coinrun import paint_over_velocity_map
+from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from world_models.bundle import record_scores
+from world_models.card import WorldCard
+from world_models.episodes import EpisodeDataset
+from world_models.world import WorldModel
+from world_models.worlds import find_world
+
+__all__ = ["FidelityConfig", "main"]
+
+QUICK = Amounts(windows=16, event_windows=16, long_dreams=2, long_frames=300)
+_LESS = ("windows", "event_windows", "long_dreams", "long_frames")
+RECORDED = (
+    "psnr",
+    "psnr_copy",
+    "psnr_ceiling",
+    "ssim",
+    "changed_psnr",
+    "changed_psnr_copy",
+    "changed_psnr_ceiling",
+    "delta4_psnr_genie",
+    "delta4_psnr_last_action",
+    "delta4_changed_psnr_genie",
+    "reward_precision",
+    "reward_recall",
+    "termination_precision",
+    "termination_recall",
+    "calibration_spearman",
+)
+"""The figures that a world's card keeps."""
+
+NUM_PICTURED = 3  # dreams in the film strip and the animation
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityConfig:
+    """Compares a dream with the real env it was learned from, on episodes it never saw.
+
+    Attributes:
+        world: An env id (GenieRedux/CoinRun-v0), or the name or path of a world.
+        data: A dataset of real episodes; by default some are played, and kept for the next time.
+        split: Of `data`: its test part, or all of it.
+        episodes: Episodes to play; None: 64 for CoinRun, else 24.
+        max_steps: Length of a played episode at most.
+        play_seed: Seed of the played episodes.
+        mode: stream as the env dreams; autoregressive and one_go as the paper evaluates.
+        amounts: How much is measured.
+        quick: Measure little, in about a minute.
+        sampling_steps: Sampling passes per frame; None: as the world says, also for the next.
+        temperature: Of the first sampling pass.
+        device: cpu, cuda, ...; auto takes a GPU if there is one.
+        dtype: Of the weights.
+        batch_size: Dreams at a time.
+        fid_weights: Inception weights on this machine; without them FID is not available.
+        record: Write the main figures into the world's card.
+        json: File for the result.
+        html: File for a report to read in a browser.
+        pictures: Folder for a film strip, an animation and the control grid.
+    """
+
+    world: Annotated[str, tyro.conf.Positional]
+    data: Path | None = None
+    split: Literal["test", "all"] = "test"
+    episodes: int | None = None
+    max_steps: int = 500
+    play_seed: int = SEED
+    mode: Mode = "stream"
+    amounts: Amounts = Amounts()
+    quick: bool = False
+    sampling_steps: int | None = None
+    temperature: float | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    batch_size: int = 16
+    fid_weights: Path | None = None
+    record: bool = False
+    json: Path | None = None
+    html: Path | None = None
+    pictures: Path | None = None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    flags = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    config = tyro.cli(FidelityConfig, args=argv, config=flags)
+    world = open_world(world_name(config.world), config.device, config.dtype)
+    features, no_fid = _features(config)
+    episodes = _episodes(config, world.card)
+    subject = Subject(
+        name=world.card.name,
+        env_id=world.card.env_id,
+        mode=config.mode,
+        data=described(world.card, episodes),
+        command=command("fidelity"),
+        no_fid=no_fid,
+        meanings=world.actions.meanings,
+    )
+    _say(subject.data)
+    measured = measure(
+        Dreamer(_model(config, world), config.mode, world.device, config.batch_size),
+        episodes,
+        world.actions,
+        _amounts(config),
+        clean=_clean(world.card),
+        features=features,
+        say=_say,
+    )
+    _keep(config, subject, measured)
+    report("fidelity", measured.figures(), table_rows(measured, no_fid), config.json)
+    return 0
+
+
+def world_name(world: str) -> str:
+    """The world behind an env id; a name or path as it is."""
+    if not world.startswith("GenieRedux/"):
+        return world
+    return str(gym.spec(world).kwargs["world"])
+
+
+def _keep(config: FidelityConfig, subject: Subject, measured: Measured) -> None:
+    """Write what was asked for beside the numbers."""
+    if config.record:
+        figures = measured.figures()
+        scores = {name: figures[name] for name in RECORDED if name in figures}
+        record_scores(find_world(world_name(config.world)), scores)
+    if config.html is not None:
+        write_page(config.html, subject, measured)
+        _say(f"wrote {config.html}")
+    if config.pictures is not None:
+        chosen = [window for _, window in ranked(measured, NUM_PICTURED)]
+        clips, meanings = measured.clips, subject.meanings
+        for path in write_pictures(config.pictures, clips, chosen, measured.held, meanings):
+            _say(f"wrote {path}")
+
+
+def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
+    if config.data is not None:
+        return stored(card, config.data, config.split)
+    episodes = config.episodes or (64 if card.env_id.startswith("Procgen/") else 24)
+    return collected(card, episodes=episodes, max_steps=config.max_steps, seed=config.play_seed)
+
+
+def _amounts(config: FidelityConfig) -> Amounts:
+    """What is asked for, or less of it."""
+    if not config.quick:
+        return config.amounts
+    few = {name: min(getattr(QUICK, name), getattr(config.amounts, name)) for name in _LESS}
+    return replace(config.amounts, **few)
+
+
+def _model(config: FidelityConfig, world: LoadedWorld) -> WorldModel:
+    """The world, sampled as asked for."""
+    asked = {"steps": config.sampling_steps, "temperature": config.temperature}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    model = world.model
+    sampling = replace(model.sampling, **changes)
+    return WorldModel(model.tokenizer, model.dynamics, sampling, model.latent_action).eval()
+
+
+def _clean(card: WorldCard) -> Picture:
+    """What is done to frames before they are compared: a velocity map is painted over."""
+    if not card.env_kwargs.get("velocity_map"):
+        return as_it_is
+    return lambda frames: torch.from_numpy(paint_over_velocity_map(frames.numpy()))
+
+
+def _features(config: FidelityConfig) -> tuple[nn.Module | None, str]:
+    try:
+        return inception(config.fid_weights), ""
+    except FidUnavailableError as reason:
+        return None, str(reason)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

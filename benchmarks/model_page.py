@@ -1,0 +1,101 @@
+"""Draws the pictures of docs/model.md and writes its tables: sizes from code, figures from results.
+
+Type: python -m benchmarks.model_page
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.ablation import table
+from benchmarks.model_pictures import architecture, visibility
+from world_models import presets
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "ablation.json"
+PICTURES = {"architecture": architecture, "visibility": visibility}
+PRESETS: Mapping[str, Callable[[], presets.WorldConfig]] = {
+    "paper": presets.paper,
+    "small": presets.small,
+    "coinrun": presets.coinrun,
+    "atari": presets.atari,
+}
+PARTS = ("tokenizer", "dynamics", "latent_action")
+
+
+def num_weights(config: presets.WorldConfig) -> dict[str, int]:
+    """Of each part of a world."""
+    with torch.device("meta"):
+        world = presets.build(config, latent_action=True)
+    return {name: sum(p.numel() for p in getattr(world, name).parameters()) for name in PARTS}
+
+
+def sizes() -> list[dict[str, Any]]:
+    """One row per preset."""
+    rows = []
+    for name, preset in PRESETS.items():
+        config, weights = preset(), num_weights(preset())
+        coder, thinker = config.tokenizer, config.dynamics.transformer
+        rows.append(
+            {
+                "preset": f"`{name}`",
+                "tokens per frame": f"{coder.grid[0]} x {coder.grid[1]}",
+                "codes": f"{coder.num_codes} x {coder.code_dim}",
+                "tokenizer": f"2 x {_blocks(coder.transformer)}, {_millions(weights['tokenizer'])}",
+                "dynamics": f"{_blocks(thinker)}, {_millions(weights['dynamics'])}",
+                "latent actions": _millions(weights["latent_action"]),
+            }
+        )
+    return rows
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table; columns are the keys of the first row."""
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[str(row.get(column, "")) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_tables(page: str, tables: Mapping[str, str]) -> str:
+    """The page with what stands between ``<!-- name -->`` and ``<!-- end -->`` replaced."""
+    for name, text in tables.items():
+        begin, end = f"<!-- {name} -->", "<!-- end -->"
+        pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+        page, found = re.subn(pattern, lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)  # noqa: B023
+        if not found:
+            raise ValueError(f"the page has no place for the table {name!r}: {begin} ... {end}")
+    return page
+
+
+def tables() -> dict[str, str]:
+    """The tables of docs/model.md by name."""
+    figures = json.loads(RESULT.read_text())["figures"]
+    return {"sizes": markdown(sizes()), "ablation": markdown(table(figures))}
+
+
+def main() -> None:
+    """Write the pictures and the page."""
+    folder, page = ROOT / "docs" / "images" / "model", ROOT / "docs" / "model.md"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in PICTURES.items():
+        (folder / f"{name}.svg").write_text(draw())
+    page.write_text(with_tables(page.read_text(), tables()))
+
+
+def _blocks(config: presets.TransformerConfig) -> str:
+    return f"{config.num_layers} blocks of {config.dim}"
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.1f}M"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Charts as inline SVG, coloured by the page's style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Line", "Scale", "dots", "lines", "ticks"]
+
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 42, 106, 12, 40
+ROW, DOTS_LEFT = 66, 150
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        label: Written at its end.
+        values: One for each place of the x axis; NaN leaves a gap.
+        style: Its class in the style sheet.
+    """
+
+    label: str
+    values: Sequence[float]
+    style: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From numbers to places on the page."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def lines(
+    series: Sequence[Line],
+    *,
+    x: Sequence[float],
+    x_title: str,
+    y_title: str,
+    zero: bool = False,
+) -> str:
+    """A line chart.
+
+    Args:
+        series: The lines; not all of them without a number.
+        x: The places of their values.
+        x_title: What x is.
+        y_title: What y is, with its unit; also what a screen reader says.
+        zero: Whether the y axis must hold 0.
+    """
+    found = [v for line in series for v in line.values if math.isfinite(v)] + [0.0] * zero
+    marks = ticks(min(found), max(found))
+    across = Scale(x[0], x[-1] if x[-1] > x[0] else x[0] + 1, LEFT, WIDTH - RIGHT)
+    up = Scale(marks[0], marks[-1], HEIGHT - BOTTOM, TOP)
+    parts = [
+        *(_grid_line(up(mark), mark) for mark in marks),
+        *(_x_label(across(place), place) for place in _some(x)),
+        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" '
+        f'text-anchor="middle">{escape(x_title)}</text>',
+    ]
+    if zero:
+        parts.append(f'<path class="zero" d="M{LEFT} {up(0):.1f}H{WIDTH - RIGHT}"/>')
+    for line in series:
+        points = [
+            (across(a), up(b)) for a, b in zip(x, line.values, strict=True) if math.isfinite(b)
+        ]
+        path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
+        parts.append(f'<path class="line {line.style}" d="{path}"/>')
+        if len(points) <= 20:
+            parts += [
+                f'<circle class="{line.style}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in points
+            ]
+    parts += _end_labels(series, up)
+    return _svg(HEIGHT, y_title, parts)
+
+
+def dots(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], *, title: str) -> str:
+    """Rows of labelled dots on one axis.
+
+    Args:
+        rows: A label, and its dots: what each is, its value, its class in the style sheet.
+        title: What the axis is, with its unit.
+    """
+    height = ROW * len(rows) + BOTTOM
+    values = [value for _, row in rows for _, value, _ in row]
+    marks = ticks(min(values), max(values))
+    across = Scale(marks[0], marks[-1], DOTS_LEFT, WIDTH - 24)
+    bottom = height - BOTTOM
+    parts = [
+        f'<path class="grid" d="M{across(mark):.1f} 6V{bottom}"/>'
+        f'<text class="axis" x="{across(mark):.1f}" y="{bottom + 16}" '
+        f'text-anchor="middle">{mark:g}</text>'
+        for mark in marks
+    ]
+    parts.append(
+        f'<text class="axis" x="{(DOTS_LEFT + WIDTH) / 2:.0f}" y="{height - 6}" '
+        f'text-anchor="middle">{escape(title)}</text>'
+    )
+    for place, (label, row) in enumerate(rows):
+        y = ROW * place + ROW / 2 + 6
+        ends = [across(value) for _, value, _ in row]
+        parts.append(f'<text x="0" y="{y + 4:.0f}">{escape(label)}</text>')
+        parts.append(f'<path class="span" d="M{min(ends):.1f} {y:.1f}H{max(ends):.1f}"/>')
+        parts += [_dot(across(value), y, what, value, style) for what, value, style in row]
+    return _svg(height, title, parts)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers around low and high, evenly spaced."""
+    span = (high - low) or max(abs(high), 1.0)
+    rough = span / about
+    unit = 10 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    last = max(last, first + 1)
+    return [round(k * step, 10) for k in range(first, last + 1)]
+
+
+def _dot(x: float, y: float, what: str, value: float, style: str) -> str:
+    text = f"{what}: {value:.2f}"
+    below = style == "dream"  # between the others, so its number would touch theirs
+    return (
+        f'<g><title>{escape(text)}</title><circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+        f'<text class="value" x="{x:.1f}" y="{y + (22 if below else -11):.0f}" '
+        f'text-anchor="middle">{value:.1f}</text>'
+        "</g>"
+    )
+
+
+def _grid_line(y: float, value: float) -> str:
+    return (
+        f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+        f'<text class="axis" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+    )
+
+
+def _x_label(x: float, value: float) -> str:
+    return (
+        f'<text class="axis" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
+        f"{value:g}</text>"
+    )
+
+
+def _some(x: Sequence[float]) -> list[float]:
+    """Places to write a number at: all of few, round ones of many."""
+    if len(x) <= 12:
+        return list(x)
+    return [mark for mark in ticks(x[0], x[-1]) if x[0] <= mark <= x[-1]]
+
+
+def _end_labels(series: Sequence[Line], up: Scale) -> list[str]:
+    """Names at the ends of the lines, moved apart where they would overlap."""
+    ends = [next(v for v in reversed(line.values) if math.isfinite(v)) for line in series]
+    wanted = sorted(zip(map(up, ends), series, strict=True), key=lambda pair: pair[0])
+    labels, lowest = [], -math.inf
+    for y, line in wanted:
+        y = max(y, lowest + 15)
+        lowest = y
+        labels.append(
+            f'<text class="name {line.style}" x="{WIDTH - RIGHT + 9}" y="{y + 4:.1f}">'
+            f"{escape(line.label)}</text>"
+        )
+    return labels
+
+
+def _svg(height: int, title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"{''.join(parts)}</svg>"
+    )

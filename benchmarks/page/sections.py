@@ -1,0 +1,365 @@
+"""The parts of the page, each a piece of HTML with the sentence that explains it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.dreams.events import Found
+from benchmarks.dreams.long_dream import LongDream, contrast, motion
+from benchmarks.dreams.measure import DELTA_STEP, Measured
+from benchmarks.page.charts import Line, dots, lines
+from benchmarks.page.film import data_uri, error_picture, row, sheet
+
+__all__ = [
+    "calibration",
+    "closeness",
+    "control",
+    "definitions",
+    "events",
+    "long",
+    "player",
+    "ranked",
+    "strips",
+    "verdict",
+]
+
+NUM_MOMENTS, NUM_STRIPS, LONG_COLUMNS, LONG_POINTS = 8, 4, 12, 100
+KINDS = (("dream", "", "dream"), ("copying", "_copy", "copy"), ("tokenizer", "_ceiling", "ceiling"))
+LEGEND = (
+    '<div class="legend"><span><i class="key dream"></i>the dream</span>'
+    '<span><i class="key copy"></i>copying: the last real frame, repeated. A world that has '
+    "learned nothing can do that, so it is the floor.</span>"
+    '<span><i class="key ceiling"></i>tokenizer: the real frames, squeezed into the few words that '
+    "the model has for pictures. No dream can be closer, so it is the ceiling.</span></div>"
+)
+
+
+def ranked(measured: Measured, num: int) -> list[tuple[str, int]]:
+    """Windows from the best to the worst, evenly spaced, with what each is."""
+    quality = measured.scores.frames["psnr"].mean(1)
+    order = quality.argsort(descending=True)
+    places = np.unique(np.linspace(0, len(order) - 1, min(num, len(order))).astype(int))
+    names = {places[0]: "the best dream", places[-1]: "the worst dream"}
+    names.setdefault(places[len(places) // 2], "a middling dream")
+    return [
+        (
+            f"{names.get(place, f'dream {place + 1} of {len(order)}')}, "
+            f"{float(quality[order[place]]):.1f} dB",
+            int(order[place]),
+        )
+        for place in places
+    ]
+
+
+def verdict(measured: Measured) -> str:
+    """The result in a few sentences."""
+    scores, n = measured.scores, measured.windows.num_steps
+    dream, copy, ceiling = (scores.mean(f"psnr{suffix}") for _, suffix, _ in KINDS)
+    step = min(DELTA_STEP, n)
+    delta = scores.curve("delta_psnr_genie")[step - 1]
+    error = scores.error_at("delta_psnr_genie", step)
+    obeys = delta > 2 * error
+    items = [
+        f"<b>Closeness.</b> Over {n} frames the dream scores {dream:.1f} dB, "
+        f"{abs(dream - copy):.1f} dB {'more' if dream >= copy else 'less'} than a still picture "
+        f"({copy:.1f}) and {abs(ceiling - dream):.1f} dB {'less' if ceiling >= dream else 'more'} "
+        f"than its own picture code could show ({ceiling:.1f}). Six decibels are half the error.",
+        f"<b>Control.</b> {step} steps on, the dream with the true actions is {abs(delta):.2f} dB "
+        f"(&plusmn;{error:.2f}) {'closer to' if delta >= 0 else 'further from'} what happened than "
+        "one with actions drawn at random: "
+        f"{'it obeys its player' if obeys else 'no sign that it obeys its player'}.",
+    ]
+    if measured.long is not None:
+        figures = measured.long.figures(step)
+        items.append(
+            f"<b>Stamina.</b> After {measured.long.frames.shape[1]:,} frames the picture has "
+            f"{100 * figures['stability_contrast']:.0f} % of the contrast of real frames; "
+            f"{100 * figures['stability_flat']:.0f} % of all frames were flat, "
+            f"{100 * figures['stability_frozen']:.0f} % frozen."
+        )
+    return f'<ul class="verdict">{"".join(f"<li>{item}</li>" for item in items)}</ul>'
+
+
+def player(measured: Measured, meanings: Sequence[str]) -> str:
+    """Real and dreamed frames, moving."""
+    actions = measured.windows.dreamed_actions
+    moments = [
+        {
+            "name": name,
+            "sheet": data_uri(sheet(measured.clips, window)),
+            "actions": [meanings[a] for a in actions[window].tolist()],
+        }
+        for name, window in ranked(measured, NUM_MOMENTS)
+    ]
+    screens = (("real", "the real game"), ("dream", "the dream"), ("error", "where they differ"))
+    figures = "".join(
+        f'<figure><canvas id="{name}" role="img" aria-label="{text}"></canvas>'
+        f"<figcaption>{text}</figcaption></figure>"
+        for name, text in screens
+    )
+    return (
+        "<h2>Watch</h2><p>Both begin with the same real frame and are given the same actions. The "
+        "game knows what comes next; the dream has to imagine it.</p>"
+        f'<div class="card"><div class="screens">{figures}</div><div class="controls">'
+        '<button id="play" type="button">Play</button>'
+        '<input id="step" type="range" min="0" value="0" aria-label="step">'
+        '<select id="moment" aria-label="which dream"></select>'
+        '<span id="caption" class="soft" aria-live="off"></span></div></div>'
+        f'<script type="application/json" id="moments">{_json(moments)}</script>'
+    )
+
+
+def closeness(measured: Measured) -> str:
+    """Scores between floor and ceiling, and how they fall with each step."""
+    scores = measured.scores
+    steps = range(1, measured.windows.num_steps + 1)
+    rows = [
+        (label, [(what, scores.mean(name + suffix), style) for what, suffix, style in KINDS])
+        for label, name in (
+            ("all pixels", "psnr"),
+            ("changed since prompt", "changed_psnr"),
+            ("just moved", "moving_psnr"),
+        )
+        if np.isfinite(scores.mean(name))
+    ]
+    charts = [
+        ("PSNR of all pixels, dB", "psnr"),
+        ("PSNR of pixels changed since the prompt, dB", "changed_psnr"),
+        ("SSIM: likeness of structures, 1 for equal frames", "ssim"),
+    ]
+    figures = [_figure("Means over all frames, dB", dots(rows, title="PSNR in dB"))]
+    figures += [
+        _figure(
+            title,
+            _chart(
+                [(what, name + suffix, style) for what, suffix, style in KINDS],
+                measured,
+                steps,
+                title,
+            ),
+        )
+        for title, name in charts
+        if np.isfinite(scores.curve(name)).any()
+    ]
+    return (
+        "<h2>How close is it?</h2><p><b>PSNR</b> turns the mean squared error of a frame into "
+        "decibels: every 6 dB halve the error. 20 dB is a rough likeness, above 30 dB a difference "
+        "is hard to see. Most of a game's picture stands still, so PSNR is also given for the "
+        "<b>changed pixels</b> alone: those that look different from the last real frame the dream "
+        "was shown. There, copying is wrong by definition.</p>"
+        f'{LEGEND}<div class="pair">{"".join(figures)}</div>'
+    )
+
+
+def strips(measured: Measured) -> str:
+    """Real over dream over error."""
+    parts = []
+    for name, window in ranked(measured, NUM_STRIPS):
+        clips = measured.clips
+        last, real, dream = clips.last[window], clips.real[window], clips.dream[window]
+        films = (
+            ("real", torch.cat((last, real))),
+            ("dream", torch.cat((last, dream))),
+            ("error", torch.cat((torch.zeros_like(last), error_picture(dream, real)))),
+        )
+        parts.append(
+            f'<h3>{name[0].upper() + name[1:]}</h3><div class="card">{_strip(films)}</div>'
+        )
+    return (
+        "<h2>Frame by frame</h2><p>The first column is the last real frame that the dream was "
+        "given. Errors are shown bright, twice as strong as they are. The dreams are "
+        "picked by rank, from the best to the worst, not by taste.</p>" + "".join(parts)
+    )
+
+
+def control(measured: Measured, meanings: Sequence[str]) -> str:
+    """Whether the dream obeys."""
+    steps = range(1, measured.windows.num_steps + 1)
+    series = [
+        ("all random", "delta_psnr_genie", "dream"),
+        ("last replaced", "delta_psnr_last_action", "other"),
+    ]
+    changed = [
+        ("all random", "delta_changed_psnr_genie", "dream"),
+        ("last replaced", "delta_changed_psnr_last_action", "other"),
+    ]
+    figures = [
+        _figure("Delta PSNR, all pixels, dB", _chart(series, measured, steps, "dB", zero=True))
+    ]
+    if np.isfinite(measured.scores.curve("delta_changed_psnr_genie")).any():
+        chart = _chart(changed, measured, steps, "dB", zero=True)
+        figures.append(_figure("Delta PSNR, changed pixels, dB", chart))
+    last = measured.windows.prompt[:1, -1]
+    return (
+        "<h2>Does it obey?</h2><p><b>Delta PSNR</b> is how much closer the dream comes to what "
+        "happened when it is given the actions that were really taken, rather than others. A "
+        "dream that ignores its player scores 0. There are two definitions, whose values are not "
+        "comparable: <i>all random</i> (Genie's) draws every action at random, <i>last "
+        "replaced</i> keeps the true actions and exchanges only the one that leads to the frame."
+        f'</p><div class="pair">{"".join(figures)}</div>'
+        "<h3>Each action held, from one start</h3><p>Only the action differs from row to row. Rows "
+        "that look alike are actions that do nothing here, or that the world has not learned.</p>"
+        f'<div class="card">{_held(meanings, measured.held, last)}</div>'
+    )
+
+
+def events(measured: Measured) -> str:
+    """Rewards and terminations."""
+    if not measured.events:
+        return ""
+    tolerance = measured.tolerance
+    sentences = []
+    for name, found in measured.events.items():
+        figures = found.figures(name)
+        if not found.num_real:
+            sentences.append(f"<li><b>{name}</b>: none happened in this play.</li>")
+            continue
+        sentences.append(
+            f"<li><b>{name}</b>: of {found.num_real} that happened, "
+            f"{100 * figures[f'{name}_recall']:.0f} % are in the dream (recall); "
+            + _told(found, figures, name)
+        )
+    return (
+        "<h2>Rewards and ends</h2><p>The world also foretells rewards and the end of an episode. "
+        f"An event counts as found if the dream tells it within {tolerance} "
+        f"step{'s' * (tolerance != 1)} of when it happened.</p><ul>{''.join(sentences)}</ul>"
+    )
+
+
+def long(measured: Measured, meanings: Sequence[str]) -> str:
+    """The long dreams."""
+    dream = measured.long
+    if dream is None:
+        return ""
+    num = dream.frames.shape[1]
+    columns = np.linspace(0, num - 1, min(LONG_COLUMNS, num)).astype(int)
+    films = [(f"dream {k + 1}", frames[columns]) for k, frames in enumerate(dream.frames)]
+    late = max(dream.held)
+    figures = [_over_time(dream, "contrast"), _over_time(dream, "motion")]
+    return (
+        f"<h2>{num:,} frames</h2><p>Nothing pulls a long dream back to reality. Does it "
+        "fade, freeze, or go on? A dream that goes on keeps the contrast and the motion of real "
+        "frames, though by then it shows a place of its own.</p>"
+        f'<div class="pair">{"".join(figures)}</div>'
+        f"<h3>Frames {', '.join(f'{c + 1:,}' for c in columns)}</h3>"
+        f'<div class="card">{_strip(films)}</div>'
+        f"<h3>Each action held, from frame {late:,} on</h3><p>The same demonstration as above, "
+        f"late in the first dream. {_obedience(dream)}</p>"
+        f'<div class="card">{_held(meanings, dream.held[late], dream.frames[:1, late - 1])}</div>'
+    )
+
+
+def calibration(measured: Measured) -> str:
+    """Whether the world knows when it is wrong."""
+    value, within = measured.scores.calibration, measured.scores.calibration_within
+    if not np.isfinite(value):
+        return ""
+    return (
+        "<h2>Does it know when it is wrong?</h2><p>Before each frame the world says how unsure it "
+        "is. Ranked by that and by the true error, all dreamed frames correlate with "
+        f"<b>{value:.2f}</b> (1: the unsure frames are just the wrong ones, 0: no relation); "
+        f"among frames equally far ahead with {within:.2f}.</p>"
+    )
+
+
+def definitions(measured: Measured) -> str:
+    """The exact meaning of every measure."""
+    n = measured.windows.num_steps
+    terms = {
+        "PSNR": "&minus;10 log<sub>10</sub> of a frame's mean squared error, colours from 0 to 1, "
+        "in dB; averaged over frames. A frame without error counts as 60 dB.",
+        "Changed pixels": "A colour channel of the real frame differs by at least 8 of 255 from "
+        "the last real frame before the dream. The squared error is averaged over these "
+        "pixels of a frame; frames without any are left out.",
+        "Moving pixels": "The same against the real frame one step before.",
+        "SSIM": "Structural similarity, windows of 11 pixels.",
+        "FID": "Distance between the statistics of real and dreamed frames in the eyes of an "
+        "image classifier (Inception); needs its weights on this machine.",
+        "Floor and ceiling": "The last prompt frame repeated; the real frames encoded and "
+        "decoded by the world's tokenizer.",
+        "Delta PSNR": "PSNR of the dream with the true actions minus PSNR of a dream with other "
+        "actions, both against the real frame, with the same random numbers. "
+        "<i>genie</i>: all actions of the dream drawn uniformly; <i>last-action</i>: only the one "
+        "that leads to the frame, always replaced by another.",
+        "Precision and recall": f"The episodes are cut into stretches of {n} steps, each "
+        "dreamed from the real frames before; stretches with and without events are weighted so "
+        "that events are as rare as in play. A reward is told when the expected reward reaches "
+        "half the usual one, an end when its probability reaches a half.",
+        "Flat, frozen": "A frame with less than a quarter of the usual contrast of real "
+        "frames; a frame before which nothing has changed for 50 frames.",
+        "+-": "Standard error of the mean, from dream to dream.",
+    }
+    items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in terms.items())
+    return f"<h2>Exactly</h2><dl>{items}</dl>"
+
+
+def _told(found: Found, figures: Mapping[str, float], name: str) -> str:
+    if not found.told:
+        return "the dream tells of none at all.</li>"
+    late = figures.get(f"{name}_late_steps")
+    return (
+        f"of those the dream tells of, {100 * figures[f'{name}_precision']:.0f} % happened "
+        f"(precision){'' if late is None else f', {late:+.1f} steps late on average'}.</li>"
+    )
+
+
+def _chart(
+    series: Sequence[tuple[str, str, str]],
+    measured: Measured,
+    steps: Sequence[float],
+    title: str,
+    zero: bool = False,
+) -> str:
+    drawn = [Line(what, measured.scores.curve(name), style) for what, name, style in series]
+    return lines(drawn, x=steps, x_title="steps ahead", y_title=title, zero=zero)
+
+
+def _over_time(dream: LongDream, what: str) -> str:
+    values = (contrast if what == "contrast" else motion)(dream.frames).mean(0)
+    real = dream.real_contrast if what == "contrast" else dream.real_motion
+    size = max(1, len(values) // LONG_POINTS)
+    means = values[: len(values) // size * size].view(-1, size).mean(1).tolist()
+    x = [(k + 1) * size for k in range(len(means))]
+    title = {
+        "contrast": "Contrast: spread of grey levels in a frame",
+        "motion": "Motion: mean change from frame to frame, grey levels",
+    }[what]
+    series = [Line("dream", means, "dream"), Line("real play", [real] * len(x), "ceiling")]
+    return _figure(title, lines(series, x=x, x_title="frame", y_title=title, zero=True))
+
+
+def _obedience(dream: LongDream) -> str:
+    parts = [
+        f"{obeyed.pixels[min(DELTA_STEP, len(obeyed.pixels)) - 1]:.0f} at frame {frame:,}"
+        for frame, obeyed in dream.obedience.items()
+    ]
+    return (
+        f"{DELTA_STEP} steps on, other actions change more pixels than other random numbers alone "
+        f"do by {' and '.join(parts)}; a dream that no longer obeys would have 0."
+    )
+
+
+def _held(meanings: Sequence[str], held: Tensor, first: Tensor) -> str:
+    return _strip((name, torch.cat((first, h))) for name, h in zip(meanings, held, strict=True))
+
+
+def _strip(films: Iterable[tuple[str, Tensor]]) -> str:
+    parts = [
+        f'<span>{escape(name)}</span><img src="{data_uri(row(frames))}" alt="{escape(name)}">'
+        for name, frames in films
+    ]
+    return f'<div class="strip">{"".join(parts)}</div>'
+
+
+def _figure(caption: str, drawing: str) -> str:
+    return f'<figure class="card"><figcaption>{escape(caption)}</figcaption>{drawing}</figure>'
+
+
+def _json(value: object) -> str:
+    return json.dumps(value).replace("</", "<\\/")

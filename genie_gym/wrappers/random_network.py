@@ -1,0 +1,84 @@
+"""Novelty without a world model: how badly one network guesses what a random one makes of a frame.
+
+This is random network distillation (Burda et al., 2018), a yardstick for rewards that know a world.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+__all__ = ["RandomNetworkMeter"]
+
+
+class RandomNetworkMeter(nn.Module):
+    """Scores frames by their novelty, and learns each frame it scores.
+
+    A number is the squared error of the guess over a running deviation of such errors, so that
+    new frames score about 1 at first and familiar ones less and less.
+
+    Args:
+        num_features: Width of what is guessed.
+        learning_rate: Of the guessing network, which takes one step for each call of `score`.
+        seed: Of both networks.
+        device: Where to compute; "auto" takes a GPU if there is one.
+    """
+
+    name = "novelty"
+    scale: Tensor
+    steps: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_features: int = 128,
+        learning_rate: float = 1e-4,
+        seed: int = 0,
+        device: str = "auto",
+    ):
+        super().__init__()
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.target = _network(num_features).requires_grad_(False)
+            self.guess = _network(num_features)
+        self.register_buffer("scale", torch.zeros(()))  # running mean of squared errors
+        self.register_buffer("steps", torch.zeros(()))
+        self.to(device)
+        self.optimizer = torch.optim.Adam(self.guess.parameters(), lr=learning_rate)
+
+    def begin(self, rows: NDArray[np.intp], frames: Any) -> None:
+        """New episodes mean nothing here."""
+
+    def score(self, rows: NDArray[np.intp], actions: Any, frames: Any) -> NDArray[np.float64]:
+        """The novelty of each frame ``(rows, H, W, 3)``, which is less new from then on."""
+        if not len(rows):
+            return np.zeros(0)
+        pixels = torch.as_tensor(frames).to(self.scale.device).permute(0, 3, 1, 2).float()
+        pixels = pixels / 127.5 - 1
+        with torch.enable_grad():
+            error = (self.guess(pixels) - self.target(pixels)).square().mean(1)
+            self.optimizer.zero_grad()
+            error.mean().backward()
+            self.optimizer.step()
+        found = error.detach()
+        self.steps += 1
+        self.scale += (found.square().mean() - self.scale) / self.steps
+        return (found / self.scale.sqrt().clamp(min=1e-8)).double().cpu().numpy()
+
+
+def _network(num_features: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 8, stride=4),
+        nn.LeakyReLU(),
+        nn.Conv2d(16, 32, 4, stride=2),
+        nn.LeakyReLU(),
+        nn.AdaptiveAvgPool2d(5),
+        nn.Flatten(),
+        nn.Linear(800, num_features),
+    )

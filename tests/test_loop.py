@@ -1,0 +1,215 @@
+"""The loop, tiny but whole, on real CoinRun: killed in every stage it ends as if undisturbed."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.explore_config import ExploreConfig
+from agents.loop.command import LoopConfig, main, run_loop
+from agents.loop.graph import scores
+from agents.loop.judge import JudgeConfig, judge
+from agents.loop.recipes import LOOPS, LoopRecipe, for_env
+from agents.loop.stages import Manifest, Stage, run_stages
+from tests.tiny_world import LEVELS, recipe
+from world_models.bundle import load_world
+from world_models.episodes import EpisodeDataset
+
+REAL = "Procgen/CoinRun-v0"
+AGENT = {
+    "env": REAL, "steps": 64, "leg": 32, "num_envs": 2, "max_steps": 20, "eval_steps": 6,
+    "rollout": 16, "batch_size": 32, "epochs": 1, "memory": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny() -> LoopRecipe:
+    runs = recipe()
+    coder = replace(runs.tokenizer.model.transformer, dim=32)
+    thinker = replace(runs.dynamics.model.transformer, dim=32, num_layers=1)
+    fit = replace(
+        runs.tokenizer.fit, steps=6, batch_size=2, warmup_steps=2, save_every=2, log_every=1,
+        eval_batches=1,
+    )  # fmt: skip
+    training = replace(
+        runs,
+        tokenizer=replace(
+            runs.tokenizer,
+            model=replace(runs.tokenizer.model, transformer=coder, num_codes=32),
+            fit=fit,
+            frames=4,
+        ),
+        dynamics=replace(
+            runs.dynamics,
+            model=replace(runs.dynamics.model, transformer=thinker, num_codes=32),
+            fit=fit,
+            frames=4,
+        ),
+    )
+    return LoopRecipe(
+        env=REAL,
+        name="CoinRun",
+        training=training,
+        explorer=ExploreConfig(world="CoinRun", **AGENT),
+        tester=ExploreConfig(reward="own", **AGENT),
+        judging=JudgeConfig(windows=4, steps=4),
+        random_episodes=6,
+        round_episodes=4,
+        test_episodes=6,
+        max_steps=20,
+        decoder_steps=4,
+        dynamics_steps=4,
+        env_kwargs=LEVELS,
+    )
+
+
+def config(out: Path, **more) -> LoopConfig:
+    return LoopConfig(recipe=tiny(), out=out, **more)
+
+
+def result(out: Path) -> dict:
+    """All that the loop made: scores, and weights of every world."""
+    found = {"scores": scores(config(out).loop())}
+    for card in sorted(out.rglob("world.json")):
+        state = load_world(card.parent).model.state_dict()
+        name = str(card.parent.relative_to(out))
+        found[name] = {key: x.double().sum().item() for key, x in state.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A loop that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    assert run_loop(config(out))
+    return out
+
+
+def test_the_loop_makes_and_judges_a_world_of_each_arm(whole):
+    rows = scores(config(whole).loop())
+    assert [row["world"] for row in rows] == ["first", "explored-1", "control-1"]
+    assert all(row["psnr_ceiling"] > 5 and row["psnr_copy"] > 5 for row in rows)
+    explored, control = (EpisodeDataset(whole / "data" / arm) for arm in ("explored", "control"))
+    assert len(explored) == len(control) == 4
+    assert rows[1]["frames_learned"] == explored.num_frames.sum()
+    assert {e.info.policy for e in control.entries} == {"random"}
+    assert all("round-1/agent+0.15" in e.info.policy for e in explored.entries)
+    tested = EpisodeDataset(whole / "data" / "test")
+    assert all("tester+0.15" in e.info.policy for e in tested.entries)
+    cards = [
+        load_world(whole / path).card for path in ("worlds/CoinRun", "explored/round-1/CoinRun")
+    ]
+    assert cards[0].tokenizer == {**cards[1].tokenizer, "decoder_only": False}
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_result(whole, tmp_path):
+    """A kill -9 in each stage: at its beginning, or somewhere in the middle of it."""
+    out, killed = tmp_path / "cut", []
+    names = [stage.name for stage in config(out).loop().stages()]
+    for number, name in enumerate(names):
+        child = os.fork()
+        if child == 0:
+            _run_quietly(out)
+        manifest = Manifest(out / "stages.jsonl")
+        deadline = time.monotonic() + 120
+        while not any(e["stage"] == name for e in manifest.entries()):
+            assert time.monotonic() < deadline, f"{name} was never begun"
+            time.sleep(0.005)
+        time.sleep(0.15 * (number % 4))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        killed += [name] if name not in manifest.done() else []
+    assert len(killed) > len(names) / 2, "most stages were over before the kill"
+    assert run_loop(config(out))
+    assert result(out) == result(whole)
+
+
+def _run_quietly(out: Path) -> None:
+    """The forked child: never comes back into pytest."""
+    try:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1), os.dup2(sink, 2)
+        run_loop(config(out))
+    finally:
+        os._exit(0)
+
+
+def test_each_stage_can_be_run_alone_and_rounds_can_be_added(whole, capfd):
+    manifest = Manifest(whole / "stages.jsonl")
+    before = result(whole)
+    (whole / "scores" / "explored-1-judge.json").unlink()
+    assert run_loop(config(whole, only="explored-1-judge"))
+    assert result(whole) == before
+    with pytest.raises(ValueError, match="explored-2-tokenizer needs explored-2-data"):
+        run_loop(config(whole, only="explored-2-tokenizer", rounds=2))
+    with pytest.raises(ValueError, match="Did you mean 'explored-1-agent'"):
+        run_loop(config(whole, only="explored-1-agnt"))
+    begun = len(manifest.entries())
+    assert run_loop(config(whole)) and len(manifest.entries()) == begun
+    with pytest.raises(ValueError, match="other settings"):
+        run_loop(config(whole, seed=1))
+
+
+def test_the_manifest_survives_a_torn_line(tmp_path):
+    manifest = Manifest(tmp_path / "stages.jsonl")
+    manifest.note("first", "done")
+    with (tmp_path / "stages.jsonl").open("a") as file:
+        file.write('{"stage": "second", "ev')
+    assert manifest.done() == {"first"}
+    manifest.note("third", "done")
+    assert manifest.done() == {"first", "third"}
+
+
+def test_a_stage_that_was_asked_to_stop_is_not_done(tmp_path):
+    manifest, asked = Manifest(tmp_path / "stages.jsonl"), []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 1
+
+    stages = [Stage(name="a", needs=(), run=stop), Stage(name="b", needs=("a",), run=lambda: True)]
+    assert not run_stages(stages, manifest)
+    assert manifest.done() == set()
+    assert run_stages(stages, manifest) and manifest.done() == {"a", "b"}
+
+
+def test_the_judge_knows_a_perfect_world_from_a_copy(whole):
+    """The tokenizer's ceiling is what the pictures allow; copying scores what copying scores."""
+    found = judge(whole / "worlds" / "CoinRun", whole / "data" / "test", JudgeConfig(windows=8))
+    assert found["psnr"] < found["psnr_ceiling"] + 3
+    assert found["psnr_copy"] != found["psnr"]
+    assert found["changed_psnr_copy"] < found["psnr_copy"]
+
+
+def test_every_game_has_a_recipe_and_the_command_lists_its_stages(tmp_path, capsys):
+    envs = [make().env for make in LOOPS]
+    assert {"RetroAct/SuperMarioBros-Nes-v0", "RetroAct/AdventureIslandII-Nes-v0",
+            "RetroAct/Smurfs-Genesis-v0", REAL} <= set(envs)  # fmt: skip
+    assert len(envs) == 6 and all(for_env(env).env == env for env in envs)
+    assert for_env("RetroAct/Frostbite-Atari2600-v0").name == "Frostbite-Atari2600"
+    smb = for_env("RetroAct/SuperMarioBros-Nes-v0")
+    assert (smb.explorer.reward, smb.round_episodes, smb.dynamics_steps) == (
+        "paper",
+        10_000,
+        10_000,
+    )
+    assert main([REAL, "--list", "--out", str(tmp_path), "--round-episodes", "7"]) == 0
+    assert "to do   explored-1-agent" in capsys.readouterr().out
+    assert main([]) == 0 and "Hero" in capsys.readouterr().out
+
+
+def test_the_settings_are_kept_with_the_loop(whole):
+    kept = json.loads((whole / "loop.json").read_text())
+    assert kept["recipe"]["round_episodes"] == 4 and kept["seed"] == 0
