@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SUDO := $(shell [ `id -u` = 0 ] || echo sudo)
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test browser lint format clean
 
 setup: $(READY)
 
@@ -17,8 +18,15 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/genie-gym demo
 
-test: setup
+test: setup browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The report of `genie-gym bench fidelity` is tested in a real browser.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  echo "installing chromium for the tests of the report"; \
+	  $(SUDO) apt-get update -qq && \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 lint: setup
 	$(BIN)/ruff check .

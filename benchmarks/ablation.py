@@ -37,7 +37,7 @@ from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.tokenizer import Tokenizer
 from world_models.training.config import FitConfig
 from world_models.training.fit import FitResult, fit
-from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
+from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_folder import load_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_tokenizer
@@ -138,13 +138,18 @@ class Ablation:
         return path
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The one that all arms build on."""
+    def tokenizer_run(self) -> Path:
+        """The run of the tokenizer that all arms build on."""
         out, steps = self.out / "tokenizer", self.size.tokenizer_steps
         recipe = self.recipe.tokenizer
         recipe = replace(recipe, fit=replace(recipe.fit, steps=steps, save_every=steps))
         _finish(train_tokenizer(recipe, DataOptions(data=self.data, out=out)))
-        tokenizer = load_run(out, "tokenizer")
+        return out
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What that run gave."""
+        tokenizer = load_run(self.tokenizer_run, "tokenizer")
         assert isinstance(tokenizer, Tokenizer)
         return tokenizer
 
@@ -204,19 +209,16 @@ class Ablation:
 
     def _fit(self, **changes: Any) -> FitConfig:
         """The recipe's, at a constant learning rate."""
-        fit = self.recipe.dynamics.fit
-        return replace(fit, min_learning_rate=fit.learning_rate, **changes)
+        base = self.recipe.dynamics.fit
+        return replace(base, min_learning_rate=base.learning_rate, **changes)
 
     def _train(self, arm: str, seed: int, out: Path) -> None:
         settings = self._fit(
             steps=self.steps(arm, "time"), save_every=self.size.steps, seed=seed, keep=100
         )
         recipe = replace(self.recipe.dynamics, model=self.arms[arm], fit=settings)
-        assert isinstance(recipe, DynamicsRecipe) and self.tokenizer
-        tokenizer = str(self.out / "tokenizer")
-        _finish(
-            train_dynamics(recipe, DynamicsOptions(data=self.data, out=out, tokenizer=tokenizer))
-        )
+        options = DynamicsOptions(data=self.data, out=out, tokenizer=str(self.tokenizer_run))
+        _finish(train_dynamics(recipe, options))
 
     def _judge(self, dynamics: Dynamics) -> dict[str, float]:
         dreamer = Dreamer(WorldModel(self.tokenizer, dynamics).eval(), batch_size=32)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,26 +20,22 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.train import AgentConfig, train_agent
-from agents.train import coinrun as agent_recipe
-from agents.train import coinrun_quick as quick_agent_recipe
-from benchmarks.dreams.dreamer import Dreamer, Mode
+from agents.train import train_agent
+from benchmarks.dreams.dreamer import Dreamer
 from benchmarks.dreams.heldout import SEED, Windows
-from benchmarks.dreams.measure import Amounts, measure
+from benchmarks.dreams.measure import measure
 from benchmarks.published import PUBLISHED
 from benchmarks.report import report
+from benchmarks.study_recipes import RECIPES, StudyRecipe, scaled
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
-from world_models import presets
 from world_models.episodes import EpisodeDataset
 from world_models.metrics import frame_psnr, frame_ssim
 from world_models.pixels import to_float, to_uint8
-from world_models.training.config import FitConfig
 from world_models.training.fit import FitResult
 from world_models.training.package import BundleOptions, build_bundle
-from world_models.training.recipes import RECIPES as WORLD_RECIPES
-from world_models.training.recipes import DynamicsRecipe, WorldRecipe
+from world_models.training.recipes import DynamicsRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
 
@@ -50,82 +45,6 @@ ENV = "Procgen/CoinRun-v0"
 LEVELS = {"velocity_map": "true"}  # hard levels; the agent needs to see its velocity
 WORLDS = ("GenieRedux-G", "GenieRedux", "GenieRedux-G-TA", "GenieRedux-TA")
 SETS = ("Basic", "Diverse")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRecipe:
-    """How large the study is.
-
-    Attributes:
-        agent: How the agent is trained.
-        world: How the base models are trained.
-        tuning: Share of the base models' steps that tuning takes.
-        random_episodes: Episodes of random play to train on.
-        agent_episodes: Episodes of the agent's play to tune on.
-        test_episodes: Episodes of each test set.
-        max_steps: Length of an episode at most.
-        amounts: What is measured of each world.
-        mode: How frames are generated for it.
-    """
-
-    agent: AgentConfig
-    world: WorldRecipe
-    tuning: float = 0.3
-    random_episodes: int = 300
-    agent_episodes: int = 150
-    test_episodes: int = 40
-    max_steps: int = 200
-    amounts: Amounts = Amounts(long_frames=0)
-    mode: Mode = "one_go"
-
-
-def tiny() -> StudyRecipe:
-    """Within two hours on two cores: shows the order of things, not their size."""
-    return StudyRecipe(
-        agent=replace(quick_agent_recipe(), steps=500_000),
-        world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),
-    )
-
-
-def paper() -> StudyRecipe:
-    """As published, for 8 GPUs and weeks."""
-    world = WORLD_RECIPES["paper"]()
-    coder, latent, thinker = world.tokenizer, world.latent_action, world.dynamics
-    return StudyRecipe(
-        agent=agent_recipe(),
-        world=WorldRecipe(
-            tokenizer=replace(coder, fit=replace(coder.fit, steps=100_000, batch_size=11)),
-            latent_action=latent,
-            dynamics=replace(
-                thinker,
-                model=replace(presets.paper(num_actions=7).dynamics, objective="paper"),
-                fit=replace(thinker.fit, steps=150_000, batch_size=11),
-            ),
-        ),
-        tuning=1.0,
-        random_episodes=88_000,
-        agent_episodes=10_000,
-        test_episodes=1_000,
-        max_steps=500,
-        amounts=Amounts(windows=4_096, long_frames=0),
-    )
-
-
-def scaled(world: WorldRecipe, share: float) -> WorldRecipe:
-    """The same models, trained for another number of steps."""
-
-    def fit(recipe: FitConfig) -> FitConfig:
-        return replace(recipe, steps=max(1, round(share * recipe.steps)))
-
-    coder, latent, thinker = world.tokenizer, world.latent_action, world.dynamics
-    return WorldRecipe(
-        tokenizer=replace(coder, fit=fit(coder.fit)),
-        latent_action=replace(latent, fit=fit(latent.fit)),
-        dynamics=replace(thinker, fit=fit(thinker.fit)),
-    )
-
-
-RECIPES: dict[str, Callable[[], StudyRecipe]] = {"tiny": tiny, "paper": paper}
 
 
 @dataclass(frozen=True, kw_only=True)

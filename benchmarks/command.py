@@ -15,6 +15,11 @@ BENCHMARKS = {
     "data_speed": "the episode store beside Minari",
     "generation_speed": "streaming generation beside recomputing the window",
     "training_speed": "training steps per second",
+    "ablation": "what each part of the dynamics is worth",
+    "exploration": "what AutoExplore finds beside random play",
+    "explore_cost": "what the uncertainty reward costs per step",
+    "two_armed": "where AutoExplore goes when only uncertainty differs, and with pure noise",
+    "dream_soak": "100,000 dreamed frames: memory and drift",
     "container_choice": "file formats for episodes",
 }
 

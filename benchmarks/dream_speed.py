@@ -40,7 +40,7 @@ def measure_dreams(world: str, quick: bool) -> tuple[dict[str, float], list[dict
         ``world_parameters``, how small the world is; and the rows of the table.
     """
     loaded = open_world(world)
-    figures, rows = _speeds(loaded, world, rounds=3 if quick else 12)
+    figures, rows = _speeds(loaded, world, rounds=2 if quick else 15)
     loss, quality_rows = _adaptive_loss(loaded, world, num_windows=32 if quick else 256)
     size = sum(weight.numel() for weight in loaded.model.parameters())
     figures |= {"adaptive_psnr_loss": loss, "world_parameters": size}
@@ -121,7 +121,7 @@ def _in_turns(
     taken: list[list[float]] = [[] for _ in contestants]
     for _ in range(1 + rounds):
         for (step, num_rows), seconds in zip(contestants, taken, strict=True):
-            actions = rng.integers(num_actions, size=(max(2, 16 // num_rows), num_rows))
+            actions = rng.integers(num_actions, size=(max(2, 8 // num_rows), num_rows))
             begin = time.perf_counter()
             for chosen in actions:
                 step(chosen)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks import coinrun_study
-from benchmarks.coinrun_study import RECIPES, SETS, WORLDS, Study, StudyRecipe, rows
+from benchmarks.coinrun_study import SETS, WORLDS, Study, rows
 from benchmarks.dreams.measure import Amounts
+from benchmarks.study_recipes import RECIPES, StudyRecipe
 from world_models import presets
 from world_models.card import WorldCard
 from world_models.dynamics import Dynamics

@@ -114,6 +114,7 @@ def test_the_loop_makes_and_judges_a_world_of_each_arm(whole):
     assert cards[0].tokenizer == {**cards[1].tokenizer, "decoder_only": False}
 
 
+@pytest.mark.timeout(1200)
 def test_killed_in_every_stage_it_ends_with_the_same_result(whole, tmp_path):
     """A kill -9 in each stage: at its beginning, or somewhere in the middle of it."""
     out, killed = tmp_path / "cut", []
@@ -123,7 +124,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(whole, tmp_path):
         if child == 0:
             _run_quietly(out)
         manifest = Manifest(out / "stages.jsonl")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not any(e["stage"] == name for e in manifest.entries()):
             assert time.monotonic() < deadline, f"{name} was never begun"
             time.sleep(0.005)

@@ -136,13 +136,12 @@ class WorldModel(nn.Module):
                 "these rows gave up their decoder, so step() cannot show a frame; start() again, "
                 "and keep the decoder"
             )
+        counters = state.decoder.length
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
         ahead = self._look_ahead(state, action)
         hidden = torch.full_like(state.tokens, self.dynamics.mask_token)
-        sample = sample_tokens(
-            ahead.logits, hidden, state.seeds, state.decoder.length, self.sampling
-        )
+        sample = sample_tokens(ahead.logits, hidden, state.seeds, counters, self.sampling)
         return self._become(replace(state, encoder=None), ahead, sample)
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from agents.loop.judge import judge
 from agents.loop.recipes import LoopRecipe
 from agents.loop.stages import Stage
 from genie_gym.collect.command import CollectConfig, collect
+from world_models.atomic import remove_leftovers
 from world_models.episodes import EpisodeDataset
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
@@ -197,6 +198,7 @@ class Loop:
         return train_dynamics(recipe, options).finished
 
     def _bundle(self, data: Path, tokenizer: Path, dynamics: Path, out: Path) -> bool:
+        remove_leftovers(out.parent)  # of a bundle that a kill left half-written
         build_bundle(
             BundleOptions(
                 out=out,

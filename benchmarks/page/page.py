@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.dreams.measure import Measured
 from benchmarks.dreams.table import table_rows
 from benchmarks.page import sections
+from benchmarks.page.definitions import definitions
 from benchmarks.report import cell, hardware
 
 __all__ = ["Subject", "page", "write_page"]
@@ -65,7 +66,7 @@ def page(subject: Subject, measured: Measured) -> str:
         sections.calibration(measured),
         "<h2>All numbers</h2>",
         _table(table_rows(measured, subject.no_fid)),
-        sections.definitions(measured),
+        definitions(windows.num_steps),
         _origin(subject),
     ]
     here = files("benchmarks.page")

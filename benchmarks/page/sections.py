@@ -20,7 +20,6 @@ __all__ = [
     "calibration",
     "closeness",
     "control",
-    "definitions",
     "events",
     "long",
     "player",
@@ -263,40 +262,10 @@ def calibration(measured: Measured) -> str:
     return (
         "<h2>Does it know when it is wrong?</h2><p>Before each frame the world says how unsure it "
         "is. Ranked by that and by the true error, all dreamed frames correlate with "
-        f"<b>{value:.2f}</b> (1: the unsure frames are just the wrong ones, 0: no relation); "
-        f"among frames equally far ahead with {within:.2f}.</p>"
+        f"<b>{value:.2f}</b> (1: the unsure frames are just the wrong ones, 0: no relation)"
+        + (f"; among frames equally far ahead with {within:.2f}" if np.isfinite(within) else "")
+        + ".</p>"
     )
-
-
-def definitions(measured: Measured) -> str:
-    """The exact meaning of every measure."""
-    n = measured.windows.num_steps
-    terms = {
-        "PSNR": "&minus;10 log<sub>10</sub> of a frame's mean squared error, colours from 0 to 1, "
-        "in dB; averaged over frames. A frame without error counts as 60 dB.",
-        "Changed pixels": "A colour channel of the real frame differs by at least 8 of 255 from "
-        "the last real frame before the dream. The squared error is averaged over these "
-        "pixels of a frame; frames without any are left out.",
-        "Moving pixels": "The same against the real frame one step before.",
-        "SSIM": "Structural similarity, windows of 11 pixels.",
-        "FID": "Distance between the statistics of real and dreamed frames in the eyes of an "
-        "image classifier (Inception); needs its weights on this machine.",
-        "Floor and ceiling": "The last prompt frame repeated; the real frames encoded and "
-        "decoded by the world's tokenizer.",
-        "Delta PSNR": "PSNR of the dream with the true actions minus PSNR of a dream with other "
-        "actions, both against the real frame, with the same random numbers. "
-        "<i>genie</i>: all actions of the dream drawn uniformly; <i>last-action</i>: only the one "
-        "that leads to the frame, always replaced by another.",
-        "Precision and recall": f"The episodes are cut into stretches of {n} steps, each "
-        "dreamed from the real frames before; stretches with and without events are weighted so "
-        "that events are as rare as in play. A reward is told when the expected reward reaches "
-        "half the usual one, an end when its probability reaches a half.",
-        "Flat, frozen": "A frame with less than a quarter of the usual contrast of real "
-        "frames; a frame before which nothing has changed for 50 frames.",
-        "+-": "Standard error of the mean, from dream to dream.",
-    }
-    items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in terms.items())
-    return f"<h2>Exactly</h2><dl>{items}</dl>"
 
 
 def _told(found: Found, figures: Mapping[str, float], name: str) -> str:
