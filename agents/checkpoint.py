@@ -62,7 +62,11 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _moments(optimizer: Any) -> dict[str, Tensor]:
     """What an optimizer remembers of each parameter, by the parameter's place."""
     states = optimizer.state_dict()["state"]
-    return {f"{place}/{key}": x for place, kept in states.items() for key, x in kept.items()}
+    return {
+        f"{place}/{key}": x.contiguous()
+        for place, kept in states.items()
+        for key, x in kept.items()
+    }
 
 
 def _restore(optimizer: Any, moments: dict[str, Tensor]) -> None:

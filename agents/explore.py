@@ -34,7 +34,7 @@ __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
 def main(argv: list[str]) -> int:
     """The command line."""
-    config = tyro.cli(ExploreConfig, args=argv)
+    config = tyro.cli(ExploreConfig, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
     explore(config)
     pairs = [f"{key} {value}" for key, value in config.explored().all_env_kwargs().items()]
     kwargs = f" --env-kwargs {' '.join(pairs)}" if pairs else ""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from agents.rewards import Explored
 from genie_gym.collect.command import parse_value
@@ -49,7 +46,7 @@ class ExploreConfig:
         env_kwargs: Further arguments of the env, as KEY VALUE pairs, beside those of the world.
     """
 
-    env: Annotated[str, tyro.conf.Positional]
+    env: str
     out: Path = Path("runs/explore")
     world: str | None = None
     reward: str = "streaming"
@@ -59,7 +56,7 @@ class ExploreConfig:
     max_steps: int = 500
     eval_steps: int = 250
     eval_temperature: float = 0.5
-    rollout: int = 128
+    rollout: int = 64
     batch_size: int = 512
     epochs: int = 3
     learning_rate: float = 3e-4

@@ -7,7 +7,7 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 import agents
-from agents.autoexplore import AutoExplorePolicy
+from agents.autoexplore import AutoExplorePolicy, outputs
 from agents.saved_policy import PolicyCard, build_policy, load_policy, save_policy
 from agents.sb3 import make_sb3_env
 from genie_gym.actions import action_set
@@ -104,6 +104,20 @@ def test_played_step_by_step_it_equals_the_pass_over_the_sequence_it_is_trained_
         distribution, _ = policy.get_distribution(sequence, states, torch.zeros(27))
     expected = distribution.distribution.logits.argmax(1).view(3, 9).T
     assert np.array_equal(played, expected.numpy())
+
+
+def test_episodes_that_begin_within_sequences_are_told_apart_in_one_call():
+    """The same as the step-by-step pass of sb3-contrib, which resets at each beginning."""
+    policy = network(memory=24)
+    torch.manual_seed(1)
+    features = torch.randn(5 * 11, 1024)
+    states = (torch.randn(1, 5, 24), torch.randn(1, 5, 24))
+    starts = (torch.rand(5, 11) < 0.2).float()
+    starts[0], starts[1, 0], starts[2, 1:] = 0, 1, 0
+    expected, _ = policy._process_sequence(features, states, starts.flatten(), policy.lstm_actor)
+    found = outputs(policy.lstm_actor, features, states, starts.flatten())
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert starts.sum() > 5
 
 
 def test_a_row_that_begins_forgets_and_the_others_do_not(tmp_path):

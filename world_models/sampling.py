@@ -24,8 +24,9 @@ class SamplingConfig:
     Attributes:
         steps: Passes per frame, on a cosine schedule.
         temperature: Of the first pass; it falls linearly to 0, so the last pass takes the best.
-        adaptive: Also reveal every token at least as sure as ``threshold``, and stop when none is
-            hidden: easy frames take one or two passes.
+        adaptive: Also reveal every token at least as sure as ``threshold``, go on where the
+            schedule hides no more than are left, and stop when none is: easy frames take one or
+            two passes.
         threshold: Probability from which a sampled token counts as decided.
     """
 
@@ -73,6 +74,9 @@ def sample_tokens(
         config: How.
     """
     tokens, steps, size = hidden, config.steps, hidden.shape[1]
+    schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
+    schedule = schedule.to(hidden.device)
+    place = torch.zeros_like(seeds)  # of each row in the schedule
     entropy = torch.zeros(hidden.shape, device=hidden.device)
     passes = torch.zeros_like(seeds)
     drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
@@ -81,32 +85,38 @@ def sample_tokens(
         probabilities = logits.softmax(-1)
         if step == 0:
             entropy = logits.logsumexp(-1) - (probabilities * logits).sum(-1)
-        temperature = config.temperature * (steps - 1 - step) / steps
+        temperature = config.temperature * (steps - 1 - place) / steps  # (B,)
         picked = _pick(logits, probabilities, temperature, drawn[:, step])
         sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
         open_ = tokens == hidden
         passes = passes + open_.any(1)
-        stay = _least_sure(sure, open_, num_masked(step + 1, steps, size))
+        stay = _least_sure(sure, open_, schedule[place + 1])
         if config.adaptive:
             stay &= sure < config.threshold
         tokens = torch.where(open_ & ~stay, picked, tokens)
         if config.adaptive and not stay.any():
             break
+        reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more are hidden
+        place = torch.maximum(place + 1, reached).clamp(max=steps - 1)
     return Sample(tokens, entropy, passes)
 
 
-def _pick(logits: Tensor, probabilities: Tensor, temperature: float, drawn: Tensor) -> Tensor:
-    if temperature == 0:
-        return logits.argmax(-1)
-    if temperature != 1:
-        probabilities = (logits / temperature).softmax(-1)
+def _pick(logits: Tensor, probabilities: Tensor, temperature: Tensor, drawn: Tensor) -> Tensor:
+    """Draw a token each; rows at temperature 0 take the likeliest."""
+    likeliest, cold = logits.argmax(-1), (temperature == 0)[:, None]
+    if cold.all():
+        return likeliest
+    if (temperature != 1).any():
+        heat = torch.where(cold, 1.0, temperature[:, None])
+        probabilities = (logits / heat[..., None]).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     at = drawn[..., None] * cumulative[..., -1:]
     index = torch.searchsorted(cumulative, at, right=True).squeeze(-1)
-    return index.clamp(max=logits.shape[-1] - 1)
+    return torch.where(cold, likeliest, index.clamp(max=logits.shape[-1] - 1))
 
 
-def _least_sure(sure: Tensor, open_: Tensor, count: int) -> Tensor:
-    """Mark the ``count`` least sure of the open tokens of each row."""
-    index = sure.masked_fill(~open_, float("inf")).topk(count, largest=False).indices
-    return torch.zeros_like(open_).scatter_(1, index, True) & open_
+def _least_sure(sure: Tensor, open_: Tensor, count: Tensor) -> Tensor:
+    """Mark the ``count`` ``(B,)`` least sure of the open tokens of each row."""
+    order = sure.masked_fill(~open_, float("inf")).argsort(dim=-1, stable=True)
+    rank = torch.arange(sure.shape[1], device=sure.device).expand_as(order)
+    return torch.zeros_like(open_).scatter_(1, order, rank < count[:, None]) & open_
