@@ -82,6 +82,7 @@ def test_the_command_lists_and_shows(capsys):
     assert main(["games", "show", "SuperMarioBros-Nes"]) == 0
     shown = capsys.readouterr().out
     assert "RetroAct/SuperMarioBros-Nes-v0" in shown and "JUMP       jump" in shown
+    assert "GenieRedux/SuperMarioBros-v0" in shown
     assert main(["games", "sets", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(SELECTIONS)
 

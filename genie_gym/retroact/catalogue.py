@@ -15,7 +15,7 @@ from pathlib import Path
 
 from genie_gym.retroact.labels import Labels
 
-__all__ = ["TABLE", "Game", "dream_id", "dreamed", "game", "games"]
+__all__ = ["TABLE", "Game", "dreamed", "game", "games"]
 
 TABLE = Path(__file__).with_name("games.csv")
 
@@ -60,6 +60,16 @@ class Game:
 
         return roms.is_playable(self.name)
 
+    @property
+    def world(self) -> str:
+        """The name of the game's world: the title where one platform has it, else the name."""
+        return self.title if _platforms_of_title()[self.title.lower()] == 1 else self.name
+
+    @property
+    def dream_id(self) -> str:
+        """The env id of the dream."""
+        return f"GenieRedux/{self.world}-v0"
+
 
 @cache
 def games() -> tuple[Game, ...]:
@@ -96,18 +106,10 @@ def game(name: str) -> Game:
     raise ValueError(f"no game {name!r} among the {len(known)} games of RetroAct.{hint}")
 
 
-def dream_id(game: Game) -> str:
-    """The name of the game's world: its env is ``GenieRedux/<name>-v0``.
-
-    That is the title where one platform has it, else title and platform.
-    """
-    return game.title if _platforms_of_title()[game.title.lower()] == 1 else game.name
-
-
 @cache
 def dreamed() -> dict[str, Game]:
-    """Every game by its `dream_id`."""
-    return {dream_id(game): game for game in games()}
+    """Every game by the name of its world."""
+    return {game.world: game for game in games()}
 
 
 @cache

@@ -147,6 +147,7 @@ def _show(command: Show) -> int:
     labels = game.labels
     print(f"{game.title} ({game.platform})")
     print(f"  env id     {game.env_id}")
+    print(f"  dream id   {game.dream_id}")
     print(f"  can be played here: {'yes' if game.playable else 'no, its ROM is not imported'}")
     print(f"  starts in  {game.default_state or 'power-on'}, one of {game.num_states} states")
     if not labels.evidence:
@@ -195,6 +196,7 @@ def _facts(game: Game) -> dict[str, object]:
         "title": game.title,
         "platform": game.platform,
         "env_id": game.env_id,
+        "dream_id": game.dream_id,
         "playable": game.playable,
         "view": labels.view,
         "motion": labels.motion,
