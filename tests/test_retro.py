@@ -329,8 +329,8 @@ envs = [RetroEnv("Airstriker-Genesis"), RetroVectorEnv("Pong-Atari2600", num_env
 for env in envs:
     env.reset(seed=0)
 rows = [envs[0].rows, envs[1]]
-print(*[worker.pid for row in rows for worker in row._workers], flush=True)
 try:
+    print(*[worker.pid for row in rows for worker in row._workers], flush=True)
     while True:
         envs[0].step(0)
 except KeyboardInterrupt:
