@@ -152,7 +152,6 @@ def test_what_moves_is_told_from_pictures_of_known_answer():
     }
 
 
-@pytest.mark.skipif(not catalogue.game("Kangaroo-Atari2600").playable, reason="needs ROMs")
 def test_branches_of_a_real_game_begin_in_one_moment_and_repeat():
     config = ProbeConfig(num_states=1, first=30, last=30)
     (one,), (two,) = (list(play_branches("Kangaroo-Atari2600", config)) for _ in range(2))
