@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import report
-from world_models.pixels import to_uint8
 from world_models.presets import WorldConfig, build, paper, small
 from world_models.sampling import SamplingConfig, sample_tokens
 from world_models.world import WorldModel
@@ -65,7 +64,7 @@ def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
     )
     actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
     hidden = torch.full_like(tokens[:, 0], world.dynamics.mask_token)
-    seeds = torch.arange(batch)
+    seeds, first = torch.arange(batch), prompt(world, batch, 1)[0][:, 0]
 
     @torch.no_grad()
     def predict(frame: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
         window = torch.cat((tokens, frame[:, None]), 1)
         x = world.dynamics.predict_plain(window, actions)[:, -1]  # reward and termination
         world.dynamics.outcome.predict(x)
-        to_uint8(world.tokenizer.decode(window)[:, -1])
+        world.tokenizer.decode(window, first)
         tokens = window[:, 1:]
 
     return step

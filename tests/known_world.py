@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from tests.square_world import CELL, GOAL, MOVES, SIDE, draw, play
-from world_models.pixels import to_float
 from world_models.world import Prediction, Rollout
 
 NUM_CODES = 16
@@ -59,14 +58,11 @@ class KnownWorld:
         self.noise, self.deaf, self.lag, self.late, self.chance = noise, deaf, lag, late, chance
         self.tokenizer = self
 
-    def encode(self, frames: Tensor) -> Tensor:
-        return frames
-
-    def decode(self, frames: Tensor) -> Tensor:
+    def reconstruct(self, frames: Tensor) -> Tensor:
         """The frames, with one channel a little wrong."""
         shaded = frames.clone()
         shaded[..., 2] += SHADE
-        return to_float(shaded)
+        return shaded
 
     def start(self, frames: Tensor, actions: Tensor, seeds: Tensor) -> Place:
         index = (frames[..., ::CELL, ::CELL, 0] == 255).flatten(2).int().argmax(-1)

@@ -17,6 +17,7 @@ import torch
 from tests.square_episodes import write_episodes
 from world_models import presets
 from world_models.bundle import load_world, save_world
+from world_models.changes import build_tokenizer
 from world_models.dynamics import NO_ACTION
 from world_models.episodes import EpisodeDataset
 from world_models.train import main
@@ -130,13 +131,29 @@ def test_a_tokenizer_without_time_is_cached_by_frame_and_windows_begin_anywhere(
     config = replace(
         TINY.tokenizer, transformer=replace(TINY.tokenizer.transformer, temporal=False)
     )
-    tokenizer = presets.Tokenizer(config).eval()
+    tokenizer = build_tokenizer(config).eval()
     data = EpisodeDataset(made.data)
     windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
     assert windows.num_starts.tolist() == [25 - 8 + 1] * 24
     batch = windows.batch(np.array([[2, 5]]))
     frames = torch.from_numpy(data.frames(2, 5, 13))[None]
     assert torch.equal(batch["tokens"], tokenizer.encode(frames))
+
+
+def test_changes_are_followed_from_the_first_frame_and_windows_begin_anywhere(made):
+    transformer = replace(TINY.tokenizer.transformer, temporal=False)
+    config = replace(TINY.tokenizer, transformer=transformer, num_codes=300, context=True)
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(config).eval()
+    data = EpisodeDataset(made.data)
+    windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
+    batch = windows.batch(np.array([[2, 5], [4, 0]]))
+    for row, (episode, start) in enumerate([(2, 5), (4, 0)]):
+        frames = torch.from_numpy(data.frames(episode, 0, 25))[None]
+        tokens, shown = tokenizer.follow(frames)
+        assert torch.equal(batch["tokens"][row], tokens[0, start : start + 8])
+        before = torch.cat((frames[:, :1], shown), 1)[0, start : start + 8]
+        assert torch.equal(batch["before"][row], before)
 
 
 def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
@@ -152,7 +169,7 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
             calls.append(0)
             raise KeyboardInterrupt
         calls.append(len(frames))
-        return tokenizer.encode(frames)
+        return {"tokens": tokenizer.encode(frames)}
 
     cells = replace(token_cells(tokenizer, 8, 4), encode=encode)
     total = int(cells.count(data.num_frames).sum())
@@ -166,8 +183,8 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
     assert len(calls) == before
     expected = compute(EpisodeDataset(made.data), cells, fabric)
     assert len(calls) == before
-    for entry in data.entries:
-        assert np.array_equal(store.rows(entry.key, 0, 5), expected.rows(entry.key, 0, 5))
+    for key in (f"{entry.key}/tokens" for entry in data.entries):
+        assert np.array_equal(store.rows(key, 0, 5), expected.rows(key, 0, 5))
 
 
 def test_dynamics_training_reads_no_frame(made, monkeypatch):

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from world_models.atomic import atomic_directory
 from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
+from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.presets import config_from_dict
 from world_models.sampling import SamplingConfig
 from world_models.storage import pack, unpack
-from world_models.tokenizer import Tokenizer, TokenizerConfig
+from world_models.tokenizer import TokenizerConfig
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 from world_models.world import WorldModel
 
@@ -170,7 +171,7 @@ def _build(card: WorldCard) -> WorldModel:
     if card.latent_action is not None:
         latent = LatentActionModel(config_from_dict(LatentActionConfig, card.latent_action))
     return WorldModel(
-        Tokenizer(config_from_dict(TokenizerConfig, card.tokenizer)),
+        build_tokenizer(config_from_dict(TokenizerConfig, card.tokenizer)),
         Dynamics(dynamics),
         config_from_dict(SamplingConfig, card.sampling),
         latent,

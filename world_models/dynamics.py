@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
 from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
+from world_models.motion import STILL
 from world_models.noise import RowNoise
 from world_models.outcome import OutcomeHead
+from world_models.pixels import to_float
 from world_models.tdce import token_distance_cross_entropy
+from world_models.tokenizer import PatchEmbedding
 
 __all__ = ["NO_ACTION", "Dynamics", "DynamicsConfig"]
 
@@ -40,8 +43,11 @@ class DynamicsConfig:
             does; "paper" hides most of the whole past and predicts the next frame where the
             present one is hidden.
         token_input: Feed each token's code beside its learned embedding.
+        frame_patch: Also feed the frame before, as it was decoded, in patches of so many pixels:
+            for tokens that say what changes. 0 feeds tokens alone.
         tdce_weight: Weight of the token distance beside cross-entropy; 0 switches it off.
-        changed_weight: Extra weight of tokens that differ from the frame before.
+        changed_weight: Extra weight of tokens that differ from the frame before, or say that the
+            picture does.
         context_noise: Up to this share of the past's tokens is replaced at random in training, so
             that a dream survives its own mistakes.
         schedule_steps: Passes of the sampling schedule that training masks follow.
@@ -57,6 +63,7 @@ class DynamicsConfig:
     action_input: Literal["concat", "add"] = "concat"
     objective: Literal["two_stream", "paper"] = "two_stream"
     token_input: bool = True
+    frame_patch: int = 0
     tdce_weight: float = 1.0
     changed_weight: float = 0.0
     context_noise: float = 0.0
@@ -69,6 +76,11 @@ class DynamicsConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.frame_patch and self.objective == "paper":
+            raise ValueError(
+                'the "paper" objective has no frame before at hand; take "two_stream", or a '
+                "tokenizer without context (frame_patch 0)"
+            )
         if not 0 <= self.context_noise < 1:
             raise ValueError(f"context_noise must lie in [0, 1), got {self.context_noise}")
         if self.token_dim < 1:
@@ -112,6 +124,8 @@ class Dynamics(nn.Module):
         if config.token_input:
             self.from_code = nn.Linear(config.code_dim, width)
             nn.init.normal_(self.from_code.weight)
+        if config.frame_patch:
+            self.patches = PatchEmbedding(config.frame_patch, width)
         if config.action_input == "add":
             self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: none
         self.transformer = SpaceTimeTransformer(config.transformer, config.grid)
@@ -130,9 +144,31 @@ class Dynamics(nn.Module):
         content = self.from_code(self.codes.to(self.tokens.weight.dtype))
         return self.tokens.weight + F.pad(content, (0, 0, 0, 1))
 
-    def embed(self, tokens: Tensor, actions: Tensor, table: Tensor | None = None) -> Tensor:
-        """Embed tokens ``(..., N)`` and one action per frame ``(...)``: ``(..., N, D)``."""
+    def see(self, before: Tensor | None) -> Tensor | None:
+        """What frames ``(..., H, W, C)``, uint8, tell of the ones after them: ``(..., N, E)``."""
+        if not self.config.frame_patch:
+            return None
+        if before is None:
+            raise ValueError("this dynamics needs the frame before each (frame_patch): give it")
+        return self.patches(to_float(before, self.positions.dtype))
+
+    def embed(
+        self,
+        tokens: Tensor,
+        actions: Tensor,
+        table: Tensor | None = None,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """Embed frames ``(..., N, D)``.
+
+        Args:
+            tokens: Of the frames ``(..., N)``.
+            actions: What led to each, ``(...)``.
+            table: `token_table`, where it is at hand.
+            seen: `see` of the frame before each.
+        """
         x = F.embedding(tokens, self.token_table() if table is None else table) + self.positions
+        x = x if seen is None else x + seen
         num_actions = self.config.num_actions
         if self.config.action_input == "add":
             none = actions == NO_ACTION
@@ -142,7 +178,7 @@ class Dynamics(nn.Module):
         return torch.cat((x, one_hot), -1)
 
     def predict_two_stream(
-        self, tokens: Tensor, actions: Tensor, masked: Tensor
+        self, tokens: Tensor, actions: Tensor, masked: Tensor, before: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Hidden states of all frames, each seen clean by those after it, in one pass.
 
@@ -150,26 +186,35 @@ class Dynamics(nn.Module):
             tokens: The clean frames ``(B, T, N)``.
             actions: ``(B, T - 1)``; ``actions[:, t]`` leads from frame t to t + 1.
             masked: Frames 1.. with tokens hidden, ``(B, T - 1, N)``.
+            before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
 
         Returns:
             Hidden states of the clean frames ``(B, T, N, D)``, which know the outcome, and of the
             masked ones ``(B, T - 1, N, D)``, which know the hidden tokens.
         """
         first = torch.full_like(actions[:, :1], NO_ACTION)
-        x = self.embed(torch.cat((tokens, masked), 1), torch.cat((first, actions, actions), 1))
+        seen = self.see(before)
+        if seen is not None:
+            seen = torch.cat((seen, seen[:, 1:]), 1)
+        actions = torch.cat((first, actions, actions), 1)
+        x = self.embed(torch.cat((tokens, masked), 1), actions, seen=seen)
         num_frames = tokens.shape[1]
         x = self.transformer(x, num_context=num_frames)
         return x[:, :num_frames], x[:, num_frames:]
 
-    def predict_plain(self, tokens: Tensor, actions: Tensor) -> Tensor:
+    def predict_plain(
+        self, tokens: Tensor, actions: Tensor, before: Tensor | None = None
+    ) -> Tensor:
         """Hidden states ``(B, T, N, D)`` of frames that see each other as they are.
 
         Args:
             tokens: ``(B, T, N)``, possibly hidden.
             actions: ``(B, T - 1)`` between them.
+            before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
         """
         first = torch.full_like(actions[:, :1], NO_ACTION)
-        return self.transformer(self.embed(tokens, torch.cat((first, actions), 1)))
+        actions = torch.cat((first, actions), 1)
+        return self.transformer(self.embed(tokens, actions, seen=self.see(before)))
 
     def predict_shifted(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Hidden states ``(B, T, N, D)`` that know the frame *after* each of ``(B, T, N)``.
@@ -184,9 +229,10 @@ class Dynamics(nn.Module):
         """Score the prediction of frames 1.. of every row.
 
         Args:
-            batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)``, int64; optionally "rewards"
-                and "terminated", ``(B, T - 1)``, of the same transitions, and "seeds" ``(B,)``,
-                int64: each row's noise then depends on its own seed alone.
+            batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)``, int64; "before", uint8
+                ``(B, T, H, W, C)``, for ``frame_patch``; optionally "rewards" and "terminated",
+                ``(B, T - 1)``, of the same transitions, and "seeds" ``(B,)``, int64: each row's
+                noise then depends on its own seed alone.
         """
         tokens, actions = batch["tokens"], batch["actions"]
         self._check(tokens, actions)
@@ -195,13 +241,17 @@ class Dynamics(nn.Module):
         if self.config.objective == "two_stream":
             hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
             masked = target.masked_fill(hidden, self.mask_token)
-            clean, x = self.predict_two_stream(self._noisy(tokens, noise), actions, masked)
+            past = self._noisy(tokens, noise)
+            clean, x = self.predict_two_stream(past, actions, masked, batch.get("before"))
             outcome_input = clean[:, 1:]
         else:
             hidden = sample_bernoulli_masks(before, noise)
             x = self.predict_shifted(before.masked_fill(hidden, self.mask_token), actions)
             outcome_input = x
-        loss, metrics = self._token_loss(x, target, before != target, hidden)
+        changed = before != target
+        if self.config.frame_patch:
+            changed |= target != STILL
+        loss, metrics = self._token_loss(x, target, changed, hidden)
         if "rewards" in batch:
             outcome = self.outcome.losses(outcome_input, batch["rewards"], batch["terminated"])
             loss = loss + self.config.reward_weight * outcome[0]

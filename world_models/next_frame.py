@@ -29,8 +29,11 @@ class NextFrame(Protocol):
 class _TwoStreamFrame:
     """Each pass sees the tokens known so far; the finished frame passes once more, as the past."""
 
-    def __init__(self, dynamics: Dynamics, cache: StreamCache, action: Tensor):
+    def __init__(
+        self, dynamics: Dynamics, cache: StreamCache, action: Tensor, before: Tensor | None
+    ):
         self.dynamics, self.cache, self.action = dynamics, cache, action
+        self.seen = dynamics.see(before)
         self.plan = dynamics.transformer.plan(cache)
         self.table = dynamics.token_table()
 
@@ -43,7 +46,7 @@ class _TwoStreamFrame:
         return cache, *self.dynamics.outcome.predict(x)
 
     def _pass(self, tokens: Tensor) -> tuple[Tensor, list[Trace]]:
-        x = self.dynamics.embed(tokens, self.action, self.table)
+        x = self.dynamics.embed(tokens, self.action, self.table, self.seen)
         return self.dynamics.transformer.step(x, self.plan)
 
 
@@ -64,7 +67,13 @@ class _ShiftedFrame:
         return self.cache, *self.outcome
 
 
-def next_frame(dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor) -> NextFrame:
+def next_frame(
+    dynamics: Dynamics,
+    cache: StreamCache,
+    before: Tensor,
+    action: Tensor,
+    frames: Tensor | None = None,
+) -> NextFrame:
     """Look one frame ahead.
 
     Args:
@@ -72,7 +81,8 @@ def next_frame(dynamics: Dynamics, cache: StreamCache, before: Tensor, action: T
         cache: Its past; written in place.
         before: Tokens of the last frame ``(B, N)``.
         action: Leads from there to the next frame, ``(B,)``; NO_ACTION to the very first.
+        frames: The last frame, uint8 ``(B, H, W, C)``, for ``frame_patch``.
     """
     if dynamics.config.objective == "two_stream":
-        return _TwoStreamFrame(dynamics, cache, action)
+        return _TwoStreamFrame(dynamics, cache, action, frames)
     return _ShiftedFrame(dynamics, cache, before, action)

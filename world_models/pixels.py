@@ -28,15 +28,15 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def patches_from_pixels(pixels: Tensor, patch: int) -> Tensor:
-    """Cut ``(B, T, C, H, W)`` into ``(B, T, N, patch * patch * C)``."""
-    return rearrange(pixels, "b t c (h p) (w q) -> b t (h w) (p q c)", p=patch, q=patch)
+    """Cut ``(..., C, H, W)`` into ``(..., N, patch * patch * C)``."""
+    return rearrange(pixels, "... c (h p) (w q) -> ... (h w) (p q c)", p=patch, q=patch)
 
 
 def pixels_from_patches(patches: Tensor, patch: int, size: int) -> Tensor:
     """Undo `patches_from_pixels` for square frames of ``size`` pixels."""
     return rearrange(
         patches,
-        "b t (h w) (p q c) -> b t c (h p) (w q)",
+        "... (h w) (p q c) -> ... c (h p) (w q)",
         h=size // patch,
         p=patch,
         q=patch,

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from world_models.blocks import TransformerConfig
+from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.reconstruction import ReconstructionConfig
 from world_models.sampling import SamplingConfig
-from world_models.tokenizer import Tokenizer, TokenizerConfig
+from world_models.tokenizer import TokenizerConfig
 from world_models.world import WorldModel
 
 __all__ = [
@@ -93,12 +94,14 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
 
 def coinrun() -> WorldConfig:
     """CoinRun, 7 actions: 4.6M weights, 5 MiB in int8."""
-    return _light(small(num_actions=7), coder_dim=192, dim=128, num_layers=6, num_codes=1024)
+    return _light(small(num_actions=7), coder_dim=128, dim=128, num_layers=6, num_codes=1024)
 
 
 def atari(num_actions: int = 5) -> WorldConfig:
     """Atari 2600, small sprites on still backgrounds: 2.7M weights, 3 MiB in int8."""
-    return _light(small(num_actions), coder_dim=128, dim=128, num_layers=5, num_codes=512)
+    return _light(
+        small(num_actions), coder_dim=128, dim=128, num_layers=5, num_codes=512, repaint=2e-4
+    )
 
 
 def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
@@ -134,9 +137,14 @@ def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
 
 
 def _light(
-    world: WorldConfig, coder_dim: int, dim: int, num_layers: int, num_codes: int
+    world: WorldConfig,
+    coder_dim: int,
+    dim: int,
+    num_layers: int,
+    num_codes: int,
+    repaint: float = 1e-3,
 ) -> WorldConfig:
-    """Lighter than `small`; every frame is encoded and decoded on its own."""
+    """Lighter than `small`; tokens say what changes since the frame before."""
     coder = replace(
         world.tokenizer.transformer,
         dim=coder_dim,
@@ -150,14 +158,25 @@ def _light(
     )
     return replace(
         world,
-        tokenizer=replace(world.tokenizer, transformer=coder, num_codes=num_codes),
-        dynamics=replace(world.dynamics, transformer=thinker, num_codes=num_codes),
+        tokenizer=replace(
+            world.tokenizer,
+            transformer=coder,
+            num_codes=num_codes,
+            context=True,
+            repaint=repaint,
+        ),
+        dynamics=replace(
+            world.dynamics,
+            transformer=thinker,
+            num_codes=num_codes,
+            frame_patch=world.tokenizer.patch,
+        ),
     )
 
 
 def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
     """Build an untrained world; with ``latent_action`` also the model that names actions."""
-    tokenizer = Tokenizer(config.tokenizer)
+    tokenizer = build_tokenizer(config.tokenizer)
     return WorldModel(
         tokenizer,
         Dynamics(config.dynamics, tokenizer.codes()),

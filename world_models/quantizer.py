@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 __all__ = ["Quantizer"]
 
-COMMITMENT_WEIGHT = 0.25
-
 
 class Quantizer(nn.Module):
     """Nearest code on the unit sphere, with a codebook learned by gradient.
@@ -27,9 +25,10 @@ class Quantizer(nn.Module):
         dim: Width of what comes in and goes out.
         num_codes: K.
         code_dim: E.
-        revive_after: Training steps without use after which a code is revived; 0 never.
+        revive_after: Training calls without use after which a code is revived; 0 never.
         revive_distance: Vectors nearer to their code than this (cosine distance) are served well
             and attract no revived code.
+        commitment_weight: How strongly vectors are drawn to their codes.
     """
 
     unused: Tensor
@@ -41,9 +40,11 @@ class Quantizer(nn.Module):
         code_dim: int,
         revive_after: int = 0,
         revive_distance: float = 0.05,
+        commitment_weight: float = 0.25,
     ):
         super().__init__()
         self.revive_after, self.revive_distance = revive_after, revive_distance
+        self.commitment_weight = commitment_weight
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook = nn.Parameter(F.normalize(torch.randn(num_codes, code_dim), dim=-1))
@@ -73,7 +74,8 @@ class Quantizer(nn.Module):
         if self.training and self.revive_after and self.codebook.requires_grad:
             self._revive(x.detach().flatten(0, -2), indices)
         chosen = F.embedding(indices, self.codes()).float()
-        loss = F.mse_loss(chosen, x.detach()) + COMMITMENT_WEIGHT * F.mse_loss(x, chosen.detach())
+        commitment = F.mse_loss(x, chosen.detach())
+        loss = F.mse_loss(chosen, x.detach()) + self.commitment_weight * commitment
         return self.project_out(x + (chosen - x).detach()), indices, loss
 
     def _project(self, x: Tensor) -> Tensor:
@@ -96,5 +98,6 @@ class Quantizer(nn.Module):
             dist.broadcast(distance, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
         dead = (self.unused >= self.revive_after) & (distance > self.revive_distance)
-        self.codebook.copy_(torch.where(dead[:, None], places, self.codebook))
+        # Past autograd's back: no earlier lookup of this step used a dead code.
+        self.codebook.data.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

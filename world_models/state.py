@@ -22,7 +22,8 @@ class WorldState:
 
     Attributes:
         seeds: ``(B,)`` int64; a row's future depends on its past, its actions and its seed.
-        tokens: The last frame ``(B, N)``.
+        frames: The last frame, uint8 ``(B, H, W, 3)``.
+        tokens: The same as tokens ``(B, N)``.
         dynamics: The past as the dynamics keeps it.
         decoder: The past as the tokenizer's decoder keeps it; None once it was given up,
             because only real frames are observed.
@@ -31,6 +32,7 @@ class WorldState:
     """
 
     seeds: Tensor
+    frames: Tensor
     tokens: Tensor
     dynamics: StreamCache
     decoder: StreamCache | None
@@ -48,17 +50,17 @@ class WorldState:
         return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
 
     def put(self, index: Tensor, other: WorldState) -> WorldState:
-        """Replace, in place, the rows in ``index`` by the rows of ``other``; return the state.
+        """Replace the rows in ``index`` by the rows of ``other``; return the state.
 
-        What only one of both states keeps, its encoder or decoder, is given up.
+        Caches are written in place. What only one of both states keeps, its encoder or decoder,
+        is given up.
         """
-        self.seeds.index_copy_(0, index, other.seeds)
-        self.tokens.index_copy_(0, index, other.tokens)
         mine, others = self._caches(), other._caches()
         for name in mine.keys() & others.keys():
             mine[name].put(index, others[name])
         lost = {name: None for name in mine.keys() - others.keys()}
-        return replace(self, **lost)  # type: ignore[arg-type]
+        put = {k: x.index_copy(0, index, getattr(other, k)) for k, x in self._tensors().items()}
+        return replace(self, **put, **lost)  # type: ignore[arg-type]
 
     def reseed(self, seeds: Tensor) -> WorldState:
         """The same rows with other futures; ``seeds`` is int64 ``(B,)``."""
@@ -71,7 +73,7 @@ class WorldState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything as a flat dict of tensors, as safetensors saves it."""
-        flat = {"seeds": self.seeds, "tokens": self.tokens}
+        flat = self._tensors()
         for name, cache in self._caches().items():
             flat |= {f"{name}.{key}": x for key, x in cache.tensors().items()}
         return flat
@@ -87,16 +89,19 @@ class WorldState:
             raise ValueError(
                 f"expected the tensors of WorldState.tensors(), got only {sorted(tensors)}"
             )
-        return cls(seeds=tensors["seeds"], tokens=tensors["tokens"], **caches)  # type: ignore[arg-type]
+        plain = {name: x for name, x in tensors.items() if "." not in name}
+        return cls(**plain, **caches)  # type: ignore[arg-type]
 
     def _caches(self) -> dict[str, StreamCache]:
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: x for name, x in named.items() if isinstance(x, StreamCache)}
 
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"seeds": self.seeds, "frames": self.frames, "tokens": self.tokens}
+
     def _map(self, on_cache, on_tensor) -> WorldState:  # type: ignore[no-untyped-def]
         return replace(
             self,
-            seeds=on_tensor(self.seeds),
-            tokens=on_tensor(self.tokens),
+            **{name: on_tensor(x) for name, x in self._tensors().items()},
             **{name: on_cache(cache) for name, cache in self._caches().items()},
         )

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
 from world_models.cache import StreamCache
-from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float
+from world_models.motion import DISPLACEMENTS
+from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.quantizer import Quantizer
 from world_models.reconstruction import (
     ReconstructionConfig,
@@ -40,6 +41,10 @@ class TokenizerConfig:
         revive_after: Steps after which an unused code is placed anew; 0 never.
         reconstruction: The pixel loss.
         decoder_only: Train the decoder alone; token ids stay what they are.
+        context: Tokens say what changes since the frame before, see `world_models.changes`; needs
+            a transformer without ``temporal``.
+        repaint: With ``context``, a patch that only moved is repainted where its mean squared
+            error would be larger.
     """
 
     frame_size: int = 64
@@ -50,8 +55,20 @@ class TokenizerConfig:
     revive_after: int = 0
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     decoder_only: bool = False
+    context: bool = False
+    repaint: float = 0.001
 
     def __post_init__(self) -> None:
+        if self.context and self.transformer.temporal:
+            raise ValueError(
+                "context lets the tokenizer see the frame before instead of the whole past; set "
+                "transformer.temporal to False (--model.transformer.no-temporal)"
+            )
+        if self.context and self.num_codes <= DISPLACEMENTS:
+            raise ValueError(
+                f"with context the first {DISPLACEMENTS} codes are displacements; num_codes must "
+                f"be larger, got {self.num_codes}"
+            )
         if self.frame_size % self.patch:
             raise ValueError(
                 f"frame_size {self.frame_size} is not a multiple of patch {self.patch}; "
@@ -72,10 +89,10 @@ class PatchEmbedding(nn.Module):
     all grey flat patches, black and white ones too, look the same.
     """
 
-    def __init__(self, patch: int, dim: int):
+    def __init__(self, patch: int, dim: int, channels: int = CHANNELS):
         super().__init__()
         self.patch = patch
-        width = patch * patch * CHANNELS
+        width = patch * patch * channels
         self.embed = nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -84,7 +101,13 @@ class PatchEmbedding(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """A VQ-VAE over video whose encoder and decoder see the present and the past."""
+    """A VQ-VAE over video whose encoder and decoder see the present and the past.
+
+    Frames come and go as uint8. Where a sequence is decoded, its real first frame is at hand; some
+    tokenizers, see `world_models.changes`, say only what changes from there.
+    """
+
+    DECODER: tuple[str, ...] = ("decoder", "to_patches")  # the parts that show tokens
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -95,9 +118,7 @@ class Tokenizer(nn.Module):
         self.quantizer = Quantizer(dim, config.num_codes, config.code_dim, config.revive_after)
         self.decoder = SpaceTimeTransformer(config.transformer, config.grid, time_first=True)
         self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
-        if config.decoder_only:
-            for module in (self.patches, self.encoder, self.quantizer):
-                module.requires_grad_(False)
+        self._freeze()
 
     @property
     def num_tokens(self) -> int:
@@ -110,31 +131,49 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """Turn uint8 frames ``(B, T, H, W, C)`` into tokens ``(B, T, N)``, int64."""
+        """Turn frames ``(B, T, H, W, C)`` into tokens ``(B, T, N)``, int64."""
         return self.quantizer.indices(self.encoder(self.patches(self._pixels(frames))))
 
-    def decode(self, tokens: Tensor) -> Tensor:
-        """Turn tokens ``(B, T, N)`` into pixels ``(B, T, C, H, W)``; not clipped to [0, 1]."""
-        return self._head(self.decoder(self.quantizer.lookup(tokens)))
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, first: Tensor) -> Tensor:
+        """Turn tokens ``(B, T, N)`` into frames.
 
-    def encode_step(self, frames: Tensor, cache: StreamCache) -> tuple[Tensor, StreamCache]:
-        """Tokens ``(B, N)`` of the next uint8 frame ``(B, H, W, C)``, with the encoder's past."""
+        Args:
+            tokens: Of a sequence.
+            first: Its first frame, the real one, ``(B, H, W, C)``.
+        """
+        return to_uint8(self._head(self.decoder(self.quantizer.lookup(tokens))))
+
+    def reconstruct(self, frames: Tensor) -> Tensor:
+        """Encode frames and decode them again."""
+        return self.decode(self.encode(frames), frames[:, 0])
+
+    def encode_step(
+        self, frames: Tensor, cache: StreamCache, before: Tensor
+    ) -> tuple[Tensor, StreamCache]:
+        """Tokens ``(B, N)`` of the next frame.
+
+        Args:
+            frames: ``(B, H, W, C)``.
+            cache: The encoder's past.
+            before: The frame before, as decoded; the frame itself where it is the first.
+        """
         x = self.patches(self._pixels(frames[:, None])).squeeze(1)
         x, traces = self.encoder.step(x, self.encoder.plan(cache))
         return self.quantizer.indices(x), self.encoder.commit(cache, traces)
 
-    def decode_step(self, tokens: Tensor, cache: StreamCache) -> tuple[Tensor, StreamCache]:
-        """Pixels ``(B, C, H, W)`` of the next tokens ``(B, N)``, with the decoder's past."""
-        x = self.quantizer.lookup(tokens)
-        x, traces = self.decoder.step(x, self.decoder.plan(cache))
-        return self._head(x[:, None]).squeeze(1), self.decoder.commit(cache, traces)
+    def decode_step(
+        self, tokens: Tensor, cache: StreamCache, before: Tensor
+    ) -> tuple[Tensor, StreamCache]:
+        """The frame ``(B, H, W, C)`` of the next tokens ``(B, N)``; see `encode_step`."""
+        x, traces = self.decoder.step(self.quantizer.lookup(tokens), self.decoder.plan(cache))
+        frames = to_uint8(self._head(x[:, None]).squeeze(1))
+        return frames, self.decoder.commit(cache, traces)
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``."""
         pixels = self._pixels(batch["frames"])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
-            quantized, tokens, quantisation = self.quantizer(self.encoder(self.patches(pixels)))
-        predicted = self._head(self.decoder(quantized))
+        predicted, tokens, quantisation = self._autoencode(pixels)
         reconstruction = reconstruction_loss(predicted, pixels, self.config.reconstruction)
         loss = reconstruction if self.config.decoder_only else reconstruction + quantisation
         changed = changed_pixels(pixels, self.config.reconstruction.threshold)
@@ -147,6 +186,17 @@ class Tokenizer(nn.Module):
             "codes_used": _share_used(tokens, self.config.num_codes),
         }
 
+    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels ``(B, T, C, H, W)`` again, their tokens, and the loss of the quantiser."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
+            quantized, tokens, loss = self.quantizer(self.encoder(self.patches(pixels)))
+        return self._head(self.decoder(quantized)), tokens, loss
+
+    def _freeze(self) -> None:
+        if self.config.decoder_only:
+            for name, part in self.named_children():
+                part.requires_grad_(name in self.DECODER)
+
     def _pixels(self, frames: Tensor) -> Tensor:
         size = self.config.frame_size
         if frames.shape[2:] != (size, size, CHANNELS):
@@ -154,9 +204,10 @@ class Tokenizer(nn.Module):
                 f"expected frames (B, T, {size}, {size}, {CHANNELS}), got {tuple(frames.shape)}; "
                 f"build the tokenizer with frame_size={frames.shape[-2]} for frames like these"
             )
-        return to_float(frames, self.to_patches.weight.dtype)
+        return to_float(frames, self.quantizer.codebook.dtype)
 
     def _head(self, x: Tensor) -> Tensor:
+        """Pixels ``(B, T, C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
         return pixels_from_patches(self.to_patches(x), self.config.patch, self.config.frame_size)
 
 

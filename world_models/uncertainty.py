@@ -46,6 +46,7 @@ def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
     if dynamics.config.objective == "paper":
         x = dynamics.predict_shifted(sequence[:, :-1], actions)
     else:
-        x = dynamics.predict_plain(sequence, actions)
+        before = model.before(tokens, frames[:, 0], num_hidden)
+        x = dynamics.predict_plain(sequence, actions, before)
     logits = dynamics.to_logits(x[:, -1]).float().log_softmax(-1)  # (B, N, K)
     return -(logits.exp() * logits).sum(-1)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
-from world_models.pixels import to_uint8
 from world_models.sampling import Sample, SamplingConfig, sample_tokens
 from world_models.state import WorldState
 from world_models.tokenizer import Tokenizer
@@ -83,6 +82,12 @@ class WorldModel(nn.Module):
                 f"dynamics {d.grid}, {d.num_codes}, {d.code_dim}; train the dynamics on tokens of "
                 f"this tokenizer"
             )
+        if d.frame_patch != (t.patch if t.context else 0):
+            raise ValueError(
+                f"the tokenizer's tokens {'say what changes' if t.context else 'stand alone'}, so "
+                f"the dynamics must have frame_patch {t.patch if t.context else 0}, "
+                f"not {d.frame_patch} (--model.frame-patch)"
+            )
         self.tokenizer = tokenizer
         self.dynamics = dynamics
         self.latent_action = latent_action
@@ -112,7 +117,7 @@ class WorldModel(nn.Module):
             )
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
-        state = self._empty(seeds)
+        state = self._empty(seeds, frames[:, 0])
         for t in range(num_frames):
             action = torch.full_like(seeds, NO_ACTION) if t == 0 else actions[:, t - 1]
             ahead = None if t == 0 and self._shifted else self._look_ahead(state, action)
@@ -204,15 +209,29 @@ class WorldModel(nn.Module):
         num_prompt = frames.shape[1]
         if seeds is None:
             seeds = _draw_seeds(len(frames), frames.device, None)
-        tokens, entropy = self.tokenizer.encode(frames), []
+        tokens, first, entropy = self.tokenizer.encode(frames), frames[:, 0], []
         while (left := actions.shape[1] + 1 - tokens.shape[1]) > 0:
-            sample = self._sample_jointly(
-                tokens, actions, seeds, min(frames_per_call or left, left)
-            )
+            num = min(frames_per_call or left, left)
+            sample = self._sample_jointly(tokens, actions, self.before(tokens, first, num), seeds)
             tokens = torch.cat((tokens, sample.tokens), 1)
             entropy.append(sample.entropy)
-        pixels = self.tokenizer.decode(tokens)[:, num_prompt:]
-        return Rollout(to_uint8(pixels), tokens[:, num_prompt:], torch.cat(entropy, 1))
+        shown = self.tokenizer.decode(tokens, first)[:, num_prompt:]
+        return Rollout(shown, tokens[:, num_prompt:], torch.cat(entropy, 1))
+
+    @torch.no_grad()
+    def before(self, tokens: Tensor, first: Tensor, num_ahead: int) -> Tensor:
+        """The decoded frame before each of a sequence and of those to come.
+
+        Of several frames to come only the first one's is known, and stands for the others'.
+
+        Args:
+            tokens: Of the frames so far ``(B, k, N)``.
+            first: The real first one, uint8 ``(B, H, W, 3)``.
+            num_ahead: How many are to come.
+        """
+        shown = self.tokenizer.decode(tokens, first)
+        last = shown[:, -1:].expand(-1, num_ahead, -1, -1, -1)
+        return torch.cat((first[:, None], shown[:, :-1], last), 1)
 
     def compile_step(self) -> WorldModel:
         """Compile what `step` runs, faster by a quarter or so on a CPU; returns the world itself.
@@ -228,10 +247,11 @@ class WorldModel(nn.Module):
     def _shifted(self) -> bool:
         return self.dynamics.config.objective == "paper"
 
-    def _empty(self, seeds: Tensor) -> WorldState:
+    def _empty(self, seeds: Tensor, frames: Tensor) -> WorldState:
         batch = len(seeds)
         return WorldState(
             seeds=seeds,
+            frames=frames,
             tokens=seeds.new_zeros(batch, self.tokenizer.num_tokens),
             dynamics=self.dynamics.transformer.open(batch),
             decoder=self.tokenizer.decoder.open(batch),
@@ -239,7 +259,7 @@ class WorldModel(nn.Module):
         )
 
     def _look_ahead(self, state: WorldState, action: Tensor) -> NextFrame:
-        return next_frame(self.dynamics, state.dynamics, state.tokens, action)
+        return next_frame(self.dynamics, state.dynamics, state.tokens, action, state.frames)
 
     def _see(
         self,
@@ -253,7 +273,7 @@ class WorldModel(nn.Module):
                 "these rows have imagined frames that the encoder never saw; observe() needs rows "
                 "of start() or observe(): start() again from the real frames"
             )
-        tokens, encoder = self.tokenizer.encode_step(frames, state.encoder)
+        tokens, encoder = self.tokenizer.encode_step(frames, state.encoder, state.frames)
         entropy = torch.zeros(tokens.shape, device=tokens.device) if entropy is None else entropy
         sample = Sample(tokens, entropy, torch.zeros_like(state.seeds))
         return self._become(replace(state, encoder=encoder), ahead, sample, frames)
@@ -267,14 +287,15 @@ class WorldModel(nn.Module):
     ) -> tuple[WorldState, Prediction]:
         decoder = state.decoder
         if decoder is not None:
-            pixels, decoder = self.tokenizer.decode_step(sample.tokens, decoder)
-            frames = to_uint8(pixels)
+            frames, decoder = self.tokenizer.decode_step(sample.tokens, decoder, state.frames)
         assert frames is not None
         reward = termination = torch.zeros(len(state), device=sample.tokens.device)
         dynamics = state.dynamics
         if ahead is not None:
             dynamics, reward, termination = ahead.commit(sample.tokens)
-        state = replace(state, tokens=sample.tokens, dynamics=dynamics, decoder=decoder)
+        state = replace(
+            state, frames=frames, tokens=sample.tokens, dynamics=dynamics, decoder=decoder
+        )
         return state, Prediction(
             frames=frames,
             tokens=sample.tokens,
@@ -284,16 +305,19 @@ class WorldModel(nn.Module):
             passes=sample.passes,
         )
 
-    def _sample_jointly(self, tokens: Tensor, actions: Tensor, seeds: Tensor, num: int) -> Sample:
-        """Sample ``num`` frames at once: tokens and entropy ``(B, num, N)``."""
+    def _sample_jointly(
+        self, tokens: Tensor, actions: Tensor, before: Tensor, seeds: Tensor
+    ) -> Sample:
+        """Sample the frames that have one before but no tokens: all and their entropy at once."""
         batch, seen, num_tokens = tokens.shape
+        num = before.shape[1] - seen
 
         def predict(new: Tensor) -> Tensor:
             whole = torch.cat((tokens, new.unflatten(1, (num, num_tokens))), 1)
             if self._shifted:
                 x = self.dynamics.predict_shifted(whole[:, :-1], actions[:, : seen + num - 1])
             else:
-                x = self.dynamics.predict_plain(whole, actions[:, : seen + num - 1])
+                x = self.dynamics.predict_plain(whole, actions[:, : seen + num - 1], before)
             return self.dynamics.to_logits(x[:, -num:]).flatten(1, 2)
 
         hidden = tokens.new_full((batch, num * num_tokens), self.dynamics.mask_token)

@@ -11,7 +11,6 @@ from torch import Tensor
 from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.metrics import differing, frame_psnr
-from world_models.pixels import to_uint8
 from world_models.world import WorldModel
 
 __all__ = ["JudgeConfig", "judge"]
@@ -95,9 +94,7 @@ def _scores(
     predicted = {
         "": model.rollout(prompt, actions, seeds).frames,
         "_copy": last,
-        "_ceiling": to_uint8(model.tokenizer.decode(model.tokenizer.encode(frames)))[
-            :, num_prompt:
-        ],
+        "_ceiling": model.tokenizer.reconstruct(frames)[:, num_prompt:],
     }
     found = {}
     for kind, shown in predicted.items():

@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from world_models.pixels import to_uint8
 from world_models.state import WorldState
 from world_models.uncertainty import frame_uncertainty
 from world_models.world import Prediction, WorldModel
@@ -159,8 +158,7 @@ class Dreamer:
 
     @torch.no_grad()
     def _reconstruct(self, frames: Tensor) -> Tensor:
-        tokenizer = self.model.tokenizer
-        return to_uint8(tokenizer.decode(tokenizer.encode(frames))).cpu()
+        return self.model.tokenizer.reconstruct(frames).cpu()
 
     def _uncertainty(self, entropy: Tensor) -> Tensor:
         return frame_uncertainty(entropy, self.model.dynamics.config.num_codes).cpu()

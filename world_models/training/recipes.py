@@ -150,14 +150,14 @@ RECIPES: dict[str, Callable[[], WorldRecipe]] = {
 def _light(world: presets.WorldConfig, tokenizer_steps: int, dynamics_steps: int) -> WorldRecipe:
     coder = FitConfig(
         steps=tokenizer_steps,
-        batch_size=16,
+        batch_size=12,
         learning_rate=1e-3,
         save_every=500,
         ema_decay=0.995,
     )
     thinker = replace(coder, steps=dynamics_steps, batch_size=8, learning_rate=6e-4)
     return WorldRecipe(
-        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=coder, frames=4),
+        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=coder, frames=8),
         latent_action=LatentActionRecipe(
             model=world.latent_action, fit=replace(coder, batch_size=4)
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.episodes.episode import code_version
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.presets import config_from_dict
-from world_models.tokenizer import Tokenizer, TokenizerConfig
+from world_models.tokenizer import TokenizerConfig
 from world_models.training.checkpoint import Checkpoints
 from world_models.weights import load_weights, read_tensors
 
 __all__ = ["PARTS", "RunRecord", "begin_run", "build_part", "load_run", "read_run"]
 
 # Kind of run -> (configuration, model).
-PARTS: dict[str, tuple[type, type[nn.Module]]] = {
-    "tokenizer": (TokenizerConfig, Tokenizer),
+PARTS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
+    "tokenizer": (TokenizerConfig, build_tokenizer),
     "latent-action": (LatentActionConfig, LatentActionModel),
     "dynamics": (DynamicsConfig, Dynamics),
 }

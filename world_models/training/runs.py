@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from world_models.bundle import World, load_world
+from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.episodes.loader import WindowLoader
@@ -51,10 +52,10 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
-        model = Tokenizer(recipe.model)
+        model = build_tokenizer(recipe.model)
     else:
         weights = world.model.tokenizer.state_dict()
-        model = Tokenizer(replace(world.model.tokenizer.config, decoder_only=True))
+        model = build_tokenizer(replace(world.model.tokenizer.config, decoder_only=True))
         model.load_state_dict(weights)
     return _train_on_frames("tokenizer", model, strips.reconstructed, recipe, options, episodes)
 

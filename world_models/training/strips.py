@@ -25,7 +25,7 @@ def real_over_predicted(real: Tensor, predicted: Tensor) -> Tensor:
 def reconstructed(tokenizer: nn.Module, frames: Tensor) -> Tensor:
     """Frames over what they are after encoding and decoding."""
     assert isinstance(tokenizer, Tokenizer)
-    return real_over_predicted(frames, to_uint8(tokenizer.decode(tokenizer.encode(frames))))
+    return real_over_predicted(frames, tokenizer.reconstruct(frames))
 
 
 def inferred(model: nn.Module, frames: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ starts from these k frames. (Streaming through a whole episode instead would lea
 without any frame spelled out: a picture that cannot be known from the window.)
 
 A tokenizer that looks at each frame alone has one list of tokens per episode, and windows may
-start anywhere. Both are the same here: an episode has *cells* of `cell` frames, a window is one
-cell or several consecutive cells of one frame.
+start anywhere. So they may where tokens say what changes: there an episode is followed from its
+first frame to its last, and the decoded frames that the dynamics has to see are kept as well. All
+this is the same here: an episode has *cells* of `cell` frames, a window is one cell or several
+consecutive cells of one frame.
 
 Shapes: B batch, T frames of a window, N tokens per frame.
 """
@@ -21,13 +23,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from world_models.changes import ChangeTokenizer
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.latent_action import LatentActionModel
 from world_models.tokenizer import Tokenizer
@@ -39,8 +44,14 @@ if TYPE_CHECKING:
 __all__ = ["CachedWindows", "Cells", "TokenLoader", "action_cells", "fingerprint", "token_cells"]
 
 PACK_CELLS = 256
+PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
-UNSEEN = ("reconstruction", "revive_after", "decoder_only")  # no bearing on the codes
+Encode = Callable[[Tensor], dict[str, Tensor]]
+UNSEEN = (  # no bearing on the codes
+    "reconstruction",
+    "revive_after",
+    "decoder_only",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,63 +60,96 @@ class Cells:
 
     Attributes:
         name: Folder of the cache below the dataset: names the encoder and the cut.
+        arrays: What is stored of every cell.
+        encode: uint8 frames ``(B, cell, H, W, 3)`` to these arrays, integers ``(B, ...)``.
         cell: Frames encoded together.
         stride: Frames from one cell's start to the next one's.
-        encode: uint8 frames ``(B, cell, H, W, 3)`` to integers ``(B, ...)``.
+        follow: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, and returns their cells
+            ``(B, T, ...)``, each of one frame.
     """
 
     name: str
-    cell: int
-    stride: int
-    encode: Callable[[Tensor], Tensor]
+    arrays: tuple[str, ...]
+    encode: Encode
+    cell: int = 1
+    stride: int = 1
+    follow: bool = False
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
         """Cells of episodes with so many frames."""
         return np.maximum((num_frames - self.cell) // self.stride + 1, 0)
 
 
-def fingerprint(model: nn.Module) -> str:
+def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     """Names what a tokenizer or latent action model encodes to.
 
-    Equal for models whose codes are equal by construction: a decoder may be fine-tuned.
+    Equal for models whose codes are equal by construction: a decoder may be fine-tuned, and counts
+    only where asked for.
     """
     config = {k: repr(v) for k, v in vars(model.config).items() if k not in UNSEEN}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    passed: tuple[str, ...] = ("quantizer.unused",)
+    if not decoder:
+        passed += tuple(f"{part}." for part in getattr(model, "DECODER", ()))
     for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(("decoder.", "to_patches.", "quantizer.unused")):
+        if not name.startswith(passed):
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def token_cells(tokenizer: Tokenizer, length: int, stride: int) -> Cells:
-    """Tokens ``(B, cell, N)`` for training windows of `length` frames."""
+    """Tokens ``(B, cell, N)`` for training windows of `length` frames.
+
+    Where tokens say what changes, also the decoded frame "before" each, uint8 ``(H, W, 3)``.
+    """
+    if isinstance(tokenizer, ChangeTokenizer):
+        name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
+        both = ("tokens", "before")
+        return Cells(name=name, arrays=both, encode=_followed(tokenizer), follow=True)
     alone = not tokenizer.config.transformer.temporal
     cell, stride = (1, 1) if alone else (length, stride)
     name = f"tokens/{fingerprint(tokenizer)}-{cell}-{stride}"
-    return Cells(name=name, cell=cell, stride=stride, encode=tokenizer.encode)
+    encode = _only("tokens", tokenizer.encode)
+    return Cells(name=name, arrays=("tokens",), encode=encode, cell=cell, stride=stride)
 
 
 def action_cells(model: LatentActionModel, length: int, stride: int) -> Cells:
     """Latent actions ``(B, cell - 1)`` for training windows of `length` frames."""
     name = f"latent-actions/{fingerprint(model)}-{length}-{stride}"
-    return Cells(name=name, cell=length, stride=stride, encode=model.actions)
+    encode = _only("actions", model.actions)
+    return Cells(name=name, arrays=("actions",), encode=encode, cell=length, stride=stride)
+
+
+def _only(name: str, encode: Callable[[Tensor], Tensor]) -> Encode:
+    return lambda frames: {name: encode(frames)}
+
+
+def _followed(tokenizer: ChangeTokenizer) -> Encode:
+    def encode(frames: Tensor) -> dict[str, Tensor]:
+        tokens, shown = tokenizer.follow(frames)
+        return {"tokens": tokens, "before": torch.cat((frames[:, :1], shown[:, :-1]), 1)}
+
+    return encode
 
 
 def compute(dataset: EpisodeDataset, cells: Cells, fabric: Fabric) -> TokenStore:
     """Encode what is not in the cache yet; all processes share the work."""
     store = TokenStore(dataset.path / cells.name)
     counts = cells.count(dataset.num_frames)
-    missing = [i for i in np.flatnonzero(counts) if dataset.entries[i].key not in store]
+    there = [f"{entry.key}/{cells.arrays[0]}" in store for entry in dataset.entries]
+    missing = sorted((i for i in np.flatnonzero(counts) if not there[i]), key=counts.__getitem__)
     mine = missing[fabric.global_rank :: fabric.world_size]
     total = int(counts[mine].sum()) * cells.cell
     quiet = True if not total or not fabric.is_global_zero else None
     with tqdm(total=total, unit="frame", desc=cells.name.split("/")[0], disable=quiet) as bar:
-        for group in _groups(mine, counts):
-            codes = _encode(dataset, cells, group, fabric.device, bar)
-            ends = np.cumsum(counts[group])[:-1]
-            keys = [dataset.entries[i].key for i in group]
-            store.add(dict(zip(keys, np.split(codes, ends), strict=True)))
+        for group in _groups(mine, counts, PACK_FRAMES if cells.follow else PACK_CELLS):
+            encoded = (_follow if cells.follow else _encode)(dataset, cells, group, fabric.device)
+            arrays: dict[str, np.ndarray] = {}
+            for i, found in zip(group, encoded, strict=True):
+                arrays |= {f"{dataset.entries[i].key}/{name}": x for name, x in found.items()}
+            store.add(arrays)
+            bar.update(int(counts[group].sum()) * cells.cell)
     fabric.barrier()
     store.refresh()
     return store
@@ -131,16 +175,16 @@ class CachedWindows:
         fabric: Fabric,
     ):
         self.dataset, self.length = dataset, length
-        parts = {"tokens": tokens} | ({} if actions is None else {"actions": actions})
-        self._parts = {k: (cells, compute(dataset, cells, fabric)) for k, cells in parts.items()}
-        self._stride = max(cells.stride for cells in parts.values())
+        parts = [tokens] if actions is None else [tokens, actions]
+        self._parts = [(cells, compute(dataset, cells, fabric)) for cells in parts]
+        self._stride = max(cells.stride for cells in parts)
         self.num_starts = np.maximum((dataset.num_frames - length) // self._stride + 1, 0)
         if not self.num_starts.any():
             raise ValueError(
                 f"none of the {len(dataset)} episodes in {dataset.path} has {length} frames; "
                 "collect longer episodes or train on shorter windows (--frames)"
             )
-        names = "+".join(cells.name for cells in parts.values())
+        names = "+".join(cells.name for cells in parts)
         self.fingerprint = f"{dataset.fingerprint}:{names}"
 
     def batch(self, places: np.ndarray) -> dict[str, Tensor]:
@@ -150,10 +194,13 @@ class CachedWindows:
 
     def _window(self, index: int, start: int) -> dict[str, Any]:
         window = self.dataset.transitions(index, start, self.length)
-        for name, (cells, store) in self._parts.items():
+        key = self.dataset.entries[index].key
+        for cells, store in self._parts:
             first, number = start // cells.stride, self.length // cells.cell
-            codes = store.rows(self.dataset.entries[index].key, first, first + number)
-            window[name] = codes.astype(np.int64).reshape(-1, *codes.shape[2:])
+            for name in cells.arrays:
+                codes = store.rows(f"{key}/{name}", first, first + number)
+                codes = codes if cells.cell == 1 else codes[0]
+                window[name] = codes.astype(np.int64) if codes.dtype == np.uint16 else codes
         return window
 
 
@@ -185,11 +232,12 @@ class TokenLoader:
         self.sampler.load_state_dict(state)
 
 
-def _groups(episodes: list[Any], counts: np.ndarray) -> Iterator[list[int]]:
+def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list[int]]:
+    """Episodes that are encoded, and stored, together: about `size` cells."""
     group: list[int] = []
     for episode in episodes:
         group.append(int(episode))
-        if counts[group].sum() >= PACK_CELLS:
+        if counts[group].sum() >= size:
             yield group
             group = []
     if group:
@@ -198,17 +246,42 @@ def _groups(episodes: list[Any], counts: np.ndarray) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def _encode(
-    dataset: EpisodeDataset, cells: Cells, group: list[int], device: torch.device, bar: tqdm
-) -> np.ndarray:
-    """Codes of all cells of a group of episodes, as uint16."""
-    pieces, codes = [], []
-    for i in group:
-        frames = dataset.frames(i, 0, int(dataset.num_frames[i]))
+    dataset: EpisodeDataset, cells: Cells, group: list[int], device: torch.device
+) -> list[dict[str, np.ndarray]]:
+    """The arrays of each episode of a group, cells encoded by the batch."""
+    pieces = []
+    for frames in _frames(dataset, group):
         windows = np.lib.stride_tricks.sliding_window_view(frames, cells.cell, axis=0)
         pieces.append(np.moveaxis(windows[:: cells.stride], -1, 1))  # (cells, cell, H, W, 3)
-    everything = np.concatenate(pieces)
-    for begin in range(0, len(everything), BATCH_CELLS):
-        batch = torch.from_numpy(everything[begin : begin + BATCH_CELLS]).to(device)
-        codes.append(cells.encode(batch).cpu().numpy().astype(np.uint16))
-        bar.update(len(batch) * cells.cell)
-    return np.concatenate(codes)
+    batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CELLS)
+    encoded = [_stored(cells.encode(batch.to(device))) for batch in batches]
+    whole = {name: np.concatenate([part[name] for part in encoded]) for name in cells.arrays}
+    if cells.cell == 1:
+        whole = {name: x[:, 0] for name, x in whole.items()}
+    begins = np.cumsum([0, *map(len, pieces)])
+    return [{name: x[begin:end] for name, x in whole.items()} for begin, end in pairwise(begins)]
+
+
+@torch.no_grad()
+def _follow(
+    dataset: EpisodeDataset, cells: Cells, group: list[int], device: torch.device
+) -> list[dict[str, np.ndarray]]:
+    """The arrays of each episode of a group, side by side from the first frame to the last."""
+    episodes = [torch.from_numpy(frames) for frames in _frames(dataset, group)]
+    encoded = _stored(cells.encode(pad_sequence(episodes, batch_first=True).to(device)))
+    return [
+        {name: x[row, : len(episode)] for name, x in encoded.items()}
+        for row, episode in enumerate(episodes)
+    ]
+
+
+def _frames(dataset: EpisodeDataset, group: list[int]) -> list[np.ndarray]:
+    return [dataset.frames(i, 0, int(dataset.num_frames[i])) for i in group]
+
+
+def _stored(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Pixels as they are, codes in two bytes."""
+    return {
+        name: x.cpu().numpy() if x.dtype == torch.uint8 else x.cpu().numpy().astype(np.uint16)
+        for name, x in arrays.items()
+    }

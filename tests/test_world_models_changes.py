@@ -1,0 +1,154 @@
+"""Tokens that say what changes: what moved is found and exact, what is new is painted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from world_models.changes import ChangeTokenizer
+from world_models.motion import DISPLACEMENTS, REACH, STILL, displaced, match
+from world_models.presets import tiny
+from world_models.tokenizer import TokenizerConfig
+
+PATCH, SIZE = 8, 32
+
+
+def picture(seed: int = 0) -> Tensor:
+    return torch.rand(1, 1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def number(down: int, right: int) -> int:
+    return (down + REACH) * (2 * REACH + 1) + right + REACH
+
+
+def config(**changes: object) -> TokenizerConfig:
+    base = tiny(frame_size=SIZE).tokenizer
+    return replace(
+        base,
+        patch=PATCH,
+        transformer=replace(base.transformer, temporal=False),
+        num_codes=DISPLACEMENTS + 32,
+        context=True,
+        **changes,
+    )
+
+
+def tokenizer(**changes: object) -> ChangeTokenizer:
+    torch.manual_seed(0)
+    return ChangeTokenizer(config(**changes)).eval()
+
+
+def scrolling(num_frames: int, step: tuple[int, int]) -> Tensor:
+    """A texture that scrolls by ``step`` (down, right) per frame, uint8 ``(1, T, H, W, 3)``."""
+    world = torch.randint(256, (96, 96, 3), dtype=torch.uint8)
+    views = [world[48 - step[0] * t :, 48 - step[1] * t :][:SIZE, :SIZE] for t in range(num_frames)]
+    return torch.stack(views)[None]
+
+
+@pytest.mark.parametrize("down, right", [(0, 0), (3, -2), (-REACH, REACH)])
+def test_a_patch_is_found_where_it_was(down, right):
+    before = picture()
+    now = torch.roll(before, (-down, -right), (-2, -1))
+    found = match(now, before, PATCH)
+    inner = found.where.view(4, 4)[1:3, 1:3]  # the others may have left the picture
+    assert (inner == number(down, right)).all()
+    again = displaced(before, found.where, PATCH)
+    assert torch.equal(again[..., 8:24, 8:24], now[..., 8:24, 8:24])
+    assert found.error.view(4, 4)[1:3, 1:3].max() < 1e-6
+
+
+def test_the_error_is_that_of_what_is_fetched():
+    now, before = picture(1), picture(2)
+    found = match(now, before, PATCH)
+    error = (displaced(before, found.where, PATCH) - now).square()
+    per_patch = error[0, 0].mean(0).view(4, 8, 4, 8).mean((1, 3)).flatten()
+    torch.testing.assert_close(found.error[0, 0], per_patch, atol=1e-5, rtol=1e-4)
+    still = (now - before).square()[0, 0].mean(0).view(4, 8, 4, 8).mean((1, 3)).flatten()
+    assert (found.error[0, 0] <= still + 1e-4).all()
+
+
+def test_where_several_displacements_are_as_good_a_patch_goes_with_the_others():
+    before = picture()
+    before[..., :8, :] = 0.5  # plain sky, which could have come from anywhere
+    assert (match(before, before, PATCH).where == STILL).all()
+    now = torch.roll(before, -2, -1)
+    where = match(now, before, PATCH).where.view(4, 4)
+    assert (where[0] == STILL).all() and (where[2, :3] == number(0, 2)).all()
+
+
+def test_scrolling_is_exact_before_any_training_and_one_token():
+    torch.manual_seed(3)
+    frames = scrolling(4, (0, 2))
+    model = tokenizer()
+    tokens, shown = model.follow(frames)
+    assert (tokens[:, 0] == STILL).all() and torch.equal(shown[:, 0], frames[:, 0])
+    inner = tokens.view(1, 4, 4, 4)[:, 1:, :, 1:]
+    assert (inner == number(0, -2)).all()
+    assert torch.equal(shown[:, 1, :, 8:], frames[:, 1, :, 8:])
+
+
+def test_painting_is_never_worse_than_moving():
+    torch.manual_seed(4)
+    frames = torch.randint(256, (2, 3, SIZE, SIZE, 3), dtype=torch.uint8)
+    painting, moving = tokenizer(repaint=0.0), tokenizer(repaint=1e9)
+    for now, before in zip(frames.unbind(1)[1:], frames.unbind(1)[:-1], strict=True):
+        errors = []
+        for model in (painting, moving):
+            tokens, _ = model.encode_step(now, model.encoder.open(2), before)
+            shown, _ = model.decode_step(tokens, model.decoder.open(2), before)
+            errors.append((shown.float() - now).square().mean())
+        assert errors[0] <= errors[1]
+
+
+def test_new_things_are_learned_and_painted():
+    """Squares of two colours appear on grey: nothing like them was there before."""
+    torch.manual_seed(0)
+    model = ChangeTokenizer(config(revive_after=20))
+    grey = torch.full((8, 1, SIZE, SIZE, 3), 128, dtype=torch.uint8)
+
+    def clips() -> Tensor:
+        new = grey.clone()
+        colours = torch.tensor([[250, 20, 20], [20, 20, 250]]).repeat(4, 1)
+        for row, colour in zip(new, colours, strict=True):
+            y, x = torch.randint(4, (2,)) * PATCH
+            row[:, y : y + PATCH, x : x + PATCH] = colour.byte()
+        return torch.cat((grey, new), 1)
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss, _ = model.loss({"frames": clips()})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    frames = clips()
+    tokens, shown = model.eval().follow(frames)
+    assert ((tokens[:, 1] >= DISPLACEMENTS).sum(1) == 1).all()  # the new square, and nothing else
+    red, blue = tokens[0::2, 1].amax(1), tokens[1::2, 1].amax(1)
+    assert not set(red.tolist()) & set(blue.tolist())
+    assert (shown.int() - frames.int()).abs().max() < 40
+
+
+def test_codes_of_near_displacements_are_alike():
+    codes = tokenizer().codes()
+    torch.testing.assert_close(codes.norm(dim=-1), torch.ones(len(codes)))
+    near, far = (
+        codes[number(1, 1)] @ codes[number(1, 2)],
+        codes[number(1, 1)] @ codes[number(-4, 5)],
+    )
+    assert near > far + 0.3
+    assert (codes[:DISPLACEMENTS] @ codes[:DISPLACEMENTS].T).fill_diagonal_(0).max() < 0.99
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: replace(config(), num_codes=DISPLACEMENTS), "num_codes"),
+        (lambda: replace(config(), transformer=tiny().tokenizer.transformer), "temporal"),
+    ],
+)
+def test_configurations_that_cannot_be_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

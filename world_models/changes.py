@@ -1,0 +1,189 @@
+"""A tokenizer whose tokens say what changes from one frame to the next.
+
+A token either moves its patch, by one of the displacements of `world_models.motion`, or paints it
+anew with one of the learned codes, where that comes nearer. What stands still or moves on is then
+exact and costs no capacity, scrolling is one token everywhere, and the codes are left to what is
+really new. Encoder and decoder work on the frame before as it was *decoded*, so that errors do not
+add up.
+
+Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width, K codes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.cache import StreamCache
+from world_models.motion import DISPLACEMENTS, REACH, STILL, displaced, match
+from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uint8
+from world_models.quantizer import Quantizer
+from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, TokenizerConfig
+
+__all__ = ["ChangeTokenizer", "build_tokenizer"]
+
+DECISION = 2.0  # an untrained decoder paints over most of a patch, where it is told to paint
+
+
+def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
+    """The tokenizer of a configuration, untrained."""
+    return ChangeTokenizer(config) if config.context else Tokenizer(config)
+
+
+class ChangeTokenizer(Tokenizer):
+    """Token ids below DISPLACEMENTS move a patch, the others paint it."""
+
+    DECODER = ("decoder", "to_patches", "shown", "moves")
+    directions: Tensor
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__(config)
+        dim, patch, paints = config.transformer.dim, config.patch, config.num_codes - DISPLACEMENTS
+        self.patches = PatchEmbedding(patch, dim, 2 * CHANNELS)  # and what was there before
+        self.quantizer = Quantizer(
+            dim,
+            paints,
+            config.code_dim,
+            config.revive_after,
+            revive_distance=0.01,  # few patches pull codes apart: less must draw them together
+            commitment_weight=0.02,
+        )
+        self.shown = PatchEmbedding(patch, dim)
+        self.moves = nn.Embedding(DISPLACEMENTS, dim)
+        self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 1))  # paint and how much of it
+        self.register_buffer("directions", _directions(config.code_dim), persistent=False)
+        self._freeze()
+
+    def codes(self) -> Tensor:
+        """The unit codes ``(K, E)``; displacements by about the same have about the same code."""
+        codes = self.quantizer.codes()
+        return torch.cat((self.directions.to(codes.dtype), codes))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """See `Tokenizer.encode`."""
+        return self.follow(frames)[0]
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, first: Tensor) -> Tensor:
+        """See `Tokenizer.decode`."""
+        frames, cache = [first], self.decoder.open(len(tokens))
+        for said in tokens.unbind(1):
+            frame, cache = self.decode_step(said, cache, frames[-1])
+            frames.append(frame)
+        return torch.stack(frames[1:], 1)
+
+    def reconstruct(self, frames: Tensor) -> Tensor:
+        """See `Tokenizer.reconstruct`."""
+        return self.follow(frames)[1]
+
+    @torch.no_grad()
+    def follow(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``(B, T, N)`` and decoded frames of a sequence, frame by frame."""
+        encoder, decoder = self.encoder.open(len(frames)), self.decoder.open(len(frames))
+        before, tokens, shown = frames[:, 0], [], []
+        for frame in frames.unbind(1):
+            said, encoder = self.encode_step(frame, encoder, before)
+            before, decoder = self.decode_step(said, decoder, before)
+            tokens.append(said)
+            shown.append(before)
+        return torch.stack(tokens, 1), torch.stack(shown, 1)
+
+    def encode_step(
+        self, frames: Tensor, cache: StreamCache, before: Tensor
+    ) -> tuple[Tensor, StreamCache]:
+        """See `Tokenizer.encode_step`."""
+        pixels, seen = self._pixels(frames[:, None]), self._pixels(before[:, None])
+        where, error = (x.squeeze(1) for x in match(pixels, seen, self.config.patch))
+        x = self.patches(torch.cat((pixels, seen), 2)).squeeze(1)
+        x, traces = self.encoder.step(x, self.encoder.plan(cache))
+        paint = self.quantizer.indices(x) + DISPLACEMENTS
+        tokens = torch.where(error > self.config.repaint, paint, where)
+        shown, _ = self.decode_step(tokens, self.decoder.open(len(tokens)), before)
+        worse = self._error(self._pixels(shown[:, None]), pixels).squeeze(1) > error
+        return torch.where(worse, where, tokens), self.encoder.commit(cache, traces)
+
+    def decode_step(
+        self, tokens: Tensor, cache: StreamCache, before: Tensor
+    ) -> tuple[Tensor, StreamCache]:
+        """See `Tokenizer.decode_step`."""
+        tokens, pixels = tokens[:, None], self._pixels(before[:, None])
+        painted = tokens >= DISPLACEMENTS
+        where = tokens.masked_fill(painted, STILL)
+        moved = displaced(pixels, where, self.config.patch)
+        paint = self.quantizer.lookup((tokens - DISPLACEMENTS).clamp(min=0))
+        x = self._said(paint, where, painted, moved).squeeze(1)
+        x, traces = self.decoder.step(x, self.decoder.plan(cache))
+        frames = to_uint8(self._repaint(x[:, None], moved, painted).squeeze(1))
+        return frames, self.decoder.commit(cache, traces)
+
+    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frame by frame: what became of one is what the next one changes.
+
+        The first quarter begins with nothing, so that codes learn to spell out whole pictures;
+        the rest with a real frame, as dreams do.
+        """
+        begin = pixels.shape[1] // 4
+        before = torch.full_like(pixels[:, :1], 0.5)
+        coded = []
+        for t, frame in enumerate(pixels.split(1, dim=1)):
+            before = pixels[:, t - 1 : t] if t == begin and t > 0 else before
+            *parts, before = self._change(frame, before)
+            coded.append(parts)
+        shown, tokens, losses = zip(*coded, strict=True)
+        return torch.cat(shown, 1), torch.cat(tokens, 1), torch.stack(losses).mean()
+
+    def _change(self, pixels: Tensor, before: Tensor) -> tuple[Tensor, ...]:
+        """Pixels again, their tokens, the loss of the quantiser, and what the next frame sees."""
+        where, error = match(pixels, before, self.config.patch)
+        painted = error > self.config.repaint
+        found = displaced(before, where, self.config.patch)
+        moved = torch.where(self._spread(painted), before, found)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
+            x = self.encoder(self.patches(torch.cat((pixels, before), 2)))
+            new, indices, loss = self.quantizer(x[painted]) if painted.any() else _none(x)
+        paint = torch.zeros_like(x).masked_scatter(painted[..., None], new.to(x.dtype))
+        tokens = where.masked_scatter(painted, indices + DISPLACEMENTS)
+        x = self.decoder(self._said(paint, where, painted, moved))
+        shown = self._repaint(x, moved, painted)
+        seen = shown.detach().clamp(0, 1)
+        worse = self._spread(self._error(seen, pixels) > error)
+        return shown, tokens, loss, torch.where(worse, found, seen)
+
+    def _error(self, shown: Tensor, pixels: Tensor) -> Tensor:
+        """Mean squared error of each patch ``(B, T, N)``."""
+        return patches_from_pixels((shown - pixels).square(), self.config.patch).mean(-1)
+
+    def _spread(self, said: Tensor) -> Tensor:
+        """What is said of patches ``(B, T, N)``, said of their pixels ``(B, T, 1, H, W)``."""
+        patch, size = self.config.patch, self.config.frame_size
+        return pixels_from_patches(said[..., None].expand(*said.shape, patch**2), patch, size)
+
+    def _said(self, paint: Tensor, where: Tensor, painted: Tensor, moved: Tensor) -> Tensor:
+        """What the decoder gets ``(B, T, N, D)``."""
+        moves = self.moves(where.masked_fill(painted, STILL))
+        return torch.where(painted[..., None], paint, moves) + self.shown(moved)
+
+    def _repaint(self, x: Tensor, moved: Tensor, painted: Tensor) -> Tensor:
+        """Pixels ``(B, T, C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
+        patch, size = self.config.patch, self.config.frame_size
+        said = pixels_from_patches(self.to_patches(x).float(), patch, size)
+        paint, share = said.split((CHANNELS, 1), 2)
+        share = torch.sigmoid(share + DECISION) * self._spread(painted)
+        return moved + share * (paint - moved)
+
+
+def _none(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the quantiser returns of no vectors."""
+    return x[:0, 0, 0], x.new_zeros(0, dtype=torch.int64), x.sum() * 0
+
+
+def _directions(width: int) -> Tensor:
+    """Unit vectors of all displacements ``(DISPLACEMENTS, width)``: waves of several lengths."""
+    steps = torch.arange(-REACH, REACH + 1.0)
+    lengths = torch.linspace(1, 3, max(1, width // 4)).exp2() * 2
+    angles = 2 * torch.pi * steps[:, None] / lengths  # (K, width // 4)
+    waves = torch.cat((angles.cos(), angles.sin()), 1)
+    down = waves[:, None].expand(-1, len(steps), -1)
+    both = torch.cat((down, down.transpose(0, 1)), -1).flatten(0, 1)
+    return F.normalize(F.pad(both, (0, width - both.shape[1])), dim=-1)
