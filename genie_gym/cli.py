@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "benchmarks.command:main",
         "measure: how true a dream is (fidelity), and how fast everything runs",
     ),
-    "demo": ("genie_gym.demo:main", "play the real games and write a picture of each"),
+    "demo": ("benchmarks.demo:main", "play the real games, dream one beside the real one"),
 }
 
 

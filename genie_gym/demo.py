@@ -1,59 +1,41 @@
-"""`genie-gym demo`: plays every real game that is playable here and writes a picture of each."""
+"""Plays every real game that is playable here and writes a picture of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from genie_gym.errors import MissingDependencyError
 from genie_gym.pictures import contact_sheet, scaled, side_by_side, write_png
 from genie_gym.retroact import roms
 
-__all__ = ["main"]
+__all__ = ["play", "play_real_games"]
 
 _HEIGHT = 192  # of the pictures: three times a frame's
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig:
-    """Plays the real games at random and writes a contact sheet.
-
-    Attributes:
-        out: Folder for the picture.
-        steps: How many steps each game is played.
-        seed: Seed of the envs and of the random player.
-    """
-
-    out: Path = Path("outputs/demo")
-    steps: int = 60
-    seed: int = 0
-
-
-def main(argv: list[str]) -> int:
-    """The command line."""
-    config = tyro.cli(DemoConfig, args=argv)
+def play_real_games(out: Path, steps: int, seed: int) -> Path:
+    """Plays every real game that is playable here at random; returns a contact sheet's path."""
     pictures, labels = [], []
     for env_id in _playable_ids():
         try:
-            native, observed, total = play(env_id, config.steps, config.seed)
+            native, observed, total = play(env_id, steps, seed)
         except MissingDependencyError as missing:
             print(f"  left out {env_id}: {missing}")
             continue
         pair = [scaled(picture, height=_HEIGHT) for picture in (native, observed)]
         pictures.append(side_by_side(pair))
         labels.append(env_id.split("/")[1].removesuffix("-v0"))
-        print(f"  {env_id:<44} {config.steps} steps, reward {total:g}", flush=True)
-    path = config.out / "contact_sheet.png"
+        print(f"  {env_id:<44} {steps} steps, reward {total:g}", flush=True)
+    path = out / "contact_sheet.png"
     write_png(path, contact_sheet(pictures, labels, columns=5))
     print(f"{len(pictures)} games: the screen, and beside it the 64x64 frame that an agent sees")
     print(f"wrote {path}")
-    return 0
+    return path
 
 
 def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:

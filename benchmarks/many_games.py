@@ -1,0 +1,249 @@
+"""Does a world that has seen many games learn another one faster? Pretrained against from scratch.
+
+Type: python -m benchmarks.many_games --json F
+
+A world learns from random play of all playable games but the tested ones. Each tested game is then
+learned twice from the same few episodes and for the same number of steps: from that world, and from
+nothing. Both are judged on episodes that nobody trained on. Stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import tyro
+
+from agents.loop.judge import JudgeConfig, judge
+from agents.loop.stages import Manifest, Stage, run_stages
+from benchmarks.report import report
+from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.retroact import roms
+from world_models.training.config import FitConfig
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.recipes import RECIPES, WorldRecipe
+from world_models.training.run_options import DataOptions, DynamicsOptions
+from world_models.training.runs import train_dynamics, train_tokenizer
+
+__all__ = ["Comparison", "Sizes", "main"]
+
+ARMS = ("pretrained", "scratch")
+SCORES = ("psnr", "changed_psnr", "delta_psnr", "delta_changed_psnr")
+JUDGED = (*SCORES, "psnr_copy", "changed_psnr_copy", "changed_psnr_ceiling")
+TEST_SEED = 900_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is played, learned and judged.
+
+    Attributes:
+        pool_episodes: Episodes of each game that the first world learns from.
+        episodes: Episodes of a tested game to learn from.
+        test_episodes: Episodes of it to be judged on.
+        max_steps: Length of an episode at most.
+        pretraining: Steps of the first world's tokenizer and of its dynamics.
+        tuning: The same for a tested game, for either arm.
+        judging: How worlds are judged.
+    """
+
+    pool_episodes: int = 4
+    episodes: int = 12
+    test_episodes: int = 8
+    max_steps: int = 300
+    pretraining: tuple[int, int] = (450, 900)
+    tuning: tuple[int, int] = (150, 200)
+    judging: JudgeConfig = field(default_factory=lambda: JudgeConfig(windows=128, prompt=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Compares learning a game from a world of many games with learning it from nothing.
+
+    Attributes:
+        out: Folder for everything that is made.
+        games: The tested games.
+        pool: The other games; None: all that are playable here.
+        seeds: Training seeds of each arm.
+        sizes: How much of everything.
+        json: File for the result.
+    """
+
+    out: Path = Path("outputs/many_games")
+    games: tuple[str, ...] = ("Hero-Atari2600", "Pong-Atari2600")
+    pool: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] = (0, 1)
+    sizes: Sizes = field(default_factory=Sizes)
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.pool_games():
+            raise ValueError("no game is left to learn from before the tested ones")
+
+    def pool_games(self) -> list[str]:
+        """The games of the first world: any but the tested ones, and of the same platforms."""
+        names = [game.name for game in roms.playable_games()] if self.pool is None else self.pool
+        platforms = {_platform(game) for game in self.games}
+        return [name for name in names if name not in self.games and _platform(name) in platforms]
+
+    def stages(self) -> list[Stage]:
+        """All stages, each after those it needs."""
+        pool, first = self.out / "data" / "pool", self.out / "first"
+        stages = [
+            Stage(name="pool", needs=(), run=lambda: self._play_pool(pool)),
+            Stage(
+                name="first-world",
+                needs=("pool",),
+                run=lambda: self._learn(pool, first, None, self.sizes.pretraining, seed=0),
+            ),
+        ]
+        for game in self.games:
+            stages += self._of_game(game)
+        return stages
+
+    def scores(self) -> dict[tuple[str, str], list[dict[str, float]]]:
+        """What was judged so far, by game and arm, one for each seed."""
+        return {
+            (game, arm): [
+                json.loads(file.read_text())
+                for seed in self.seeds
+                if (file := self._scores(game, arm, seed)).exists()
+            ]
+            for game in self.games
+            for arm in ARMS
+        }
+
+    # The parts -----------------------------------------------------------------------------
+
+    def _of_game(self, game: str) -> list[Stage]:
+        data, test = self.out / "data" / game, self.out / "data" / f"{game}-test"
+        sizes = self.sizes
+        stages = [
+            Stage(
+                name=f"{game}-data",
+                needs=(),
+                run=lambda: (
+                    self._play(game, data, sizes.episodes, 0)
+                    and self._play(game, test, sizes.test_episodes, TEST_SEED)
+                ),
+            )
+        ]
+        for arm in ARMS:
+            for seed in self.seeds:
+                folder = self.out / game / f"{arm}-{seed}"
+                base = self.out / "first" / "world" if arm == "pretrained" else None
+                stages.append(
+                    Stage(
+                        name=f"{game}-{arm}-{seed}",
+                        needs=(f"{game}-data", "first-world"),
+                        run=lambda folder=folder, base=base, seed=seed, arm=arm: (  # type: ignore[misc]
+                            self._learn(data, folder, base, sizes.tuning, seed=seed)
+                            and self._judge(folder / "world", test, game, arm, seed)
+                        ),
+                    )
+                )
+        return stages
+
+    def _play_pool(self, out: Path) -> bool:
+        return all(self._play(game, out, self.sizes.pool_episodes, 0) for game in self.pool_games())
+
+    def _play(self, game: str, out: Path, episodes: int, seed: int) -> bool:
+        return not collect(
+            CollectConfig(
+                env=f"RetroAct/{game}-v0",
+                out=out,
+                policy="sticky",
+                episodes=episodes,
+                max_steps=self.sizes.max_steps,
+                seed=seed,
+            )
+        )
+
+    def _learn(
+        self, data: Path, out: Path, base: Path | None, steps: tuple[int, int], *, seed: int
+    ) -> bool:
+        """Trains a world on all of a dataset, from `base` where there is one."""
+        recipe = _with_steps(RECIPES["atari"](), steps, seed)
+        start = None if base is None else str(base)
+        tokenizer, dynamics = out / "tokenizer", out / "dynamics"
+        options = DataOptions(data=data, out=tokenizer, from_world=start)
+        if not train_tokenizer(recipe.tokenizer, options).finished:
+            return False
+        options = DynamicsOptions(
+            data=data, out=dynamics, from_world=start, tokenizer=str(tokenizer)
+        )
+        if not train_dynamics(recipe.dynamics, options).finished:
+            return False
+        env_id = options.episodes().entries[0].info.env_id  # of a world of many games, one
+        build_bundle(
+            BundleOptions(
+                out=out / "world",
+                data=data,
+                tokenizer=tokenizer,
+                dynamics=dynamics,
+                env_id=env_id,
+                starts=4,
+                replace=True,
+            )
+        )
+        return True
+
+    def _judge(self, world: Path, test: Path, game: str, arm: str, seed: int) -> bool:
+        file = self._scores(game, arm, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(judge(world, test, self.sizes.judging)))
+        return True
+
+    def _scores(self, game: str, arm: str, seed: int) -> Path:
+        return self.out / "scores" / f"{game}-{arm}-{seed}.json"
+
+
+def main() -> None:
+    """The command line."""
+    comparison = tyro.cli(Comparison, description=__doc__)
+    manifest = Manifest(comparison.out / "manifest.jsonl")
+    if not run_stages(comparison.stages(), manifest):
+        sys.exit(130)
+    scores = comparison.scores()
+    rows = [_row(game, arm, found) for (game, arm), found in scores.items()]
+    report("many_games", _figures(scores), rows, comparison.json)
+
+
+def _row(game: str, arm: str, found: list[dict[str, float]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"game": game, "arm": arm}
+    for name in SCORES:
+        values = [scores[name] for scores in found]
+        row[name] = f"{mean(values):.2f} +- {stdev(values) if len(values) > 1 else 0:.2f}"
+    return row | {"copying, changed": f"{found[0]['changed_psnr_copy']:.2f}"}
+
+
+def _figures(scores: dict[tuple[str, str], list[dict[str, float]]]) -> dict[str, float]:
+    figures = {}
+    for (game, arm), found in scores.items():
+        title = game.partition("-")[0].lower()
+        for name in JUDGED:
+            figures[f"{title}_{arm}_{name}"] = mean(score[name] for score in found)
+    return figures
+
+
+def _with_steps(recipe: WorldRecipe, steps: tuple[int, int], seed: int) -> WorldRecipe:
+    def fit(base: FitConfig, number: int) -> FitConfig:
+        return replace(base, steps=number, seed=seed, save_every=min(base.save_every, number))
+
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, fit=fit(recipe.tokenizer.fit, steps[0])),
+        dynamics=replace(recipe.dynamics, fit=fit(recipe.dynamics.fit, steps[1])),
+    )
+
+
+def _platform(game: str) -> str:
+    return game.rpartition("-")[2]
+
+
+if __name__ == "__main__":
+    main()
