@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.cache import StreamCache
-from world_models.motion import DISPLACEMENTS, REACH, STILL, displaced, match
+from world_models.motion import DISPLACEMENTS, REACH, STILL, Match, displaced, match
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uint8
 from world_models.quantizer import Quantizer
 from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, TokenizerConfig
@@ -94,7 +94,7 @@ class ChangeTokenizer(Tokenizer):
     ) -> tuple[Tensor, StreamCache]:
         """See `Tokenizer.encode_step`."""
         pixels, seen = self._pixels(frames[:, None]), self._pixels(before[:, None])
-        where, error = (x.squeeze(1) for x in match(pixels, seen, self.config.patch))
+        where, error = (x.squeeze(1) for x in self._match(pixels, seen))
         x = self.patches(torch.cat((pixels, seen), 2)).squeeze(1)
         x, traces = self.encoder.step(x, self.encoder.plan(cache))
         paint = self.quantizer.indices(x) + DISPLACEMENTS
@@ -135,7 +135,7 @@ class ChangeTokenizer(Tokenizer):
 
     def _change(self, pixels: Tensor, before: Tensor) -> tuple[Tensor, ...]:
         """Pixels again, their tokens, the loss of the quantiser, and what the next frame sees."""
-        where, error = match(pixels, before, self.config.patch)
+        where, error = self._match(pixels, before)
         painted = error > self.config.repaint
         found = displaced(before, where, self.config.patch)
         moved = torch.where(self._spread(painted), before, found)
@@ -149,6 +149,9 @@ class ChangeTokenizer(Tokenizer):
         seen = shown.detach().clamp(0, 1)
         worse = self._spread(self._error(seen, pixels) > error)
         return shown, tokens, loss, torch.where(worse, found, seen)
+
+    def _match(self, pixels: Tensor, before: Tensor) -> Match:
+        return match(pixels, before, self.config.patch, self.config.repaint)
 
     def _error(self, shown: Tensor, pixels: Tensor) -> Tensor:
         """Mean squared error of each patch ``(B, T, N)``."""

@@ -150,7 +150,7 @@ class Dynamics(nn.Module):
             return None
         if before is None:
             raise ValueError("this dynamics needs the frame before each (frame_patch): give it")
-        return self.patches(to_float(before, self.positions.dtype))
+        return self.patches(to_float(before))
 
     def embed(
         self,

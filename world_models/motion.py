@@ -35,25 +35,37 @@ class Match(NamedTuple):
 
 
 @torch.no_grad()
-def match(pixels: Tensor, before: Tensor, patch: int) -> Match:
+def match(pixels: Tensor, before: Tensor, patch: int, enough: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in those before them.
 
-    Among displacements that are about as good, a patch takes none, or that of most of the frame:
-    that makes displacements easier to foretell.
+    A patch goes with most of its frame where that is good enough, else it stays where it is if
+    that is as good as any: so displacements can be foretold.
+
+    Args:
+        pixels: The frames.
+        before: Those before them.
+        patch: Side of a patch.
+        enough: Mean squared error up to which a displacement is good enough.
     """
-    shape = (*pixels.shape[:2], pixels.shape[-2] // patch * (pixels.shape[-1] // patch))
+    num_patches = pixels.shape[-2] // patch * (pixels.shape[-1] // patch)
+    shape = (*pixels.shape[:2], num_patches)
     patches = rearrange(pixels.float(), "b t c (h p) (w q) -> (b t h w) c p q", p=patch, q=patch)
     around = _windows(before.float(), patch)
     both = F.conv2d(around.reshape(1, -1, *around.shape[2:]), patches, groups=len(patches))[0]
     squares = F.avg_pool2d(around.square().sum(1), patch, stride=1) * patch**2
     error = squares - 2 * both + patches.square().sum((1, 2, 3))[:, None, None]
     error = error.flatten(1) / patches[0].numel()  # (M, DISPLACEMENTS)
-    where = error.argmin(1, keepdim=True)
-    good = error <= error.gather(1, where) + TOLERANCE
+    least, where = error.min(1, keepdim=True)
+    good = error <= least + TOLERANCE
     still = good[:, STILL, None]
-    votes = F.one_hot(where[:, 0], DISPLACEMENTS).mul(~still).view(*shape, DISPLACEMENTS).sum(2)
-    most = votes.argmax(-1, keepdim=True).expand(shape).reshape(-1, 1)
-    where = torch.where(good.gather(1, most), most, where).masked_fill(still, STILL)
+    where = where.masked_fill(still, STILL)
+    # Plain patches, which might have come from anywhere, have no vote.
+    votes = F.one_hot(where[:, 0], DISPLACEMENTS) * (good.sum(1, keepdim=True) < DISPLACEMENTS // 2)
+    most = votes.view(*shape, DISPLACEMENTS).sum(2).argmax(-1)  # (B, T)
+    most = torch.where(votes.view(*shape, DISPLACEMENTS).any(-1).any(-1), most, STILL)
+    most = most[..., None].expand(shape).reshape(-1, 1)
+    fits = error.gather(1, most) <= (least + TOLERANCE).clamp(min=enough)
+    where = torch.where(fits, most, where)
     return Match(where.view(shape), error.gather(1, where).view(shape))
 
 

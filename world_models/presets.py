@@ -94,7 +94,15 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
 
 def coinrun() -> WorldConfig:
     """CoinRun, 7 actions: 3.2M weights, 4 MiB in int8."""
-    return _light(small(num_actions=7), coder_dim=128, dim=128, num_layers=6, num_codes=1024)
+    return _light(
+        small(num_actions=7),
+        coder_dim=128,
+        dim=128,
+        num_layers=6,
+        num_codes=1024,
+        repaint=3e-3,
+        changed_weight=4.0,
+    )
 
 
 def atari(num_actions: int = 5) -> WorldConfig:
@@ -106,7 +114,7 @@ def atari(num_actions: int = 5) -> WorldConfig:
         num_layers=5,
         num_codes=512,
         repaint=2e-4,
-        changed_weight=8.0,
+        changed_weight=20.0,
     )
 
 
@@ -148,8 +156,8 @@ def _light(
     dim: int,
     num_layers: int,
     num_codes: int,
-    repaint: float = 1e-3,
-    changed_weight: float = 4.0,
+    repaint: float,
+    changed_weight: float,
 ) -> WorldConfig:
     """Lighter than `small`; tokens say what changes since the frame before."""
     coder = replace(

@@ -97,7 +97,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Embed."""
-        return self.embed(patches_from_pixels(2 * pixels - 1, self.patch))
+        patches = patches_from_pixels(2 * pixels - 1, self.patch)
+        return self.embed(patches.to(self.embed[0].weight.dtype))  # type: ignore[arg-type]
 
 
 class Tokenizer(nn.Module):
@@ -204,7 +205,7 @@ class Tokenizer(nn.Module):
                 f"expected frames (B, T, {size}, {size}, {CHANNELS}), got {tuple(frames.shape)}; "
                 f"build the tokenizer with frame_size={frames.shape[-2]} for frames like these"
             )
-        return to_float(frames, self.quantizer.codebook.dtype)
+        return to_float(frames)
 
     def _head(self, x: Tensor) -> Tensor:
         """Pixels ``(B, T, C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""

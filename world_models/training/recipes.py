@@ -77,12 +77,12 @@ class WorldRecipe:
 
 def coinrun() -> WorldRecipe:
     """CoinRun on a CPU."""
-    return _light(presets.coinrun(), tokenizer_steps=600, dynamics_steps=1800, dynamics_batch=8)
+    return _light(presets.coinrun(), tokenizer_steps=300, dynamics_steps=1100, dynamics_batch=8)
 
 
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
-    return _light(presets.atari(), tokenizer_steps=450, dynamics_steps=900, dynamics_batch=4)
+    return _light(presets.atari(), tokenizer_steps=250, dynamics_steps=1800, dynamics_batch=4)
 
 
 def paper() -> WorldRecipe:
