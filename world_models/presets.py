@@ -185,6 +185,7 @@ def _light(
             transformer=thinker,
             num_codes=num_codes,
             frame_patch=world.tokenizer.patch,
+            action_input="add",  # heard at once; a channel among many is learned late
             schedule_steps=3,  # most is decided in the first pass, so that is what is trained
             changed_weight=changed_weight,
         ),

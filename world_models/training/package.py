@@ -105,7 +105,7 @@ def _card(
         env_id=info.env_id,
         env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
         provenance={
-            "data": record.data,
+            "data": {**record.data, "path": Path(str(record.data["path"])).name},  # for others
             "tokenizer": _training(read_run(options.tokenizer)),
             "dynamics": _training(record),
             "versions": record.versions,
