@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import torch
 
 from benchmarks.ablation import BUDGETS, MEASURES, TITLES, Ablation, Size, arms, table
-from world_models.presets import coinrun
+from world_models import presets
 from world_models.training.recipes import RECIPES, WorldRecipe
 
 SECONDS = {
@@ -35,7 +35,7 @@ def small_recipe() -> WorldRecipe:
 
 
 def test_each_arm_of_the_ladder_differs_from_the_one_before_in_one_thing():
-    found = arms(coinrun().dynamics)
+    found = arms(presets.small(num_actions=7).dynamics)
     assert list(found) == list(TITLES)
     base, token_input, tdce, two_stream, alone = (asdict(config) for config in found.values())
 
