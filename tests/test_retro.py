@@ -332,7 +332,9 @@ rows = [envs[0].rows, envs[1]]
 try:
     print(*[worker.pid for row in rows for worker in row._workers], flush=True)
     while True:
-        envs[0].step(0)
+        *_, terminated, truncated, _ = envs[0].step(0)
+        if terminated or truncated:
+            envs[0].reset()
 except KeyboardInterrupt:
     print("stopped", envs[0].reset()[0].any(), envs[0].step(0)[0].any(), flush=True)
 time.sleep(60)
