@@ -212,15 +212,16 @@ class WorldModel(nn.Module):
         tokens, first, entropy = self.tokenizer.encode(frames), frames[:, 0], []
         while (left := actions.shape[1] + 1 - tokens.shape[1]) > 0:
             num = min(frames_per_call or left, left)
-            sample = self._sample_jointly(tokens, actions, self.before(tokens, first, num), seeds)
+            before = self.before(tokens, first, num)
+            sample = self._sample_jointly(tokens, actions, before, seeds, num)
             tokens = torch.cat((tokens, sample.tokens), 1)
             entropy.append(sample.entropy)
         shown = self.tokenizer.decode(tokens, first)[:, num_prompt:]
         return Rollout(shown, tokens[:, num_prompt:], torch.cat(entropy, 1))
 
     @torch.no_grad()
-    def before(self, tokens: Tensor, first: Tensor, num_ahead: int) -> Tensor:
-        """The decoded frame before each of a sequence and of those to come.
+    def before(self, tokens: Tensor, first: Tensor, num_ahead: int) -> Tensor | None:
+        """The decoded frame before each of a sequence and of those to come, if that is looked at.
 
         Of several frames to come only the first one's is known, and stands for the others'.
 
@@ -229,6 +230,8 @@ class WorldModel(nn.Module):
             first: The real first one, uint8 ``(B, H, W, 3)``.
             num_ahead: How many are to come.
         """
+        if not self.dynamics.config.frame_patch:
+            return None
         shown = self.tokenizer.decode(tokens, first)
         last = shown[:, -1:].expand(-1, num_ahead, -1, -1, -1)
         return torch.cat((first[:, None], shown[:, :-1], last), 1)
@@ -306,11 +309,10 @@ class WorldModel(nn.Module):
         )
 
     def _sample_jointly(
-        self, tokens: Tensor, actions: Tensor, before: Tensor, seeds: Tensor
+        self, tokens: Tensor, actions: Tensor, before: Tensor | None, seeds: Tensor, num: int
     ) -> Sample:
-        """Sample the frames that have one before but no tokens: all and their entropy at once."""
+        """Sample ``num`` frames at once: tokens and entropy ``(B, num, N)``."""
         batch, seen, num_tokens = tokens.shape
-        num = before.shape[1] - seen
 
         def predict(new: Tensor) -> Tensor:
             whole = torch.cat((tokens, new.unflatten(1, (num, num_tokens))), 1)

@@ -1,7 +1,7 @@
 """Complete runs: a recipe is a function, a variant calls one and uses `dataclasses.replace`.
 
-`coinrun` and `atari` made the worlds that come with the package, in an hour each on one CPU core;
-``--fit.steps`` and ``--fit.batch-size`` scale them.
+`coinrun` made the world that comes with the package; it and `atari` are for a CPU, and short: more
+``--fit.steps`` make better worlds.
 """
 
 from __future__ import annotations

@@ -47,11 +47,7 @@ PACK_CELLS = 256
 PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
 Encode = Callable[[Tensor], dict[str, Tensor]]
-UNSEEN = (  # no bearing on the codes
-    "reconstruction",
-    "revive_after",
-    "decoder_only",
-)
+UNSEEN = ("reconstruction", "revive_after", "decoder_only")  # no bearing on the codes
 
 
 @dataclass(frozen=True, kw_only=True)
