@@ -79,6 +79,36 @@ def test_where_several_displacements_are_as_good_a_patch_goes_with_the_others():
     assert (where[:, :3] == number(0, 2)).all()
 
 
+def test_a_camera_between_pixels_is_one_displacement_everywhere():
+    world = torch.rand(1, 3, SIZE + 8, SIZE + 8, generator=torch.Generator().manual_seed(3))
+    world = torch.nn.functional.avg_pool2d(world, 2, stride=1)[None]  # smooth, as games are
+    before = world[..., 2:34, 2:34].clone()
+    now = 0.8 * world[..., 4:36, 2:34] + 0.2 * world[..., 5:37, 2:34]  # 2.2 pixels down
+    before[..., 8:16, 8:24] = now[..., 8:16, 8:24] = (picture() > 0.5).float()[..., 8:16, 8:24]
+    where = match(now, before, PATCH, enough=0.01).where.view(4, 4)
+    assert (where[1, 1:3] == STILL).all()  # glaring, but not the camera
+    assert (where[2] == number(2, 0)).all() and (where[:3, [0, 3]] == number(2, 0)).all()
+
+
+def test_a_small_thing_does_not_go_with_the_rest_of_its_patch():
+    before = picture() * 0.2
+    now = torch.roll(before, -2, -1)
+    for frame in (now, before):
+        frame[..., 8:16, 8:16] = 0.1  # a plain patch, and in it something light that stays
+        frame[..., 8:10, 8:10] = 0.4
+    where = match(now, before, PATCH, enough=0.01).where.view(4, 4)
+    assert where[2, 2] == number(0, 2)
+    assert where[1, 1] == STILL
+
+
+def test_mixed_precision_finds_the_same():
+    now, before = picture(1), picture(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = match(now, before, PATCH)
+    exact = match(now, before, PATCH)
+    assert torch.equal(mixed.where, exact.where) and torch.equal(mixed.error, exact.error)
+
+
 def test_scrolling_is_exact_before_any_training_and_one_token():
     torch.manual_seed(3)
     frames = scrolling(4, (0, 2))

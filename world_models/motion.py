@@ -20,6 +20,8 @@ TAPS = 2 * REACH + 1
 DISPLACEMENTS = TAPS * TAPS
 STILL = DISPLACEMENTS // 2  # the displacement by nothing
 TOLERANCE = 1e-4  # mean squared error by which displacements may differ and be as good
+OTHER = 0.06  # mean squared error from which a patch shows something else
+QUARTER = 1.5  # times the error of a patch that a quarter of it may have
 
 
 class Match(NamedTuple):
@@ -38,35 +40,51 @@ class Match(NamedTuple):
 def match(pixels: Tensor, before: Tensor, patch: int, enough: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in those before them.
 
-    A patch goes with most of its frame where that is good enough, else it stays where it is if
-    that is as good as any: so displacements can be foretold.
+    A patch goes with its frame's common displacement where that is good enough, so that
+    displacements can be foretold: a camera's motion is one token everywhere.
 
     Args:
         pixels: The frames.
         before: Those before them.
         patch: Side of a patch.
-        enough: Mean squared error up to which a displacement is good enough.
+        enough: Mean squared error up to which the common displacement is good enough; in each
+            quarter of a patch, too, or a small thing in it would go with the rest.
     """
-    num_patches = pixels.shape[-2] // patch * (pixels.shape[-1] // patch)
-    shape = (*pixels.shape[:2], num_patches)
-    patches = rearrange(pixels.float(), "b t c (h p) (w q) -> (b t h w) c p q", p=patch, q=patch)
-    around = _windows(before.float(), patch)
-    both = F.conv2d(around.reshape(1, -1, *around.shape[2:]), patches, groups=len(patches))[0]
-    squares = F.avg_pool2d(around.square().sum(1), patch, stride=1) * patch**2
-    error = squares - 2 * both + patches.square().sum((1, 2, 3))[:, None, None]
-    error = error.flatten(1) / patches[0].numel()  # (M, DISPLACEMENTS)
-    least, where = error.min(1, keepdim=True)
-    good = error <= least + TOLERANCE
-    still = good[:, STILL, None]
-    where = where.masked_fill(still, STILL)
-    # Plain patches, which might have come from anywhere, have no vote.
-    votes = F.one_hot(where[:, 0], DISPLACEMENTS) * (good.sum(1, keepdim=True) < DISPLACEMENTS // 2)
-    most = votes.view(*shape, DISPLACEMENTS).sum(2).argmax(-1)  # (B, T)
-    most = torch.where(votes.view(*shape, DISPLACEMENTS).any(-1).any(-1), most, STILL)
-    most = most[..., None].expand(shape).reshape(-1, 1)
-    fits = error.gather(1, most) <= (least + TOLERANCE).clamp(min=enough)
-    where = torch.where(fits, most, where)
-    return Match(where.view(shape), error.gather(1, where).view(shape))
+    with torch.autocast(pixels.device.type, enabled=False):  # bf16 sees no small differences
+        error = _errors(pixels.float(), before.float(), patch)  # (B, T, N, DISPLACEMENTS)
+    cost = error.clamp(max=OTHER).sum(2)
+    cost[..., STILL] -= TOLERANCE
+    common = cost.argmin(-1)[..., None].expand(error.shape[:-1])
+    least, where = error.min(-1)
+    wrong = (displaced(before, common, patch) - pixels).square().mean(2)
+    wrong = rearrange(wrong, "b t (h p) (w q) -> b t (h w) p q", p=patch, q=patch)
+    quarters = F.avg_pool2d(wrong.flatten(0, 1), patch // 2).flatten(2).amax(-1)
+    common_error = error.gather(-1, common[..., None]).squeeze(-1)
+    fits = (common_error <= enough) & (quarters.view_as(least) <= QUARTER * enough)
+    fits |= common_error <= least + TOLERANCE
+    where = torch.where(fits, common, where)
+    return Match(where, torch.where(fits, common_error, least))
+
+
+def _errors(pixels: Tensor, before: Tensor, patch: int) -> Tensor:
+    """Mean squared error of each patch at each displacement ``(B, T, N, DISPLACEMENTS)``."""
+    batch, frames, channels, height, width = pixels.shape
+    rows, columns = height // patch, width // patch
+    padded = F.pad(before.flatten(0, 1), (REACH,) * 4, mode="replicate")
+    # All patches of a row are sought along the whole row at once.
+    strips = rearrange(padded.unfold(2, patch + 2 * REACH, patch), "b c h x y -> 1 (b h c) y x")
+    patches = rearrange(pixels, "b t c (h p) (w q) -> (b t h w) c p q", p=patch, q=patch)
+    both = F.conv2d(strips, patches, groups=batch * frames * rows)
+    both = both.view(-1, rows, columns, TAPS, both.shape[-1])
+    both = torch.stack(
+        [both[:, :, j, :, j * patch : j * patch + TAPS] for j in range(columns)], 2
+    )  # (B T, h, w, TAPS, TAPS)
+    area = channels * patch * patch
+    there = F.avg_pool2d(padded.square().mean(1), patch, stride=1)
+    there = there.unfold(1, TAPS, patch).unfold(2, TAPS, patch)
+    here = patches.square().mean((1, 2, 3)).view(-1, rows, columns, 1, 1)
+    error = (there - 2 / area * both + here).clamp(min=0)
+    return error.reshape(batch, frames, rows * columns, DISPLACEMENTS)
 
 
 def displaced(before: Tensor, where: Tensor, patch: int) -> Tensor:
