@@ -40,8 +40,9 @@ class Match(NamedTuple):
 def match(pixels: Tensor, before: Tensor, patch: int, enough: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in those before them.
 
-    A patch goes with its frame's common displacement where that is good enough, so that
-    displacements can be foretold: a camera's motion is one token everywhere.
+    A patch goes with its frame's common displacement where that is good enough, and of others that
+    are as good takes the nearest to it, so that displacements can be foretold: a camera's motion is
+    one token everywhere.
 
     Args:
         pixels: The frames.
@@ -55,15 +56,23 @@ def match(pixels: Tensor, before: Tensor, patch: int, enough: float = 0.0) -> Ma
     cost = error.clamp(max=OTHER).sum(2)
     cost[..., STILL] -= TOLERANCE
     common = cost.argmin(-1)[..., None].expand(error.shape[:-1])
-    least, where = error.min(-1)
+    least = error.amin(-1)
+    good = error <= least[..., None] + TOLERANCE
+    where = _distances(pixels.device)[common].masked_fill(~good, TAPS * TAPS).argmin(-1)
     wrong = (displaced(before, common, patch) - pixels).square().mean(2)
     wrong = rearrange(wrong, "b t (h p) (w q) -> b t (h w) p q", p=patch, q=patch)
     quarters = F.avg_pool2d(wrong.flatten(0, 1), patch // 2).flatten(2).amax(-1)
     common_error = error.gather(-1, common[..., None]).squeeze(-1)
     fits = (common_error <= enough) & (quarters.view_as(least) <= QUARTER * enough)
-    fits |= common_error <= least + TOLERANCE
     where = torch.where(fits, common, where)
-    return Match(where, torch.where(fits, common_error, least))
+    return Match(where, error.gather(-1, where[..., None]).squeeze(-1))
+
+
+def _distances(device: torch.device) -> Tensor:
+    """From each displacement to each, pixels down and right added, ``(DISPLACEMENTS,) * 2``."""
+    number = torch.arange(DISPLACEMENTS, device=device)
+    down, right = number // TAPS, number % TAPS
+    return (down[:, None] - down).abs() + (right[:, None] - right).abs()
 
 
 def _errors(pixels: Tensor, before: Tensor, patch: int) -> Tensor:
