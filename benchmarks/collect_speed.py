@@ -25,7 +25,7 @@ def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
         ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.
         ``rss_growth``: highest memory use in the last third over the highest in the third before.
     """
-    bare = measure_bare(steps=600)
+    bare = measure_bare(steps=2000)
     watch = _MemoryWatch()
     begun = time.perf_counter()
     with watch:
@@ -39,7 +39,7 @@ def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
     seconds = time.perf_counter() - begun
     dataset = EpisodeDataset(folder)
     steps = int(dataset.num_frames.sum()) - len(dataset)
-    bare = (bare + measure_bare(steps=600)) / 2
+    bare = (bare + measure_bare(steps=2000)) / 2
     return {
         "bare_steps_per_second": bare,
         "collect_steps_per_second": steps / seconds,

@@ -1,4 +1,4 @@
-"""Plays numbered episodes in a vector env and yields them whole.
+"""Plays numbered episodes in a vector env and records each.
 
 Episode `i` of a collection is a function of the collection's seed and of `i` alone: its env seed
 and its policy's generator are derived from both. So it does not matter in which row, process or
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
 from genie_gym.collect.policies import make_policy
-from world_models.episodes import Episode, EpisodeInfo, code_version
+from world_models.episodes import (
+    CHUNK_FRAMES,
+    Episode,
+    EpisodeInfo,
+    Transitions,
+    code_version,
+)
 
-__all__ = ["Collection", "PlayedEpisode", "episode_seed", "play", "play_episodes"]
+__all__ = ["Collection", "Recorder", "WholeEpisode", "episode_seed", "play", "play_episodes"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +88,38 @@ def episode_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
 
 
+class Recorder(Protocol[T_co]):
+    """Gathers one episode while it is played."""
+
+    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Where the next frames can be put, of this shape."""
+
+    def add(self, frames: NDArray[np.uint8]) -> None:
+        """The next frames: CHUNK_FRAMES of them, fewer only at the end, in the `room` given."""
+
+    def finish(self, transitions: Transitions) -> T_co:
+        """The episode has ended."""
+
+
+class WholeEpisode:
+    """Keeps an episode in memory."""
+
+    def __init__(self) -> None:
+        self._chunks: list[NDArray[np.uint8]] = []
+
+    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """See `Recorder.room`."""
+        return np.empty(shape, np.uint8)
+
+    def add(self, frames: NDArray[np.uint8]) -> None:
+        """See `Recorder.add`."""
+        self._chunks.append(frames)
+
+    def finish(self, transitions: Transitions) -> Episode:
+        """See `Recorder.finish`."""
+        return Episode(frames=np.concatenate(self._chunks), **vars(transitions))
+
+
 def play_episodes(
     collection: Collection,
     indices: list[int],
@@ -90,22 +131,23 @@ def play_episodes(
 
     The arguments are those of `play`.
     """
-    for played in play(collection, indices, num_envs=num_envs, on_steps=on_steps):
-        yield played.episode()
+    return play(collection, indices, WholeEpisode, num_envs=num_envs, on_steps=on_steps)
 
 
 def play(
     collection: Collection,
     indices: list[int],
+    record: Callable[[], Recorder[T]],
     *,
     num_envs: int,
     on_steps: Callable[[int], None] = lambda steps: None,
-) -> Iterator[PlayedEpisode]:
-    """Plays the episodes of these numbers and yields what each was made of when it has ended.
+) -> Iterator[T]:
+    """Plays the episodes of these numbers and yields what was recorded of each when it has ended.
 
     Args:
         collection: What to play.
         indices: Which episodes.
+        record: Makes the recorder of an episode.
         num_envs: Rows of the vector env; no more than episodes are used.
         on_steps: Told after each step how many env steps of wanted episodes it made.
     """
@@ -120,51 +162,26 @@ def play(
         **collection.env_kwargs,
     )
     try:
-        yield from _Rows(env, collection, indices).play(on_steps)
+        yield from _Rows(env, collection, indices, record).play(on_steps)
     finally:
         env.close()
 
 
-@dataclass(frozen=True)
-class PlayedEpisode:
-    """The steps of an ended episode, where they were played; `episode` gathers them.
-
-    Attributes:
-        info: What is stored with it.
-        row: The row it was played in.
-        first: Its first frame.
-        steps: Actions, rewards and frames of all rows, step by step.
-        terminated: How it ended.
-        truncated: How it ended.
-    """
-
-    info: EpisodeInfo
-    row: int
-    first: NDArray[np.uint8]
-    steps: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]]
-    terminated: bool
-    truncated: bool
-
-    def episode(self) -> Episode:
-        """Copies the row's part together; may run in any thread."""
-        return Episode(
-            frames=np.stack([self.first, *(frames[self.row] for _, _, frames in self.steps)]),
-            actions=np.array([actions[self.row] for actions, _, _ in self.steps]),
-            rewards=np.array([rewards[self.row] for _, rewards, _ in self.steps], np.float32),
-            terminated=self.terminated,
-            truncated=self.truncated,
-            info=self.info,
-        )
-
-
-class _Rows:
+class _Rows(Generic[T]):
     """The rows of a vector env, each at some step of some episode."""
 
-    def __init__(self, env: gym.vector.VectorEnv, collection: Collection, indices: list[int]):
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv,
+        collection: Collection,
+        indices: list[int],
+        record: Callable[[], Recorder[T]],
+    ):
         self.env = env
         self.collection = collection
         self.actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
         self.waiting = iter(indices)
+        self.record = record
         self.policy = make_policy(
             collection.policy,
             self.actions,
@@ -174,53 +191,87 @@ class _Rows:
             temperature=collection.temperature,
             env_kwargs=collection.env_kwargs,
         )
-        self.index = np.full(env.num_envs, -1)  # the episode in each row, -1 for none
-        self.begun = np.zeros(env.num_envs, np.intp)  # the time at which it began
-        self.first: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * env.num_envs
-        # Per time since `history_begins`: what each row did and saw.
-        self.history: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.uint8]]] = []
-        self.history_begins = 0
+        # The episode in each row; None where there is none left, and the row just runs along.
+        self.tracks: list[_Track[T] | None] = [None] * env.num_envs
 
-    def play(self, on_steps: Callable[[int], None]) -> Iterator[PlayedEpisode]:
+    def play(self, on_steps: Callable[[int], None]) -> Iterator[T]:
         frames = self._begin(np.ones(self.env.num_envs, np.bool_))
-        while (self.index >= 0).any():
+        while any(self.tracks):
             actions = self.policy.act(frames)
             frames, rewards, terminated, truncated, _ = self.env.step(actions)
-            self.history.append((actions, rewards, frames))
-            on_steps(int((self.index >= 0).sum()))
             ended = terminated | truncated
+            played = 0
+            for row, track in enumerate(self.tracks):
+                if track is not None:
+                    played += 1
+                    track.step(actions[row], rewards[row], frames[row])
+            on_steps(played)
             if not ended.any():
                 continue
-            for row in np.flatnonzero(ended & (self.index >= 0)):
-                yield self._played(int(row), bool(terminated[row]), bool(truncated[row]))
+            for row in np.flatnonzero(ended):
+                track = self.tracks[row]
+                if track is not None:
+                    yield track.finish(bool(terminated[row]), bool(truncated[row]))
             frames = self._begin(ended)
 
     def _begin(self, rows: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Begins the next waiting episodes in these rows; rows without one just run along."""
+        """Begins the next waiting episodes in these rows."""
         seeds: Any = [None] * self.env.num_envs
         for row in np.flatnonzero(rows):
-            self.index[row] = next(self.waiting, -1)
-            number = max(int(self.index[row]), 0)
+            index = next(self.waiting, None)
+            self.tracks[row] = None
+            if index is not None:
+                info = self.collection.describe(index, self.actions)
+                self.tracks[row] = _Track(info, self.record())
+            number = index or 0
             seeds[row] = episode_seed(self.collection.seed, number)
             # The policy's stream is another child of the same pair than the env's.
             sequence = np.random.SeedSequence([self.collection.seed, number, 1])
             self.policy.begin(int(row), np.random.default_rng(sequence))
         frames, _ = self.env.reset(seed=seeds, options={"reset_mask": rows})
-        now = self.history_begins + len(self.history)
-        self.begun[rows] = now
         for row in np.flatnonzero(rows):
-            self.first[row] = frames[row].copy()
-        needed = int(self.begun[self.index >= 0].min(initial=now)) - self.history_begins
-        del self.history[:needed]
-        self.history_begins += needed
+            track = self.tracks[row]
+            if track is not None:
+                track.see(frames[row])
         return frames
 
-    def _played(self, row: int, terminated: bool, truncated: bool) -> PlayedEpisode:
-        return PlayedEpisode(
-            info=self.collection.describe(int(self.index[row]), self.actions),
-            row=row,
-            first=self.first[row],
-            steps=self.history[self.begun[row] - self.history_begins :],
+
+class _Track(Generic[T]):
+    """One episode so far; frames go to the recorder by the chunk."""
+
+    def __init__(self, info: EpisodeInfo, recorder: Recorder[T]):
+        self.info = info
+        self.recorder = recorder
+        self.actions: list[int] = []
+        self.rewards: list[float] = []
+        self.chunk = np.empty((0,), np.uint8)
+        self.filled = 0
+
+    def see(self, frame: NDArray[np.uint8]) -> None:
+        if not self.filled:
+            self.chunk = self.recorder.room((CHUNK_FRAMES, *frame.shape))
+        self.chunk[self.filled] = frame
+        self.filled += 1
+        if self.filled == CHUNK_FRAMES:
+            self._hand_over()
+
+    def step(self, action: int, reward: float, frame: NDArray[np.uint8]) -> None:
+        self.actions.append(action)
+        self.rewards.append(reward)
+        self.see(frame)
+
+    def finish(self, terminated: bool, truncated: bool) -> T:
+        if self.filled:
+            self._hand_over()
+        transitions = Transitions(
+            actions=np.array(self.actions),
+            rewards=np.array(self.rewards, np.float32),
             terminated=terminated,
             truncated=truncated,
+            info=self.info,
         )
+        return self.recorder.finish(transitions)
+
+    def _hand_over(self) -> None:
+        self.recorder.add(self.chunk[: self.filled])
+        self.filled = 0

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from genie_gym.collect.collector import Collection, PlayedEpisode, play
-from world_models.episodes import EncodedEpisode, EpisodeWriter, encode_episode
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.collect.collector import Collection, play
+from world_models.episodes import EpisodeEncoder, EpisodeWriter, Transitions
 
 __all__ = ["Progress", "collect_part"]
 
 Progress = Callable[[int, int], None]  # told (steps made, episodes finished) since it was last told
 
 _REPORT_SECONDS = 0.25
-_ENCODERS = 2  # threads; compression lets the emulators go on
-_QUEUE = 8  # episodes that may wait for compression, so that memory stays bounded
+_QUEUE = 256  # chunks that may wait for compression, so that memory stays bounded
 
 
 def collect_part(
@@ -50,28 +54,88 @@ def collect_part(
         if should_stop():
             raise _Stopped
 
-    waiting: deque[Future[EncodedEpisode]] = deque()
-    with EpisodeWriter(out, name=name) as writer, ThreadPoolExecutor(_ENCODERS) as encoders:
-        flushed = time.monotonic()
-        try:
-            for played in play(collection, indices, num_envs=num_envs, on_steps=on_steps):
-                waiting.append(encoders.submit(_encode, played))
+    with EpisodeWriter(out, name=name) as writer, _Storing(writer, flush_seconds) as storing:
+        played = play(
+            collection,
+            indices,
+            lambda: _Recorder(storing),
+            num_envs=num_envs,
+            on_steps=on_steps,
+        )
+        with contextlib.suppress(_Stopped):
+            for _ in played:
                 meter.count(0, 1)
-                while waiting and (waiting[0].done() or len(waiting) > _QUEUE):
-                    writer.add_encoded(waiting.popleft().result())
-                if time.monotonic() - flushed > flush_seconds:
-                    writer.flush()
-                    flushed = time.monotonic()
-        except _Stopped:
-            pass
-        while waiting:
-            writer.add_encoded(waiting.popleft().result())
-        writer.flush()
+        storing.finish()
     meter.tell()
 
 
-def _encode(played: PlayedEpisode) -> EncodedEpisode:
-    return encode_episode(played.episode())
+class _Storing:
+    """Compresses and writes in one thread, in the order in which frames come, as games go on."""
+
+    def __init__(self, writer: EpisodeWriter, flush_seconds: float):
+        self._writer = writer
+        self._flush_seconds = flush_seconds
+        self._flushed = time.monotonic()
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        self._rooms: list[NDArray[np.uint8]] = []  # that can be used again: fresh memory is slow
+
+    def __enter__(self) -> _Storing:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory for a chunk."""
+        return self._rooms.pop() if self._rooms else np.empty(shape, np.uint8)
+
+    def compress(self, encoder: EpisodeEncoder, frames: NDArray[np.uint8]) -> None:
+        """Add a chunk to an episode soon."""
+        self._submit(self._compress, encoder, frames)
+
+    def store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
+        """Write an episode that has ended soon."""
+        self._submit(self._store, encoder, transitions)
+
+    def finish(self) -> None:
+        """Write all that waits."""
+        self._submit(self._writer.flush)
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _submit(self, task: Callable[..., None], *arguments: Any) -> None:
+        """Have the thread do something; waits where too much waits already, and tells errors."""
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) > _QUEUE):
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(task, *arguments))
+
+    def _compress(self, encoder: EpisodeEncoder, frames: NDArray[np.uint8]) -> None:
+        encoder.add(frames)
+        self._rooms.append(frames if frames.base is None else frames.base)
+
+    def _store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
+        self._writer.add_encoded(encoder.finish(transitions))
+        if time.monotonic() - self._flushed > self._flush_seconds:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+
+class _Recorder:
+    """Compresses an episode while it is played, and stores it when it has ended."""
+
+    def __init__(self, storing: _Storing):
+        self._storing = storing
+        self._encoder = EpisodeEncoder()
+
+    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        return self._storing.room(shape)
+
+    def add(self, frames: NDArray[np.uint8]) -> None:
+        self._storing.compress(self._encoder, frames)
+
+    def finish(self, transitions: Transitions) -> None:
+        self._storing.store(self._encoder, transitions)
 
 
 class _Stopped(Exception):

@@ -1,27 +1,30 @@
 """Episodes on disk: written once, never lost, read as short windows (see docs/episodes.md).
 
-Needs numpy, h5py and numcodecs. Only :mod:`world_models.episodes.loader` needs torch.
+Needs numpy, OpenCV, h5py and numcodecs. Only :mod:`world_models.episodes.loader` needs torch.
 """
 
 from world_models.episodes.dataset import EpisodeDataset
-from world_models.episodes.episode import Episode, EpisodeInfo, code_version
+from world_models.episodes.episode import Episode, EpisodeInfo, Transitions, code_version
 from world_models.episodes.errors import DamagedShardError, StorageError
 from world_models.episodes.manifest import existing_indices
 from world_models.episodes.merge import merge
 from world_models.episodes.sampler import WindowSampler, sequential_windows
-from world_models.episodes.shard import EncodedEpisode, encode_episode
+from world_models.episodes.shard import CHUNK_FRAMES, EncodedEpisode, EpisodeEncoder, encode_episode
 from world_models.episodes.verify import Report, verify
 from world_models.episodes.writer import EpisodeWriter
 
 __all__ = [
+    "CHUNK_FRAMES",
     "DamagedShardError",
     "EncodedEpisode",
     "Episode",
     "EpisodeDataset",
+    "EpisodeEncoder",
     "EpisodeInfo",
     "EpisodeWriter",
     "Report",
     "StorageError",
+    "Transitions",
     "WindowSampler",
     "code_version",
     "encode_episode",

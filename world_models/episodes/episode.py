@@ -7,9 +7,12 @@ import json
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 MAX_ACTIONS = 1 << 15  # actions are stored as int16
 
@@ -70,11 +73,10 @@ class EpisodeInfo:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Episode:
-    """`actions[t]` is taken at `frames[t]` and leads to `frames[t + 1]` and `rewards[t]`.
+class Transitions:
+    """An episode but for its frames.
 
     Attributes:
-        frames: uint8 (T+1, H, W, 3).
         actions: integers (T,), indices into `info.action_meanings`; kept as int64.
         rewards: (T,), kept as float32.
         terminated: whether the last transition ended the episode.
@@ -82,7 +84,6 @@ class Episode:
         info: where the episode came from.
     """
 
-    frames: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
     terminated: bool
@@ -90,20 +91,16 @@ class Episode:
     info: EpisodeInfo
 
     def __post_init__(self) -> None:
-        _check_frames(self.frames)
         actions, rewards = np.asarray(self.actions), np.asarray(self.rewards, dtype=np.float32)
-        expected = (len(self.frames) - 1,)
-        if actions.shape != expected or rewards.shape != expected:
+        if actions.ndim != 1 or actions.shape != rewards.shape or not len(actions):
             raise ValueError(
-                f"{len(self.frames)} frames need actions and rewards of shape {expected} (one per "
-                f"transition), got actions {actions.shape} and rewards {rewards.shape}; frames "
-                "must include the one before the first action and the one after the last"
+                "an episode needs as many rewards as actions, one per transition and at least "
+                f"one, got actions {actions.shape} and rewards {rewards.shape}"
             )
         _check_actions(actions, self.info)
         if not np.isfinite(rewards).all():
             raise ValueError("rewards must be finite, got NaN or infinity; drop that episode")
         _check_json(self.info)
-        object.__setattr__(self, "frames", np.ascontiguousarray(self.frames))
         object.__setattr__(self, "actions", actions.astype(np.int64))
         object.__setattr__(self, "rewards", rewards)
         object.__setattr__(self, "terminated", bool(self.terminated))
@@ -113,16 +110,46 @@ class Episode:
         """Number of transitions T; there are T + 1 frames."""
         return len(self.actions)
 
+    def key_with(self, frames_digest: Hash, frame_shape: tuple[int, ...]) -> str:
+        """Hash of the content: the same wherever and however the episode is stored.
+
+        Args:
+            frames_digest: SHA-256 of the bytes of all frames; is updated.
+            frame_shape: (H, W, 3).
+        """
+        ends = f"{int(self.terminated)}{int(self.truncated)}"
+        frames_digest.update(f"{self.info.env_id}\0{len(self)}{frame_shape}\0{ends}\0".encode())
+        frames_digest.update(self.actions.astype("<i8").data)
+        frames_digest.update(self.rewards.astype("<f4").data)
+        return frames_digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Episode(Transitions):
+    """`actions[t]` is taken at `frames[t]` and leads to `frames[t + 1]` and `rewards[t]`.
+
+    Attributes:
+        frames: uint8 (T+1, H, W, 3).
+    """
+
+    frames: np.ndarray
+
+    def __post_init__(self) -> None:
+        _check_frames(self.frames)
+        got, expected = (np.shape(self.actions), np.shape(self.rewards)), (len(self.frames) - 1,)
+        if got != (expected, expected):
+            raise ValueError(
+                f"{len(self.frames)} frames need actions and rewards of shape {expected} (one per "
+                f"transition), got actions {got[0]} and rewards {got[1]}; frames "
+                "must include the one before the first action and the one after the last"
+            )
+        super().__post_init__()
+        object.__setattr__(self, "frames", np.ascontiguousarray(self.frames))
+
     @cached_property
     def key(self) -> str:
-        """Hash of the content: the same wherever and however the episode is stored."""
-        digest = hashlib.sha256()
-        ends = f"{int(self.terminated)}{int(self.truncated)}"
-        digest.update(f"{self.info.env_id}\0{self.frames.shape}\0{ends}\0".encode())
-        digest.update(self.frames.data)
-        digest.update(self.actions.astype("<i8").data)
-        digest.update(self.rewards.astype("<f4").data)
-        return digest.hexdigest()[:32]
+        """See `key_with`."""
+        return self.key_with(hashlib.sha256(self.frames.data), self.frames.shape[1:])
 
 
 def _check_frames(frames: np.ndarray) -> None:
