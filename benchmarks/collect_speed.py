@@ -16,6 +16,7 @@ from world_models.episodes import EpisodeDataset
 ENV_ID = "Procgen/CoinRun-v0"
 NUM_ENVS = 64
 MAX_STEPS = 500
+ROUNDS = 2  # of both in turn: machines are not always equally fast
 
 
 def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
@@ -25,21 +26,24 @@ def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
         ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.
         ``rss_growth``: highest memory use in the last third over the highest in the third before.
     """
-    bare = measure_bare(steps=2000)
-    watch = _MemoryWatch()
-    begun = time.perf_counter()
-    with watch:
-        collect_part(
-            Collection(env_id=ENV_ID, max_steps=MAX_STEPS),
-            list(range(num_episodes)),
-            folder,
-            num_envs=NUM_ENVS,
-            name="benchmark",
-        )
-    seconds = time.perf_counter() - begun
+    numbers = np.array_split(np.arange(num_episodes), ROUNDS)
+    watch, seconds = _MemoryWatch(), 0.0
+    bares = [measure_bare(steps=1000)]
+    for part in numbers:
+        begun = time.perf_counter()
+        with watch:
+            collect_part(
+                Collection(env_id=ENV_ID, max_steps=MAX_STEPS),
+                part.tolist(),
+                folder,
+                num_envs=NUM_ENVS,
+                name="benchmark",
+            )
+        seconds += time.perf_counter() - begun
+        bares.append(measure_bare(steps=1000))
     dataset = EpisodeDataset(folder)
     steps = int(dataset.num_frames.sum()) - len(dataset)
-    bare = (bare + measure_bare(steps=2000)) / 2
+    bare = sum(bares) / len(bares)
     return {
         "bare_steps_per_second": bare,
         "collect_steps_per_second": steps / seconds,
@@ -71,9 +75,11 @@ class _MemoryWatch:
     def __init__(self) -> None:
         self.mebibytes: list[float] = []
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread()
 
     def __enter__(self) -> None:
+        self._end.clear()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def __exit__(self, *exception: object) -> None:

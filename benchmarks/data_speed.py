@@ -136,7 +136,7 @@ def main() -> None:
     given = parser.parse_args()
     episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
     with tempfile.TemporaryDirectory() as name:
-        collecting = measure_collection(Path(name) / "collected", 128 if given.quick else 640)
+        collecting = measure_collection(Path(name) / "collected", 128 if given.quick else 1280)
         pin_to_one_core()
         os.environ["MINARI_DATASETS_PATH"] = str(Path(name) / "minari")
         rows = measure_reading(episodes, Path(name), 2.0 if given.quick else 10.0)

@@ -154,7 +154,9 @@ def test_new_things_are_learned_and_painted():
         loss.backward()
         optimizer.step()
     frames = clips()
+    frames = torch.cat((frames, frames[:, -1:], frames[:, -1:]), 1)
     tokens, shown = model.eval().follow(frames)
+    assert (tokens[:, 2:] == STILL).all()  # painted once is enough
     assert ((tokens[:, 1] >= DISPLACEMENTS).sum(1) == 1).all()  # the new square, and nothing else
     red, blue = tokens[0::2, 1].amax(1), tokens[1::2, 1].amax(1)
     assert not set(red.tolist()) & set(blue.tolist())

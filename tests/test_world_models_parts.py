@@ -204,6 +204,22 @@ def test_changed_weight_multiplies_the_error_where_it_says():
     assert reconstruction_loss(predicted, target, plain).item() == pytest.approx((0.25 + 0.05) / 4)
 
 
+def test_events_weigh_as_much_as_is_asked():
+    torch.manual_seed(0)
+    head, x = OutcomeHead(8), torch.randn(2, 3, 4, 8)
+    torch.nn.init.normal_(head.mlp[-1].weight)
+    rewards = torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])
+    ended = torch.tensor([[False, False, False], [False, True, False]])
+    once, fivefold = (torch.stack(head.losses(x, rewards, ended, w)) for w in (1.0, 5.0))
+    alone = torch.stack(
+        [
+            head.losses(x[:1, 2:], rewards[:1, 2:], ended[:1, 2:])[0],
+            head.losses(x[1:, 1:2], rewards[1:, 1:2], ended[1:, 1:2])[1],
+        ]
+    )
+    torch.testing.assert_close(fivefold, once + 4 * alone / 6)
+
+
 def test_two_hot_rewards_keep_their_mean():
     head = OutcomeHead(8)
     rewards = torch.tensor([0.0, 1.0, -3.7, 10.0, 200.0])

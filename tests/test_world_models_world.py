@@ -307,6 +307,19 @@ def test_temperature_draws_from_the_distribution_it_says():
     torch.testing.assert_close(share, probabilities, atol=0.01, rtol=0)
 
 
+def test_unbiased_sampling_draws_what_is_rare_as_often_as_it_is():
+    sure = torch.linspace(0.6, 0.9, 64)
+    oracle = Oracle(torch.stack((sure, 1 - sure), -1).expand(400, 64, 2))
+    rare = {
+        unbiased: draw(oracle, SamplingConfig(steps=3, unbiased=unbiased)).tokens.float().mean()
+        for unbiased in (True, False)
+    }
+    assert abs(rare[True] - (1 - sure).mean()) < 0.01
+    assert rare[False] < 0.05
+    hidden = [(asked == 2).all(0) for asked in oracle.asked[:3]]
+    assert hidden[1][: int(hidden[1].sum())].all()  # the surest places come first, in all rows
+
+
 def test_adaptive_rows_stop_on_their_own_and_do_not_change():
     easy, hard = torch.tensor([0.99, 0.01]), torch.tensor([0.6, 0.4])
     oracle = Oracle(torch.stack((easy, hard))[:, None].expand(2, 64, 2))

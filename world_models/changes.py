@@ -1,10 +1,12 @@
 """A tokenizer whose tokens say what changes from one frame to the next.
 
 A token either moves its patch, by one of the displacements of `world_models.motion`, or paints it
-anew with one of the learned codes, where that comes nearer. What stands still or moves on is then
-exact and costs no capacity, scrolling is one token everywhere, and the codes are left to what is
-really new. Encoder and decoder work on the frame before as it was *decoded*, so that errors do not
-add up.
+with one of the learned codes, where that comes nearer. What stands still or moves on is then exact
+and costs no capacity, scrolling is one token everywhere, and the codes are left to the rest: to
+what is really new, and to patches of which a part goes with the camera while another stays, as the
+player in the middle of a scrolling picture does. So a painted pixel is a mixture of paint, what
+was there, and what the camera brings there. Encoder and decoder work on the frame before as it was
+*decoded*, so that errors do not add up.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width, K codes.
 """
@@ -23,6 +25,7 @@ from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, Tokenize
 
 __all__ = ["ChangeTokenizer", "build_tokenizer"]
 
+WORTH = 0.7  # of the error that moving leaves: painting must leave less, or it would never end
 DECISION = 2.0  # an untrained decoder paints over most of a patch, where it is told to paint
 
 
@@ -34,13 +37,13 @@ def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
 class ChangeTokenizer(Tokenizer):
     """Token ids below DISPLACEMENTS move a patch, the others paint it."""
 
-    DECODER = ("decoder", "to_patches", "shown", "moves")
+    DECODER = ("decoder", "to_patches", "shown", "stayed", "moves")
     directions: Tensor
 
     def __init__(self, config: TokenizerConfig):
         super().__init__(config)
         dim, patch, paints = config.transformer.dim, config.patch, config.num_codes - DISPLACEMENTS
-        self.patches = PatchEmbedding(patch, dim, 2 * CHANNELS)  # and what was there before
+        self.patches = PatchEmbedding(patch, dim, 3 * CHANNELS)  # and what it could be made of
         self.quantizer = Quantizer(
             dim,
             paints,
@@ -50,8 +53,10 @@ class ChangeTokenizer(Tokenizer):
             commitment_weight=0.02,
         )
         self.shown = PatchEmbedding(patch, dim)
+        self.stayed = PatchEmbedding(patch, dim)
         self.moves = nn.Embedding(DISPLACEMENTS, dim)
-        self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 1))  # paint and how much of it
+        # Paint, how much of it, and how much of what was there.
+        self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 2))
         self.register_buffer("directions", _directions(config.code_dim), persistent=False)
         self._freeze()
 
@@ -94,13 +99,16 @@ class ChangeTokenizer(Tokenizer):
     ) -> tuple[Tensor, StreamCache]:
         """See `Tokenizer.encode_step`."""
         pixels, seen = self._pixels(frames[:, None]), self._pixels(before[:, None])
-        where, error = (x.squeeze(1) for x in self._match(pixels, seen))
-        x = self.patches(torch.cat((pixels, seen), 2)).squeeze(1)
+        where, error = self._match(pixels, seen)
+        painted = error > self.config.repaint
+        moved = self._moved(seen, where, painted)[0]
+        x = self.patches(torch.cat((pixels, seen, moved), 2)).squeeze(1)
         x, traces = self.encoder.step(x, self.encoder.plan(cache))
+        where, error, painted = where.squeeze(1), error.squeeze(1), painted.squeeze(1)
         paint = self.quantizer.indices(x) + DISPLACEMENTS
-        tokens = torch.where(error > self.config.repaint, paint, where)
+        tokens = torch.where(painted, paint, where)
         shown, _ = self.decode_step(tokens, self.decoder.open(len(tokens)), before)
-        worse = self._error(self._pixels(shown[:, None]), pixels).squeeze(1) > error
+        worse = self._error(self._pixels(shown[:, None]), pixels).squeeze(1) > WORTH * error
         return torch.where(worse, where, tokens), self.encoder.commit(cache, traces)
 
     def decode_step(
@@ -109,12 +117,11 @@ class ChangeTokenizer(Tokenizer):
         """See `Tokenizer.decode_step`."""
         tokens, pixels = tokens[:, None], self._pixels(before[:, None])
         painted = tokens >= DISPLACEMENTS
-        where = tokens.masked_fill(painted, STILL)
-        moved = displaced(pixels, where, self.config.patch)
+        moved, where = self._moved(pixels, tokens, painted)
         paint = self.quantizer.lookup((tokens - DISPLACEMENTS).clamp(min=0))
-        x = self._said(paint, where, painted, moved).squeeze(1)
+        x = self._said(paint, painted, pixels, moved, where).squeeze(1)
         x, traces = self.decoder.step(x, self.decoder.plan(cache))
-        frames = to_uint8(self._repaint(x[:, None], moved, painted).squeeze(1))
+        frames = to_uint8(self._repaint(x[:, None], painted, pixels, moved).squeeze(1))
         return frames, self.decoder.commit(cache, traces)
 
     def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,17 +144,17 @@ class ChangeTokenizer(Tokenizer):
         """Pixels again, their tokens, the loss of the quantiser, and what the next frame sees."""
         where, error = self._match(pixels, before)
         painted = error > self.config.repaint
-        found = displaced(before, where, self.config.patch)
-        moved = torch.where(self._spread(painted), before, found)
+        moved, moves = self._moved(before, where, painted)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
-            x = self.encoder(self.patches(torch.cat((pixels, before), 2)))
+            x = self.encoder(self.patches(torch.cat((pixels, before, moved), 2)))
             new, indices, loss = self.quantizer(x[painted]) if painted.any() else _none(x)
         paint = torch.zeros_like(x).masked_scatter(painted[..., None], new.to(x.dtype))
         tokens = where.masked_scatter(painted, indices + DISPLACEMENTS)
-        x = self.decoder(self._said(paint, where, painted, moved))
-        shown = self._repaint(x, moved, painted)
+        x = self.decoder(self._said(paint, painted, before, moved, moves))
+        shown = self._repaint(x, painted, before, moved)
         seen = shown.detach().clamp(0, 1)
-        worse = self._spread(self._error(seen, pixels) > error)
+        worse = self._spread(self._error(seen, pixels) > WORTH * error)
+        found = displaced(before, where, self.config.patch)
         return shown, tokens, loss, torch.where(worse, found, seen)
 
     def _match(self, pixels: Tensor, before: Tensor) -> Match:
@@ -162,18 +169,29 @@ class ChangeTokenizer(Tokenizer):
         patch, size = self.config.patch, self.config.frame_size
         return pixels_from_patches(said[..., None].expand(*said.shape, patch**2), patch, size)
 
-    def _said(self, paint: Tensor, where: Tensor, painted: Tensor, moved: Tensor) -> Tensor:
-        """What the decoder gets ``(B, T, N, D)``."""
-        moves = self.moves(where.masked_fill(painted, STILL))
-        return torch.where(painted[..., None], paint, moves) + self.shown(moved)
+    def _moved(self, before: Tensor, tokens: Tensor, painted: Tensor) -> tuple[Tensor, Tensor]:
+        """What tokens fetch ``(B, T, C, H, W)``, painted ones as most others, and from where."""
+        moves = F.one_hot(tokens.masked_fill(painted, STILL), DISPLACEMENTS)
+        votes = (moves * ~painted[..., None]).sum(2)
+        common = votes.argmax(-1).masked_fill(painted.all(-1), STILL)
+        where = torch.where(painted, common[..., None], tokens)
+        return displaced(before, where, self.config.patch), where
 
-    def _repaint(self, x: Tensor, moved: Tensor, painted: Tensor) -> Tensor:
+    def _said(
+        self, paint: Tensor, painted: Tensor, before: Tensor, moved: Tensor, where: Tensor
+    ) -> Tensor:
+        """What the decoder gets ``(B, T, N, D)``."""
+        told = torch.where(painted[..., None], paint + self.stayed(before), self.moves(where))
+        return told + self.shown(moved)
+
+    def _repaint(self, x: Tensor, painted: Tensor, before: Tensor, moved: Tensor) -> Tensor:
         """Pixels ``(B, T, C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
         patch, size = self.config.patch, self.config.frame_size
         said = pixels_from_patches(self.to_patches(x).float(), patch, size)
-        paint, share = said.split((CHANNELS, 1), 2)
-        share = torch.sigmoid(share + DECISION) * self._spread(painted)
-        return moved + share * (paint - moved)
+        paint, share, stay = said.split((CHANNELS, 1, 1), 2)
+        painted = self._spread(painted)
+        there = moved + torch.sigmoid(stay) * painted * (before - moved)
+        return there + torch.sigmoid(share + DECISION) * painted * (paint - there)
 
 
 def _none(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,6 +53,8 @@ class DynamicsConfig:
         schedule_steps: Passes of the sampling schedule that training masks follow.
         reward_weight: Weight of the reward loss.
         termination_weight: Weight of the termination loss.
+        event_weight: Weight in both of steps with a reward, or that terminate. They are rare: more
+            finds them sooner, and thinks them likelier than they are.
     """
 
     grid: tuple[int, int] = (16, 16)
@@ -70,6 +72,7 @@ class DynamicsConfig:
     schedule_steps: int = 8
     reward_weight: float = 1.0
     termination_weight: float = 1.0
+    event_weight: float = 1.0
 
     def __post_init__(self) -> None:
         choices = {"action_input": ("concat", "add"), "objective": ("two_stream", "paper")}
@@ -253,7 +256,9 @@ class Dynamics(nn.Module):
             changed |= target != STILL
         loss, metrics = self._token_loss(x, target, changed, hidden)
         if "rewards" in batch:
-            outcome = self.outcome.losses(outcome_input, batch["rewards"], batch["terminated"])
+            outcome = self.outcome.losses(
+                outcome_input, batch["rewards"], batch["terminated"], self.config.event_weight
+            )
             loss = loss + self.config.reward_weight * outcome[0]
             loss = loss + self.config.termination_weight * outcome[1]
             metrics |= {"reward_loss": outcome[0], "termination_loss": outcome[1]}

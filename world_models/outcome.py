@@ -50,12 +50,20 @@ class OutcomeHead(nn.Module):
         reward = (out[:, :-1].softmax(-1) * self.values.float()).sum(-1)
         return reward, out[:, -1].sigmoid()
 
-    def losses(self, x: Tensor, rewards: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``."""
+    def losses(
+        self, x: Tensor, rewards: Tensor, terminated: Tensor, event_weight: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``.
+
+        Steps with a reward, and those that terminate, count `event_weight` times.
+        """
         reward, termination = self(x)
-        target = self.two_hot(rewards)
-        reward_loss = F.cross_entropy(reward.flatten(0, -2), target.flatten(0, -2))
-        return reward_loss, F.binary_cross_entropy_with_logits(termination, terminated.float())
+        ended = terminated.float()
+        reward_loss = -(self.two_hot(rewards) * reward.log_softmax(-1)).sum(-1)
+        termination_loss = F.binary_cross_entropy_with_logits(termination, ended, reduction="none")
+        extra = event_weight - 1
+        reward_loss = reward_loss * (1 + extra * (rewards != 0))
+        return reward_loss.mean(), (termination_loss * (1 + extra * ended)).mean()
 
     def two_hot(self, rewards: Tensor) -> Tensor:
         """Weights ``(..., R)`` on the two nearest values whose mean is the reward."""

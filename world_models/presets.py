@@ -186,8 +186,9 @@ def _light(
             num_codes=num_codes,
             frame_patch=world.tokenizer.patch,
             action_input="add",  # heard at once; a channel among many is learned late
-            schedule_steps=3,  # most is decided in the first pass, so that is what is trained
+            schedule_steps=4,  # most is decided in the first pass, so that is what is trained
             changed_weight=changed_weight,
+            event_weight=5.0,
         ),
     )
 

@@ -24,6 +24,9 @@ class SamplingConfig:
     Attributes:
         steps: Passes per frame, on a cosine schedule.
         temperature: Of the first pass; it falls linearly to 0, so the last pass takes the best.
+        unbiased: Draw what is rare as often as the dynamics says: the temperature stays, and the
+            places that are surest come first, whatever was drawn there. Else what was drawn
+            against the odds is drawn again, and what may move one way or the other stands still.
         adaptive: Also reveal every token at least as sure as ``threshold``, go on where the
             schedule hides no more than are left, and stop when none is: easy frames take one or
             two passes.
@@ -32,6 +35,7 @@ class SamplingConfig:
 
     steps: int = 8
     temperature: float = 1.0
+    unbiased: bool = False
     adaptive: bool = False
     threshold: float = 0.9
 
@@ -85,9 +89,13 @@ def sample_tokens(
         probabilities = logits.softmax(-1)
         if step == 0:
             entropy = logits.logsumexp(-1) - (probabilities * logits).sum(-1)
-        temperature = config.temperature * (steps - 1 - place) / steps  # (B,)
+        left = torch.ones_like(seeds) if config.unbiased else (steps - 1 - place) / steps
+        temperature = config.temperature * left  # (B,)
         picked = _pick(logits, probabilities, temperature, drawn[:, step])
-        sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
+        if config.unbiased:
+            sure = probabilities.amax(-1)
+        else:
+            sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
         open_ = tokens == hidden
         passes = passes + open_.any(1)
         stay = _least_sure(sure, open_, schedule[place + 1])
