@@ -20,6 +20,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
+from genie_gym.envs.arguments import (
+    check_arguments,
+    checked_actions,
+    masked_rows,
+    seeds_by_row,
+)
 from genie_gym.envs.state import RowState
 from genie_gym.envs.window import Window, tile
 
@@ -69,7 +75,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ):
-        _check_arguments(num_envs, max_episode_steps, render_mode, self.metadata["render_modes"])
+        check_arguments(num_envs, max_episode_steps, render_mode, self.metadata["render_modes"])
         self.num_envs = int(num_envs)
         self.actions = actions
         self.kind = kind
@@ -183,9 +189,9 @@ class FrameVectorEnv(VectorEnv, ABC):
         """
         self._check_open()
         options = dict(options or {})
-        rows = self._masked_rows(options.pop("reset_mask", None))
+        rows = masked_rows(options.pop("reset_mask", None), self.num_envs)
         self._check_options(options)
-        seeds = _seeds_by_row(seed, self.num_envs)
+        seeds = seeds_by_row(seed, self.num_envs)
         for row in rows:
             if seeds[row] is not None:
                 self._rngs[row], self._rng_seeds[row] = seeding.np_random(seeds[row])
@@ -360,32 +366,8 @@ class FrameVectorEnv(VectorEnv, ABC):
             return np.zeros(len(rows), np.bool_)
         return self._elapsed[rows] >= self.max_episode_steps
 
-    def _masked_rows(self, mask: Any) -> Rows:
-        if mask is None:
-            return np.arange(self.num_envs)
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            raise TypeError(f"options['reset_mask'] must be a bool array, got {mask!r}")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f"options['reset_mask'] must have shape ({self.num_envs},) and mark at least one "
-                f"row, got {mask}"
-            )
-        return np.flatnonzero(mask)
-
     def _check_actions(self, actions: Any) -> NDArray[np.int64]:
-        given = np.asarray(actions)
-        count = len(self.actions)
-        if given.shape != (self.num_envs,) or given.dtype.kind not in "iu":
-            raise error.InvalidAction(
-                f"expected {self.num_envs} integer actions, got {given.dtype} of shape "
-                f"{given.shape}: {actions!r}"
-            )
-        if given.size and (given.min() < 0 or given.max() >= count):
-            raise error.InvalidAction(
-                f"expected actions from 0 to {count - 1} ({', '.join(self.action_meanings)}), "
-                f"got {actions!r}"
-            )
-        return given.astype(np.int64)
+        return checked_actions(actions, self.num_envs, self.action_meanings)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -413,25 +395,3 @@ class FrameVectorEnv(VectorEnv, ABC):
             self._window = Window(title=title, fps=self.metadata["render_fps"])
         self._fetch_frames()
         self._window.show(tile([self._render_row(row) for row in range(self.num_envs)]))
-
-
-def _check_arguments(
-    num_envs: int, max_episode_steps: int | None, render_mode: str | None, modes: list[str]
-) -> None:
-    if int(num_envs) < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-    if max_episode_steps is not None and max_episode_steps != -1 and max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps must be at least 1 or -1, got {max_episode_steps}")
-    if render_mode is not None and render_mode not in modes:
-        raise ValueError(f"render_mode must be None or one of {modes}, got {render_mode!r}")
-
-
-def _seeds_by_row(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
-    if seed is None:
-        return [None] * num_envs
-    if isinstance(seed, int | np.integer):
-        return [int(seed) + row for row in range(num_envs)]
-    seeds = list(seed)
-    if len(seeds) != num_envs:
-        raise ValueError(f"expected {num_envs} seeds, one per row, got {len(seeds)}")
-    return seeds

@@ -1,0 +1,65 @@
+"""What users hand to a vector env, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import error
+from numpy.typing import NDArray
+
+__all__ = ["check_arguments", "checked_actions", "masked_rows", "seeds_by_row"]
+
+
+def check_arguments(
+    num_envs: int, max_episode_steps: int | None, render_mode: str | None, modes: list[str]
+) -> None:
+    """Refuse arguments of an env that cannot be."""
+    if int(num_envs) < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if max_episode_steps is not None and max_episode_steps != -1 and max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps must be at least 1 or -1, got {max_episode_steps}")
+    if render_mode is not None and render_mode not in modes:
+        raise ValueError(f"render_mode must be None or one of {modes}, got {render_mode!r}")
+
+
+def seeds_by_row(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """One seed for each row, as Gymnasium spreads a single one."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + row for row in range(num_envs)]
+    seeds = list(seed)
+    if len(seeds) != num_envs:
+        raise ValueError(f"expected {num_envs} seeds, one per row, got {len(seeds)}")
+    return seeds
+
+
+def masked_rows(mask: Any, num_envs: int) -> NDArray[np.intp]:
+    """The rows that ``options["reset_mask"]`` marks; all without one."""
+    if mask is None:
+        return np.arange(num_envs)
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+        raise TypeError(f"options['reset_mask'] must be a bool array, got {mask!r}")
+    if mask.shape != (num_envs,) or not mask.any():
+        raise ValueError(
+            f"options['reset_mask'] must have shape ({num_envs},) and mark at least one "
+            f"row, got {mask}"
+        )
+    return np.flatnonzero(mask)
+
+
+def checked_actions(actions: Any, num_envs: int, meanings: tuple[str, ...]) -> NDArray[np.int64]:
+    """One index into `meanings` for each row."""
+    given, count = np.asarray(actions), len(meanings)
+    if given.shape != (num_envs,) or given.dtype.kind not in "iu":
+        raise error.InvalidAction(
+            f"expected {num_envs} integer actions, got {given.dtype} of shape "
+            f"{given.shape}: {actions!r}"
+        )
+    if given.size and (given.min() < 0 or given.max() >= count):
+        raise error.InvalidAction(
+            f"expected actions from 0 to {count - 1} ({', '.join(meanings)}), got {actions!r}"
+        )
+    return given.astype(np.int64)
