@@ -163,6 +163,41 @@ def test_new_things_are_learned_and_painted():
     assert (shown.int() - frames.int()).abs().max() < 40
 
 
+def test_what_stays_while_the_picture_scrolls_is_painted_over_it():
+    """A player in the middle, as a camera shows it: no displacement is right for its patches."""
+    model, draw = tokenizer(revive_after=20).train(), torch.Generator().manual_seed(1)
+
+    def clips(num: int) -> Tensor:
+        worlds = torch.rand(num, 3, 56, 56, generator=draw) * 160
+        worlds = torch.nn.functional.avg_pool2d(worlds, 3, stride=1)
+        steps = torch.randint(1, 4, (num,), generator=draw).tolist()
+        frames = torch.stack(
+            [
+                torch.stack([world[:, 8 + s * t :, 8:][:, :SIZE, :SIZE] for t in range(4)])
+                for world, s in zip(worlds, steps, strict=True)
+            ]
+        )
+        frames[..., 13:19, 13:19] = torch.tensor([250.0, 240.0, 30.0])[:, None, None]
+        return frames.byte().movedim(2, -1)
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(120):
+        loss, _ = model.loss({"frames": clips(8)})
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    frames = clips(32)
+    tokens, shown = model.eval().follow(frames)
+    assert (tokens[:, 1, [5, 6, 9, 10]] >= DISPLACEMENTS).float().mean() > 0.8
+    before, now = (x[:, None].movedim(-1, 2) / 255 for x in frames[:, :2].unbind(1))
+    moved = displaced(before, match(now, before, PATCH).where, PATCH).squeeze(1).movedim(1, -1)
+    errors = [
+        (picture - frames[:, 1] / 255)[:, 8:24, 8:24].square().mean()
+        for picture in (shown[:, 1] / 255, moved)
+    ]
+    assert errors[0] < errors[1] / 2
+
+
 def test_codes_of_near_displacements_are_alike():
     codes = tokenizer().codes()
     torch.testing.assert_close(codes.norm(dim=-1), torch.ones(len(codes)))

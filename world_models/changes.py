@@ -26,7 +26,7 @@ from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, Tokenize
 __all__ = ["ChangeTokenizer", "build_tokenizer"]
 
 WORTH = 0.7  # of the error that moving leaves: painting must leave less, or it would never end
-DECISION = 2.0  # an untrained decoder paints over most of a patch, where it is told to paint
+DECISION = -2.0  # an untrained decoder paints little: to mix what is there is sooner learned
 
 
 def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
