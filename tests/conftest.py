@@ -30,3 +30,38 @@ def coinrun_world(request) -> Path:
         del os.environ[VARIABLE]
     else:
         os.environ[VARIABLE] = before
+
+
+@pytest.fixture(scope="module")
+def world(coinrun_world):
+    """This bundle, opened as its dreams open it; a file may have a world of its own instead."""
+    from genie_gym.envs.loaded_worlds import open_world
+
+    return open_world(coinrun_world)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Models this small are slower on two threads, and much slower beside other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made(one_thread, tmp_path_factory):
+    """Data of the moving square, with the runs and the world made from it."""
+    from tests.square_runs import make_world
+
+    return make_world(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory):
+    """A dataset of random walks of the square, to measure fidelity on."""
+    from tests.square_walks import write_walks
+
+    return write_walks(tmp_path_factory.mktemp("square"))

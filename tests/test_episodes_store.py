@@ -224,7 +224,7 @@ def test_the_key_changes_with_every_part_of_the_content():
 def test_the_package_needs_neither_torch_nor_gymnasium():
     code = (
         "import sys, json, world_models.episodes;"
-        "print(json.dumps([m for m in ('torch', 'gymnasium', 'PIL') if m in sys.modules]))"
+        "print(json.dumps([m for m in ('torch', 'gymnasium', 'cv2', 'PIL') if m in sys.modules]))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []

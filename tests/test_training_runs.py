@@ -1,87 +1,28 @@
 """From a dataset to a world and on from there: tokens once, decoders alone, early errors."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from tests.square_episodes import write_episodes
+from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, log
 from world_models import presets
 from world_models.bundle import load_world, save_world
 from world_models.changes import build_tokenizer
 from world_models.dynamics import NO_ACTION
 from world_models.episodes import EpisodeDataset
-from world_models.train import main
 from world_models.training.checkpoint import Checkpoints
-from world_models.training.config import FitConfig
 from world_models.training.fit import launch
 from world_models.training.package import BundleOptions, build_bundle
-from world_models.training.recipes import (
-    RECIPES,
-    DynamicsRecipe,
-    LatentActionRecipe,
-    TokenizerRecipe,
-)
+from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
 from world_models.training.tokens import CachedWindows, compute, fingerprint, token_cells
 
-ROOT = Path(__file__).parents[1]
-FIT = FitConfig(steps=6, batch_size=4, warmup_steps=2, log_every=1, save_every=3, eval_batches=2)
-TINY = presets.tiny()
-TOKENIZER = TokenizerRecipe(model=TINY.tokenizer, fit=FIT, frames=8)
-DYNAMICS = DynamicsRecipe(model=TINY.dynamics, fit=FIT, frames=8, token_stride=4)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Made:
-    data: Path
-    tokenizer: Path
-    dynamics: Path
-    world: Path
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Made:
-    """A world made by the three commands."""
-    root = tmp_path_factory.mktemp("made")
-    data = write_episodes(root / "data")
-    train_tokenizer(TOKENIZER, DataOptions(data=data, out=root / "tokenizer"))
-    options = DynamicsOptions(data=data, out=root / "dynamics", tokenizer=str(root / "tokenizer"))
-    train_dynamics(DYNAMICS, options)
-    world = build_bundle(
-        BundleOptions(
-            out=root / "Square",
-            data=data,
-            tokenizer=root / "tokenizer",
-            dynamics=root / "dynamics",
-            storage="float32",
-        )
-    )
-    return Made(data, root / "tokenizer", root / "dynamics", world)
-
-
-def log(run: Path, group: str) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["group"] == group]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_runs_make_a_world_that_dreams(made):
@@ -318,22 +259,6 @@ def test_a_bundle_refuses_parts_that_do_not_belong_together(made, tmp_path):
         build_bundle(options)
 
 
-def test_the_command_line_trains_with_overrides_and_knows_its_names(made, tmp_path, capsys):
-    arguments = ["--data", str(made.data), "--out", str(tmp_path / "t"), "--frames", "8"]
-    arguments += ["--model.frame-size", "16", "--model.transformer.dim", "32"]
-    arguments += ["--model.patch", "4", "--model.transformer.num-layers", "1"]
-    arguments += ["--fit.steps", "2", "--fit.batch-size", "2", "--fit.eval-batches", "1"]
-    assert main(["tokenizer", "coinrun-tiny", *arguments]) == 0
-    assert "finished at step 2" in capsys.readouterr().out
-    assert read_run(tmp_path / "t").model["transformer"]["dim"] == 32
-    with pytest.raises(ValueError, match="Did you mean 'coinrun'"):
-        main(["tokenizer", "coinrum"])
-    with pytest.raises(ValueError, match="Did you mean 'dynamics'"):
-        main(["dynamic", "coinrun"])
-    with pytest.raises(ValueError, match="leave out --model"):
-        main(["tokenizer", "coinrun", *arguments, "--from", str(made.world)])
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_fit_together(name):
     recipe = RECIPES[name]()
@@ -341,109 +266,3 @@ def test_recipes_fit_together(name):
     assert tokenizer.grid == dynamics.grid
     assert (tokenizer.num_codes, tokenizer.code_dim) == (dynamics.num_codes, dynamics.code_dim)
     assert recipe.tokenizer.frames >= 2 and NO_ACTION < 0
-
-
-BARE = """
-import sys
-for name in ("gymnasium", "stable_baselines3", "stable_retro", "procgen", "cv2", "PIL",
-             "tensorboard", "platformdirs", "wandb", "ray", "minari", "pygame"):
-    sys.modules[name] = None  # importing it raises ImportError
-from world_models.train import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_machine_with_nothing_but_torch_and_the_store_can_train(made, tmp_path):
-    out = tmp_path / "tokenizer"
-    arguments = arguments_of(
-        "tokenizer", made.data, out, made.tokenizer, steps=2, batch_size=2, save_every=2
-    )
-    subprocess.run([sys.executable, "-c", BARE, *arguments], cwd=ROOT, check=True, timeout=100)
-    assert len(log(out, "train")) == 2
-
-
-def arguments_of(kind: str, data: Path, out: Path, tokenizer: Path, **fit: int) -> list[str]:
-    """The command line of a small run in float32."""
-    values = {
-        "data": data,
-        "out": out,
-        "frames": 8,
-        "model.transformer.dim": 32,
-        "model.transformer.num-layers": 1,
-        "model.transformer.num-heads": 2,
-        "model.transformer.head-dim": 16,
-        "model.num-codes": TINY.tokenizer.num_codes,
-        "model.code-dim": TINY.tokenizer.code_dim,
-        "fit.precision": "fp32",
-        "fit.log-every": 1,
-        "fit.warmup-steps": 1,
-        "fit.eval-batches": 1,
-    }
-    values |= {f"fit.{name.replace('_', '-')}": value for name, value in fit.items()}
-    arguments = [text for name, value in values.items() for text in (f"--{name}", str(value))]
-    if kind == "tokenizer":
-        return [kind, "coinrun-tiny", *arguments, "--model.frame-size", "16", "--model.patch", "4"]
-    arguments += ["--model.num-actions", "5", "--model.grid", "4", "4"]
-    return [kind, "coinrun-tiny", *arguments, "--tokenizer", str(tokenizer)]
-
-
-def alone(arguments: list[str]) -> None:
-    """Run the command in this process."""
-    assert main(arguments) == 0
-
-
-KINDS = pytest.mark.parametrize("kind", ["tokenizer", "dynamics"])
-
-
-@KINDS
-def test_a_training_command_killed_with_kill_9_goes_on_to_the_very_same_losses(
-    kind, made, tmp_path
-):
-    def arguments(out: Path) -> list[str]:
-        many = {"steps": 80, "batch_size": 2, "save_every": 20}
-        return arguments_of(kind, made.data, out, made.tokenizer, **many)
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    alone(arguments(whole))
-    command = [sys.executable, "-m", "genie_gym.cli", "train", *arguments(killed)]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    metrics = killed / "metrics.jsonl"
-    while not metrics.exists() or metrics.read_text().count("\n") < 25:
-        assert process.poll() is None, "ended before it could be killed"
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    checkpoints = killed / "checkpoints"
-    newest = Checkpoints(checkpoints).newest()
-    assert newest is not None and newest.name < "step-00000080"
-    (checkpoints / "step-00000060.part-dead").mkdir()  # as if killed while saving
-
-    alone(arguments(killed))
-    for group in ("train", "val"):
-        one, two = (
-            [{k: v for k, v in line.items() if k != "frames_per_s"} for line in log(run, group)]
-            for run in (whole, killed)
-        )
-        assert one == two
-    assert len(log(killed, "train")) == 80
-    for file in ("model", "average", "optimizer"):
-        path = f"checkpoints/step-00000080/{file}.safetensors"
-        assert (whole / path).read_bytes() == (killed / path).read_bytes()
-    assert not list(killed.rglob("*.part-*"))
-
-
-@KINDS
-def test_torchrun_with_two_processes_equals_one_with_twice_the_batch(kind, made, tmp_path):
-    ignored = shutil.ignore_patterns("tokens")  # both processes encode
-    data = shutil.copytree(made.data, tmp_path / "data", ignore=ignored)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    few = {"steps": 5, "save_every": 5}
-    arguments = arguments_of(kind, data, two, made.tokenizer, batch_size=2, **few)
-    command = [*torchrun, "-m", "world_models.train", *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=200)
-    alone(arguments_of(kind, data, one, made.tokenizer, batch_size=4, **few))
-    expected = [line["loss"] for line in log(one, "train")]
-    assert len(expected) == 5
-    assert [line["loss"] for line in log(two, "train")] == pytest.approx(expected, abs=1e-4)

@@ -1,6 +1,7 @@
 """Episodes on disk: written once, never lost, read as short windows (see docs/episodes.md).
 
-Needs numpy, OpenCV, h5py and numcodecs. Only :mod:`world_models.episodes.loader` needs torch.
+Needs numpy, h5py and numcodecs, to write also OpenCV. Only :mod:`world_models.episodes.loader`
+needs torch.
 """
 
 from world_models.episodes.dataset import EpisodeDataset

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import h5py
 import numpy as np
 from numcodecs import zstd
@@ -254,6 +253,8 @@ def _create(
 
 def _to_columns(frames: np.ndarray) -> np.ndarray:
     """(n, H, W, 3) -> (CHUNK_FRAMES, W, H, 3), padded with black frames."""
+    import cv2  # only to write: training machines read, and may have no OpenCV
+
     count, height, width, channels = frames.shape
     columns = np.empty((CHUNK_FRAMES, width, height, channels), np.uint8)
     for frame, turned in zip(frames, columns, strict=False):

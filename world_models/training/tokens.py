@@ -140,10 +140,11 @@ def compute(dataset: EpisodeDataset, cells: Cells, fabric: Fabric) -> TokenStore
     quiet = True if not total or not fabric.is_global_zero else None
     with tqdm(total=total, unit="frame", desc=cells.name.split("/")[0], disable=quiet) as bar:
         for group in _groups(mine, counts, PACK_FRAMES if cells.follow else PACK_CELLS):
-            with fabric.autocast():
-                encoded = (_follow if cells.follow else _encode)(
-                    dataset, cells, group, fabric.device
-                )
+            if cells.follow:
+                with fabric.autocast():  # what it gets wrong, the next frame's tokens mend
+                    encoded = _follow(dataset, cells, group, fabric.device)
+            else:
+                encoded = _encode(dataset, cells, group, fabric.device)
             arrays: dict[str, np.ndarray] = {}
             for i, found in zip(group, encoded, strict=True):
                 arrays |= {f"{dataset.entries[i].key}/{name}": x for name, x in found.items()}
