@@ -11,7 +11,7 @@ from torch import Tensor
 from world_models.presets import WorldConfig, build, tiny
 from world_models.sampling import SamplingConfig, sample_tokens
 from world_models.state import WorldState
-from world_models.world import Prediction, WorldModel
+from world_models.world import TOGETHER, Prediction, WorldModel
 
 PROMPT = 3
 
@@ -105,6 +105,24 @@ def test_a_rows_future_does_not_depend_on_its_company(world):
     for one, two in zip(together, dream(world, apart, ACTIONS[order]), strict=True):
         assert torch.equal(one.tokens[order], two.tokens)
         torch.testing.assert_close(one.reward[order], two.reward, atol=1e-4, rtol=1e-4)
+
+
+def test_adaptive_rows_wait_for_few_and_are_the_same(world):
+    sampling = SamplingConfig(steps=6, adaptive=True, threshold=0.3)
+    adaptive = WorldModel(world.tokenizer, world.dynamics, sampling).eval()
+    frames, actions = prompt(TOGETHER + 3)
+    seeds = torch.arange(TOGETHER + 3)
+    ahead = torch.zeros(TOGETHER + 3, 4, dtype=torch.int64)
+    together = dream(adaptive, adaptive.start(frames, actions, seeds), ahead)
+    if world.dynamics.config.objective == "two_stream":
+        assert any(len(prediction.passes.unique()) > 1 for prediction in together)
+    for row in (0, TOGETHER - 1, TOGETHER, TOGETHER + 2):
+        alone = slice(row, row + 1)
+        state = adaptive.start(frames[alone], actions[alone], seeds[alone])
+        for one, many in zip(dream(adaptive, state, ahead[alone]), together, strict=True):
+            for name in ("tokens", "frames", "passes"):
+                assert torch.equal(getattr(one, name), getattr(many, name)[alone]), name
+            torch.testing.assert_close(one.entropy, many.entropy[alone], atol=1e-4, rtol=1e-4)
 
 
 def test_generator_draws_new_futures(world):

@@ -188,6 +188,11 @@ class StepPlan(NamedTuple):
     time_bias: Tensor
     past: list[Past]
 
+    def rows(self, rows: slice) -> StepPlan:
+        """That of some rows, without a copy."""
+        past = [Past(*(None if x is None else x[rows] for x in layer)) for layer in self.past]
+        return StepPlan(self.space_bias, self.time_bias[rows], past)
+
 
 class SpaceTimeTransformer(nn.Module):
     """Blocks of spatial and temporal attention, then a LayerNorm.

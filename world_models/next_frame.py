@@ -16,11 +16,17 @@ from world_models.dynamics import Dynamics
 __all__ = ["NextFrame", "next_frame"]
 
 
+ALL = slice(None)
+
+
 class NextFrame(Protocol):
     """The next frame of B rows, whose past and action are known."""
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Logits ``(B, N, K)`` of the frame, given those of its ``(B, N)`` tokens not hidden."""
+    def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:
+        """Logits ``(B, N, K)`` of the frame, given those of its ``(B, N)`` tokens not hidden.
+
+        With `rows`, of these alone.
+        """
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         """Make the frame part of the past; return that, its reward and its termination ``(B,)``."""
@@ -37,17 +43,18 @@ class _TwoStreamFrame:
         self.plan = dynamics.transformer.plan(cache)
         self.table = dynamics.token_table()
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        return self.dynamics.to_logits(self._pass(tokens)[0])
+    def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:
+        return self.dynamics.to_logits(self._pass(tokens, rows)[0])
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        x, traces = self._pass(tokens)
+        x, traces = self._pass(tokens, ALL)
         cache = self.dynamics.transformer.commit(self.cache, traces)
         return cache, *self.dynamics.outcome.predict(x)
 
-    def _pass(self, tokens: Tensor) -> tuple[Tensor, list[Trace]]:
-        x = self.dynamics.embed(tokens, self.action, self.table, self.seen)
-        return self.dynamics.transformer.step(x, self.plan)
+    def _pass(self, tokens: Tensor, rows: slice) -> tuple[Tensor, list[Trace]]:
+        seen = None if self.seen is None else self.seen[rows]
+        x = self.dynamics.embed(tokens, self.action[rows], self.table, seen)
+        return self.dynamics.transformer.step(x, self.plan if rows == ALL else self.plan.rows(rows))
 
 
 class _ShiftedFrame:
@@ -60,8 +67,8 @@ class _ShiftedFrame:
         self.outcome = dynamics.outcome.predict(x)
         self.known = dynamics.to_logits(x)
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        return self.known
+    def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:
+        return self.known[rows]
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         return self.cache, *self.outcome

@@ -6,6 +6,7 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from world_models.state import WorldState
 from world_models.tokenizer import Tokenizer
 
 __all__ = ["Prediction", "Rollout", "WorldModel"]
+
+TOGETHER = 8  # rows on a CPU: adaptive sampling goes on until the last row of a batch is sure
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,21 @@ class WorldModel(nn.Module):
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
         ahead = self._look_ahead(state, action)
         hidden = torch.full_like(state.tokens, self.dynamics.mask_token)
-        sample = sample_tokens(ahead.logits, hidden, state.seeds, counters, self.sampling)
+        sample = self._sample(ahead, hidden, state.seeds, counters)
         return self._become(replace(state, encoder=None), ahead, sample)
+
+    def _sample(self, ahead: NextFrame, hidden: Tensor, seeds: Tensor, counters: Tensor) -> Sample:
+        """Sample all tokens of the next frame."""
+        size = TOGETHER if self.sampling.adaptive and hidden.device.type == "cpu" else len(hidden)
+        parts = []
+        for first in range(0, len(hidden), size):
+            rows = slice(first, first + size)
+            predict = partial(ahead.logits, rows=rows)
+            given = hidden[rows], seeds[rows], counters[rows]
+            parts.append(sample_tokens(predict, *given, self.sampling))
+        return Sample(
+            *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Sample))
+        )
 
     @torch.no_grad()
     def observe(
