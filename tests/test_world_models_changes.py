@@ -101,6 +101,16 @@ def test_a_small_thing_does_not_go_with_the_rest_of_its_patch():
     assert where[1, 1] == STILL
 
 
+def test_a_patch_that_does_not_go_with_the_rest_is_sooner_said_to_stay():
+    before = torch.full((1, 1, 3, SIZE, SIZE), 0.5)
+    before[..., 8:16, 16:24] = 0.518
+    now = before.clone()
+    now[..., 8:16, 8:16] = 0.6  # a little nearer to what is 7 pixels to the right
+    assert match(now, before, PATCH).where.view(4, 4)[1, 1] == STILL
+    before[..., 8:16, 16:24] = now[..., 8:16, 16:24] = 0.6  # much nearer
+    assert match(now, before, PATCH).where.view(4, 4)[1, 1] == number(0, 7)
+
+
 def test_mixed_precision_finds_the_same():
     now, before = picture(1), picture(2)
     with torch.autocast("cpu", torch.bfloat16):

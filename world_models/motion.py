@@ -21,6 +21,7 @@ DISPLACEMENTS = TAPS * TAPS
 STILL = DISPLACEMENTS // 2  # the displacement by nothing
 TOLERANCE = 1e-4  # mean squared error by which displacements may differ and be as good
 OTHER = 0.06  # mean squared error from which a patch shows something else
+STAYS = 1.5  # times the least error with which a patch that goes its own way is said to stay
 QUARTER = 1.5  # times the error of a patch that a quarter of it may have
 
 
@@ -64,7 +65,8 @@ def match(pixels: Tensor, before: Tensor, patch: int, enough: float = 0.0) -> Ma
     quarters = F.avg_pool2d(wrong.flatten(0, 1), patch // 2).flatten(2).amax(-1)
     common_error = error.gather(-1, common[..., None]).squeeze(-1)
     fits = (common_error <= enough) & (quarters.view_as(least) <= QUARTER * enough)
-    where = torch.where(fits, common, where)
+    near = error[..., STILL] <= STAYS * least
+    where = torch.where(fits, common, torch.where(near, STILL, where))
     return Match(where, error.gather(-1, where[..., None]).squeeze(-1))
 
 
