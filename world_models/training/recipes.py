@@ -77,7 +77,7 @@ class WorldRecipe:
 
 def coinrun() -> WorldRecipe:
     """CoinRun on a CPU."""
-    return _light(presets.coinrun(), tokenizer_steps=300, dynamics_steps=850, dynamics_batch=8)
+    return _light(presets.coinrun(), tokenizer_steps=350, dynamics_steps=1500, dynamics_batch=8)
 
 
 def atari() -> WorldRecipe:
