@@ -326,6 +326,7 @@ def test_a_fork_cannot_use_the_env_nor_harm_it():
 SCRIPT = """
 import os, signal, sys, time
 from genie_gym.envs.retro import RetroEnv, RetroVectorEnv
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a background job
 envs = [RetroEnv("Airstriker-Genesis"), RetroVectorEnv("Pong-Atari2600", num_envs=2)]
 for env in envs:
     env.reset(seed=0)
