@@ -49,4 +49,3 @@ def assert_equal(a: Episode, b: Episode) -> None:
     assert (a.terminated, a.truncated) == (b.terminated, b.truncated)
     for name in ("frames", "actions", "rewards"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), strict=True)
-    assert a.key == b.key

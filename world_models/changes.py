@@ -26,6 +26,8 @@ from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, Tokenize
 __all__ = ["ChangeTokenizer", "build_tokenizer"]
 
 WORTH = 0.7  # of the error that moving leaves: painting must leave less, or it would never end
+CUT = 4  # frames from a cut to the next, where clips are cut
+USUAL = 0.01  # mean squared error, about what moving leaves of a patch that is painted
 DECISION = -2.0  # an untrained decoder paints little: to mix what is there is sooner learned
 
 
@@ -124,24 +126,25 @@ class ChangeTokenizer(Tokenizer):
         frames = to_uint8(self._repaint(x[:, None], painted, pixels, moved).squeeze(1))
         return frames, self.decoder.commit(cache, traces)
 
-    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Frame by frame: what became of one is what the next one changes.
 
-        The first quarter begins with nothing, so that codes learn to spell out whole pictures;
-        the rest with a real frame, as dreams do.
+        Clips begin with a real frame, as dreams do. Every other clip is cut again and again: a
+        frame then comes after another clip's, so that codes learn to show what is altogether new.
         """
-        begin = pixels.shape[1] // 4
-        before = torch.full_like(pixels[:, :1], 0.5)
-        coded = []
+        cut = torch.arange(len(pixels), device=pixels.device)[:, None, None, None, None] % 2 == 1
+        before, coded = pixels[:, :1], []
         for t, frame in enumerate(pixels.split(1, dim=1)):
-            before = pixels[:, t - 1 : t] if t == begin and t > 0 else before
+            if t % CUT == 0:
+                before = torch.where(cut, pixels.roll(1, 0)[:, t : t + 1], before)
             *parts, before = self._change(frame, before)
             coded.append(parts)
-        shown, tokens, losses = zip(*coded, strict=True)
-        return torch.cat(shown, 1), torch.cat(tokens, 1), torch.stack(losses).mean()
+        shown, tokens, *losses = zip(*coded, strict=True)
+        reconstruction, quantisation = (torch.stack(loss).mean() for loss in losses)
+        return torch.cat(shown, 1), torch.cat(tokens, 1), reconstruction, quantisation
 
     def _change(self, pixels: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """Pixels again, their tokens, the loss of the quantiser, and what the next frame sees."""
+        """Pixels again, their tokens, the losses, and what the next frame sees."""
         where, error = self._match(pixels, before)
         painted = error > self.config.repaint
         moved, moves = self._moved(before, where, painted)
@@ -155,7 +158,20 @@ class ChangeTokenizer(Tokenizer):
         seen = shown.detach().clamp(0, 1)
         worse = self._spread(self._error(seen, pixels) > WORTH * error)
         found = displaced(before, where, self.config.patch)
-        return shown, tokens, loss, torch.where(worse, found, seen)
+        costs = self._paint_loss(shown, pixels, error, painted)
+        return shown, tokens, costs, loss, torch.where(worse, found, seen)
+
+    def _paint_loss(self, shown: Tensor, pixels: Tensor, error: Tensor, painted: Tensor) -> Tensor:
+        """What painting leaves of the error that moving would leave, of each painted patch.
+
+        A small sprite so counts as much as a new room, and each frame as much as another.
+        """
+        off = shown - pixels
+        cost = off.square() + self.config.reconstruction.l1_weight * off.abs()
+        cost = patches_from_pixels(cost, self.config.patch).mean(-1)
+        weight = USUAL * painted / error.clamp(min=self.config.repaint)
+        per_frame = (cost * weight).sum(-1) / painted.sum(-1).clamp(min=1)
+        return per_frame.mean()
 
     def _match(self, pixels: Tensor, before: Tensor) -> Match:
         return match(pixels, before, self.config.patch, self.config.repaint)

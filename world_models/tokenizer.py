@@ -174,8 +174,7 @@ class Tokenizer(nn.Module):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``."""
         pixels = self._pixels(batch["frames"])
-        predicted, tokens, quantisation = self._autoencode(pixels)
-        reconstruction = reconstruction_loss(predicted, pixels, self.config.reconstruction)
+        predicted, tokens, reconstruction, quantisation = self._autoencode(pixels)
         loss = reconstruction if self.config.decoder_only else reconstruction + quantisation
         changed = changed_pixels(pixels, self.config.reconstruction.threshold)
         return loss, {
@@ -187,11 +186,13 @@ class Tokenizer(nn.Module):
             "codes_used": _share_used(tokens, self.config.num_codes),
         }
 
-    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels ``(B, T, C, H, W)`` again, their tokens, and the loss of the quantiser."""
+    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pixels ``(B, T, C, H, W)`` again, their tokens, their loss, and the quantiser's."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.decoder_only):
             quantized, tokens, loss = self.quantizer(self.encoder(self.patches(pixels)))
-        return self._head(self.decoder(quantized)), tokens, loss
+        shown = self._head(self.decoder(quantized))
+        reconstruction = reconstruction_loss(shown, pixels, self.config.reconstruction)
+        return shown, tokens, reconstruction, loss
 
     def _freeze(self) -> None:
         if self.config.decoder_only:

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
 from genie_gym.collect.policies import make_policy
-from world_models.episodes import (
-    CHUNK_FRAMES,
-    Episode,
-    EpisodeInfo,
-    Transitions,
-    code_version,
-)
+from world_models.episodes import Episode, EpisodeInfo, Transitions, code_version
 
 __all__ = ["Collection", "Recorder", "WholeEpisode", "episode_seed", "play", "play_episodes"]
 
@@ -91,11 +85,8 @@ def episode_seed(seed: int, index: int) -> int:
 class Recorder(Protocol[T_co]):
     """Gathers one episode while it is played."""
 
-    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Where the next frames can be put, of this shape."""
-
-    def add(self, frames: NDArray[np.uint8]) -> None:
-        """The next frames: CHUNK_FRAMES of them, fewer only at the end, in the `room` given."""
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """The next frame; the array is written again afterwards."""
 
     def finish(self, transitions: Transitions) -> T_co:
         """The episode has ended."""
@@ -105,19 +96,15 @@ class WholeEpisode:
     """Keeps an episode in memory."""
 
     def __init__(self) -> None:
-        self._chunks: list[NDArray[np.uint8]] = []
+        self._frames: list[NDArray[np.uint8]] = []
 
-    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """See `Recorder.room`."""
-        return np.empty(shape, np.uint8)
-
-    def add(self, frames: NDArray[np.uint8]) -> None:
+    def add(self, frame: NDArray[np.uint8]) -> None:
         """See `Recorder.add`."""
-        self._chunks.append(frames)
+        self._frames.append(frame.copy())
 
     def finish(self, transitions: Transitions) -> Episode:
         """See `Recorder.finish`."""
-        return Episode(frames=np.concatenate(self._chunks), **vars(transitions))
+        return Episode(frames=np.stack(self._frames), **vars(transitions))
 
 
 def play_episodes(
@@ -178,6 +165,7 @@ class _Rows(Generic[T]):
         record: Callable[[], Recorder[T]],
     ):
         self.env = env
+        env.unwrapped.copy = False  # type: ignore[attr-defined]
         self.collection = collection
         self.actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
         self.waiting = iter(indices)
@@ -232,37 +220,25 @@ class _Rows(Generic[T]):
         for row in np.flatnonzero(rows):
             track = self.tracks[row]
             if track is not None:
-                track.see(frames[row])
+                track.recorder.add(frames[row])
         return frames
 
 
 class _Track(Generic[T]):
-    """One episode so far; frames go to the recorder by the chunk."""
+    """One episode so far."""
 
     def __init__(self, info: EpisodeInfo, recorder: Recorder[T]):
         self.info = info
         self.recorder = recorder
         self.actions: list[int] = []
         self.rewards: list[float] = []
-        self.chunk = np.empty((0,), np.uint8)
-        self.filled = 0
-
-    def see(self, frame: NDArray[np.uint8]) -> None:
-        if not self.filled:
-            self.chunk = self.recorder.room((CHUNK_FRAMES, *frame.shape))
-        self.chunk[self.filled] = frame
-        self.filled += 1
-        if self.filled == CHUNK_FRAMES:
-            self._hand_over()
 
     def step(self, action: int, reward: float, frame: NDArray[np.uint8]) -> None:
         self.actions.append(action)
         self.rewards.append(reward)
-        self.see(frame)
+        self.recorder.add(frame)
 
     def finish(self, terminated: bool, truncated: bool) -> T:
-        if self.filled:
-            self._hand_over()
         transitions = Transitions(
             actions=np.array(self.actions),
             rewards=np.array(self.rewards, np.float32),
@@ -271,7 +247,3 @@ class _Track(Generic[T]):
             info=self.info,
         )
         return self.recorder.finish(transitions)
-
-    def _hand_over(self) -> None:
-        self.recorder.add(self.chunk[: self.filled])
-        self.filled = 0

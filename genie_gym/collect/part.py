@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genie_gym.collect.collector import Collection, play
-from world_models.episodes import EpisodeEncoder, EpisodeWriter, Transitions
+from world_models.episodes import Chunk, EpisodeEncoder, EpisodeWriter, Transitions
 
 __all__ = ["Progress", "collect_part"]
 
@@ -78,7 +78,7 @@ class _Storing:
         self._flushed = time.monotonic()
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[Future[None]] = deque()
-        self._rooms: list[NDArray[np.uint8]] = []  # that can be used again: fresh memory is slow
+        self._chunks: list[Chunk] = []  # that can be used again: fresh memory is slow
 
     def __enter__(self) -> _Storing:
         return self
@@ -86,13 +86,13 @@ class _Storing:
     def __exit__(self, *exception: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Memory for a chunk."""
-        return self._rooms.pop() if self._rooms else np.empty(shape, np.uint8)
+    def chunk(self, frame_shape: tuple[int, ...]) -> Chunk:
+        """An empty one."""
+        return self._chunks.pop() if self._chunks else Chunk(frame_shape)
 
-    def compress(self, encoder: EpisodeEncoder, frames: NDArray[np.uint8]) -> None:
+    def compress(self, encoder: EpisodeEncoder, chunk: Chunk) -> None:
         """Add a chunk to an episode soon."""
-        self._submit(self._compress, encoder, frames)
+        self._submit(self._compress, encoder, chunk)
 
     def store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
         """Write an episode that has ended soon."""
@@ -110,9 +110,10 @@ class _Storing:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(task, *arguments))
 
-    def _compress(self, encoder: EpisodeEncoder, frames: NDArray[np.uint8]) -> None:
-        encoder.add(frames)
-        self._rooms.append(frames if frames.base is None else frames.base)
+    def _compress(self, encoder: EpisodeEncoder, chunk: Chunk) -> None:
+        encoder.add(chunk)
+        chunk.count = 0
+        self._chunks.append(chunk)
 
     def _store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
         self._writer.add_encoded(encoder.finish(transitions))
@@ -127,15 +128,23 @@ class _Recorder:
     def __init__(self, storing: _Storing):
         self._storing = storing
         self._encoder = EpisodeEncoder()
+        self._chunk: Chunk | None = None
 
-    def room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        return self._storing.room(shape)
-
-    def add(self, frames: NDArray[np.uint8]) -> None:
-        self._storing.compress(self._encoder, frames)
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        if self._chunk is None:
+            self._chunk = self._storing.chunk(frame.shape)
+        self._chunk.add(frame)
+        if self._chunk.full:
+            self._hand_over()
 
     def finish(self, transitions: Transitions) -> None:
+        self._hand_over()
         self._storing.store(self._encoder, transitions)
+
+    def _hand_over(self) -> None:
+        if self._chunk is not None:
+            self._storing.compress(self._encoder, self._chunk)
+            self._chunk = None
 
 
 class _Stopped(Exception):

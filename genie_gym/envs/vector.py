@@ -50,6 +50,10 @@ class FrameVectorEnv(VectorEnv, ABC):
     A subclass writes its newest frames into ``self.frames`` and implements `_begin_rows`,
     `_step_rows`, `_save_row` and `_load_rows`.
 
+    Attributes:
+        copy: Whether frames are handed out as copies. Else each step writes into the same array,
+            which spares a reader in a hurry some time.
+
     Args:
         num_envs: Number of rows.
         actions: The named action set.
@@ -100,6 +104,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
         self._rng_seeds: list[int | None] = [None] * self.num_envs
         self._window: Window | None = None
+        self.copy = True
 
     # What a simulator implements -----------------------------------------------------------
 
@@ -131,8 +136,8 @@ class FrameVectorEnv(VectorEnv, ABC):
         self.frames[rows] = frame
 
     def _observations(self) -> Any:
-        """What `reset` and `step` hand out: a copy of all frames."""
-        return self.frames.copy()
+        """What `reset` and `step` hand out: all frames."""
+        return self.frames.copy() if self.copy else self.frames
 
     def _fetch_frames(self) -> None:
         """Told before ``self.frames`` is read here, for envs that keep their frames elsewhere."""
@@ -343,7 +348,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
         observations = self._observations()
         for row in finals:
-            infos["final_obs"][row] = observations[row]
+            infos["final_obs"][row] = observations[row] if self.copy else observations[row].copy()
         infos["final_info"] = {}
         self._scatter(finals, {k: v[ended] for k, v in columns.items()}, infos["final_info"])
         infos["_final_obs"], infos["_final_info"] = self._ended.copy(), self._ended.copy()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
 
 MAX_ACTIONS = 1 << 15  # actions are stored as int16
 
@@ -110,19 +106,6 @@ class Transitions:
         """Number of transitions T; there are T + 1 frames."""
         return len(self.actions)
 
-    def key_with(self, frames_digest: Hash, frame_shape: tuple[int, ...]) -> str:
-        """Hash of the content: the same wherever and however the episode is stored.
-
-        Args:
-            frames_digest: SHA-256 of the bytes of all frames; is updated.
-            frame_shape: (H, W, 3).
-        """
-        ends = f"{int(self.terminated)}{int(self.truncated)}"
-        frames_digest.update(f"{self.info.env_id}\0{len(self)}{frame_shape}\0{ends}\0".encode())
-        frames_digest.update(self.actions.astype("<i8").data)
-        frames_digest.update(self.rewards.astype("<f4").data)
-        return frames_digest.hexdigest()[:32]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Episode(Transitions):
@@ -145,11 +128,6 @@ class Episode(Transitions):
             )
         super().__post_init__()
         object.__setattr__(self, "frames", np.ascontiguousarray(self.frames))
-
-    @cached_property
-    def key(self) -> str:
-        """See `key_with`."""
-        return self.key_with(hashlib.sha256(self.frames.data), self.frames.shape[1:])
 
 
 def _check_frames(frames: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from world_models.episodes.errors import DamagedShardError
 FORMAT_VERSION = 1
 CHUNK_FRAMES = 24  # a 16-frame window costs one or two chunks
 ZSTD_LEVEL = 3
+CHECKSUM_BYTES = 4  # that end a zstd frame: of XXH64 of the content (RFC 8878)
 ZSTD_FILTER = 32015  # registered HDF5 id: other readers need the hdf5plugin package
 
 
@@ -75,21 +76,50 @@ class EncodedEpisode:
         return sum(map(len, self.chunks))
 
 
+class Chunk:
+    """Frames of one chunk as they are stored: column by column, and black where there are none.
+
+    Attributes:
+        count: How many frames it has; CHUNK_FRAMES at most.
+    """
+
+    def __init__(self, frame_shape: tuple[int, ...]):
+        height, width, channels = frame_shape
+        self.frame_shape = frame_shape
+        self.count = 0
+        self._columns = np.empty((CHUNK_FRAMES, width, height, channels), np.uint8)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more frames go in."""
+        return self.count == CHUNK_FRAMES
+
+    def add(self, frame: np.ndarray) -> None:
+        """Put in the next frame, uint8 (H, W, 3)."""
+        import cv2  # only to write: training machines read, and may have no OpenCV
+
+        cv2.transpose(frame, self._columns[self.count])  # twice as fast as numpy
+        self.count += 1
+
+    def compressed(self) -> bytes:
+        """What is stored."""
+        self._columns[self.count :] = 0
+        return _compress(self._columns)
+
+
 class EpisodeEncoder:
     """Compresses an episode while it is being played."""
 
     def __init__(self) -> None:
-        self._digest = hashlib.sha256()
         self._chunks: list[bytes] = []
         self._num_frames = 0
         self._frame_shape: tuple[int, ...] = ()
 
-    def add(self, frames: np.ndarray) -> None:
-        """The next frames, uint8 (n, H, W, 3): CHUNK_FRAMES of them, fewer only at the end."""
-        self._digest.update(np.ascontiguousarray(frames).data)
-        self._chunks.append(_compress(_to_columns(frames)))
-        self._num_frames += len(frames)
-        self._frame_shape = frames.shape[1:]
+    def add(self, chunk: Chunk) -> None:
+        """The next chunk; all but the last are full."""
+        self._chunks.append(chunk.compressed())
+        self._num_frames += chunk.count
+        self._frame_shape = chunk.frame_shape
 
     def finish(self, transitions: Transitions) -> EncodedEpisode:
         """All the rest. The encoder cannot be used again."""
@@ -101,7 +131,7 @@ class EpisodeEncoder:
                 f"each chunk but the last has {CHUNK_FRAMES}"
             )
         entry = Entry(
-            key=transitions.key_with(self._digest, self._frame_shape),
+            key=episode_key(transitions, self._frame_shape, self._chunks),
             first_row=0,
             num_frames=self._num_frames,
             terminated=transitions.terminated,
@@ -122,8 +152,28 @@ def encode_episode(episode: Episode) -> EncodedEpisode:
     """Compress an episode. Pure: may run in any thread or process."""
     encoder = EpisodeEncoder()
     for start in range(0, len(episode.frames), CHUNK_FRAMES):
-        encoder.add(episode.frames[start : start + CHUNK_FRAMES])
+        chunk = Chunk(episode.frames.shape[1:])
+        for frame in episode.frames[start : start + CHUNK_FRAMES]:
+            chunk.add(frame)
+        encoder.add(chunk)
     return encoder.finish(episode)
+
+
+def episode_key(
+    transitions: Transitions, frame_shape: tuple[int, ...], chunks: Sequence[bytes]
+) -> str:
+    """Hash of an episode's content: the same however well its frames are compressed.
+
+    Frames are not read again for it: each chunk ends with zstd's own checksum of what is in it.
+    """
+    info, ends = transitions.info, f"{int(transitions.terminated)}{int(transitions.truncated)}"
+    digest = hashlib.sha256()
+    digest.update(f"{info.env_id}\0{len(transitions)}{frame_shape}\0{ends}\0".encode())
+    digest.update(transitions.actions.astype("<i8").data)
+    digest.update(transitions.rewards.astype("<f4").data)
+    for chunk in chunks:
+        digest.update(chunk[-CHECKSUM_BYTES:])
+    return digest.hexdigest()[:32]
 
 
 def shard_bytes(episodes: Sequence[EncodedEpisode]) -> tuple[bytes, list[Entry]]:
@@ -249,18 +299,6 @@ def _create(
     dataset = h5py.h5d.create(file.id, name.encode(), kind, space, properties)
     for number, data in enumerate(chunks):
         dataset.write_direct_chunk((number * chunk[0],) + (0,) * (len(chunk) - 1), data)
-
-
-def _to_columns(frames: np.ndarray) -> np.ndarray:
-    """(n, H, W, 3) -> (CHUNK_FRAMES, W, H, 3), padded with black frames."""
-    import cv2  # only to write: training machines read, and may have no OpenCV
-
-    count, height, width, channels = frames.shape
-    columns = np.empty((CHUNK_FRAMES, width, height, channels), np.uint8)
-    for frame, turned in zip(frames, columns, strict=False):
-        cv2.transpose(frame, turned)  # twice as fast as numpy
-    columns[count:] = 0
-    return columns
 
 
 def _pixels(frames: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from world_models.episodes.episode import Episode
+from world_models.episodes.episode import Transitions
 from world_models.episodes.errors import DamagedShardError
 from world_models.episodes.manifest import ShardRecord, read_manifest
-from world_models.episodes.shard import Entry, ShardReader
+from world_models.episodes.shard import Entry, ShardReader, episode_key
 
 
 @dataclass(kw_only=True)
@@ -82,12 +82,12 @@ def _check_shard(record: ShardRecord) -> list[str]:
 
 
 def _key(shard: ShardReader, entry: Entry) -> str:
-    rows = slice(entry.first_row, entry.first_row + entry.num_frames - 1)
-    return Episode(
-        frames=shard.frames(entry.first_row, entry.num_frames),
-        actions=shard.actions[rows],
-        rewards=shard.rewards[rows],
+    episode = shard.encoded(entry)
+    transitions = Transitions(
+        actions=episode.actions,
+        rewards=episode.rewards,
         terminated=entry.terminated,
         truncated=entry.truncated,
         info=entry.info,
-    ).key
+    )
+    return episode_key(transitions, episode.frame_shape, episode.chunks)
