@@ -20,7 +20,7 @@ from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
-from world_models.training.tokens import CachedWindows, compute, fingerprint, token_cells
+from world_models.training.tokens import CachedWindows, Slips, compute, fingerprint, token_cells
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,6 +97,19 @@ def test_changes_are_followed_from_the_first_frame_and_windows_begin_anywhere(ma
         assert torch.equal(batch["before"][row], before)
 
 
+def test_slips_are_an_episodes_own_and_no_more_than_asked_for():
+    seeds, tokens = torch.arange(500), torch.randint(40, (500, 64))
+    together, alone = Slips(seeds, 0.2, 40), Slips(seeds[7:8], 0.2, 40)
+    shares = []
+    for _ in range(20):
+        slipped = together(tokens)
+        assert torch.equal(alone(tokens[7:8]), slipped[7:8])
+        shares.append((slipped != tokens).float().mean(1))
+    share = torch.stack(shares).mean(0)  # of each episode
+    assert share.max() < 0.24 and share.min() < 0.01
+    assert share.mean() == pytest.approx(0.2 / 3, rel=0.15)  # some are replaced by the same
+
+
 def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
     monkeypatch.setattr("world_models.training.tokens.PACK_CELLS", 20)
     monkeypatch.setattr("world_models.training.tokens.BATCH_CELLS", 5)
@@ -105,7 +118,7 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
     tokenizer = load_run(made.tokenizer, "tokenizer")
     calls: list[int] = []
 
-    def encode(frames):
+    def encode(frames, seeds):
         if len(calls) == 10:
             calls.append(0)
             raise KeyboardInterrupt

@@ -208,6 +208,24 @@ def test_what_stays_while_the_picture_scrolls_is_painted_over_it():
     assert errors[0] < errors[1] / 2
 
 
+def test_what_went_wrong_on_the_way_is_mended_by_the_next_frames():
+    model, patch, steps = tokenizer().eval(), 5, iter(range(6))
+    frames = torch.full((1, 6, SIZE, SIZE, 3), 50, dtype=torch.uint8)
+    frames[:, :, :, SIZE // 2 :] = 200  # the patch ends where this begins
+
+    def slip(tokens: Tensor) -> Tensor:
+        wrong = tokens.clone()
+        if next(steps) == 2:
+            wrong[0, patch] = number(0, 3)
+        return wrong
+
+    tokens, shown = model.follow(frames, slip)
+    off = (shown.float() - frames).square().mean((0, 2, 3, 4))
+    assert (tokens[0, :3] == STILL).all()  # what is said is right; what is shown, is not
+    assert not off[:2].any() and off[2] > 0 and off[3:].max() < off[2] / 2
+    assert tokens[0, 3, patch] != STILL and (tokens[0, 4:] == STILL).all()
+
+
 def test_codes_of_near_displacements_are_alike():
     codes = tokenizer().codes()
     torch.testing.assert_close(codes.norm(dim=-1), torch.ones(len(codes)))

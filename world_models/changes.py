@@ -13,6 +13,8 @@ Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,14 +87,23 @@ class ChangeTokenizer(Tokenizer):
         return self.follow(frames)[1]
 
     @torch.no_grad()
-    def follow(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``(B, T, N)`` and decoded frames of a sequence, frame by frame."""
+    def follow(
+        self, frames: Tensor, slip: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens ``(B, T, N)`` and decoded frames of a sequence, frame by frame.
+
+        Args:
+            frames: uint8 ``(B, T, H, W, C)``.
+            slip: What becomes of a frame's tokens ``(B, N)`` before they are decoded. The tokens
+                of the next frame then mend what came out wrong.
+        """
         encoder, decoder = self.encoder.open(len(frames)), self.decoder.open(len(frames))
         before, tokens, shown = frames[:, 0], [], []
         for frame in frames.unbind(1):
             said, encoder = self.encode_step(frame, encoder, before)
-            before, decoder = self.decode_step(said, decoder, before)
             tokens.append(said)
+            said = said if slip is None else slip(said)
+            before, decoder = self.decode_step(said, decoder, before)
             shown.append(before)
         return torch.stack(tokens, 1), torch.stack(shown, 1)
 

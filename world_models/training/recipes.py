@@ -58,12 +58,16 @@ class DynamicsRecipe:
         frames: Frames of a training window.
         token_stride: Windows of cached tokens begin at every so many frames of an episode; less
             costs more disk (a tokenizer without time lets them begin anywhere, at no cost).
+        slips: Where tokens say what changes: up to this share of an episode's tokens goes wrong on
+            the way, and those of the next frame mend what they show. So dreams learn to mend
+            themselves.
     """
 
     model: DynamicsConfig
     fit: FitConfig
     frames: int = 16
     token_stride: int = 8
+    slips: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,5 +169,5 @@ def _light(
         latent_action=LatentActionRecipe(
             model=world.latent_action, fit=replace(coder, batch_size=4)
         ),
-        dynamics=DynamicsRecipe(model=world.dynamics, fit=thinker),
+        dynamics=DynamicsRecipe(model=world.dynamics, fit=thinker, slips=0.1),
     )

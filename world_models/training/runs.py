@@ -90,7 +90,7 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
     for part in (tokenizer, *([] if latent is None else [latent])):
         fabric.to_device(part.eval().requires_grad_(False))
     cut = (recipe.frames, recipe.token_stride)
-    tokens = token_cells(tokenizer, *cut)
+    tokens = token_cells(tokenizer, *cut, slips=recipe.slips)
     actions = None if latent is None else action_cells(latent, *cut)
     train, held_out = _split(episodes, recipe.frames)
     train_windows, windows = (

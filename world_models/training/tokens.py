@@ -35,6 +35,7 @@ from tqdm import tqdm
 from world_models.changes import ChangeTokenizer
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.latent_action import LatentActionModel
+from world_models.noise import RowNoise
 from world_models.tokenizer import Tokenizer
 from world_models.training.token_store import TokenStore
 
@@ -46,7 +47,8 @@ __all__ = ["CachedWindows", "Cells", "TokenLoader", "action_cells", "fingerprint
 PACK_CELLS = 256
 PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
-Encode = Callable[[Tensor], dict[str, Tensor]]
+Encode = Callable[[Tensor, Tensor], dict[str, Tensor]]
+ANY_TOKEN = 0.25  # of slips: what is said instead is any token, not another patch's
 UNSEEN = ("reconstruction", "revive_after", "decoder_only")  # no bearing on the codes
 
 
@@ -57,7 +59,8 @@ class Cells:
     Attributes:
         name: Folder of the cache below the dataset: names the encoder and the cut.
         arrays: What is stored of every cell.
-        encode: uint8 frames ``(B, cell, H, W, 3)`` to these arrays, integers ``(B, ...)``.
+        encode: uint8 frames ``(B, cell, H, W, 3)``, and a seed of each row for what may be drawn,
+            to these arrays, integers ``(B, ...)``.
         cell: Frames encoded together.
         stride: Frames from one cell's start to the next one's.
         follow: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, and returns their cells
@@ -94,15 +97,21 @@ def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     return digest.hexdigest()[:16]
 
 
-def token_cells(tokenizer: Tokenizer, length: int, stride: int) -> Cells:
+def token_cells(tokenizer: Tokenizer, length: int, stride: int, slips: float = 0.0) -> Cells:
     """Tokens ``(B, cell, N)`` for training windows of `length` frames.
 
     Where tokens say what changes, also the decoded frame "before" each, uint8 ``(H, W, 3)``.
+
+    Args:
+        tokenizer: Of a trained world to be.
+        length: Frames of a window.
+        stride: See `DynamicsRecipe.token_stride`.
+        slips: See `DynamicsRecipe.slips`.
     """
     if isinstance(tokenizer, ChangeTokenizer):
-        name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
+        name = f"tokens/{fingerprint(tokenizer, decoder=True)}" + (f"-{slips:g}" if slips else "")
         both = ("tokens", "before")
-        return Cells(name=name, arrays=both, encode=_followed(tokenizer), follow=True)
+        return Cells(name=name, arrays=both, encode=_followed(tokenizer, slips), follow=True)
     alone = not tokenizer.config.transformer.temporal
     cell, stride = (1, 1) if alone else (length, stride)
     name = f"tokens/{fingerprint(tokenizer)}-{cell}-{stride}"
@@ -118,15 +127,38 @@ def action_cells(model: LatentActionModel, length: int, stride: int) -> Cells:
 
 
 def _only(name: str, encode: Callable[[Tensor], Tensor]) -> Encode:
-    return lambda frames: {name: encode(frames)}
+    return lambda frames, seeds: {name: encode(frames)}
 
 
-def _followed(tokenizer: ChangeTokenizer) -> Encode:
-    def encode(frames: Tensor) -> dict[str, Tensor]:
-        tokens, shown = tokenizer.follow(frames)
+def _followed(tokenizer: ChangeTokenizer, slips: float) -> Encode:
+    def encode(frames: Tensor, seeds: Tensor) -> dict[str, Tensor]:
+        slip = Slips(seeds, slips, tokenizer.config.num_codes) if slips else None
+        tokens, shown = tokenizer.follow(frames, slip)
         return {"tokens": tokens, "before": torch.cat((frames[:, :1], shown[:, :-1]), 1)}
 
     return encode
+
+
+class Slips:
+    """Tokens that go wrong here and there, as a dream's do: some episodes' often, most seldom.
+
+    Args:
+        seeds: Of each episode ``(B,)``.
+        share: Of tokens that go wrong, at most.
+        num_codes: How many different tokens there are.
+    """
+
+    def __init__(self, seeds: Tensor, share: float, num_codes: int):
+        self._noise, self._num_codes = RowNoise(seeds), num_codes
+        self._share = share * self._noise.rand(1).square()
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """A frame's tokens ``(B, N)``."""
+        num = tokens.shape[1]
+        wrong, place, any_, token = self._noise.rand(4, num).unbind(1)
+        other = tokens.gather(1, (place * num).long())
+        other = torch.where(any_ < ANY_TOKEN, (token * self._num_codes).long(), other)
+        return torch.where(wrong < self._share, other, tokens)
 
 
 def compute(dataset: EpisodeDataset, cells: Cells, fabric: Fabric) -> TokenStore:
@@ -254,7 +286,10 @@ def _encode(
         windows = np.lib.stride_tricks.sliding_window_view(frames, cells.cell, axis=0)
         pieces.append(np.moveaxis(windows[:: cells.stride], -1, 1))  # (cells, cell, H, W, 3)
     batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CELLS)
-    encoded = [_stored(cells.encode(batch.to(device))) for batch in batches]
+    encoded = [
+        _stored(cells.encode(batch.to(device), torch.arange(len(batch), device=device)))
+        for batch in batches
+    ]
     whole = {name: np.concatenate([part[name] for part in encoded]) for name in cells.arrays}
     if cells.cell == 1:
         whole = {name: x[:, 0] for name, x in whole.items()}
@@ -268,7 +303,8 @@ def _follow(
 ) -> list[dict[str, np.ndarray]]:
     """The arrays of each episode of a group, side by side from the first frame to the last."""
     episodes = [torch.from_numpy(frames) for frames in _frames(dataset, group)]
-    encoded = _stored(cells.encode(pad_sequence(episodes, batch_first=True).to(device)))
+    seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in group], device=device)
+    encoded = _stored(cells.encode(pad_sequence(episodes, batch_first=True).to(device), seeds))
     return [
         {name: x[row, : len(episode)] for name, x in encoded.items()}
         for row, episode in enumerate(episodes)
