@@ -11,9 +11,10 @@ import pytest
 from gymnasium import error
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
 import genie_gym  # noqa: F401
+from tests.malformed_calls import MalformedCalls
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -81,7 +82,7 @@ BAD_PROMPTS = {
 }
 
 
-class OddDreams(RuleBasedStateMachine):
+class OddDreams(MalformedCalls):
     """Any order of calls, right and wrong: a twin that only hears the right ones stays equal."""
 
     def __init__(self):
@@ -144,16 +145,6 @@ class OddDreams(RuleBasedStateMachine):
         for env in (self.env, self.twin):
             with pytest.raises(ValueError, match=complaint):
                 env.reset(seed=seed, options=spoil(self.prompt))
-
-    @rule(bad=st.sampled_from([-1, 7, 1.5, None, "JUMP", [], [0, 1], np.nan]))
-    def bad_action(self, bad):
-        with pytest.raises((error.InvalidAction, error.ResetNeeded)):
-            self.env.step(bad)
-
-    @rule(data=st.binary(max_size=40))
-    def bad_state(self, data):
-        with pytest.raises(ValueError):
-            self.env.load_state(data)
 
     @rule()
     def close_and_begin_again(self):

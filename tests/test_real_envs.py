@@ -6,10 +6,11 @@ import pytest
 from gymnasium import error
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 import genie_gym  # noqa: F401
 from tests.env_contract import Case, EnvContract
+from tests.malformed_calls import MalformedCalls
 
 CASES = (
     Case(env_id="Procgen/CoinRun-v0"),
@@ -26,7 +27,7 @@ class TestRealEnvs(EnvContract):
         return request.param
 
 
-class OddCalls(RuleBasedStateMachine):
+class OddCalls(MalformedCalls):
     """Any order of calls: the env agrees with a twin that was told the same by other means.
 
     The twin is always brought to the same point by loading the last saved state and replaying
@@ -75,16 +76,6 @@ class OddCalls(RuleBasedStateMachine):
     def load(self):
         self.env.load_state(self.state)
         self.since, self.ended = [], self.saved_end
-
-    @rule(bad=st.sampled_from([-1, 99, 1.5, None, "JUMP", [], [0, 1], np.array([[0]])]))
-    def bad_action(self, bad):
-        with pytest.raises((error.InvalidAction, error.ResetNeeded)):
-            self.env.step(bad)
-
-    @rule(data=st.binary(max_size=40))
-    def bad_state(self, data):
-        with pytest.raises(ValueError):
-            self.env.load_state(data)
 
     @precondition(lambda self: self.state is not None)
     @rule()
