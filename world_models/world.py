@@ -20,7 +20,7 @@ from world_models.tokenizer import Tokenizer
 
 __all__ = ["Prediction", "Rollout", "WorldModel"]
 
-TOGETHER = 8  # rows on a CPU: adaptive sampling goes on until the last row of a batch is sure
+TOGETHER = 16  # rows on a CPU: adaptive sampling goes on until the last row of a batch is sure
 
 
 @dataclass(frozen=True)

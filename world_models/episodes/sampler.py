@@ -23,6 +23,8 @@ class WindowSampler(Iterator[np.ndarray]):
         world_size: number of processes.
         groups: for each episode the number of its group (its game, say); each group that has
             windows is equally likely, however many they are. None: no groups.
+        ends: share of windows that are replaced by the last one of their episode, where rewards
+            and ends are; by themselves few windows hold one.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class WindowSampler(Iterator[np.ndarray]):
         rank: int = 0,
         world_size: int = 1,
         groups: np.ndarray | None = None,
+        ends: float = 0.0,
     ):
         """Count the windows."""
         if length < 1 or batch_size < 1 or not 0 <= rank < world_size:
@@ -42,6 +45,8 @@ class WindowSampler(Iterator[np.ndarray]):
                 "length and batch_size must be positive and 0 <= rank < world_size, got "
                 f"{length=}, {batch_size=}, {rank=}, {world_size=}"
             )
+        if not 0 <= ends <= 1:
+            raise ValueError(f"ends must lie in [0, 1], got {ends}")
         counts = np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0)
         if groups is not None and len(groups) != len(counts):
             raise ValueError(f"{len(groups)} groups for {len(counts)} episodes: expected one each")
@@ -57,7 +62,7 @@ class WindowSampler(Iterator[np.ndarray]):
         sizes = [int(counts[members == group].sum()) for group in np.unique(members)]
         self._sizes = np.array([size for size in sizes if size], np.int64)
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.ends = rank, world_size, ends
         self.position = 0
 
     @property
@@ -75,8 +80,10 @@ class WindowSampler(Iterator[np.ndarray]):
             group = rng.integers(len(self._sizes), size=size)
             first = np.cumsum(self._sizes) - self._sizes
             windows = first[group] + rng.integers(self._sizes[group])
-        windows = windows[self.rank :: self.world_size]
-        places = np.searchsorted(self._ends, windows, side="right")
+        last = rng.random(size) < self.ends if self.ends else np.zeros(size, np.bool_)
+        mine = slice(self.rank, None, self.world_size)
+        places = np.searchsorted(self._ends, windows[mine], side="right")
+        windows = np.where(last[mine], self._ends[places] - 1, windows[mine])
         before = np.where(places > 0, self._ends[places - 1], 0)
         return np.stack([self._order[places], windows - before], axis=1)
 
@@ -98,13 +105,14 @@ class WindowSampler(Iterator[np.ndarray]):
                 )
         self.position = state["position"]
 
-    def _identity(self) -> dict[str, int]:
+    def _identity(self) -> dict[str, float]:
         return {
             "num_windows": self.num_windows,
             "length": self.length,
             "total_batch_size": self.batch_size * self.world_size,
             "seed": self.seed,
             "num_groups": len(self._sizes),
+            "ends": self.ends,
         }
 
 

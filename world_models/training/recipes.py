@@ -61,6 +61,8 @@ class DynamicsRecipe:
         slips: Where tokens say what changes: up to this share of an episode's tokens goes wrong on
             the way, and those of the next frame mend what they show. So dreams learn to mend
             themselves.
+        ends: Share of windows that end where their episode does: rewards and ends are rare, and
+            more of them are learned sooner.
     """
 
     model: DynamicsConfig
@@ -68,6 +70,7 @@ class DynamicsRecipe:
     frames: int = 16
     token_stride: int = 8
     slips: float = 0.0
+    ends: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +84,12 @@ class WorldRecipe:
 
 def coinrun() -> WorldRecipe:
     """CoinRun on a CPU."""
-    return _light(presets.coinrun(), tokenizer_steps=350, dynamics_steps=1500, dynamics_batch=8)
+    return _light(presets.coinrun(), tokenizer_steps=800, dynamics_steps=1200, dynamics_batch=8)
 
 
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
-    return _light(presets.atari(), tokenizer_steps=250, dynamics_steps=1800, dynamics_batch=4)
+    return _light(presets.atari(), tokenizer_steps=500, dynamics_steps=1800, dynamics_batch=4)
 
 
 def paper() -> WorldRecipe:

@@ -239,7 +239,7 @@ class CachedWindows:
 class TokenLoader:
     """Endless random batches of cached windows, each game as often; like `WindowLoader`."""
 
-    def __init__(self, windows: CachedWindows, **sampler_options: int):
+    def __init__(self, windows: CachedWindows, **sampler_options: Any):
         self.windows = windows
         games = windows.dataset.env_numbers
         self.sampler = WindowSampler(windows.num_starts, groups=games, length=1, **sampler_options)
