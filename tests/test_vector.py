@@ -46,6 +46,18 @@ def test_same_step_hands_out_the_final_frame_in_infos():
     assert [steps for _, _, steps in shown(frames)] == [2, 1, 2]
 
 
+@pytest.mark.parametrize("copy", [True, False])
+def test_frames_are_copies_unless_declined_and_final_frames_always(copy):
+    env = CountingVectorEnv(2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env.copy = copy
+    first, _ = env.reset(seed=5)
+    drawn = first[1, 0, 0, 0]
+    kept = first.copy()
+    frames, *_, infos = env.step([1, END])
+    assert (frames is not first) == np.array_equal(first, kept) == copy
+    assert infos["final_obs"][1][0, :3, 0].tolist() == [drawn, 0, 1]
+
+
 def test_disabled_refuses_ended_rows_until_they_are_reset():
     env = CountingVectorEnv(2, autoreset_mode=AutoresetMode.DISABLED)
     env.reset(seed=5)
