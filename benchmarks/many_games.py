@@ -226,7 +226,10 @@ def _figures(scores: dict[tuple[str, str], list[dict[str, float]]]) -> dict[str,
     for (game, arm), found in scores.items():
         title = game.partition("-")[0].lower()
         for name in JUDGED:
-            figures[f"{title}_{arm}_{name}"] = mean(score[name] for score in found)
+            values = [score[name] for score in found]
+            figures[f"{title}_{arm}_{name}"] = mean(values)
+            if name in SCORES and len(values) > 1:
+                figures[f"{title}_{arm}_{name}_sd"] = stdev(values)
     return figures
 
 
