@@ -39,7 +39,7 @@ class TokenizerConfig:
         num_codes: Codebook size K.
         code_dim: Width of a code.
         revive_after: Steps after which an unused code is placed anew; 0 never.
-        reconstruction: The pixel loss.
+        reconstruction: The pixel loss; of it, ``context`` takes the ``l1_weight`` alone.
         decoder_only: Train the decoder alone; token ids stay what they are.
         context: Tokens say what changes since the frame before, see `world_models.changes`; needs
             a transformer without ``temporal``.
