@@ -50,10 +50,6 @@ class FrameVectorEnv(VectorEnv, ABC):
     A subclass writes its newest frames into ``self.frames`` and implements `_begin_rows`,
     `_step_rows`, `_save_row` and `_load_rows`.
 
-    Attributes:
-        copy: Whether frames are handed out as copies. Else each step writes into the same array,
-            which spares a reader in a hurry some time.
-
     Args:
         num_envs: Number of rows.
         actions: The named action set.
@@ -104,7 +100,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
         self._rng_seeds: list[int | None] = [None] * self.num_envs
         self._window: Window | None = None
-        self.copy = True
+        self.copy = True  # or hand out the array itself, which the next step writes again
 
     # What a simulator implements -----------------------------------------------------------
 

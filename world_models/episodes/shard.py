@@ -84,7 +84,10 @@ class Chunk:
     """
 
     def __init__(self, frame_shape: tuple[int, ...]):
+        import cv2  # only to write: training machines read, and may have no OpenCV
+
         height, width, channels = frame_shape
+        self._transpose = cv2.transpose  # twice as fast as numpy
         self.frame_shape = frame_shape
         self.count = 0
         self._columns = np.empty((CHUNK_FRAMES, width, height, channels), np.uint8)
@@ -96,9 +99,7 @@ class Chunk:
 
     def add(self, frame: np.ndarray) -> None:
         """Put in the next frame, uint8 (H, W, 3)."""
-        import cv2  # only to write: training machines read, and may have no OpenCV
-
-        cv2.transpose(frame, self._columns[self.count])  # twice as fast as numpy
+        self._transpose(frame, self._columns[self.count])
         self.count += 1
 
     def compressed(self) -> bytes:
