@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -31,7 +31,7 @@ from world_models.training.runs import train_dynamics, train_tokenizer
 
 __all__ = ["Comparison", "Sizes", "main"]
 
-ARMS = ("pretrained", "scratch")
+Arm = Literal["pretrained", "scratch"]
 SCORES = ("psnr", "changed_psnr", "delta_psnr", "delta_changed_psnr")
 JUDGED = (*SCORES, "psnr_copy", "changed_psnr_copy", "changed_psnr_ceiling")
 TEST_SEED = 900_000
@@ -68,6 +68,8 @@ class Comparison:
         out: Folder for everything that is made.
         games: The tested games.
         pool: The other games; None: all that are playable here.
+        arms: From the world of many games, from nothing, or both. Each alone may be run by a
+            process of its own, with the same `out`; then the command without this reports both.
         seeds: Training seeds of each arm.
         sizes: How much of everything.
         json: File for the result.
@@ -76,6 +78,7 @@ class Comparison:
     out: Path = Path("outputs/many_games")
     games: tuple[str, ...] = ("Hero-Atari2600", "Pong-Atari2600")
     pool: tuple[str, ...] | None = None
+    arms: tuple[Arm, ...] = ("pretrained", "scratch")
     seeds: tuple[int, ...] = (0, 1)
     sizes: Sizes = field(default_factory=Sizes)
     json: Path | None = None
@@ -92,15 +95,7 @@ class Comparison:
 
     def stages(self) -> list[Stage]:
         """All stages, each after those it needs."""
-        pool, first = self.out / "data" / "pool", self.out / "first"
-        stages = [
-            Stage(name="pool", needs=(), run=lambda: self._play_pool(pool)),
-            Stage(
-                name="first-world",
-                needs=("pool",),
-                run=lambda: self._learn(pool, first, None, self.sizes.pretraining, seed=0),
-            ),
-        ]
+        stages = self._of_first_world() if "pretrained" in self.arms else []
         for game in self.games:
             stages += self._of_game(game)
         return stages
@@ -114,10 +109,21 @@ class Comparison:
                 if (file := self._scores(game, arm, seed)).exists()
             ]
             for game in self.games
-            for arm in ARMS
+            for arm in self.arms
         }
 
     # The parts -----------------------------------------------------------------------------
+
+    def _of_first_world(self) -> list[Stage]:
+        pool, first = self.out / "data" / "pool", self.out / "first"
+        return [
+            Stage(name="pool", needs=(), run=lambda: self._play_pool(pool)),
+            Stage(
+                name="first-world",
+                needs=("pool",),
+                run=lambda: self._learn(pool, first, None, self.sizes.pretraining, seed=0),
+            ),
+        ]
 
     def _of_game(self, game: str) -> list[Stage]:
         data, test = self.out / "data" / game, self.out / "data" / f"{game}-test"
@@ -132,14 +138,14 @@ class Comparison:
                 ),
             )
         ]
-        for arm in ARMS:
+        for arm in self.arms:
             for seed in self.seeds:
                 folder = self.out / game / f"{arm}-{seed}"
                 base = self.out / "first" / "world" if arm == "pretrained" else None
                 stages.append(
                     Stage(
                         name=f"{game}-{arm}-{seed}",
-                        needs=(f"{game}-data", "first-world"),
+                        needs=(f"{game}-data", *(() if base is None else ("first-world",))),
                         run=lambda folder=folder, base=base, seed=seed, arm=arm: (  # type: ignore[misc]
                             self._learn(data, folder, base, sizes.tuning, seed=seed)
                             and self._judge(folder / "world", test, game, arm, seed)

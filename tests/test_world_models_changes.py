@@ -219,11 +219,22 @@ def test_what_went_wrong_on_the_way_is_mended_by_the_next_frames():
             wrong[0, patch] = number(0, 3)
         return wrong
 
-    tokens, shown = model.follow(frames, slip)
+    tokens, shown = model.follow(frames, slip=slip)
     off = (shown.float() - frames).square().mean((0, 2, 3, 4))
     assert (tokens[0, :3] == STILL).all()  # what is said is right; what is shown, is not
     assert not off[:2].any() and off[2] > 0 and off[3:].max() < off[2] / 2
     assert tokens[0, 3, patch] != STILL and (tokens[0, 4:] == STILL).all()
+
+
+def test_what_comes_after_a_given_frame_changes_the_real_one():
+    torch.manual_seed(5)
+    frames = torch.randint(256, (2, 6, SIZE, SIZE, 3), dtype=torch.uint8)
+    frames[:, 3:] = frames[:, 2:3]  # stands still from the third on
+    model = tokenizer().eval()
+    tokens, shown = model.follow(frames, given=3)
+    assert not torch.equal(shown[:, 2], frames[:, 2])  # untrained paint, but it is given:
+    assert (tokens[:, 3:] == STILL).all() and torch.equal(shown[:, 3:], frames[:, 3:])
+    assert torch.equal(model.decode(tokens, frames[:, :3]), shown)
 
 
 def test_codes_of_near_displacements_are_alike():

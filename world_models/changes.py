@@ -69,42 +69,45 @@ class ChangeTokenizer(Tokenizer):
         codes = self.quantizer.codes()
         return torch.cat((self.directions.to(codes.dtype), codes))
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, given: int = 1) -> Tensor:
         """See `Tokenizer.encode`."""
-        return self.follow(frames)[0]
+        return self.follow(frames, given)[0]
 
     @torch.no_grad()
-    def decode(self, tokens: Tensor, first: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor, given: Tensor) -> Tensor:
         """See `Tokenizer.decode`."""
-        frames, cache = [first], self.decoder.open(len(tokens))
-        for said in tokens.unbind(1):
-            frame, cache = self.decode_step(said, cache, frames[-1])
-            frames.append(frame)
-        return torch.stack(frames[1:], 1)
+        before, cache, frames = given[:, 0], self.decoder.open(len(tokens)), []
+        for t, said in enumerate(tokens.unbind(1)):
+            shown, cache = self.decode_step(said, cache, before)
+            frames.append(shown)
+            before = given[:, t] if t < given.shape[1] else shown
+        return torch.stack(frames, 1)
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
+    def reconstruct(self, frames: Tensor, given: int = 1) -> Tensor:
         """See `Tokenizer.reconstruct`."""
-        return self.follow(frames)[1]
+        return self.follow(frames, given)[1]
 
     @torch.no_grad()
     def follow(
-        self, frames: Tensor, slip: Callable[[Tensor], Tensor] | None = None
+        self, frames: Tensor, given: int = 1, slip: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Tokens ``(B, T, N)`` and decoded frames of a sequence, frame by frame.
 
         Args:
             frames: uint8 ``(B, T, H, W, C)``.
+            given: What comes after each of so many first frames changes the real one.
             slip: What becomes of a frame's tokens ``(B, N)`` before they are decoded. The tokens
                 of the next frame then mend what came out wrong.
         """
         encoder, decoder = self.encoder.open(len(frames)), self.decoder.open(len(frames))
         before, tokens, shown = frames[:, 0], [], []
-        for frame in frames.unbind(1):
+        for t, frame in enumerate(frames.unbind(1)):
             said, encoder = self.encode_step(frame, encoder, before)
             tokens.append(said)
             said = said if slip is None else slip(said)
-            before, decoder = self.decode_step(said, decoder, before)
-            shown.append(before)
+            decoded, decoder = self.decode_step(said, decoder, before)
+            shown.append(decoded)
+            before = frame if t < given else decoded
         return torch.stack(tokens, 1), torch.stack(shown, 1)
 
     def encode_step(

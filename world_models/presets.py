@@ -14,7 +14,7 @@ from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.reconstruction import ReconstructionConfig
-from world_models.sampling import SamplingConfig
+from world_models.sampling import FOR_CHANGES, SamplingConfig
 from world_models.tokenizer import TokenizerConfig
 from world_models.world import WorldModel
 
@@ -190,6 +190,7 @@ def _light(
             changed_weight=changed_weight,
             event_weight=5.0,
         ),
+        sampling=FOR_CHANGES,
     )
 
 

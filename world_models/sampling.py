@@ -14,7 +14,7 @@ from torch import Tensor
 from world_models.masking import num_masked
 from world_models.noise import uniform
 
-__all__ = ["Sample", "SamplingConfig", "sample_tokens"]
+__all__ = ["FOR_CHANGES", "Sample", "SamplingConfig", "sample_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,10 @@ class SamplingConfig:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.temperature < 0:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
+
+
+FOR_CHANGES = SamplingConfig(temperature=0.2, unbiased=True, adaptive=True, threshold=0.4)
+"""How tokens that say what changes are best sampled: else what may move stands still."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class WorldState:
 
     Attributes:
         seeds: ``(B,)`` int64; a row's future depends on its past, its actions and its seed.
-        frames: The last frame, uint8 ``(B, H, W, 3)``.
+        frames: The last frame, uint8 ``(B, H, W, 3)``: the real one where it is known.
         tokens: The same as tokens ``(B, N)``.
         dynamics: The past as the dynamics keeps it.
         decoder: The past as the tokenizer's decoder keeps it; None once it was given up,

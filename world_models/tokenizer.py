@@ -131,23 +131,28 @@ class Tokenizer(nn.Module):
         return self.quantizer.codes()
 
     @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """Turn frames ``(B, T, H, W, C)`` into tokens ``(B, T, N)``, int64."""
+    def encode(self, frames: Tensor, given: int = 1) -> Tensor:
+        """Turn frames ``(B, T, H, W, C)`` into tokens ``(B, T, N)``, int64.
+
+        Args:
+            frames: A sequence.
+            given: For how many of its first frames whoever decodes it has the real ones.
+        """
         return self.quantizer.indices(self.encoder(self.patches(self._pixels(frames))))
 
     @torch.no_grad()
-    def decode(self, tokens: Tensor, first: Tensor) -> Tensor:
+    def decode(self, tokens: Tensor, given: Tensor) -> Tensor:
         """Turn tokens ``(B, T, N)`` into frames.
 
         Args:
             tokens: Of a sequence.
-            first: Its first frame, the real one, ``(B, H, W, C)``.
+            given: Its first frames, the real ones, ``(B, k, H, W, C)``, k >= 1.
         """
         return to_uint8(self._head(self.decoder(self.quantizer.lookup(tokens))))
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
-        """Encode frames and decode them again."""
-        return self.decode(self.encode(frames), frames[:, 0])
+    def reconstruct(self, frames: Tensor, given: int = 1) -> Tensor:
+        """Encode frames and decode them again; see `encode`."""
+        return self.decode(self.encode(frames, given), frames[:, :given])
 
     def encode_step(
         self, frames: Tensor, cache: StreamCache, before: Tensor
@@ -157,7 +162,8 @@ class Tokenizer(nn.Module):
         Args:
             frames: ``(B, H, W, C)``.
             cache: The encoder's past.
-            before: The frame before, as decoded; the frame itself where it is the first.
+            before: The frame before: as decoded, or the real one where it is given; the frame
+                itself where it is the first.
         """
         x = self.patches(self._pixels(frames[:, None])).squeeze(1)
         x, traces = self.encoder.step(x, self.encoder.plan(cache))

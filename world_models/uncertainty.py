@@ -39,14 +39,14 @@ def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
         frames: Those given, uint8 ``(B, k, H, W, 3)``.
         actions: ``(B, T - 1)``: all of them, up to the one that leads to the last frame.
     """
-    tokens = model.tokenizer.encode(frames)
+    tokens = model.tokenizer.encode(frames, given=frames.shape[1])
     dynamics, num_hidden = model.dynamics, actions.shape[1] + 1 - tokens.shape[1]
     hidden = tokens.new_full((len(tokens), num_hidden, tokens.shape[2]), dynamics.mask_token)
     sequence = torch.cat((tokens, hidden), 1)  # (B, T, N)
     if dynamics.config.objective == "paper":
         x = dynamics.predict_shifted(sequence[:, :-1], actions)
     else:
-        before = model.before(tokens, frames[:, 0], num_hidden)
+        before = model.before(tokens, frames, num_hidden)
         x = dynamics.predict_plain(sequence, actions, before)
     logits = dynamics.to_logits(x[:, -1]).float().log_softmax(-1)  # (B, N, K)
     return -(logits.exp() * logits).sum(-1)

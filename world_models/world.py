@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
-from world_models.sampling import Sample, SamplingConfig, sample_tokens
+from world_models.sampling import FOR_CHANGES, Sample, SamplingConfig, sample_tokens
 from world_models.state import WorldState
 from world_models.tokenizer import Tokenizer
 
@@ -66,7 +66,7 @@ class WorldModel(nn.Module):
     Args:
         tokenizer: Frames to tokens and back.
         dynamics: Tokens of the next frame.
-        sampling: How tokens are drawn.
+        sampling: How tokens are drawn; by default as suits the tokenizer's.
         latent_action: The model that named the actions, if they are latent.
     """
 
@@ -94,7 +94,7 @@ class WorldModel(nn.Module):
         self.tokenizer = tokenizer
         self.dynamics = dynamics
         self.latent_action = latent_action
-        self.sampling = sampling or SamplingConfig()
+        self.sampling = sampling or (FOR_CHANGES if t.context else SamplingConfig())
 
     @torch.no_grad()
     def start(
@@ -225,32 +225,33 @@ class WorldModel(nn.Module):
         num_prompt = frames.shape[1]
         if seeds is None:
             seeds = _draw_seeds(len(frames), frames.device, None)
-        tokens, first, entropy = self.tokenizer.encode(frames), frames[:, 0], []
+        tokens, entropy = self.tokenizer.encode(frames, given=num_prompt), []
         while (left := actions.shape[1] + 1 - tokens.shape[1]) > 0:
             num = min(frames_per_call or left, left)
-            before = self.before(tokens, first, num)
+            before = self.before(tokens, frames, num)
             sample = self._sample_jointly(tokens, actions, before, seeds, num)
             tokens = torch.cat((tokens, sample.tokens), 1)
             entropy.append(sample.entropy)
-        shown = self.tokenizer.decode(tokens, first)[:, num_prompt:]
+        shown = self.tokenizer.decode(tokens, frames)[:, num_prompt:]
         return Rollout(shown, tokens[:, num_prompt:], torch.cat(entropy, 1))
 
     @torch.no_grad()
-    def before(self, tokens: Tensor, first: Tensor, num_ahead: int) -> Tensor | None:
-        """The decoded frame before each of a sequence and of those to come, if that is looked at.
+    def before(self, tokens: Tensor, given: Tensor, num_ahead: int) -> Tensor | None:
+        """The frame before each of a sequence and of those to come, if that is looked at.
 
         Of several frames to come only the first one's is known, and stands for the others'.
 
         Args:
             tokens: Of the frames so far ``(B, k, N)``.
-            first: The real first one, uint8 ``(B, H, W, 3)``.
+            given: The real ones of the first of them, uint8 ``(B, g, H, W, 3)``.
             num_ahead: How many are to come.
         """
         if not self.dynamics.config.frame_patch:
             return None
-        shown = self.tokenizer.decode(tokens, first)
+        dreamed = self.tokenizer.decode(tokens, given)[:, given.shape[1] :]
+        shown = torch.cat((given, dreamed), 1)
         last = shown[:, -1:].expand(-1, num_ahead, -1, -1, -1)
-        return torch.cat((first[:, None], shown[:, :-1], last), 1)
+        return torch.cat((given[:, :1], shown[:, :-1], last), 1)
 
     def compile_step(self) -> WorldModel:
         """Compile what `step` runs, faster by a quarter or so on a CPU; returns the world itself.
@@ -304,19 +305,24 @@ class WorldModel(nn.Module):
         sample: Sample,
         frames: Tensor | None = None,
     ) -> tuple[WorldState, Prediction]:
-        decoder = state.decoder
+        """The state after a frame of these tokens; `frames` are the real ones, if they are."""
+        decoder, shown = state.decoder, frames
         if decoder is not None:
-            frames, decoder = self.tokenizer.decode_step(sample.tokens, decoder, state.frames)
-        assert frames is not None
+            shown, decoder = self.tokenizer.decode_step(sample.tokens, decoder, state.frames)
+        assert shown is not None
         reward = termination = torch.zeros(len(state), device=sample.tokens.device)
         dynamics = state.dynamics
         if ahead is not None:
             dynamics, reward, termination = ahead.commit(sample.tokens)
         state = replace(
-            state, frames=frames, tokens=sample.tokens, dynamics=dynamics, decoder=decoder
+            state,
+            frames=shown if frames is None else frames,
+            tokens=sample.tokens,
+            dynamics=dynamics,
+            decoder=decoder,
         )
         return state, Prediction(
-            frames=frames,
+            frames=shown,
             tokens=sample.tokens,
             entropy=sample.entropy,
             reward=reward,

@@ -94,7 +94,7 @@ def _scores(
     predicted = {
         "": model.rollout(prompt, actions, seeds).frames,
         "_copy": last,
-        "_ceiling": model.tokenizer.reconstruct(frames)[:, num_prompt:],
+        "_ceiling": model.tokenizer.reconstruct(frames, given=num_prompt)[:, num_prompt:],
     }
     found = {}
     for kind, shown in predicted.items():

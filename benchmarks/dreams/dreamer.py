@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -93,9 +94,9 @@ class Dreamer:
         ask = self._stream_last_replaced if self.mode == "stream" else self._imagine_last_replaced
         return torch.cat(self._batches(ask, prompt, actions, others, seeds))
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
-        """The frames ``(B, T, H, W, 3)`` through the tokenizer and back."""
-        return torch.cat(self._batches(self._reconstruct, frames))
+    def reconstruct(self, frames: Tensor, num_prompt: int) -> Tensor:
+        """The frames ``(B, T, H, W, 3)`` through the tokenizer and back, the first ones given."""
+        return torch.cat(self._batches(partial(self._reconstruct, num_prompt), frames))
 
     def start(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> WorldState:
         """The state after real frames; see `WorldModel.start`."""
@@ -157,8 +158,8 @@ class Dreamer:
         return torch.stack(frames, 1)
 
     @torch.no_grad()
-    def _reconstruct(self, frames: Tensor) -> Tensor:
-        return self.model.tokenizer.reconstruct(frames).cpu()
+    def _reconstruct(self, num_prompt: int, frames: Tensor) -> Tensor:
+        return self.model.tokenizer.reconstruct(frames, num_prompt).cpu()
 
     def _uncertainty(self, entropy: Tensor) -> Tensor:
         return frame_uncertainty(entropy, self.model.dynamics.config.num_codes).cpu()

@@ -93,7 +93,7 @@ def dream_clips(
         last=clean(prompt[:, -1:]),
         real=clean(windows.real),
         dream=clean(dream.frames),
-        ceiling=clean(dreamer.reconstruct(windows.frames)[:, k:]),
+        ceiling=clean(dreamer.reconstruct(windows.frames, k)[:, k:]),
         random=clean(astray.frames),
         last_replaced=clean(replaced),
         uncertainty=dream.uncertainty,

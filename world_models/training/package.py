@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,30 @@ from world_models.training.run_options import DataOptions
 from world_models.training.tokens import fingerprint
 from world_models.world import WorldModel
 
-__all__ = ["BundleOptions", "build_bundle"]
+__all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """See `SamplingConfig`; what is None is as suits the tokens.
+
+    Attributes:
+        steps: Passes per frame.
+        temperature: Of the first pass.
+        unbiased: Draw what is rare as often as the dynamics says.
+        adaptive: Stop when all is decided.
+        threshold: Probability from which a token counts as decided.
+    """
+
+    steps: int | None = None
+    temperature: float | None = None
+    unbiased: bool | None = None
+    adaptive: bool | None = None
+    threshold: float | None = None
+
+    def applied(self, usual: SamplingConfig) -> SamplingConfig:
+        """`usual`, changed as asked for."""
+        return replace(usual, **{k: v for k, v in asdict(self).items() if v is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +60,7 @@ class BundleOptions:
         start_frames: Real frames of each.
         seed: Of the choice of beginnings.
         replace: Whether a bundle may be there already.
-        sampling: How the world samples unless told otherwise.
+        sampling: How the world samples unless told otherwise: by default as suits its tokens.
     """
 
     out: Path
@@ -51,7 +74,7 @@ class BundleOptions:
     start_frames: int = 4
     seed: int = 0
     replace: bool = False
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
 
 def build_bundle(options: BundleOptions) -> Path:
@@ -74,10 +97,12 @@ def build_bundle(options: BundleOptions) -> Path:
     )
     if latent is not None:
         starts = StartBank(frames=starts.frames, actions=latent.actions(starts.frames))
+    world = WorldModel(tokenizer, dynamics, latent_action=latent)
+    world.sampling = options.sampling.applied(world.sampling)
     save_world(
         options.out,
         _card(options, episodes, record, latent),
-        WorldModel(tokenizer, dynamics, options.sampling, latent),
+        world,
         starts,
         storage=options.storage,
         replace_existing=options.replace,

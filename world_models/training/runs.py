@@ -18,7 +18,6 @@ from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.episodes.loader import WindowLoader
 from world_models.episodes.shard import Entry
 from world_models.latent_action import LatentActionModel
-from world_models.sampling import SamplingConfig
 from world_models.tokenizer import Tokenizer
 from world_models.training import strips
 from world_models.training.evaluation import evaluator, spread
@@ -104,8 +103,8 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         batch = windows.batch(spread(places, NUM_STRIPS))
         starts = np.stack([batch["episode"].numpy(), batch["start"].numpy()], 1)
         frames = torch.from_numpy(held_out.batch(starts, recipe.frames)["frames"])
-        steps = SamplingConfig(steps=model.config.schedule_steps)
-        dreamer = WorldModel(tokenizer, model, steps)
+        dreamer = WorldModel(tokenizer, model)
+        dreamer.sampling = replace(dreamer.sampling, steps=model.config.schedule_steps)
         return strips.dream(dreamer, *fabric.to_device((frames, batch["actions"])))
 
     record = RunRecord(

@@ -133,7 +133,7 @@ def _only(name: str, encode: Callable[[Tensor], Tensor]) -> Encode:
 def _followed(tokenizer: ChangeTokenizer, slips: float) -> Encode:
     def encode(frames: Tensor, seeds: Tensor) -> dict[str, Tensor]:
         slip = Slips(seeds, slips, tokenizer.config.num_codes) if slips else None
-        tokens, shown = tokenizer.follow(frames, slip)
+        tokens, shown = tokenizer.follow(frames, slip=slip)
         return {"tokens": tokens, "before": torch.cat((frames[:, :1], shown[:, :-1]), 1)}
 
     return encode
