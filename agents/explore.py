@@ -26,8 +26,9 @@ from tqdm import tqdm
 from agents.checkpoint import load_training, save_training
 from agents.evaluation import Evaluation, evaluate
 from agents.explore_config import ExploreConfig
-from agents.saved_policy import OBSERVED, PolicyCard, SavedPolicy, save_policy
+from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
 from genie_gym.data.pictures import save_frames
+from genie_gym.registration import LOOKS
 
 __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
@@ -181,7 +182,7 @@ def _card(config: ExploreConfig, env: Any, result: Evaluation) -> PolicyCard:
         frame_shape=env.single_observation_space.shape,
         features="small",
         memory=config.memory,
-        observes={key: value for key, value in kwargs.items() if key in OBSERVED},
+        observes={key: value for key, value in kwargs.items() if key in LOOKS},
         training={**asdict(config), "out": str(config.out), **result.numbers()},
     )
 

@@ -27,16 +27,12 @@ from agents.networks import FEATURES
 from genie_gym.actions import ActionSet
 
 __all__ = [
-    "OBSERVED",
     "PolicyCard",
     "SavedPolicy",
     "build_policy",
     "load_policy",
     "save_policy",
 ]
-
-OBSERVED = ("velocity_map", "use_backgrounds", "frame_size")
-"""Env arguments that change what an agent sees, and so must be the same where it plays later."""
 
 _FORMAT = 1
 

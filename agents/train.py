@@ -16,8 +16,9 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 import genie_gym  # noqa: F401  (registers the env ids)
 from agents.networks import FEATURES
-from agents.saved_policy import OBSERVED, PolicyCard, save_policy
+from agents.saved_policy import PolicyCard, save_policy
 from agents.sb3 import make_sb3_env
+from genie_gym.registration import LOOKS
 
 __all__ = ["AgentConfig", "RECIPES", "main", "train_agent"]
 
@@ -139,6 +140,6 @@ def _card(config: AgentConfig, env: VecMonitor, mean_return: float) -> PolicyCar
         action_meanings=actions.meanings,
         frame_shape=(height, width, channels),
         features=config.features,
-        observes={k: v for k, v in config.env_kwargs.items() if k in OBSERVED},
+        observes={k: v for k, v in config.env_kwargs.items() if k in LOOKS},
         training={**asdict(config), "out": str(config.out), "mean_return": mean_return},
     )

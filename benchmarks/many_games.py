@@ -51,13 +51,13 @@ class Sizes:
         judging: How worlds are judged.
     """
 
-    pool_episodes: int = 4
+    pool_episodes: int = 2
     episodes: int = 12
     test_episodes: int = 8
-    max_steps: int = 300
-    pretraining: tuple[int, int] = (450, 900)
-    tuning: tuple[int, int] = (150, 200)
-    judging: JudgeConfig = field(default_factory=lambda: JudgeConfig(windows=128, prompt=1))
+    max_steps: int = 250
+    pretraining: tuple[int, int] = (300, 800)
+    tuning: tuple[int, int] = (100, 400)
+    judging: JudgeConfig = field(default_factory=lambda: JudgeConfig(windows=96, prompt=4))
 
 
 @dataclass(frozen=True, kw_only=True)

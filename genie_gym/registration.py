@@ -8,7 +8,10 @@ from gymnasium.envs.registration import EnvSpec, registry
 
 from genie_gym.retroact import catalogue
 
-__all__ = ["register_envs"]
+__all__ = ["LOOKS", "register_envs"]
+
+LOOKS = ("velocity_map", "use_backgrounds", "frame_size")
+"""Arguments of real envs that change what frames look like: who learned from such needs such."""
 
 # Five minutes of play at 15 steps a second; `gym.make(id, max_episode_steps=...)` overrides it.
 RETRO_MAX_EPISODE_STEPS = 4500

@@ -1,5 +1,8 @@
 """The dynamics-entropy reward: the right number, for the right frame, in the right row."""
 
+import json
+import shutil
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -166,6 +169,18 @@ def test_wrong_worlds_and_modes_are_refused():
         DynamicsEntropy(real(), world="CoinRun", mode="fast")
     with pytest.raises(ValueError, match="coinrun-7"):
         DynamicsEntropy(gym.make("RetroAct/Airstriker-Genesis-v0"), world="CoinRun")
+
+
+def test_a_game_drawn_otherwise_than_the_world_knows_it_is_refused(coinrun_world, tmp_path):
+    mapped = shutil.copytree(coinrun_world, tmp_path / "Mapped")
+    card = json.loads((mapped / "world.json").read_text())
+    card["env_kwargs"]["velocity_map"] = True
+    (mapped / "world.json").write_text(json.dumps(card))
+    DynamicsEntropy(real(velocity_map=True), mapped)
+    with pytest.raises(ValueError, match="make the env with velocity_map=True"):
+        DynamicsEntropy(real(), mapped)
+    with pytest.raises(ValueError, match="make the env with velocity_map=True"):
+        DynamicsEntropyVector(gym.make_vec(REAL, num_envs=2), mapped)
 
 
 def test_a_wrapped_env_can_be_made_again_from_its_spec():

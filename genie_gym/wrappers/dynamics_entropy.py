@@ -7,11 +7,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 
+from genie_gym.registration import LOOKS
 from genie_gym.wrappers.entropy_meter import EntropyMeter
 from genie_gym.wrappers.intrinsic import OWN_REWARD, IntrinsicRewardVector
+from world_models.card import WorldCard
 
 __all__ = ["DynamicsEntropy", "DynamicsEntropyVector"]
 
@@ -50,6 +53,7 @@ class DynamicsEntropyVector(IntrinsicRewardVector):
     ):
         spaces = env.single_observation_space, env.single_action_space
         meter = _meter(env.num_envs, *spaces, world, mode=mode, device=device, dtype=dtype)
+        _check_looks(env.unwrapped.spec, meter.world.card)
         super().__init__(env, meter, add=add, scale=scale)
 
 
@@ -72,6 +76,7 @@ class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
         super().__init__(env)
         self.add, self.scale = add, scale
         self.meter = _meter(1, env.observation_space, env.action_space, world, **options)
+        _check_looks(env.unwrapped.spec, self.meter.world.card)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -99,3 +104,16 @@ def _meter(
     return EntropyMeter(
         num_rows, world, num_actions=int(actions.n), frame_shape=frames.shape, **options
     )
+
+
+def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
+    """The world's own game must be drawn as the world has learned it."""
+    if spec is None or spec.id != card.env_id:
+        return
+    learned = {name: card.env_kwargs[name] for name in LOOKS if name in card.env_kwargs}
+    for name, value in learned.items():
+        if spec.kwargs.get(name) != value:
+            raise ValueError(
+                f"the world {card.name} has learned from frames made with {name}={value}: make the "
+                f"env with {name}={value}"
+            )
