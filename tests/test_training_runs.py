@@ -13,14 +13,16 @@ from world_models.bundle import load_world, save_world
 from world_models.changes import build_tokenizer
 from world_models.dynamics import NO_ACTION
 from world_models.episodes import EpisodeDataset
+from world_models.sampling import FOR_CHANGES, SamplingConfig
 from world_models.training.checkpoint import Checkpoints
 from world_models.training.fit import launch
-from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
 from world_models.training.tokens import CachedWindows, Slips, compute, fingerprint, token_cells
+from world_models.world import WorldModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -181,9 +183,36 @@ def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path
             data=made.data,
             tokenizer=tmp_path / "t",
             dynamics=tmp_path / "d",
+            sampling=SamplingOptions(adaptive=True),
         )
     )
-    assert load_world(tmp_path / "Square2").card.storage == "bfloat16"
+    tuned_world = load_world(tmp_path / "Square2")
+    assert tuned_world.card.storage == "bfloat16"
+    assert tuned_world.model.sampling == SamplingConfig(adaptive=True)  # else as usual
+
+
+def test_rewards_and_ends_alone_can_be_learned_on(made, tmp_path):
+    options = DynamicsOptions(data=made.data, out=tmp_path / "d", outcome_only=True)
+    with pytest.raises(ValueError, match="--from WORLD"):
+        train_dynamics(DYNAMICS, replace(options, tokenizer=str(made.tokenizer)))
+    train_dynamics(DYNAMICS, replace(options, from_world=str(made.world)))
+    before = load_world(made.world).model.dynamics.state_dict()
+    changed = {
+        name.partition(".")[0]
+        for name, value in load_run(tmp_path / "d", "dynamics").state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == {"outcome"}
+
+
+def test_a_world_samples_as_suits_its_tokens_unless_told_otherwise():
+    for config, usual in ((TINY, SamplingConfig()), (presets.atari(), FOR_CHANGES)):
+        built = presets.build(config)
+        world = WorldModel(built.tokenizer, built.dynamics)
+        assert world.sampling == usual
+        assert SamplingOptions().applied(usual) == usual
+        told = SamplingOptions(steps=3, unbiased=False).applied(usual)
+        assert told == replace(usual, steps=3, unbiased=False)
 
 
 def test_latent_actions_take_the_place_of_the_true_ones(made, tmp_path):

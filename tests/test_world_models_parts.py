@@ -283,6 +283,27 @@ def _batch() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("objective", ["two_stream", "paper"])
+def test_training_the_outcome_alone_leaves_the_dream_as_it_is(objective):
+    whole, model = _dynamics(objective=objective), _dynamics(objective=objective, outcome_only=True)
+    model.load_state_dict(whole.state_dict())
+    rewards = torch.tensor([[0.0, 10.0, 0.0, 0.0, 10.0]]).expand(3, -1)
+    batch = _batch() | {"rewards": rewards, "terminated": rewards > 0}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    losses = []
+    for _ in range(40):
+        loss, metrics = model.loss(batch)
+        assert set(metrics) == {"loss", "reward_loss", "termination_loss"}
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    for name, value in whole.state_dict().items():
+        kept = torch.equal(model.state_dict()[name], value)
+        assert kept or name.startswith("outcome."), name
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "paper"])
 @pytest.mark.parametrize("action_input", ["concat", "add"])
 def test_every_dynamics_trains_every_parameter(objective, action_input):
     model = _dynamics(objective=objective, action_input=action_input)

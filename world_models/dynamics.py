@@ -55,6 +55,7 @@ class DynamicsConfig:
         termination_weight: Weight of the termination loss.
         event_weight: Weight in both of steps with a reward, or that terminate. They are rare: more
             finds them sooner, and thinks them likelier than they are.
+        outcome_only: Train the head of rewards and ends alone; what is dreamed stays as it is.
     """
 
     grid: tuple[int, int] = (16, 16)
@@ -73,6 +74,7 @@ class DynamicsConfig:
     reward_weight: float = 1.0
     termination_weight: float = 1.0
     event_weight: float = 1.0
+    outcome_only: bool = False
 
     def __post_init__(self) -> None:
         choices = {"action_input": ("concat", "add"), "objective": ("two_stream", "paper")}
@@ -134,6 +136,9 @@ class Dynamics(nn.Module):
         self.transformer = SpaceTimeTransformer(config.transformer, config.grid)
         self.to_logits = nn.Linear(config.transformer.dim, config.num_codes)
         self.outcome = OutcomeHead(config.transformer.dim)
+        if config.outcome_only:
+            self.requires_grad_(False)
+            self.outcome.requires_grad_(True)
 
     @property
     def mask_token(self) -> int:
@@ -240,6 +245,8 @@ class Dynamics(nn.Module):
         tokens, actions = batch["tokens"], batch["actions"]
         self._check(tokens, actions)
         noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
+        if self.config.outcome_only:
+            return self._outcome_loss(batch, self._noisy(tokens, noise))
         before, target = tokens[:, :-1], tokens[:, 1:]
         if self.config.objective == "two_stream":
             hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
@@ -263,6 +270,22 @@ class Dynamics(nn.Module):
             loss = loss + self.config.termination_weight * outcome[1]
             metrics |= {"reward_loss": outcome[0], "termination_loss": outcome[1]}
         return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}
+
+    def _outcome_loss(
+        self, batch: dict[str, Tensor], tokens: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the head alone, on frames as it will read them: finished."""
+        with torch.no_grad():
+            if self.config.objective == "two_stream":
+                x = self.predict_plain(tokens, batch["actions"], batch.get("before"))[:, 1:]
+            else:
+                x = self.predict_shifted(tokens[:, :-1], batch["actions"])
+        reward, termination = self.outcome.losses(
+            x, batch["rewards"], batch["terminated"], self.config.event_weight
+        )
+        loss = self.config.reward_weight * reward + self.config.termination_weight * termination
+        metrics = {"loss": loss, "reward_loss": reward, "termination_loss": termination}
+        return loss, {name: value.detach() for name, value in metrics.items()}
 
     @torch.compiler.disable  # how many tokens are hidden differs from batch to batch
     def _token_loss(

@@ -57,7 +57,10 @@ class DynamicsOptions(DataOptions):
         tokenizer: A tokenizer run, or a world (name or path); by default that of `from_world`.
         latent_action: A latent action run or a world, to train on its latent actions in place of
             the true ones.
+        outcome_only: Of `from_world`: train the head of rewards and ends alone. They are rare, so
+            that `ends` is best large, which what is dreamed would suffer from.
     """
 
     tokenizer: str | None = None
     latent_action: str | None = None
+    outcome_only: bool = False

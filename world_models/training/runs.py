@@ -75,13 +75,18 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
     """Train a dynamics on cached tokens; `from_world` goes on with a world's."""
     world, episodes = _begin(options)
+    if options.outcome_only and world is None:
+        raise ValueError("to train the head of rewards and ends alone, name a world: --from WORLD")
     tokenizer, latent = _tokenizer(options, world), _latent_action(options, world)
     _check_frames(episodes, tokenizer.config.frame_size)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
         model = Dynamics(recipe.model, tokenizer.codes())
     else:
-        model = world.model.dynamics
+        weights = world.model.dynamics.state_dict()
+        config = replace(world.model.dynamics.config, outcome_only=options.outcome_only)
+        model = Dynamics(config)
+        model.load_state_dict(weights)
     _check_actions(model, episodes, latent)
     WorldModel(tokenizer, model)  # refuses a tokenizer that does not match
 
