@@ -58,7 +58,7 @@ class KnownWorld:
         self.noise, self.deaf, self.lag, self.late, self.chance = noise, deaf, lag, late, chance
         self.tokenizer = self
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
+    def reconstruct(self, frames: Tensor, given: int = 1) -> Tensor:
         """The frames, with one channel a little wrong."""
         shaded = frames.clone()
         shaded[..., 2] += SHADE

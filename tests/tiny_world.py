@@ -16,9 +16,8 @@ import torch
 
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.dynamics import Dynamics
-from world_models.sampling import SamplingConfig
 from world_models.tokenizer import Tokenizer
-from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_tokenizer
@@ -110,7 +109,7 @@ def _train(out: Path) -> None:
             tokenizer=tokenizer,
             dynamics=dynamics,
             storage="float32",
-            sampling=SamplingConfig(steps=4),
+            sampling=SamplingOptions(steps=4),
         )
     )
     for folder in (tokenizer, dynamics):
