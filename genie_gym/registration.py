@@ -10,8 +10,9 @@ from genie_gym.retroact import catalogue
 
 __all__ = ["LOOKS", "register_envs"]
 
-LOOKS = ("velocity_map", "use_backgrounds", "frame_size")
-"""Arguments of real envs that change what frames look like: who learned from such needs such."""
+LOOKS = {"velocity_map": False, "use_backgrounds": True, "frame_size": 64}
+"""Arguments of real envs that change what frames look like, with their defaults: who learned from
+such frames needs such frames."""
 
 # Five minutes of play at 15 steps a second; `gym.make(id, max_episode_steps=...)` overrides it.
 RETRO_MAX_EPISODE_STEPS = 4500

@@ -1,5 +1,6 @@
 """The dynamics-entropy reward: the right number, for the right frame, in the right row."""
 
+import inspect
 import json
 import shutil
 
@@ -9,7 +10,10 @@ import pytest
 import torch
 
 import genie_gym  # noqa: F401
+from genie_gym.envs.coinrun import CoinRunVectorEnv
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.retro import RetroVectorEnv
+from genie_gym.registration import LOOKS
 from genie_gym.wrappers import DynamicsEntropy, DynamicsEntropyVector
 from tests.tiny_world import LEVELS
 from world_models.uncertainty import frame_uncertainty, joint_entropy
@@ -181,6 +185,18 @@ def test_a_game_drawn_otherwise_than_the_world_knows_it_is_refused(coinrun_world
         DynamicsEntropy(real(), mapped)
     with pytest.raises(ValueError, match="make the env with velocity_map=True"):
         DynamicsEntropyVector(gym.make_vec(REAL, num_envs=2), mapped)
+    with pytest.raises(ValueError, match="make the env with velocity_map=False"):
+        DynamicsEntropy(real(velocity_map=True), coinrun_world)
+
+
+def test_the_looks_have_the_defaults_of_the_envs():
+    found = {
+        name: parameter.default
+        for env in (CoinRunVectorEnv, RetroVectorEnv)
+        for name, parameter in inspect.signature(env).parameters.items()
+        if name in LOOKS
+    }
+    assert found == LOOKS
 
 
 def test_a_wrapped_env_can_be_made_again_from_its_spec():

@@ -246,7 +246,8 @@ class Dynamics(nn.Module):
         self._check(tokens, actions)
         noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
         if self.config.outcome_only:
-            return self._outcome_loss(batch, self._noisy(tokens, noise))
+            finished = self._finished(self._noisy(tokens, noise), actions, batch.get("before"))
+            return _scored(*self._outcome_loss(finished, batch))
         before, target = tokens[:, :-1], tokens[:, 1:]
         if self.config.objective == "two_stream":
             hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
@@ -263,29 +264,25 @@ class Dynamics(nn.Module):
             changed |= target != STILL
         loss, metrics = self._token_loss(x, target, changed, hidden)
         if "rewards" in batch:
-            outcome = self.outcome.losses(
-                outcome_input, batch["rewards"], batch["terminated"], self.config.event_weight
-            )
-            loss = loss + self.config.reward_weight * outcome[0]
-            loss = loss + self.config.termination_weight * outcome[1]
-            metrics |= {"reward_loss": outcome[0], "termination_loss": outcome[1]}
-        return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}
+            outcome_loss, outcome_metrics = self._outcome_loss(outcome_input, batch)
+            loss, metrics = loss + outcome_loss, metrics | outcome_metrics
+        return _scored(loss, metrics)
+
+    @torch.no_grad()
+    def _finished(self, tokens: Tensor, actions: Tensor, before: Tensor | None) -> Tensor:
+        """Hidden states of frames 1.. as `outcome` reads them in a dream."""
+        if self.config.objective == "two_stream":
+            return self.predict_plain(tokens, actions, before)[:, 1:]
+        return self.predict_shifted(tokens[:, :-1], actions)
 
     def _outcome_loss(
-        self, batch: dict[str, Tensor], tokens: Tensor
+        self, x: Tensor, batch: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the head alone, on frames as it will read them: finished."""
-        with torch.no_grad():
-            if self.config.objective == "two_stream":
-                x = self.predict_plain(tokens, batch["actions"], batch.get("before"))[:, 1:]
-            else:
-                x = self.predict_shifted(tokens[:, :-1], batch["actions"])
         reward, termination = self.outcome.losses(
             x, batch["rewards"], batch["terminated"], self.config.event_weight
         )
         loss = self.config.reward_weight * reward + self.config.termination_weight * termination
-        metrics = {"loss": loss, "reward_loss": reward, "termination_loss": termination}
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        return loss, {"reward_loss": reward, "termination_loss": termination}
 
     @torch.compiler.disable  # how many tokens are hidden differs from batch to batch
     def _token_loss(
@@ -329,3 +326,7 @@ class Dynamics(nn.Module):
                 f"expected actions ({len(tokens)}, {tokens.shape[1] - 1}) for tokens "
                 f"{tuple(tokens.shape)} with at least 2 frames, got {tuple(actions.shape)}"
             )
+
+
+def _scored(loss: Tensor, metrics: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}

@@ -110,9 +110,9 @@ def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
     """The world's own game must be drawn as the world has learned it."""
     if spec is None or spec.id != card.env_id:
         return
-    learned = {name: card.env_kwargs[name] for name in LOOKS if name in card.env_kwargs}
-    for name, value in learned.items():
-        if spec.kwargs.get(name) != value:
+    for name, usual in LOOKS.items():
+        value = card.env_kwargs.get(name, usual)
+        if spec.kwargs.get(name, usual) != value:
             raise ValueError(
                 f"the world {card.name} has learned from frames made with {name}={value}: make the "
                 f"env with {name}={value}"
