@@ -43,6 +43,7 @@ class ExploreConfig:
         memory: Width of the LSTM.
         seed: Of everything.
         device: Of the agent; the world takes a GPU if there is one.
+        dtype: What the world computes in.
         env_kwargs: Further arguments of the env, as KEY VALUE pairs, beside those of the world.
     """
 
@@ -56,10 +57,10 @@ class ExploreConfig:
     max_steps: int = 500
     eval_steps: int = 250
     eval_temperature: float = 0.5
-    rollout: int = 64
-    batch_size: int = 512
+    rollout: int = 32
+    batch_size: int = 256
     epochs: int = 3
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     gamma: float = 0.995
     gae_lambda: float = 0.95
     entropy: float = 0.001
@@ -68,6 +69,7 @@ class ExploreConfig:
     memory: int = 512
     seed: int = 0
     device: str = "cpu"
+    dtype: str = "bfloat16"
     env_kwargs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,5 +90,6 @@ class ExploreConfig:
             max_steps=self.max_steps,
             num_envs=self.num_envs,
             seed=self.seed,
+            dtype=self.dtype,
             env_kwargs={key: parse_value(text) for key, text in self.env_kwargs.items()},
         )

@@ -34,16 +34,18 @@ class SB3VecEnv(VecEnv):
 
     Args:
         env: The vector env; it is closed together with this one.
+        endless: Tell every end of an episode as a truncation. What an agent finds of interest goes
+            on in the next episode; told otherwise, it would learn to stay where nothing ends.
     """
 
-    def __init__(self, env: VectorEnv):
+    def __init__(self, env: VectorEnv, endless: bool = False):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"the env's autoreset mode is {mode}, Stable-Baselines3 works with SAME_STEP: "
                 "gym.make_vec(..., autoreset_mode='SameStep'), or agents.sb3.make_sb3_env(id, n)"
             )
-        self.env = env
+        self.env, self._endless = env, endless
         self.render_mode = env.render_mode
         self._actions = np.zeros(env.num_envs, np.int64)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -75,7 +77,7 @@ class SB3VecEnv(VecEnv):
             row_infos[row] = {
                 **_info_of(infos["final_info"], row),
                 "terminal_observation": infos["final_obs"][row],
-                "TimeLimit.truncated": bool(truncated[row]),
+                "TimeLimit.truncated": bool(truncated[row]) or self._endless,
             }
         return frames, rewards.astype(np.float32), dones, row_infos
 

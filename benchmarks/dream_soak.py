@@ -50,6 +50,10 @@ class Soaked:
         """Last thousand over first thousand, less 1, of each look."""
         return self.looks[-1] / self.looks[0] - 1
 
+    def spread(self) -> NDArray[np.float64]:
+        """How much thousands differ anyway: standard deviation over mean, of each look."""
+        return self.looks.std(0) / self.looks.mean(0)
+
 
 def soak(env: GenieVectorEnv, num_frames: int, seed: int = 0) -> Soaked:
     """Plays at random, now and then resetting some rows."""
@@ -97,6 +101,7 @@ def _summary(env: GenieVectorEnv, soaked: Soaked) -> tuple[dict[str, float], lis
         "brightness_drift": float(soaked.drift()[0]),
         "contrast_drift": float(soaked.drift()[1]),
         "change_drift": float(soaked.drift()[2]),
+        "change_spread": float(soaked.spread()[2]),
         "world_parameters": float(sum(weight.numel() for weight in env.model.parameters())),
     }
     rows = [

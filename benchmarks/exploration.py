@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,14 +94,13 @@ class Watched(VectorWrapper):
 
 
 def run(budget: Budget, explorer: str, seed: int) -> dict[str, Any]:
-    """One explorer with one seed; the curve and how long it took."""
-    begun = time.perf_counter()
+    """One explorer with one seed."""
     explored = budget.explored(explorer, seed)
     env = Watched(explored.make_plain(), budget.steps)
     play = _learn if explorer in REWARDS else _draw
     play(budget, explored, env, explorer, seed)
     env.close()
-    return {"curve": env.curve, "seconds": time.perf_counter() - begun}
+    return {"curve": env.curve}
 
 
 def _draw(budget: Budget, explored: Explored, env: Watched, explorer: str, seed: int) -> None:
@@ -151,7 +149,6 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, float], li
             "places_on_the_way": np.mean(areas),
             "furthest": ends[:, 1].mean(),
             "finished": ends[:, 2].mean(),
-            "seconds": np.mean([one["seconds"] for one in found]),
         }
         numbers = {name: float(value) for name, value in numbers.items() if value == value}
         figures |= {f"{explorer}_{name}": value for name, value in numbers.items()}

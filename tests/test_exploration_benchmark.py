@@ -50,7 +50,7 @@ def test_a_seed_decides_a_run(coinrun_world):
 def test_figures_follow_from_the_curves():
     def run_to(places: int) -> dict:
         points = np.linspace(0, places, NUM_POINTS).round().astype(int).tolist()
-        return {"curve": [(k, seen, 0.0, 0) for k, seen in enumerate(points)], "seconds": 1.0}
+        return {"curve": [(k, seen, 0.0, 0) for k, seen in enumerate(points)]}
 
     runs = {"random": [run_to(n) for n in (10, 20, 30)],
             "autoexplore": [run_to(n) for n in (40, 15, 60)]}  # fmt: skip

@@ -16,6 +16,7 @@ from agents.loop.graph import scores
 from agents.loop.judge import JudgeConfig, judge
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, Stage, run_stages
+from benchmarks import loop_gain
 from tests.tiny_world import LEVELS, recipe
 from world_models.bundle import load_world
 from world_models.episodes import EpisodeDataset
@@ -170,6 +171,29 @@ def test_each_stage_can_be_run_alone_and_rounds_can_be_added(whole, capfd):
     assert run_loop(config(whole)) and len(manifest.entries()) == begun
     with pytest.raises(ValueError, match="other settings"):
         run_loop(config(whole, seed=1))
+
+
+def test_loops_can_share_world_and_held_out_set(whole, tmp_path):
+    shared = {"world": str(whole / "worlds" / "CoinRun"), "test_data": whole / "data" / "test"}
+    other = config(tmp_path / "other", seed=1, **shared)
+    names = [stage.name for stage in other.loop().stages()]
+    assert names[0] == "judge" and names[1] == "explored-1-agent"
+    assert run_loop(config(tmp_path / "other", seed=1, only="judge", **shared))
+    assert scores(other.loop()) == scores(config(whole).loop())[:1]
+    with pytest.raises(ValueError, match="is no folder"):
+        config(tmp_path / "other", test_data=tmp_path / "nowhere")
+
+
+def test_the_gain_is_that_of_one_arm_over_the_other(whole, tmp_path):
+    first, explored, control = scores(config(whole).loop())
+    figures, rows = loop_gain.summary([loop_gain.judged(whole)] * 2)
+    assert figures["gain_psnr"] == pytest.approx(explored["psnr"] - control["psnr"])
+    assert figures["first_delta_psnr"] == pytest.approx(first["delta_psnr"])
+    assert figures["gain_psnr_sd"] == 0
+    assert figures["control_frames_learned"] == control["frames_learned"]
+    assert [row["world"] for row in rows] == ["first", "explored", "control", "gain"]
+    with pytest.raises(ValueError, match="run the loop to its end"):
+        loop_gain.judged(tmp_path)
 
 
 def test_the_manifest_survives_a_torn_line(tmp_path):

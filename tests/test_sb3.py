@@ -44,6 +44,14 @@ def test_truncation_is_told_apart_from_termination():
     assert [info["TimeLimit.truncated"] for info in infos] == [True, False]
 
 
+def test_of_an_endless_env_every_end_is_a_truncation():
+    vector = CountingVectorEnv(2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = SB3VecEnv(vector, endless=True)
+    env.reset()
+    _, _, dones, infos = env.step(np.array([1, END]))
+    assert dones.tolist() == [False, True] and infos[1]["TimeLimit.truncated"] is True
+
+
 def test_seeds_are_used_once():
     env = counting()
     env.seed(7)

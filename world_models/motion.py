@@ -1,7 +1,7 @@
 """Where pixels came from: patches of a frame found again in the frame before, as video codecs do.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, P side of a patch,
-S = P + 2 REACH side of the window around it, M patches.
+S = P + 2 REACH side of the window around it.
 """
 
 from __future__ import annotations
@@ -100,18 +100,11 @@ def _errors(pixels: Tensor, before: Tensor, patch: int) -> Tensor:
 
 def displaced(before: Tensor, where: Tensor, patch: int) -> Tensor:
     """The frames ``(B, T, C, H, W)`` made of displaced patches of those before them."""
-    around, where = _windows(before, patch), where.flatten()
-    steps = torch.arange(patch, device=where.device)
-    rows, columns = where[:, None] // TAPS + steps, where[:, None] % TAPS + steps  # (M, P)
-    each = torch.arange(len(where), device=where.device)[:, None, None]
-    found = around[each, :, rows[:, :, None], columns[:, None]]  # (M, P, P, C)
-    batch, height = len(before), before.shape[-2] // patch
-    return rearrange(found, "(b t h w) p q c -> b t c (h p) (w q)", b=batch, h=height, w=height)
-
-
-def _windows(frames: Tensor, patch: int) -> Tensor:
-    """What lies within reach of each patch, ``(M, C, S, S)``; the border is repeated."""
-    side = patch + 2 * REACH
-    padded = F.pad(frames.flatten(0, 1), (REACH,) * 4, mode="replicate")
-    cut = padded.unfold(2, side, patch).unfold(3, side, patch)
-    return rearrange(cut, "b c h w s z -> (b h w) c s z")
+    batch, frames, channels, height, width = before.shape
+    padded = F.pad(before.flatten(0, 1), (REACH,) * 4, mode="replicate")
+    moves = where.view(-1, height // patch, width // patch)
+    moves = moves.repeat_interleave(patch, 1).repeat_interleave(patch, 2)  # (B T, H, W)
+    rows = moves // TAPS + torch.arange(height, device=where.device)[:, None]
+    columns = moves % TAPS + torch.arange(width, device=where.device)
+    source = (rows * padded.shape[-1] + columns).flatten(1)[:, None].expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, source).view_as(before)

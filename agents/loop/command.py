@@ -41,6 +41,8 @@ class LoopConfig:
         rounds: How often to explore and learn.
         seed: Of everything.
         world: Begin with this world (name or path) in place of training one on random play.
+        test_data: Judge by these held-out episodes (a dataset's folder, such as data/test of
+            another loop's) in place of training an agent that plays them.
         only: Run this stage alone.
         list: Say which stages there are and which are done, and run none.
     """
@@ -50,19 +52,24 @@ class LoopConfig:
     rounds: int = 1
     seed: int = 0
     world: str | None = None
+    test_data: Path | None = None
     only: str | None = None
     list: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.seed < 0:
             raise ValueError(f"rounds must be at least 1 and seed not negative, got {self}")
+        if self.test_data is not None and not self.test_data.is_dir():
+            raise ValueError(f"--test-data {self.test_data} is no folder")
 
     def loop(self) -> Loop:
         """What is run."""
         out = self.out.absolute()
+        test_data = self.test_data and self.test_data.absolute()
         return Loop(
-            recipe=self.recipe, out=out, rounds=self.rounds, seed=self.seed, world=self.world
-        )
+            recipe=self.recipe, out=out, rounds=self.rounds, seed=self.seed, world=self.world,
+            test_data=test_data,
+        )  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -99,7 +106,8 @@ def _manifest(config: LoopConfig) -> Manifest:
 def _begin(config: LoopConfig) -> None:
     """Writes a new loop's settings, or refuses to go on with others; only rounds may grow."""
     path = config.out / "loop.json"
-    settings = {"recipe": asdict(config.recipe), "seed": config.seed, "world": config.world}
+    settings = {name: getattr(config, name) for name in ("seed", "world", "test_data")}
+    settings["recipe"] = asdict(config.recipe)
     wanted = json.loads(json.dumps(settings, default=str))
     if path.exists():
         if json.loads(path.read_text()) != wanted:

@@ -41,6 +41,8 @@ class Loop:
         rounds: How often to explore and learn.
         seed: Of everything.
         world: A world to begin with; by default one is trained on random play.
+        test_data: The held-out set; by default an agent is trained on the game's own reward, and
+            plays it.
     """
 
     recipe: LoopRecipe
@@ -48,14 +50,14 @@ class Loop:
     rounds: int = 1
     seed: int = 0
     world: str | None = None
+    test_data: Path | None = None
 
     def stages(self) -> list[Stage]:
         """All stages, each after those it needs."""
         stages = [
-            Stage(name="tester", needs=(), run=self._train_tester),
-            Stage(name="test-data", needs=("tester",), run=self._collect_test),
+            *self._test_set(),
             *self._first_world(),
-            self._judging("judge", self._base(), "world" if self.world is None else "test-data"),
+            self._judging("judge", self._base(), () if self.world else ("world",)),
         ]
         for number in range(1, self.rounds + 1):
             for arm in ARMS:
@@ -63,6 +65,14 @@ class Loop:
         return stages
 
     # The parts -----------------------------------------------------------------------------
+
+    def _test_set(self) -> list[Stage]:
+        if self.test_data is not None:
+            return []
+        return [
+            Stage(name="tester", needs=(), run=self._train_tester),
+            Stage(name="test-data", needs=("tester",), run=self._collect_test),
+        ]
 
     def _first_world(self) -> list[Stage]:
         if self.world is not None:
@@ -136,20 +146,26 @@ class Loop:
             Stage(name=f"{prefix}tokenizer", needs=(f"{prefix}data",), run=tokenizer),
             Stage(name=f"{prefix}dynamics", needs=(f"{prefix}tokenizer",), run=dynamics),
             Stage(name=f"{prefix}world", needs=(f"{prefix}dynamics",), run=world),
-            self._judging(f"{prefix}judge", self._world(arm, number), f"{prefix}world", data),
+            self._judging(f"{prefix}judge", self._world(arm, number), (f"{prefix}world",), data),
         ]
 
-    def _judging(self, name: str, world: str, after: str, learned: Path | None = None) -> Stage:
+    def _judging(
+        self, name: str, world: str, after: tuple[str, ...], learned: Path | None = None
+    ) -> Stage:
         def run() -> bool:
-            found = judge(world, self.out / "data" / "test", self.recipe.judging)
+            found = judge(world, self._test_data(), self.recipe.judging)
             if learned is not None:
                 found["frames_learned"] = float(EpisodeDataset(learned).num_frames.sum())
             _write_json(self.out / "scores" / f"{name}.json", found)
             return True
 
-        return Stage(name=name, needs=("test-data", after), run=run)
+        tests = () if self.test_data else ("test-data",)
+        return Stage(name=name, needs=(*tests, *after), run=run)
 
     # What stages are made of ---------------------------------------------------------------
+
+    def _test_data(self) -> Path:
+        return self.test_data or self.out / "data" / "test"
 
     def _base(self) -> str:
         return self.world or str(self.out / "worlds" / self.recipe.name)
@@ -166,8 +182,10 @@ class Loop:
         return True
 
     def _collect_test(self) -> bool:
-        data, tester = self.out / "data" / "test", str(self.out / "tester")
-        return self._collect(data, tester, self.recipe.test_episodes, self.seed + _TEST_SEED)
+        tester = str(self.out / "tester")
+        return self._collect(
+            self._test_data(), tester, self.recipe.test_episodes, self.seed + _TEST_SEED
+        )
 
     def _collect(self, data: Path, policy: str, episodes: int, seed: int) -> bool:
         config = CollectConfig(

@@ -1,7 +1,7 @@
 """A recipe for each game: everything the loop does, at the size meant for it.
 
 The paper's three games take the paper's numbers and want GPUs and the ROM; the others run on two
-CPU cores in a day or two. Every field can be overridden on the command line.
+CPU cores in hours to days. Every field can be overridden on the command line.
 """
 
 from __future__ import annotations
@@ -60,10 +60,21 @@ class LoopRecipe:
 
 
 def coinrun() -> LoopRecipe:
-    """CoinRun, a hundred hard levels."""
-    env = "Procgen/CoinRun-v0"
-    base = _small(env, "CoinRun", "coinrun", num_envs=16)
-    return replace(base, env_kwargs={"num_levels": "100", "start_level": "0"}, max_steps=256)
+    """CoinRun, a hundred hard levels, in three hours."""
+    base = _small("Procgen/CoinRun-v0", "CoinRun", "coinrun", num_envs=16)
+    return replace(
+        base,
+        explorer=replace(base.explorer, steps=24_000, leg=12_000, eval_steps=64),
+        tester=replace(base.tester, steps=150_000),
+        judging=JudgeConfig(windows=96, prompt=4),
+        random_episodes=220,
+        round_episodes=80,
+        test_episodes=40,
+        max_steps=256,
+        decoder_steps=60,
+        dynamics_steps=200,
+        env_kwargs={"num_levels": "100", "start_level": "0"},
+    )
 
 
 def hero() -> LoopRecipe:

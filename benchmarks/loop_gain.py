@@ -1,0 +1,76 @@
+"""What AutoExplore's data is worth: worlds fine-tuned with it against as many random episodes.
+
+Reads what loops (`genie-gym loop`) have judged, one loop for each seed, and makes nothing itself.
+
+Type: python -m benchmarks.loop_gain LOOP ... [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.loop.graph import ARMS
+from benchmarks.report import report
+
+MEASURES = ("psnr", "changed_psnr", "delta_psnr", "delta_changed_psnr")
+BOUNDS = ("psnr_copy", "psnr_ceiling", "changed_psnr_copy", "changed_psnr_ceiling")
+
+
+def judged(loop: Path) -> dict[str, dict[str, float]]:
+    """The numbers of a loop's first world, and of each arm's world of the last round."""
+    folder = loop / "scores"
+    rounds = max(1, len(list(folder.glob(f"{ARMS[0]}-*-judge.json"))))
+    names = {"first": "judge", **{arm: f"{arm}-{rounds}-judge" for arm in ARMS}}
+    missing = [name for name in names.values() if not (folder / f"{name}.json").exists()]
+    if missing:
+        raise ValueError(f"{loop} has not judged {', '.join(missing)}: run the loop to its end")
+    return {
+        world: json.loads((folder / f"{name}.json").read_text()) for world, name in names.items()
+    }
+
+
+def summary(
+    loops: list[dict[str, dict[str, float]]],
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Figures and table: means over loops, and how much they differ.
+
+    A gain is the explored arm's number less the control arm's, loop by loop.
+    """
+    explored, control = ARMS
+    figures: dict[str, float] = {}
+    for measure in MEASURES:
+        values = {world: np.array([loop[world][measure] for loop in loops]) for world in loops[0]}
+        values["gain"] = values[explored] - values[control]
+        for world, found in values.items():
+            figures[f"{world}_{measure}"] = float(found.mean())
+            if len(found) > 1:
+                figures[f"{world}_{measure}_sd"] = float(found.std(ddof=1))
+    for bound in BOUNDS:
+        figures[bound] = float(np.mean([loop[control][bound] for loop in loops]))
+    for arm in ARMS:
+        learned = [loop[arm]["frames_learned"] for loop in loops]
+        figures[f"{arm}_frames_learned"] = float(np.mean(learned))
+    rows = [
+        {"world": world, **{name: figures[f"{world}_{name}"] for name in MEASURES}}
+        for world in ("first", *ARMS, "gain")
+    ]
+    return figures, rows
+
+
+def main() -> None:
+    """Reads and reports."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_gain", description=__doc__)
+    parser.add_argument("loops", metavar="LOOP", nargs="+", type=Path, help="folders of loops")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    given = parser.parse_args()
+    figures, rows = summary([judged(loop) for loop in given.loops])
+    report("loop_gain", figures, rows, given.json)
+
+
+if __name__ == "__main__":
+    main()
