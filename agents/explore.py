@@ -7,7 +7,6 @@ of the seed and of the leg's number; so a run that was stopped goes on to the ve
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -29,6 +28,7 @@ from agents.explore_config import ExploreConfig
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
 from genie_gym.data.pictures import save_frames
 from genie_gym.registration import LOOKS
+from world_models.atomic import write_json
 
 __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
@@ -166,10 +166,7 @@ def _begin(config: ExploreConfig) -> None:
                     "give the same settings to go on with it, or another --out"
                 )
         return
-    config.out.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(wanted, indent=1) + "\n")
-    os.replace(part, path)
+    write_json(path, wanted)
 
 
 def _card(config: ExploreConfig, env: Any, result: Evaluation) -> PolicyCard:

@@ -25,6 +25,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 from agents.autoexplore import AutoExplorePolicy
 from agents.networks import FEATURES
 from genie_gym.actions import ActionSet
+from world_models.atomic import write_json
 
 __all__ = [
     "PolicyCard",
@@ -91,9 +92,7 @@ def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> N
     part = folder / "policy.safetensors.part"
     save_model(network, str(part))  # knows that actor and critic share the features
     os.replace(part, folder / "policy.safetensors")
-    part = folder / "policy.json.part"
-    part.write_text(json.dumps(asdict(card), indent=2) + "\n")
-    os.replace(part, folder / "policy.json")
+    write_json(folder / "policy.json", asdict(card))
 
 
 def load_card(folder: Path) -> PolicyCard:

@@ -30,6 +30,7 @@ from benchmarks.study_recipes import RECIPES, StudyRecipe, scaled
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
+from world_models.atomic import write_json
 from world_models.episodes import EpisodeDataset
 from world_models.metrics import frame_psnr, frame_ssim
 from world_models.pixels import to_float, to_uint8
@@ -177,11 +178,7 @@ class Study:
         kept = self.out / "results" / f"{world}-{name}.json"
         if not kept.exists():
             _say(f"measuring {world} on {name}")
-            figures = self._measure(world, data)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(".part")
-            part.write_text(json.dumps(figures, indent=1) + "\n")
-            part.replace(kept)
+            write_json(kept, self._measure(world, data))
         return json.loads(kept.read_text())
 
     def _measure(self, world: str, data: Path) -> dict[str, float]:

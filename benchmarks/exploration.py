@@ -25,6 +25,7 @@ from benchmarks.exploration_picture import picture
 from benchmarks.report import report
 from genie_gym.collect.policies import make_policy
 from genie_gym.coverage import Coverage
+from world_models.atomic import write_json
 
 REWARDS = {"rnd": "novelty", "autoexplore": "streaming"}
 EXPLORERS = ("random", "sticky", *REWARDS)
@@ -174,10 +175,7 @@ def all_runs(
             wanted = json.loads(json.dumps(vars(budget)))
             if not path.exists():
                 result = {"budget": wanted, **run(budget, explorer, seed)}
-                path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(result) + "\n")
-                part.replace(path)
+                write_json(path, result)
                 print(f"{explorer}, seed {seed}: {result['curve'][-1]}", flush=True)
             kept = json.loads(path.read_text())
             if kept["budget"] != wanted:

@@ -1,15 +1,17 @@
-"""Directories that are either complete or not there."""
+"""Files and directories that are either complete or not there."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_directory", "remove_leftovers"]
+__all__ = ["atomic_directory", "remove_leftovers", "replace_text", "write_json"]
 
 _PART = ".part-"
 
@@ -50,6 +52,19 @@ def remove_leftovers(parent: Path) -> None:
     """Delete what killed writers left half-written in `parent`; call it when none is at work."""
     for part in parent.glob(f"*{_PART}*"):
         shutil.rmtree(part)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, or another in its place: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`replace_text` with a value, for people and programs."""
+    replace_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def _sync(path: Path) -> None:

@@ -6,7 +6,6 @@ configuration asks for.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from world_models.atomic import atomic_directory
+from world_models.atomic import atomic_directory, replace_text
 from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
 from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
@@ -151,10 +150,10 @@ def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
     """Add measured scores to a bundle's card and its README."""
     card = WorldCard.read(path)
     card = replace(card, scores={**card.scores, **scores})
-    _replace_text(path / "README.md", _readme(card))
+    replace_text(path / "README.md", _readme(card))
     files = {**card.files, "README.md": file_record(path / "README.md")}
     card = replace(card, files=files)
-    _replace_text(card_path(path), card.to_json())
+    replace_text(card_path(path), card.to_json())
     return card
 
 
@@ -239,9 +238,3 @@ Actions ({card.action_set}): {", ".join(card.action_meanings)}.
 
 Matrices are stored as {card.storage}. `genie-gym worlds verify` checks every file.
 """
-
-
-def _replace_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

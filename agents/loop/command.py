@@ -14,6 +14,7 @@ import genie_gym  # noqa: F401  (registers the env ids)
 from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, run_stages
+from world_models.atomic import write_json
 
 __all__ = ["LoopConfig", "main", "run_loop"]
 
@@ -116,10 +117,7 @@ def _begin(config: LoopConfig) -> None:
                 "ones to go on with it, or another --out"
             )
         return
-    config.out.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(wanted, indent=1) + "\n")
-    part.replace(path)
+    write_json(path, wanted)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

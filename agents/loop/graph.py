@@ -8,7 +8,6 @@ tokenizer's decoder and the dynamics, and both are judged on a set that neither 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from agents.loop.judge import judge
 from agents.loop.recipes import LoopRecipe
 from agents.loop.stages import Stage
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.atomic import remove_leftovers
+from world_models.atomic import remove_leftovers, write_json
 from world_models.episodes import EpisodeDataset
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
@@ -156,7 +155,7 @@ class Loop:
             found = judge(world, self._test_data(), self.recipe.judging)
             if learned is not None:
                 found["frames_learned"] = float(EpisodeDataset(learned).num_frames.sum())
-            _write_json(self.out / "scores" / f"{name}.json", found)
+            write_json(self.out / "scores" / f"{name}.json", found)
             return True
 
         tests = () if self.test_data else ("test-data",)
@@ -250,10 +249,3 @@ def _shortened(fit: FitConfig, steps: int) -> FitConfig:
         warmup_steps=min(fit.warmup_steps, max(1, round(fit.warmup_steps * share))),
         save_every=min(fit.save_every, max(1, round(fit.save_every * share))),
     )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(part, path)

@@ -65,7 +65,7 @@ def coinrun() -> LoopRecipe:
     return replace(
         base,
         explorer=replace(base.explorer, steps=24_000, leg=12_000, eval_steps=64),
-        tester=replace(base.tester, steps=150_000),
+        tester=replace(base.tester, steps=100_000),
         judging=JudgeConfig(windows=96, prompt=4),
         random_episodes=220,
         round_episodes=80,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from world_models.atomic import write_json
 from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.episodes.episode import code_version
@@ -70,10 +70,7 @@ def begin_run(out: Path, record: RunRecord, write: bool) -> None:
     wanted = json.loads(json.dumps(asdict(record)))
     if not path.exists():
         if write:
-            out.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_text(json.dumps(wanted, indent=1) + "\n")
-            os.replace(part, path)
+            write_json(path, wanted)
         return
     begun = asdict(read_run(out))
     for name in ("kind", "model", "frames", "built_on"):
