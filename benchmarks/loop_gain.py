@@ -1,4 +1,4 @@
-"""What AutoExplore's data is worth: worlds fine-tuned with it against as many random episodes.
+"""What AutoExplore's data is worth: worlds fine-tuned with it against as much random play.
 
 Reads what loops (`genie-gym loop`) have judged, one loop for each seed, and makes nothing itself.
 

@@ -67,7 +67,7 @@ def tiny() -> LoopRecipe:
         tester=ExploreConfig(reward="own", **AGENT),
         judging=JudgeConfig(windows=4, steps=4),
         random_episodes=6,
-        round_episodes=4,
+        round_frames=450,  # more than 20 episodes have
         test_episodes=6,
         max_steps=20,
         decoder_steps=4,
@@ -103,7 +103,7 @@ def test_the_loop_makes_and_judges_a_world_of_each_arm(whole):
     assert [row["world"] for row in rows] == ["first", "explored-1", "control-1"]
     assert all(row["psnr_ceiling"] > 5 and row["psnr_copy"] > 5 for row in rows)
     explored, control = (EpisodeDataset(whole / "data" / arm) for arm in ("explored", "control"))
-    assert len(explored) == len(control) == 4
+    assert all(len(arm) == 40 and arm.num_frames.sum() >= 450 for arm in (explored, control))
     assert rows[1]["frames_learned"] == explored.num_frames.sum()
     assert {e.info.policy for e in control.entries} == {"random"}
     assert all("round-1/agent+0.15" in e.info.policy for e in explored.entries)
@@ -234,16 +234,16 @@ def test_every_game_has_a_recipe_and_the_command_lists_its_stages(tmp_path, caps
     assert len(envs) == 6 and all(for_env(env).env == env for env in envs)
     assert for_env("RetroAct/Frostbite-Atari2600-v0").name == "Frostbite-Atari2600"
     smb = for_env("RetroAct/SuperMarioBros-Nes-v0")
-    assert (smb.explorer.reward, smb.round_episodes, smb.dynamics_steps) == (
+    assert (smb.explorer.reward, smb.round_frames, smb.dynamics_steps) == (
         "paper",
-        10_000,
+        7_000_000,
         10_000,
     )
-    assert main([REAL, "--list", "--out", str(tmp_path), "--round-episodes", "7"]) == 0
+    assert main([REAL, "--list", "--out", str(tmp_path), "--round-frames", "7"]) == 0
     assert "to do   explored-1-agent" in capsys.readouterr().out
     assert main([]) == 0 and "Hero" in capsys.readouterr().out
 
 
 def test_the_settings_are_kept_with_the_loop(whole):
     kept = json.loads((whole / "loop.json").read_text())
-    assert kept["recipe"]["round_episodes"] == 4 and kept["seed"] == 0
+    assert kept["recipe"]["round_frames"] == 450 and kept["seed"] == 0

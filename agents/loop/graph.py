@@ -1,13 +1,14 @@
 """The loop's stages: what is made of what, in two arms that differ only in who collects.
 
 ``explored`` collects with an AutoExplore agent that is trained anew in each round, on what the
-world does not know by then; ``control`` collects as many episodes at random. Both fine-tune the
+world does not know by then; ``control`` collects as many frames at random. Both fine-tune the
 tokenizer's decoder and the dynamics, and both are judged on a set that neither had a part in.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from agents.loop.recipes import LoopRecipe
 from agents.loop.stages import Stage
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.atomic import remove_leftovers, write_json
-from world_models.episodes import EpisodeDataset
+from world_models.episodes import EpisodeDataset, existing_indices
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.run_options import DataOptions, DynamicsOptions
@@ -26,6 +27,7 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 __all__ = ["ARMS", "Loop", "scores"]
 
 ARMS = ("explored", "control")
+_SCORE = 20
 _TEST_SEED = 900_000  # of collections; rounds have the seeds below
 _ARM_SEED = {"explored": 1_000, "control": 500_000}
 
@@ -120,7 +122,7 @@ class Loop:
             return True
 
         def add_data() -> bool:
-            return self._collect(data, collector, recipe.round_episodes, seed)
+            return self._collect_frames(data, collector, number * recipe.round_frames, seed)
 
         def tokenizer() -> bool:
             fit = _shortened(fits[0], recipe.decoder_steps)
@@ -187,7 +189,21 @@ class Loop:
         )
 
     def _collect(self, data: Path, policy: str, episodes: int, seed: int) -> bool:
-        config = CollectConfig(
+        return collect(self._collecting(data, policy, episodes, seed)) == 0
+
+    def _collect_frames(self, data: Path, policy: str, frames: int, seed: int) -> bool:
+        """Adds a score of episodes, and another, until `data` has so many frames."""
+        owns = self._collecting(data, policy, _SCORE, seed).collection().owns
+        done = len(existing_indices(data, where=owns))
+        episodes = _SCORE * max(1, math.ceil(done / _SCORE))  # a score that was begun is finished
+        while self._collect(data, policy, episodes, seed):
+            if EpisodeDataset(data).num_frames.sum() >= frames:
+                return True
+            episodes += _SCORE
+        return False
+
+    def _collecting(self, data: Path, policy: str, episodes: int, seed: int) -> CollectConfig:
+        return CollectConfig(
             env=self.recipe.env,
             out=data,
             policy=policy,
@@ -197,7 +213,6 @@ class Loop:
             epsilon=0.0 if policy == self.recipe.undirected else self.recipe.epsilon,
             env_kwargs=self.recipe.env_kwargs,
         )
-        return collect(config) == 0
 
     def _tokenizer(self, data: Path, out: Path, world: str | None, fit: FitConfig) -> bool:
         from world_models.training.runs import train_tokenizer  # Lightning: seconds

@@ -31,7 +31,7 @@ class LoopRecipe:
         judging: How worlds are judged.
         undirected: How play at random goes: random (uniform, as the paper) or sticky.
         random_episodes: Episodes at random that the first world is trained on.
-        round_episodes: Episodes that each arm collects in a round.
+        round_frames: Frames that each arm collects in a round, in whole episodes.
         test_episodes: Of the held-out set.
         max_steps: Length of an episode at most.
         epsilon: Share of random actions mixed into agents' play.
@@ -49,7 +49,7 @@ class LoopRecipe:
     judging: JudgeConfig = field(default_factory=JudgeConfig)
     undirected: Literal["random", "sticky"] = "random"
     random_episodes: int = 300
-    round_episodes: int = 200
+    round_frames: int = 60_000
     test_episodes: int = 60
     max_steps: int = 500
     epsilon: float = 0.15
@@ -68,7 +68,7 @@ def coinrun() -> LoopRecipe:
         tester=replace(base.tester, steps=100_000),
         judging=JudgeConfig(windows=96, prompt=4),
         random_episodes=220,
-        round_episodes=80,
+        round_frames=16_000,
         test_episodes=40,
         max_steps=256,
         decoder_steps=60,
@@ -147,7 +147,7 @@ def _published(title: str, platform: str) -> LoopRecipe:
         ),
         tester=ExploreConfig(reward="own", steps=10_000_000, leg=250_000, **agent),
         random_episodes=10_000,
-        round_episodes=10_000,
+        round_frames=7_000_000,
         test_episodes=1_000,
         max_steps=700,
         dynamics_steps=10_000,
