@@ -28,7 +28,7 @@ def test_its_commands_and_files_exist():
 
 
 def test_its_figures_are_those_of_the_committed_results():
-    figures = re.findall(r"([\d.]+) \| `(\w+)\.(\w+)`", TEXT)
+    figures = re.findall(r"(-?[\d.]+) \| `(\w+)\.(\w+)`", TEXT)
     assert figures
     for shown, benchmark, key in figures:
         result = json.loads((ROOT / "benchmarks" / "results" / f"{benchmark}.json").read_text())
