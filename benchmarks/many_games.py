@@ -173,7 +173,7 @@ class Comparison:
         self, data: Path, out: Path, base: Path | None, steps: tuple[int, int], *, seed: int
     ) -> bool:
         """Trains a world on all of a dataset, from `base` where there is one."""
-        recipe = _with_steps(RECIPES["atari"](), steps, seed)
+        recipe = _with_steps(RECIPES["atari-many"](), steps, seed)
         start = None if base is None else str(base)
         tokenizer, dynamics = out / "tokenizer", out / "dynamics"
         options = DataOptions(data=data, out=tokenizer, from_world=start)

@@ -10,10 +10,10 @@ import torch
 from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, log
 from world_models import presets
 from world_models.bundle import load_world, save_world
-from world_models.changes import build_tokenizer
 from world_models.dynamics import NO_ACTION
 from world_models.episodes import EpisodeDataset
 from world_models.sampling import FOR_CHANGES, SamplingConfig
+from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
 from world_models.training.fit import launch
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle

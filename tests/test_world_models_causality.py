@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
-from world_models.changes import build_tokenizer
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import next_frame
 from world_models.presets import tiny
+from world_models.tokenizers import build_tokenizer
 
 GRID = (3, 4)
 AT = 5  # the frame that is perturbed
@@ -22,6 +22,9 @@ STEPWISE = replace(tiny().tokenizer.transformer, temporal=False)
 TOKENIZERS = [
     tiny().tokenizer,
     replace(tiny().tokenizer, transformer=STEPWISE, num_codes=256, context=True),
+    replace(
+        tiny().tokenizer, transformer=STEPWISE, num_codes=256, context=True, painter="exemplars"
+    ),
 ]
 SMALL = TransformerConfig(dim=32, num_layers=2, num_heads=2, head_dim=16, position_dim=8, window=16)
 
@@ -87,7 +90,7 @@ def test_transformer_ignores_the_future_to_the_bit(time_first):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", TOKENIZERS, ids=["past", "context"])
+@pytest.mark.parametrize("config", TOKENIZERS, ids=["past", "context", "exemplars"])
 def test_tokenizer_ignores_the_future_to_the_bit(config):
     torch.manual_seed(0)
     model = build_tokenizer(config).eval()
@@ -202,7 +205,7 @@ def test_the_papers_objective_streams_too():
 
 @torch.no_grad()
 @pytest.mark.parametrize("given", [1, 4])
-@pytest.mark.parametrize("config", TOKENIZERS, ids=["past", "context"])
+@pytest.mark.parametrize("config", TOKENIZERS, ids=["past", "context", "exemplars"])
 def test_tokenizer_streams(config, given):
     torch.manual_seed(0)
     model = build_tokenizer(config).eval()

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from world_models.atomic import atomic_directory, replace_text
 from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
-from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.latent_action import LatentActionConfig, LatentActionModel
@@ -25,6 +24,7 @@ from world_models.presets import config_from_dict
 from world_models.sampling import SamplingConfig
 from world_models.storage import pack, unpack
 from world_models.tokenizer import TokenizerConfig
+from world_models.tokenizers import build_tokenizer
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 from world_models.world import WorldModel
 

@@ -25,7 +25,7 @@ from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uin
 from world_models.quantizer import Quantizer
 from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, TokenizerConfig
 
-__all__ = ["ChangeTokenizer", "build_tokenizer"]
+__all__ = ["WORTH", "ChangeTokenizer", "directions"]
 
 WORTH = 0.7  # of the error that moving leaves: painting must leave less, or it would never end
 CUT = 4  # frames from a cut to the next, where clips are cut
@@ -33,15 +33,10 @@ USUAL = 0.01  # mean squared error, about what moving leaves of a patch that is 
 DECISION = -2.0  # an untrained decoder paints little: to mix what is there is sooner learned
 
 
-def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
-    """The tokenizer of a configuration, untrained."""
-    return ChangeTokenizer(config) if config.context else Tokenizer(config)
-
-
 class ChangeTokenizer(Tokenizer):
     """Token ids below DISPLACEMENTS move a patch, the others paint it."""
 
-    DECODER = ("decoder", "to_patches", "shown", "stayed", "moves")
+    DECODER: tuple[str, ...] = ("decoder", "to_patches", "shown", "stayed", "moves")
     directions: Tensor
 
     def __init__(self, config: TokenizerConfig):
@@ -61,7 +56,7 @@ class ChangeTokenizer(Tokenizer):
         self.moves = nn.Embedding(DISPLACEMENTS, dim)
         # Paint, how much of it, and how much of what was there.
         self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 2))
-        self.register_buffer("directions", _directions(config.code_dim), persistent=False)
+        self.register_buffer("directions", directions(config.code_dim), persistent=False)
         self._freeze()
 
     def codes(self) -> Tensor:
@@ -229,7 +224,7 @@ def _none(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x[:0, 0, 0], x.new_zeros(0, dtype=torch.int64), x.sum() * 0
 
 
-def _directions(width: int) -> Tensor:
+def directions(width: int) -> Tensor:
     """Unit vectors of all displacements ``(DISPLACEMENTS, width)``: waves of several lengths."""
     steps = torch.arange(-REACH, REACH + 1.0)
     lengths = torch.linspace(1, 3, max(1, width // 4)).exp2() * 2

@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from world_models.blocks import TransformerConfig
-from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.reconstruction import ReconstructionConfig
 from world_models.sampling import FOR_CHANGES, SamplingConfig
 from world_models.tokenizer import TokenizerConfig
+from world_models.tokenizers import build_tokenizer
 from world_models.world import WorldModel
 
 __all__ = [
     "WorldConfig",
     "atari",
+    "atari_many",
     "build",
     "coinrun",
     "config_from_dict",
@@ -106,7 +107,18 @@ def coinrun() -> WorldConfig:
 
 
 def atari(num_actions: int = 5) -> WorldConfig:
-    """Atari 2600, small sprites on still backgrounds: 2.7M weights, 3 MiB in int8."""
+    """One Atari 2600 game, few sprites on still backgrounds."""
+    world = atari_many(num_actions)
+    num_codes = 1024
+    return replace(
+        world,
+        tokenizer=replace(world.tokenizer, painter="exemplars", num_codes=num_codes),
+        dynamics=replace(world.dynamics, num_codes=num_codes),
+    )
+
+
+def atari_many(num_actions: int = 5) -> WorldConfig:
+    """Many Atari 2600 games at once: 2.7M weights, 3 MiB in int8."""
     return _light(
         small(num_actions),
         coder_dim=128,

@@ -7,6 +7,7 @@ K codes, E width of a code.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class TokenizerConfig:
             a transformer without ``temporal``.
         repaint: With ``context``, a patch that only moved is repainted where its mean squared
             error would be larger.
+        painter: With ``context``, what repaints: "learned" codes and networks, or "exemplars" from
+            an album of real patches, see `world_models.exemplars`, for one game with few sprites.
     """
 
     frame_size: int = 64
@@ -57,8 +60,13 @@ class TokenizerConfig:
     decoder_only: bool = False
     context: bool = False
     repaint: float = 0.001
+    painter: Literal["learned", "exemplars"] = "learned"
 
     def __post_init__(self) -> None:
+        if self.painter not in ("learned", "exemplars"):
+            raise ValueError(f'painter must be "learned" or "exemplars", got {self.painter!r}')
+        if self.painter == "exemplars" and not self.context:
+            raise ValueError('painter "exemplars" mends what moving leaves: it needs context')
         if self.context and self.transformer.temporal:
             raise ValueError(
                 "context lets the tokenizer see the frame before instead of the whole past; set "

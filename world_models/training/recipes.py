@@ -89,7 +89,14 @@ def coinrun() -> WorldRecipe:
 
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
-    return _light(presets.atari(), tokenizer_steps=500, dynamics_steps=1800, dynamics_batch=4)
+    recipe = _light(presets.atari(), tokenizer_steps=400, dynamics_steps=1800, dynamics_batch=4)
+    fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # exemplars are no averages
+    return replace(recipe, tokenizer=replace(recipe.tokenizer, fit=fit))
+
+
+def atari_many() -> WorldRecipe:
+    """Many Atari 2600 games with the five actions of `retroact-5`, on a CPU."""
+    return _light(presets.atari_many(), tokenizer_steps=500, dynamics_steps=1800, dynamics_batch=4)
 
 
 def paper() -> WorldRecipe:
@@ -150,6 +157,7 @@ RECIPES: dict[str, Callable[[], WorldRecipe]] = {
     "coinrun-tiny": coinrun_tiny,
     "coinrun": coinrun,
     "atari": atari,
+    "atari-many": atari_many,
     "paper": paper,
 }
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from world_models.atomic import write_json
-from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.episodes.episode import code_version
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.presets import config_from_dict
 from world_models.tokenizer import TokenizerConfig
+from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
 from world_models.weights import load_weights, read_tensors
 

@@ -12,13 +12,13 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from world_models.bundle import World, load_world
-from world_models.changes import build_tokenizer
 from world_models.dynamics import Dynamics
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.episodes.loader import WindowLoader
 from world_models.episodes.shard import Entry
 from world_models.latent_action import LatentActionModel
 from world_models.tokenizer import Tokenizer
+from world_models.tokenizers import build_tokenizer
 from world_models.training import strips
 from world_models.training.evaluation import evaluator, spread
 from world_models.training.fit import FitResult, fit, launch

@@ -49,7 +49,7 @@ PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
 Encode = Callable[[Tensor, Tensor], dict[str, Tensor]]
 ANY_TOKEN = 0.25  # of slips: what is said instead is any token, not another patch's
-UNSEEN = ("reconstruction", "revive_after", "decoder_only")  # no bearing on the codes
+UNSEEN = ("reconstruction", "revive_after", "decoder_only", "painter")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     """
     config = {k: repr(v) for k, v in vars(model.config).items() if k not in UNSEEN}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    passed: tuple[str, ...] = ("quantizer.unused",)
+    passed: tuple[str, ...] = ("quantizer.unused", "unused")
     if not decoder:
         passed += tuple(f"{part}." for part in getattr(model, "DECODER", ()))
     for name, value in sorted(model.state_dict().items()):
