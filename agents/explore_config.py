@@ -63,7 +63,7 @@ class ExploreConfig:
     learning_rate: float = 5e-4
     gamma: float = 0.995
     gae_lambda: float = 0.95
-    entropy: float = 0.01
+    entropy: float = 0.001
     clip_norm: float = 10.0
     scale: float = 0.1
     memory: int = 512

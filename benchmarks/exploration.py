@@ -44,6 +44,7 @@ class Budget:
         steps: Env steps in all rows together.
         num_envs: Rows.
         max_steps: Length of an episode at most.
+        entropy: Weight of the entropy bonus of the agents that learn.
     """
 
     env: str
@@ -52,6 +53,7 @@ class Budget:
     steps: int = 100_000
     num_envs: int = 16
     max_steps: int = 500
+    entropy: float = ExploreConfig.entropy
 
     def explored(self, explorer: str, seed: int) -> Explored:
         """The env with this explorer's reward."""
@@ -128,7 +130,7 @@ def _draw(budget: Budget, explored: Explored, env: Watched, explorer: str, seed:
 def _learn(budget: Budget, explored: Explored, env: Watched, explorer: str, seed: int) -> None:
     config = ExploreConfig(
         env=budget.env, world=budget.world, reward=explored.reward, num_envs=budget.num_envs,
-        seed=seed, steps=max(budget.steps, 25_000),
+        seed=seed, steps=max(budget.steps, 25_000), entropy=budget.entropy,
     )  # fmt: skip
     rows = explored.make(env)
     rows.seed(seed)
@@ -195,6 +197,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000, help="env steps of each run")
     parser.add_argument("--num-envs", type=int, default=16, help="rows of each run")
     parser.add_argument("--max-steps", type=int, default=500, help="length of an episode at most")
+    parser.add_argument(
+        "--entropy", type=float, default=ExploreConfig.entropy,
+        help="weight of the agents' entropy bonus",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, help="runs of each explorer")
     parser.add_argument("--explorers", nargs="+", default=list(EXPLORERS), choices=EXPLORERS)
     parser.add_argument("--out", type=Path, help="where runs are kept [data/exploration/ENV]")
@@ -206,7 +212,7 @@ def main() -> None:
     budget = Budget(
         env=given.env, world=given.world, mode=given.mode,
         steps=QUICK_STEPS if given.quick else given.steps,
-        num_envs=given.num_envs, max_steps=given.max_steps,
+        num_envs=given.num_envs, max_steps=given.max_steps, entropy=given.entropy,
     )  # fmt: skip
     name = given.env.rpartition("/")[2] + ("-quick" if given.quick else "")
     out = given.out or Path("data/exploration") / name

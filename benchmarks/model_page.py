@@ -16,6 +16,7 @@ import torch
 from benchmarks.ablation import table
 from benchmarks.model_pictures import architecture, visibility
 from world_models import presets
+from world_models.motion import DISPLACEMENTS
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "ablation.json"
@@ -25,6 +26,7 @@ PRESETS: Mapping[str, Callable[[], presets.WorldConfig]] = {
     "small": presets.small,
     "coinrun": presets.coinrun,
     "atari": presets.atari,
+    "atari_many": presets.atari_many,
 }
 PARTS = ("tokenizer", "dynamics", "latent_action")
 
@@ -47,7 +49,7 @@ def sizes() -> list[dict[str, Any]]:
                 "preset": f"`{name}`",
                 "tokens per frame": f"{coder.grid[0]} x {coder.grid[1]}",
                 "codes": f"{coder.num_codes} x {coder.code_dim}",
-                "tokenizer": f"2 x {_blocks(coder.transformer)}, {_millions(weights['tokenizer'])}",
+                "tokenizer": f"{_coder(coder)}, {_millions(weights['tokenizer'])}",
                 "dynamics": f"{_blocks(thinker)}, {_millions(weights['dynamics'])}",
                 "latent actions": _millions(weights["latent_action"]),
             }
@@ -91,6 +93,12 @@ def main() -> None:
 
 def _blocks(config: presets.TransformerConfig) -> str:
     return f"{config.num_layers} blocks of {config.dim}"
+
+
+def _coder(config: presets.TokenizerConfig) -> str:
+    if config.painter == "exemplars":
+        return f"{config.num_codes - DISPLACEMENTS} exemplars"
+    return f"2 x {_blocks(config.transformer)}"
 
 
 def _millions(number: int) -> str:

@@ -32,21 +32,27 @@ def test_every_window_is_equally_likely_and_none_crosses_an_end():
     assert 50 < counts.min() and counts.max() < 160
 
 
-def test_as_many_windows_as_asked_for_are_the_last_of_their_episode():
-    plain, ends = (WindowSampler(LENGTHS, length=16, batch_size=2000, ends=e) for e in (0.0, 0.4))
-    drawn, replaced = plain.batch(0), ends.batch(0)
+def test_as_many_windows_as_asked_for_are_rare_ones():
+    rare = np.array([[0, 0], [2, 3], [2, 24]])
+    plain = WindowSampler(LENGTHS, length=16, batch_size=2000)
+    some = WindowSampler(LENGTHS, length=16, batch_size=2000, rare=rare, rare_share=0.4)
+    drawn, replaced = plain.batch(0), some.batch(0)
     changed = (drawn != replaced).any(1)
-    assert (drawn[:, 0] == replaced[:, 0]).all()
-    assert (replaced[changed, 1] == LENGTHS[replaced[changed, 0]] - 16).all()
-    last = drawn[:, 1] == LENGTHS[drawn[:, 0]] - 16
-    assert changed.mean() == pytest.approx(0.4 * (1 - last.mean()), abs=0.03)
+    kinds, counts = np.unique(replaced[changed], axis=0, return_counts=True)
+    assert kinds.tolist() == rare.tolist() and counts.min() > 0.25 * changed.sum()
+    is_rare = (drawn[:, None] == rare).all(2).any(1)
+    assert changed.mean() == pytest.approx(0.4 * (1 - is_rare.mean() / 3), abs=0.03)
     halves = [
-        WindowSampler(LENGTHS, length=16, batch_size=1000, ends=0.4, rank=r, world_size=2).batch(0)
+        WindowSampler(
+            LENGTHS, length=16, batch_size=1000, rare=rare, rare_share=0.4, rank=r, world_size=2
+        ).batch(0)
         for r in (0, 1)
     ]
     assert np.array_equal(np.stack(halves, 1).reshape(-1, 2), replaced)
-    with pytest.raises(ValueError, match="ends must lie"):
-        WindowSampler(LENGTHS, length=16, batch_size=1, ends=1.5)
+    with pytest.raises(ValueError, match="rare_share must lie"):
+        WindowSampler(LENGTHS, length=16, batch_size=1, rare=rare, rare_share=1.5)
+    with pytest.raises(ValueError, match="no rare windows"):
+        WindowSampler(LENGTHS, length=16, batch_size=1, rare_share=0.5)
 
 
 def test_batches_depend_on_seed_and_position_only():

@@ -11,7 +11,7 @@ from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, log
 from world_models import presets
 from world_models.bundle import load_world, save_world
 from world_models.dynamics import NO_ACTION
-from world_models.episodes import EpisodeDataset
+from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.sampling import FOR_CHANGES, SamplingConfig
 from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
@@ -21,7 +21,14 @@ from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
-from world_models.training.tokens import CachedWindows, Slips, compute, fingerprint, token_cells
+from world_models.training.tokens import (
+    CachedWindows,
+    Slips,
+    TokenLoader,
+    compute,
+    fingerprint,
+    token_cells,
+)
 from world_models.world import WorldModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,6 +148,18 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
     assert len(calls) == before
     for key in (f"{entry.key}/tokens" for entry in data.entries):
         assert np.array_equal(store.rows(key, 0, 5), expected.rows(key, 0, 5))
+
+
+def test_windows_can_be_chosen_for_holding_a_reward(made):
+    data = EpisodeDataset(made.data)
+    cells = token_cells(load_run(made.tokenizer, "tokenizer"), 8, 4)
+    windows = CachedWindows(data, 8, cells, None, launch())
+    every = sequential_windows(windows.num_starts, length=1, stride=1)
+    paid = windows.batch(every)["rewards"].ne(0).any(1).numpy()
+    assert 0 < paid.mean() < 0.5
+    assert np.array_equal(windows.with_events(), every[paid])
+    loader = TokenLoader(windows, events=1.0, batch_size=16, seed=0)
+    assert next(iter(loader))["rewards"].ne(0).any(1).all()
 
 
 def test_dynamics_training_reads_no_frame(made, monkeypatch):

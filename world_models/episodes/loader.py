@@ -25,7 +25,7 @@ class WindowLoader:
         sampler_options: see :class:`WindowSampler` (length, batch_size, seed, rank, world_size).
     """
 
-    def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: int):
+    def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
         """Draw nothing yet."""
         self.dataset = dataset
         self.num_workers = num_workers

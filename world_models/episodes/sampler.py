@@ -23,8 +23,8 @@ class WindowSampler(Iterator[np.ndarray]):
         world_size: number of processes.
         groups: for each episode the number of its group (its game, say); each group that has
             windows is equally likely, however many they are. None: no groups.
-        ends: share of windows that are replaced by the last one of their episode, where rewards
-            and ends are; by themselves few windows hold one.
+        rare: windows worth seeing more often, rows of (episode, start).
+        rare_share: share of windows that are replaced by one of these.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class WindowSampler(Iterator[np.ndarray]):
         rank: int = 0,
         world_size: int = 1,
         groups: np.ndarray | None = None,
-        ends: float = 0.0,
+        rare: np.ndarray | None = None,
+        rare_share: float = 0.0,
     ):
         """Count the windows."""
         if length < 1 or batch_size < 1 or not 0 <= rank < world_size:
@@ -45,8 +46,11 @@ class WindowSampler(Iterator[np.ndarray]):
                 "length and batch_size must be positive and 0 <= rank < world_size, got "
                 f"{length=}, {batch_size=}, {rank=}, {world_size=}"
             )
-        if not 0 <= ends <= 1:
-            raise ValueError(f"ends must lie in [0, 1], got {ends}")
+        if not 0 <= rare_share <= 1:
+            raise ValueError(f"rare_share must lie in [0, 1], got {rare_share}")
+        self._rare = np.zeros((0, 2), np.int64) if rare is None else rare
+        if rare_share and not len(self._rare):
+            raise ValueError("there are no rare windows to take a share of")
         counts = np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0)
         if groups is not None and len(groups) != len(counts):
             raise ValueError(f"{len(groups)} groups for {len(counts)} episodes: expected one each")
@@ -62,7 +66,7 @@ class WindowSampler(Iterator[np.ndarray]):
         sizes = [int(counts[members == group].sum()) for group in np.unique(members)]
         self._sizes = np.array([size for size in sizes if size], np.int64)
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.rank, self.world_size, self.ends = rank, world_size, ends
+        self.rank, self.world_size, self.rare_share = rank, world_size, rare_share
         self.position = 0
 
     @property
@@ -80,12 +84,13 @@ class WindowSampler(Iterator[np.ndarray]):
             group = rng.integers(len(self._sizes), size=size)
             first = np.cumsum(self._sizes) - self._sizes
             windows = first[group] + rng.integers(self._sizes[group])
-        last = rng.random(size) < self.ends if self.ends else np.zeros(size, np.bool_)
-        mine = slice(self.rank, None, self.world_size)
-        places = np.searchsorted(self._ends, windows[mine], side="right")
-        windows = np.where(last[mine], self._ends[places] - 1, windows[mine])
+        places = np.searchsorted(self._ends, windows, side="right")
         before = np.where(places > 0, self._ends[places - 1], 0)
-        return np.stack([self._order[places], windows - before], axis=1)
+        found = np.stack([self._order[places], windows - before], axis=1)
+        if self.rare_share:
+            replaced = rng.random(size) < self.rare_share
+            found[replaced] = self._rare[rng.integers(len(self._rare), size=size)[replaced]]
+        return found[self.rank :: self.world_size]
 
     def __next__(self) -> np.ndarray:
         self.position += 1
@@ -112,8 +117,9 @@ class WindowSampler(Iterator[np.ndarray]):
             "total_batch_size": self.batch_size * self.world_size,
             "seed": self.seed,
             "num_groups": len(self._sizes),
-            "ends": self.ends,
-        }
+        } | (
+            {"num_rare": len(self._rare), "rare_share": self.rare_share} if self.rare_share else {}
+        )
 
 
 def sequential_windows(num_frames: np.ndarray, *, length: int, stride: int) -> np.ndarray:

@@ -61,7 +61,7 @@ class DynamicsRecipe:
         slips: Where tokens say what changes: up to this share of an episode's tokens goes wrong on
             the way, and those of the next frame mend what they show. So dreams learn to mend
             themselves.
-        ends: Share of windows that end where their episode does: rewards and ends are rare, and
+        events: Share of windows that are chosen for holding a reward or an end: both are rare, and
             more of them are learned sooner.
     """
 
@@ -70,7 +70,7 @@ class DynamicsRecipe:
     frames: int = 16
     token_stride: int = 8
     slips: float = 0.0
-    ends: float = 0.0
+    events: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

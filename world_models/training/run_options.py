@@ -58,7 +58,7 @@ class DynamicsOptions(DataOptions):
         latent_action: A latent action run or a world, to train on its latent actions in place of
             the true ones.
         outcome_only: Of `from_world`: train the head of rewards and ends alone. They are rare, so
-            that `ends` is best large, which what is dreamed would suffer from.
+            that `events` is best large, which what is dreamed would suffer from.
     """
 
     tokenizer: str | None = None

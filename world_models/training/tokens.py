@@ -224,6 +224,18 @@ class CachedWindows:
         rows = [self._window(int(i), int(n) * self._stride) for i, n in places]
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
+    def with_events(self) -> np.ndarray:
+        """The windows that hold a reward or an end: rows of (episode, number of the start)."""
+        found: list[tuple[int, int]] = []
+        for index in np.flatnonzero(self.num_starts):
+            length = int(self.dataset.num_frames[index])
+            episode = self.dataset.transitions(int(index), 0, length)
+            events = np.flatnonzero((episode["rewards"] != 0) | episode["terminated"])
+            starts = np.arange(self.num_starts[index]) * self._stride
+            first, last = np.searchsorted(events, [starts, starts + self.length - 1])
+            found += [(int(index), int(number)) for number in np.flatnonzero(last > first)]
+        return np.array(found, np.int64).reshape(-1, 2)
+
     def _window(self, index: int, start: int) -> dict[str, Any]:
         window = self.dataset.transitions(index, start, self.length)
         key = self.dataset.entries[index].key
@@ -237,12 +249,27 @@ class CachedWindows:
 
 
 class TokenLoader:
-    """Endless random batches of cached windows, each game as often; like `WindowLoader`."""
+    """Endless random batches of cached windows, each game as often; like `WindowLoader`.
 
-    def __init__(self, windows: CachedWindows, **sampler_options: Any):
+    Args:
+        windows: The windows.
+        events: Share of windows that are chosen for holding a reward or an end.
+        sampler_options: See `WindowSampler`.
+    """
+
+    def __init__(self, windows: CachedWindows, *, events: float = 0.0, **sampler_options: Any):
         self.windows = windows
         games = windows.dataset.env_numbers
-        self.sampler = WindowSampler(windows.num_starts, groups=games, length=1, **sampler_options)
+        rare = windows.with_events() if events else None
+        if rare is not None and not len(rare):
+            raise ValueError(
+                f"{windows.dataset.path} has no reward and no end to choose windows for; leave "
+                "events at 0, or collect episodes that have some"
+            )
+        self.sampler = WindowSampler(
+            windows.num_starts, groups=games, length=1, rare=rare, rare_share=events,
+            **sampler_options,
+        )  # fmt: skip
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Continue from the current position."""
