@@ -155,3 +155,12 @@ def test_stored_tokenizers_say_the_same(storage, tmp_path):
 def test_configurations_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_in_bfloat16_it_shows_the_same_but_for_rounding():
+    model, frames = trained(), clips(16, torch.Generator().manual_seed(8))
+    tokens, shown = model.follow(frames)
+    model.to(torch.bfloat16)
+    again, reshown = model.follow(frames)
+    assert torch.equal(again, tokens)
+    assert (reshown.int() - shown.int()).abs().max() <= 3

@@ -113,7 +113,7 @@ class ExemplarTokenizer(ChangeTokenizer):
         with torch.autocast(patches.device.type, enabled=False):
             # Pair by pair: a patch has the same token whatever others are asked for with it.
             apart = torch.cdist(
-                patches.float(), self.keys, compute_mode="donot_use_mm_for_euclid_dist"
+                patches.float(), self.keys.float(), compute_mode="donot_use_mm_for_euclid_dist"
             )
         distance, nearest = apart.min(-1)
         return distance.square() / patches.shape[-1], nearest
