@@ -146,7 +146,7 @@ def test_wrong_arguments_say_what_is_right():
     ("env_id", "real"),
     [
         ("GenieRedux/SuperMarioBros-v0", "RetroAct/SuperMarioBros-Nes-v0"),
-        ("GenieRedux/Kangaroo-v0", "RetroAct/Kangaroo-Atari2600-v0"),
+        ("GenieRedux/Pitfall-v0", "RetroAct/Pitfall-Atari2600-v0"),
     ],
 )
 def test_a_missing_world_says_where_it_looked_and_what_to_type(env_id, real, coinrun_world):
