@@ -125,6 +125,14 @@ def test_tuning_what_is_shown_leaves_tokens_as_they_are():
     assert torch.equal(tuned.eval().encode(frames), base.encode(frames))
 
 
+@pytest.mark.parametrize("code_dim", [4, 8, 12, 27, 32])
+def test_every_width_of_codes_tells_grey_from_nothing(code_dim):
+    model = ExemplarTokenizer(config(code_dim=code_dim))
+    model.keys.fill_(0.5)
+    assert model.codes().shape == (DISPLACEMENTS + NUM, code_dim)
+    torch.testing.assert_close(model.codes()[DISPLACEMENTS:].norm(dim=-1), torch.ones(NUM))
+
+
 def test_alike_patches_have_alike_codes():
     model = trained()
     with torch.no_grad():

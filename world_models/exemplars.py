@@ -56,10 +56,11 @@ class ExemplarTokenizer(ChangeTokenizer):
         self._freeze()
 
     def codes(self) -> Tensor:
-        """The unit codes ``(K, E)``: of exemplars, they tell the colours of nine parts."""
+        """The unit codes ``(K, E)``: of exemplars, they tell the colours of their parts."""
         side = self.config.patch
         pixels = rearrange(self.keys, "k (p q c) -> k c p q", p=side, q=side)
-        seen = F.adaptive_avg_pool2d(2 * pixels - 1, int((self.config.code_dim / CHANNELS) ** 0.5))
+        parts = int(((self.config.code_dim - 1) / CHANNELS) ** 0.5)  # along each side
+        seen = F.adaptive_avg_pool2d(2 * pixels - 1, parts)
         seen = F.pad(seen.flatten(1), (0, 1), value=0.5)  # or grey had no direction
         seen = F.pad(seen, (0, self.config.code_dim - seen.shape[1]))
         return torch.cat((self.directions, F.normalize(seen, dim=-1)))

@@ -111,15 +111,15 @@ class WindowSampler(Iterator[np.ndarray]):
         self.position = state["position"]
 
     def _identity(self) -> dict[str, float]:
+        rare = {"num_rare": len(self._rare), "rare_share": self.rare_share}
         return {
             "num_windows": self.num_windows,
             "length": self.length,
             "total_batch_size": self.batch_size * self.world_size,
             "seed": self.seed,
             "num_groups": len(self._sizes),
-        } | (
-            {"num_rare": len(self._rare), "rare_share": self.rare_share} if self.rare_share else {}
-        )
+            **(rare if self.rare_share else {}),
+        }
 
 
 def sequential_windows(num_frames: np.ndarray, *, length: int, stride: int) -> np.ndarray:

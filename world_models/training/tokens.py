@@ -49,6 +49,7 @@ PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
 Encode = Callable[[Tensor, Tensor], dict[str, Tensor]]
 ANY_TOKEN = 0.25  # of slips: what is said instead is any token, not another patch's
+# No bearing on the codes; which painter it is, the names of the weights tell.
 UNSEEN = ("reconstruction", "revive_after", "decoder_only", "painter")
 
 
