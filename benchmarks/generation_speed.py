@@ -76,8 +76,8 @@ def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
         nonlocal tokens
         frame = sample_tokens(predict, hidden, seeds, seeds, world.sampling).tokens
         window = torch.cat((tokens, frame[:, None]), 1)
-        x = world.dynamics.predict_plain(window, actions)[:, -1]  # reward and termination
-        world.dynamics.outcome.predict(x)
+        finished = world.dynamics.finished(window, actions)[:, -1]
+        world.dynamics.outcome.predict(finished)
         world.tokenizer.decode(window, first)
         tokens = window[:, 1:]
 

@@ -192,7 +192,11 @@ def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path
         tokenizer=str(tmp_path / "t"),
     )
     packs = sorted((made.data / "tokens").rglob("*.safetensors"))
-    train_dynamics(DYNAMICS, options)
+    size = replace(DYNAMICS.model.transformer, num_layers=1)
+    asked = replace(DYNAMICS.model, transformer=size, schedule_steps=1, context_noise=0.25)
+    train_dynamics(replace(DYNAMICS, model=asked), options)
+    config = load_run(tmp_path / "d", "dynamics").config
+    assert config == replace(DYNAMICS.model, schedule_steps=1, context_noise=0.25)
     assert sorted((made.data / "tokens").rglob("*.safetensors")) == packs
     first, scratch = log(tmp_path / "d", "train")[0], log(made.dynamics, "train")[0]
     assert first["loss"] != scratch["loss"]  # it went on from the world's weights

@@ -166,11 +166,13 @@ def test_one_hidden_frame_does_not_see_another():
     assert moved.tolist() == [False, False, True, False, False, False, False]
 
 
-@pytest.mark.parametrize("frame_patch", [0, 4])
+@pytest.mark.parametrize(
+    "looks", [{}, {"frame_patch": 4}, {"frame_patch": 4, "glance": True}], ids=str
+)
 @pytest.mark.parametrize("num_frames", [8, 24])
 @torch.no_grad()
-def test_two_stream_training_sees_what_streaming_sees(num_frames, frame_patch):
-    model = dynamics(frame_patch=frame_patch)
+def test_two_stream_training_sees_what_streaming_sees(num_frames, looks):
+    model = dynamics(**looks)
     tokens, actions, masked = window(num_frames)
     before = torch.randint(256, (2, num_frames, 16, 16, 3), dtype=torch.uint8)
     clean, hidden = model.predict_two_stream(tokens, actions, masked, before)

@@ -98,6 +98,37 @@ def test_bernoulli_masks_have_one_rate_between_a_half_and_one():
     assert min(rates) > 0.48 and max(rates) <= 1 and max(rates) - min(rates) > 0.3
 
 
+@torch.no_grad()
+def test_a_glance_tells_all_tokens_of_a_shade_in_the_corner():
+    torch.manual_seed(0)
+    frames = torch.randint(256, (3, 16, 16, 3), dtype=torch.uint8)
+    other = frames.clone()
+    other[:, :4, :4] = 255 - other[:, :4, :4] // 2  # the first of 16 patches, brighter
+    for glance in (False, True):
+        model = _dynamics(frame_patch=4, glance=glance)
+        changed = (model.see(frames) != model.see(other)).any(-1)  # (3, 16)
+        assert changed[:, 0].all() and changed[:, 1:].all() == glance
+        for row in range(3):
+            assert torch.equal(model.see(frames[row : row + 1])[0], model.see(frames)[row])
+        torch.testing.assert_close(model.see(frames[None])[0], model.see(frames))
+    with pytest.raises(ValueError, match="needs frame_patch"):
+        _dynamics(glance=True)
+
+
+def test_training_windows_begin_as_dreams_do():
+    """Nothing is known there of how the first frame came to be."""
+    torch.manual_seed(0)
+    model = _dynamics(frame_patch=4, glance=True, num_codes=256)
+    batch = _batch() | {"seeds": torch.arange(3)}
+    batch["before"] = torch.randint(256, (3, 6, 16, 16, 3), dtype=torch.uint8)
+    other = {name: value.clone() for name, value in batch.items()}
+    other["tokens"][:, 0] = 0
+    other["before"][:, 0] = 0
+    assert torch.equal(model.loss(batch)[0], model.loss(other)[0])
+    other["before"][:, 1] = 0  # the first frame itself
+    assert not torch.equal(model.loss(batch)[0], model.loss(other)[0])
+
+
 def test_tdce_by_hand():
     codes = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])  # distances from 0: 0, 1, 2
     logits = torch.tensor([[0.5, 0.25, 0.25]]).log()

@@ -40,10 +40,12 @@ class Attention(nn.Module):
         products and sums are fast in the one that has the right axes last, and contiguous.
         """
         qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1)).movedim(-3, 0)
-        gain = self.gain[0] * self.gain[1] * QK_SCALE  # only their product matters
-        return _Normalise.apply(
-            qkv.permute(0, *(axis + 1 for axis in order)).contiguous(), gain.to(qkv.dtype)
-        )
+        qkv = qkv.permute(0, *(axis + 1 for axis in order)).contiguous()
+        gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only their product matters
+        if torch.is_grad_enabled():
+            return _Normalise.apply(qkv, gain)
+        unit, _ = _unit(qkv[:2])
+        return unit[0].mul_(gain), unit[1], qkv[2]
 
     def merge(self, heads: Tensor) -> Tensor:
         """Map attended values ``(..., H, E)`` back to ``(..., D)``."""
@@ -85,8 +87,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        length = torch.linalg.vector_norm(qkv[:2], dim=-1, keepdim=True).clamp_min(1e-6)
-        unit = qkv[:2] / length
+        unit, length = _unit(qkv[:2])
         ctx.save_for_backward(unit, length, gain)
         return unit[0] * gain, unit[1], qkv[2]
 
@@ -98,6 +99,12 @@ class _Normalise(torch.autograd.Function):
         along = (unit * inner[:2]).sum(-1, keepdim=True)
         inner[:2].addcmul_(unit, along, value=-1).div_(length)
         return inner, (outer[0] * unit[0]).flatten(0, -2).sum(0, keepdim=True)
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors of length 1, and the lengths they had."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-6)
+    return x / length, length
 
 
 class SpatialBias(nn.Module):

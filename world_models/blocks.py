@@ -118,8 +118,11 @@ class Layer(nn.Module):
         self.attention = Attention(config.dim, config.num_heads, config.head_dim)
         self.ff = FeedForward(config.dim, config.ff_mult) if ff else None
 
-    def forward(self, x: Tensor, bias: Tensor, num_context: int) -> Tensor:
-        """Run all frames ``(B, F, N, D)``; see `SpaceTimeTransformer.forward`."""
+    def forward(self, x: Tensor, bias: Tensor, num_context: int, skip: int = 0) -> Tensor:
+        """Run all frames ``(B, F, N, D)``, and return those from the `skip`-th on.
+
+        See `SpaceTimeTransformer.enter`.
+        """
         context = x[:, :num_context]
         x = self.peg.now(x)
         if len(self.peg.taps) > 1:
@@ -127,10 +130,12 @@ class Layer(nn.Module):
             extra = x.shape[1] - num_context
             x = x + (torch.cat((past, past[:, num_context - extra :]), 1) if extra else past)
         if self.over == "space":
+            x = x[:, skip:]
             q, k, v = self.attention.project(x, (0, 1, 3, 2, 4))  # (B, F, H, N, E)
             out = self.attention.attend(q, k, v, bias).transpose(2, 3)
         else:
             q, k, v = self.attention.project(x, (0, 2, 3, 1, 4))  # (B, N, H, F, E)
+            x, q, bias = x[:, skip:], q[..., skip:, :], bias[..., skip:, :]
             out = self.attention.attend(q, k, v, bias).permute(0, 3, 1, 2, 4)
         return self._finish(x, out)
 
@@ -216,8 +221,12 @@ class SpaceTimeTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.space_bias = SpatialBias(grid, config.num_heads, config.position_dim)
 
-    def forward(self, x: Tensor, num_context: int | None = None) -> Tensor:
-        """Run a sequence of frames at once.
+    def forward(self, x: Tensor) -> Tensor:
+        """Run a sequence of frames ``(B, F, N, D)`` at once."""
+        return self.leave(self.enter(x))
+
+    def enter(self, x: Tensor, num_context: int | None = None) -> Tensor:
+        """Run all layers but the last.
 
         With ``num_context=T`` the first T frames of the pass are the context and the other F - T
         are second versions of the last F - T of them: each sees the *context* frames before it,
@@ -230,9 +239,19 @@ class SpaceTimeTransformer(nn.Module):
         """
         num_context = x.shape[1] if num_context is None else num_context
         bias = {"space": self.space_bias(), "time": self._time_bias(x, num_context)}
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, bias[layer.over], num_context)  # type: ignore[index]
-        return self.norm(x)
+        return x
+
+    def leave(self, x: Tensor, num_context: int | None = None) -> Tensor:
+        """Run the last layer on what `enter` returns; of second versions, return these alone.
+
+        What only others look at there need not be finished itself.
+        """
+        last, skip = self.layers[-1], num_context or 0
+        num_context = x.shape[1] if num_context is None else num_context
+        bias = self.space_bias() if last.over == "space" else self._time_bias(x, num_context)
+        return self.norm(last(x, bias, num_context, skip))
 
     def open(self, batch: int) -> StreamCache:
         """Return the cache of rows that have seen no frame."""

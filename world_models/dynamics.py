@@ -6,7 +6,7 @@ E width of a code, A actions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
+from world_models.glance import Glance
 from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
 from world_models.motion import STILL
 from world_models.noise import RowNoise
@@ -25,6 +26,17 @@ from world_models.tokenizer import PatchEmbedding
 __all__ = ["NO_ACTION", "Dynamics", "DynamicsConfig"]
 
 NO_ACTION = -1  # what led to the first frame
+_TRAINING = (
+    "tdce_weight",
+    "changed_weight",
+    "context_noise",
+    "schedule_steps",
+    "reward_weight",
+    "termination_weight",
+    "event_weight",
+    "outcome_only",
+)
+"""What a configuration says of training, and not of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,7 @@ class DynamicsConfig:
         token_input: Feed each token's code beside its learned embedding.
         frame_patch: Also feed the frame before, as it was decoded, in patches of so many pixels:
             for tokens that say what changes. 0 feeds tokens alone.
+        glance: With it, also tell all tokens how bright each patch of that frame is.
         tdce_weight: Weight of the token distance beside cross-entropy; 0 switches it off.
         changed_weight: Extra weight of tokens that differ from the frame before, or say that the
             picture does.
@@ -67,6 +80,7 @@ class DynamicsConfig:
     objective: Literal["two_stream", "paper"] = "two_stream"
     token_input: bool = True
     frame_patch: int = 0
+    glance: bool = False
     tdce_weight: float = 1.0
     changed_weight: float = 0.0
     context_noise: float = 0.0
@@ -86,6 +100,8 @@ class DynamicsConfig:
                 'the "paper" objective has no frame before at hand; take "two_stream", or a '
                 "tokenizer without context (frame_patch 0)"
             )
+        if self.glance and not self.frame_patch:
+            raise ValueError("glance looks at the frame before: it needs frame_patch")
         if not 0 <= self.context_noise < 1:
             raise ValueError(f"context_noise must lie in [0, 1), got {self.context_noise}")
         if self.token_dim < 1:
@@ -93,6 +109,10 @@ class DynamicsConfig:
                 f"transformer.dim {self.transformer.dim} leaves no room beside the "
                 f"{self.num_actions} action channels; make dim larger"
             )
+
+    def trained_as(self, other: DynamicsConfig) -> DynamicsConfig:
+        """A model of this shape, trained as `other` is."""
+        return replace(self, **{name: getattr(other, name) for name in _TRAINING})
 
     @property
     def token_dim(self) -> int:
@@ -131,6 +151,8 @@ class Dynamics(nn.Module):
             nn.init.normal_(self.from_code.weight)
         if config.frame_patch:
             self.patches = PatchEmbedding(config.frame_patch, width)
+        if config.glance:
+            self.glance = Glance(num_tokens, config.frame_patch, width)
         if config.action_input == "add":
             self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: none
         self.transformer = SpaceTimeTransformer(config.transformer, config.grid)
@@ -158,7 +180,8 @@ class Dynamics(nn.Module):
             return None
         if before is None:
             raise ValueError("this dynamics needs the frame before each (frame_patch): give it")
-        return self.patches(to_float(before))
+        seen = self.patches(to_float(before))
+        return seen + self.glance(before) if self.config.glance else seen
 
     def embed(
         self,
@@ -190,6 +213,8 @@ class Dynamics(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Hidden states of all frames, each seen clean by those after it, in one pass.
 
+        The clean ones are those that enter the last layer.
+
         Args:
             tokens: The clean frames ``(B, T, N)``.
             actions: ``(B, T - 1)``; ``actions[:, t]`` leads from frame t to t + 1.
@@ -207,8 +232,8 @@ class Dynamics(nn.Module):
         actions = torch.cat((first, actions, actions), 1)
         x = self.embed(torch.cat((tokens, masked), 1), actions, seen=seen)
         num_frames = tokens.shape[1]
-        x = self.transformer(x, num_context=num_frames)
-        return x[:, :num_frames], x[:, num_frames:]
+        x = self.transformer.enter(x, num_frames)
+        return x[:, :num_frames], self.transformer.leave(x, num_frames)
 
     def predict_plain(
         self, tokens: Tensor, actions: Tensor, before: Tensor | None = None
@@ -220,9 +245,7 @@ class Dynamics(nn.Module):
             actions: ``(B, T - 1)`` between them.
             before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
         """
-        first = torch.full_like(actions[:, :1], NO_ACTION)
-        actions = torch.cat((first, actions), 1)
-        return self.transformer(self.embed(tokens, actions, seen=self.see(before)))
+        return self.transformer.leave(self._enter_plain(tokens, actions, before))
 
     def predict_shifted(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Hidden states ``(B, T, N, D)`` that know the frame *after* each of ``(B, T, N)``.
@@ -246,19 +269,21 @@ class Dynamics(nn.Module):
         self._check(tokens, actions)
         noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
         if self.config.outcome_only:
-            finished = self._finished(self._noisy(tokens, noise), actions, batch.get("before"))
+            past, seen = self._begun(self._noisy(tokens, noise), batch.get("before"))
+            finished = self.finished(past, actions, seen)
             return _scored(*self._outcome_loss(finished, batch))
         before, target = tokens[:, :-1], tokens[:, 1:]
         if self.config.objective == "two_stream":
             hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
             masked = target.masked_fill(hidden, self.mask_token)
-            past = self._noisy(tokens, noise)
-            clean, x = self.predict_two_stream(past, actions, masked, batch.get("before"))
+            past, seen = self._begun(self._noisy(tokens, noise), batch.get("before"))
+            clean, x = self.predict_two_stream(past, actions, masked, seen)
             outcome_input = clean[:, 1:]
         else:
             hidden = sample_bernoulli_masks(before, noise)
-            x = self.predict_shifted(before.masked_fill(hidden, self.mask_token), actions)
-            outcome_input = x
+            masked = before.masked_fill(hidden, self.mask_token)
+            outcome_input = self.transformer.enter(self.embed(masked, actions))
+            x = self.transformer.leave(outcome_input)
         changed = before != target
         if self.config.frame_patch:
             changed |= target != STILL
@@ -269,11 +294,22 @@ class Dynamics(nn.Module):
         return _scored(loss, metrics)
 
     @torch.no_grad()
-    def _finished(self, tokens: Tensor, actions: Tensor, before: Tensor | None) -> Tensor:
-        """Hidden states of frames 1.. as `outcome` reads them in a dream."""
+    def finished(self, tokens: Tensor, actions: Tensor, before: Tensor | None = None) -> Tensor:
+        """Hidden states ``(B, T - 1, N, D)`` of frames 1.., as `outcome` reads them in a dream.
+
+        Args:
+            tokens: ``(B, T, N)``, nothing hidden.
+            actions: ``(B, T - 1)`` between them.
+            before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
+        """
         if self.config.objective == "two_stream":
-            return self.predict_plain(tokens, actions, before)[:, 1:]
-        return self.predict_shifted(tokens[:, :-1], actions)
+            return self._enter_plain(tokens, actions, before)[:, 1:]
+        return self.transformer.enter(self.embed(tokens[:, :-1], actions))
+
+    def _enter_plain(self, tokens: Tensor, actions: Tensor, before: Tensor | None) -> Tensor:
+        first = torch.full_like(actions[:, :1], NO_ACTION)
+        actions = torch.cat((first, actions), 1)
+        return self.transformer.enter(self.embed(tokens, actions, seen=self.see(before)))
 
     def _outcome_loss(
         self, x: Tensor, batch: dict[str, Tensor]
@@ -305,6 +341,17 @@ class Dynamics(nn.Module):
             "accuracy": correct.mean(),
             "changed_accuracy": (correct * changed).sum() / changed.sum().clamp(min=1),
         }
+
+    def _begun(self, tokens: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The same window as a dream begins: what its first frame changed is not known there.
+
+        Else a dream after one frame, of which nothing is said to move, would take it for standing
+        still.
+        """
+        if before is None:
+            return tokens, None
+        tokens = torch.cat((torch.full_like(tokens[:, :1], STILL), tokens[:, 1:]), 1)
+        return tokens, torch.cat((before[:, 1:2], before[:, 1:]), 1)
 
     def _noisy(self, tokens: Tensor, noise: RowNoise) -> Tensor:
         if not self.config.context_noise:

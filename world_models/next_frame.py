@@ -47,9 +47,9 @@ class _TwoStreamFrame:
         return self.dynamics.to_logits(self._pass(tokens, rows)[0])
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        x, traces = self._pass(tokens, ALL)
+        _, traces = self._pass(tokens, ALL)
         cache = self.dynamics.transformer.commit(self.cache, traces)
-        return cache, *self.dynamics.outcome.predict(x)
+        return cache, *self.dynamics.outcome.predict(traces[-1].frame)
 
     def _pass(self, tokens: Tensor, rows: slice) -> tuple[Tensor, list[Trace]]:
         seen = None if self.seen is None else self.seen[rows]
@@ -64,7 +64,7 @@ class _ShiftedFrame:
         x = dynamics.embed(before, action)
         x, traces = dynamics.transformer.step(x, dynamics.transformer.plan(cache))
         self.cache = dynamics.transformer.commit(cache, traces)
-        self.outcome = dynamics.outcome.predict(x)
+        self.outcome = dynamics.outcome.predict(traces[-1].frame)
         self.known = dynamics.to_logits(x)
 
     def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from world_models.linear import row_by_row
+
 __all__ = ["OutcomeHead"]
 
 NUM_POOLS = 4
@@ -19,7 +21,9 @@ LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
 class OutcomeHead(nn.Module):
     """Predicts the reward as a distribution over fixed values, and the chance of termination.
 
-    Tokens are pooled by attention, not averaged: what decides is often one token.
+    Tokens are pooled by attention, not averaged: what decides is often one token. They are those
+    that enter the dynamics' last layer: of a frame that is part of the past, training needs no
+    more.
     """
 
     values: Tensor
@@ -29,6 +33,7 @@ class OutcomeHead(nn.Module):
         ends = LARGEST_SYMLOG * BINS_PER_UNIT
         steps = torch.arange(-ends, ends + 1, dtype=torch.float32) / BINS_PER_UNIT
         self.register_buffer("values", steps.sign() * steps.abs().expm1(), persistent=False)
+        self.norm = nn.LayerNorm(dim, bias=False)
         self.pool = nn.Linear(dim, NUM_POOLS)
         last = nn.Linear(dim, len(steps) + 1)
         nn.init.zeros_(last.weight)  # at first: no reward, even odds
@@ -43,10 +48,11 @@ class OutcomeHead(nn.Module):
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Expected reward and termination probability ``(B,)`` of ``(B, N, D)``.
 
-        A product for each row instead of one for all: a row then has the same bits in any batch.
+        A row has the same bits in any batch.
         """
         first, activation, last = self.mlp
-        out = _row_by_row(last, activation(_row_by_row(first, self._pooled(x)))).float()
+        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+        out = row_by_row(last, activation(row_by_row(first, self._pooled(x)))).float()
         reward = (out[:, :-1].softmax(-1) * self.values.float()).sum(-1)
         return reward, out[:, -1].sigmoid()
 
@@ -76,10 +82,5 @@ class OutcomeHead(nn.Module):
         return F.one_hot(upper, size) * share + F.one_hot(upper - 1, size) * (1 - share)
 
     def _pooled(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
         return (self.pool(x).softmax(-2).mT @ x).flatten(-2)  # (..., pools * D)
-
-
-def _row_by_row(linear: nn.Module, x: Tensor) -> Tensor:
-    assert isinstance(linear, nn.Linear)
-    weight = linear.weight.T.expand(len(x), -1, -1)
-    return torch.bmm(x[:, None], weight).squeeze(1) + linear.bias

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from world_models.dynamics import DynamicsConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import (
     RECIPES,
@@ -68,6 +69,12 @@ train tokenizer RECIPE --help (or dynamics, ...) lists every setting of a recipe
 """
 
 
+def _reshaped(asked: object, usual: object) -> bool:
+    if isinstance(asked, DynamicsConfig) and isinstance(usual, DynamicsConfig):
+        usual = usual.trained_as(asked)
+    return asked != usual
+
+
 def main(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
@@ -90,8 +97,11 @@ def main(argv: list[str]) -> int:
         default=command_class(options=missing, recipe=recipe),
         prog=f"train {kind} {argv[1]}",
     )
-    if command.options.from_world and command.recipe.model != recipe.model:
-        raise ValueError("--from takes the model as the world has it; leave out --model settings")
+    if command.options.from_world and _reshaped(command.recipe.model, recipe.model):
+        raise ValueError(
+            "--from takes the model as the world has it; leave out --model settings, but those of "
+            "a dynamics that say how it is trained"
+        )
     result = _trainer(kind)(command.recipe, command.options)
     done = "finished" if result.finished else "stopped; the same command goes on"
     print(f"{done} at step {result.step}: {result.checkpoint}")

@@ -84,7 +84,8 @@ class WorldRecipe:
 
 def coinrun() -> WorldRecipe:
     """CoinRun on a CPU."""
-    return _light(presets.coinrun(), tokenizer_steps=800, dynamics_steps=1200, dynamics_batch=8)
+    recipe = _light(presets.coinrun(), tokenizer_steps=800, dynamics_steps=900, dynamics_batch=16)
+    return replace(recipe, dynamics=replace(recipe.dynamics, frames=8))
 
 
 def atari() -> WorldRecipe:

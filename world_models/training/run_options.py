@@ -22,7 +22,8 @@ class DataOptions:
         out: The run's directory. The same command goes on with a run that was stopped.
         env_id: Use the episodes of this env alone.
         policy: Use the episodes of this policy alone.
-        from_world: Fine-tune this world (name or path); the model is then the world's.
+        from_world: Fine-tune this world (name or path): the model is the world's, the way it is
+            trained the recipe's.
         workers: Processes that read frames ahead.
         on_damage: Whether to stop at damaged data or to read around it.
         wandb_project: Mirror the logs to this Weights & Biases project.

@@ -84,8 +84,8 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         model = Dynamics(recipe.model, tokenizer.codes())
     else:
         weights = world.model.dynamics.state_dict()
-        config = replace(world.model.dynamics.config, outcome_only=options.outcome_only)
-        model = Dynamics(config)
+        training = replace(recipe.model, outcome_only=options.outcome_only)
+        model = Dynamics(world.model.dynamics.config.trained_as(training))
         model.load_state_dict(weights)
     _check_actions(model, episodes, latent)
     WorldModel(tokenizer, model)  # refuses a tokenizer that does not match

@@ -1,0 +1,52 @@
+"""What all tokens hear of the frame before: how bright each of its patches is.
+
+Some games write what matters into a corner: CoinRun's velocity map says by two shades of gray how
+fast the player moves, which decides how far *every* patch moves next. A linear image of pixels
+hardly tells one of fifteen displacements from a shade; sines of it do (like digits of a number).
+
+Shapes: B batch, T frames, N patches per frame, D width, H height, W width of a frame.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.linear import row_by_row
+from world_models.pixels import patches_from_pixels, to_float
+
+__all__ = ["Glance"]
+
+NUM_WAVES = 6  # the shortest tells shades apart that differ by 1/32
+HIDDEN = 256
+
+
+class Glance(nn.Module):
+    """A vector for each frame, the same for all of the next one's tokens."""
+
+    waves: Tensor
+
+    def __init__(self, num_patches: int, patch: int, dim: int):
+        super().__init__()
+        self.patch = patch
+        waves = math.pi / 2 * 2.0 ** torch.arange(NUM_WAVES)
+        self.register_buffer("waves", waves, persistent=False)
+        self.first = nn.Linear(num_patches * 2 * NUM_WAVES, HIDDEN)
+        self.last = nn.Linear(HIDDEN, dim)
+        self.norm = nn.LayerNorm(dim, bias=False)  # as loud as an embedding from the beginning
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map uint8 ``(B, T, H, W, 3)`` or ``(B, H, W, 3)`` to ``(B, T, 1, D)`` or ``(B, 1, D)``.
+
+        Of single frames, each row has the same bits in any batch.
+        """
+        shades = patches_from_pixels(to_float(frames), self.patch).mean(-1, keepdim=True)
+        turns = shades * self.waves.float()  # (..., N, waves)
+        waves = torch.cat((turns.sin(), turns.cos()), -1).flatten(-2).to(self.first.weight.dtype)
+        if waves.ndim > 2:
+            return self.norm(self.last(F.gelu(self.first(waves)))).unsqueeze(-2)
+        hidden = F.gelu(row_by_row(self.first, waves))
+        return self.norm(row_by_row(self.last, hidden)).unsqueeze(-2)
