@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from world_models.attention import Attention, SpatialBias, alibi_slopes
-from world_models.blocks import Peg, TransformerConfig
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.blocks import Peg
 from world_models.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
-from world_models.noise import RowNoise, uniform
+from world_models.noise import uniform
 from world_models.outcome import OutcomeHead
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.presets import build, config_from_dict, config_to_dict, paper, small, tiny
@@ -96,37 +95,6 @@ def test_bernoulli_masks_have_one_rate_between_a_half_and_one():
         float(sample_bernoulli_masks(torch.zeros(8, 15, 64)).float().mean()) for _ in range(50)
     ]
     assert min(rates) > 0.48 and max(rates) <= 1 and max(rates) - min(rates) > 0.3
-
-
-@torch.no_grad()
-def test_a_glance_tells_all_tokens_of_a_shade_in_the_corner():
-    torch.manual_seed(0)
-    frames = torch.randint(256, (3, 16, 16, 3), dtype=torch.uint8)
-    other = frames.clone()
-    other[:, :4, :4] = 255 - other[:, :4, :4] // 2  # the first of 16 patches, brighter
-    for glance in (False, True):
-        model = _dynamics(frame_patch=4, glance=glance)
-        changed = (model.see(frames) != model.see(other)).any(-1)  # (3, 16)
-        assert changed[:, 0].all() and changed[:, 1:].all() == glance
-        for row in range(3):
-            assert torch.equal(model.see(frames[row : row + 1])[0], model.see(frames)[row])
-        torch.testing.assert_close(model.see(frames[None])[0], model.see(frames))
-    with pytest.raises(ValueError, match="needs frame_patch"):
-        _dynamics(glance=True)
-
-
-def test_training_windows_begin_as_dreams_do():
-    """Nothing is known there of how the first frame came to be."""
-    torch.manual_seed(0)
-    model = _dynamics(frame_patch=4, glance=True, num_codes=256)
-    batch = _batch() | {"seeds": torch.arange(3)}
-    batch["before"] = torch.randint(256, (3, 6, 16, 16, 3), dtype=torch.uint8)
-    other = {name: value.clone() for name, value in batch.items()}
-    other["tokens"][:, 0] = 0
-    other["before"][:, 0] = 0
-    assert torch.equal(model.loss(batch)[0], model.loss(other)[0])
-    other["before"][:, 1] = 0  # the first frame itself
-    assert not torch.equal(model.loss(batch)[0], model.loss(other)[0])
 
 
 def test_tdce_by_hand():
@@ -300,116 +268,6 @@ def test_decoder_only_training_leaves_token_ids_as_they_are():
     assert losses[-1] < 0.5 * losses[0]
     assert torch.equal(model.encode(frames), before)
     assert not torch.equal(model.reconstruct(frames), decoded)
-
-
-def _dynamics(**changes: object) -> Dynamics:
-    torch.manual_seed(0)
-    config = replace(tiny().dynamics, **changes)
-    return Dynamics(config, torch.randn(config.num_codes, config.code_dim))
-
-
-def _batch() -> dict[str, torch.Tensor]:
-    torch.manual_seed(1)
-    return {"tokens": torch.randint(32, (3, 6, 16)), "actions": torch.randint(5, (3, 5))}
-
-
-@pytest.mark.parametrize("objective", ["two_stream", "paper"])
-def test_training_the_outcome_alone_leaves_the_dream_as_it_is(objective):
-    whole, model = _dynamics(objective=objective), _dynamics(objective=objective, outcome_only=True)
-    model.load_state_dict(whole.state_dict())
-    rewards = torch.tensor([[0.0, 10.0, 0.0, 0.0, 10.0]]).expand(3, -1)
-    batch = _batch() | {"rewards": rewards, "terminated": rewards > 0}
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
-    losses = []
-    for _ in range(40):
-        loss, metrics = model.loss(batch)
-        assert set(metrics) == {"loss", "reward_loss", "termination_loss"}
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.1 * losses[0]
-    for name, value in whole.state_dict().items():
-        kept = torch.equal(model.state_dict()[name], value)
-        assert kept or name.startswith("outcome."), name
-
-
-@pytest.mark.parametrize("objective", ["two_stream", "paper"])
-@pytest.mark.parametrize("action_input", ["concat", "add"])
-def test_every_dynamics_trains_every_parameter(objective, action_input):
-    model = _dynamics(objective=objective, action_input=action_input)
-    outcome = {"rewards": torch.ones(3, 5), "terminated": torch.ones(3, 5, dtype=torch.bool)}
-    for batch in (_batch(), _batch() | outcome):
-        loss, metrics = model.loss(batch)
-        assert loss.isfinite() and metrics["loss"] == loss
-    nn_last = model.outcome.mlp[-1]
-    with torch.no_grad():
-        nn_last.weight.normal_()  # it starts at zero, which hides what lies below
-    model.loss(_batch() | outcome)[0].backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
-
-
-def test_token_input_adds_the_content_of_the_code():
-    model, plain = _dynamics(), _dynamics(token_input=False)
-    table = model.token_table() - model.tokens.weight
-    torch.testing.assert_close(table[:-1], model.from_code(model.codes))
-    assert not table[-1].any()  # a hidden token has no content
-    assert torch.equal(plain.token_table(), plain.tokens.weight)
-
-
-def test_one_hot_actions_are_channels_and_no_action_is_none():
-    model = _dynamics()
-    x = model.embed(torch.zeros(2, 16, dtype=torch.int64), torch.tensor([3, -1]))
-    assert x[0, :, -5:].unique(dim=0).tolist() == [[0, 0, 0, 1, 0]]
-    assert not x[1, :, -5:].any()
-
-
-def test_changed_weight_counts_changed_tokens_more():
-    def loss(**changes: object) -> float:
-        model = _dynamics(tdce_weight=0.0, **changes)
-        with torch.no_grad():  # always predicts token 0 with logit 4
-            model.to_logits.weight.zero_()
-            model.to_logits.bias.zero_()[0] = 4
-        tokens = torch.zeros(1, 2, 16, dtype=torch.int64)
-        tokens[0, 1, :8] = 1  # half the tokens change, and are wrong
-        torch.manual_seed(0)
-        batch = {"tokens": tokens, "actions": torch.zeros(1, 1, dtype=torch.int64)}
-        return model.loss(batch)[0].item()
-
-    normal = math.log(31 + math.exp(4))
-    right, wrong = normal - 4, normal
-    plain = loss(schedule_steps=1)  # everything hidden
-    assert plain == pytest.approx((right + wrong) / 2, abs=1e-4)
-    weighted = loss(schedule_steps=1, changed_weight=3.0)
-    assert weighted == pytest.approx((right + 4 * wrong) / 5, abs=1e-4)
-
-
-def test_context_noise_touches_the_context_alone():
-    tokens = torch.randint(32, (64, 6, 16))
-    torch.manual_seed(0)
-    noisy = _dynamics(context_noise=0.5)._noisy(tokens, RowNoise.like(tokens))
-    share = (noisy != tokens).float().mean((1, 2))
-    assert share.max() < 0.75 and 0.15 < share.mean() < 0.35 and share.std() > 0.08
-    assert torch.equal(_dynamics()._noisy(tokens, RowNoise.like(tokens)), tokens)
-
-
-@pytest.mark.parametrize(
-    "make, message",
-    [
-        (lambda: TransformerConfig(window=0), "window"),
-        (lambda: TransformerConfig(ff_per_block=3), "ff_per_block"),
-        (lambda: TokenizerConfig(frame_size=66, patch=4), "multiple"),
-        (lambda: DynamicsConfig(objective="mine"), "objective"),
-        (lambda: DynamicsConfig(context_noise=1.0), "context_noise"),
-        (lambda: Dynamics(tiny().dynamics, torch.zeros(3, 3)), "codes"),
-        (lambda: _dynamics().loss({**_batch(), "actions": torch.zeros(3, 6).long()}), "actions"),
-        (lambda: Tokenizer(tiny().tokenizer).encode(torch.zeros(1, 1, 8, 8, 3).byte()), "frames"),
-    ],
-)
-def test_mistakes_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 def test_frames_of_128_pixels_work():
