@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, log
 from world_models import presets
@@ -21,9 +22,9 @@ from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
+from world_models.training.slips import DreamSlips, Slips
 from world_models.training.tokens import (
     CachedWindows,
-    Slips,
     TokenLoader,
     compute,
     fingerprint,
@@ -90,11 +91,19 @@ def test_a_tokenizer_without_time_is_cached_by_frame_and_windows_begin_anywhere(
     assert torch.equal(batch["tokens"], tokenizer.encode(frames))
 
 
+def changing() -> presets.WorldConfig:
+    """A world whose tokens say what changes."""
+    coder = replace(TINY.tokenizer.transformer, temporal=False)
+    return replace(
+        TINY,
+        tokenizer=replace(TINY.tokenizer, transformer=coder, num_codes=300, context=True),
+        dynamics=replace(TINY.dynamics, num_codes=300, frame_patch=TINY.tokenizer.patch),
+    )
+
+
 def test_changes_are_followed_from_the_first_frame_and_windows_begin_anywhere(made):
-    transformer = replace(TINY.tokenizer.transformer, temporal=False)
-    config = replace(TINY.tokenizer, transformer=transformer, num_codes=300, context=True)
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(config).eval()
+    tokenizer = build_tokenizer(changing().tokenizer).eval()
     data = EpisodeDataset(made.data)
     windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
     batch = windows.batch(np.array([[2, 5], [4, 0]]))
@@ -109,14 +118,55 @@ def test_changes_are_followed_from_the_first_frame_and_windows_begin_anywhere(ma
 def test_slips_are_an_episodes_own_and_no_more_than_asked_for():
     seeds, tokens = torch.arange(500), torch.randint(40, (500, 64))
     together, alone = Slips(seeds, 0.2, 40), Slips(seeds[7:8], 0.2, 40)
-    shares = []
+    before, shares = torch.zeros(500, 1), []
     for _ in range(20):
-        slipped = together(tokens)
-        assert torch.equal(alone(tokens[7:8]), slipped[7:8])
+        slipped = together(tokens, before)
+        assert torch.equal(alone(tokens[7:8], before[7:8]), slipped[7:8])
         shares.append((slipped != tokens).float().mean(1))
     share = torch.stack(shares).mean(0)  # of each episode
     assert share.max() < 0.24 and share.min() < 0.01
     assert share.mean() == pytest.approx(0.2 / 3, rel=0.15)  # some are replaced by the same
+
+
+@torch.no_grad()
+def test_frames_that_are_all_dreamed_are_the_worlds_dream(made):
+    torch.manual_seed(0)
+    world = presets.build(changing()).eval()
+    data = EpisodeDataset(made.data)
+    frames = torch.from_numpy(np.stack([data.frames(i, 0, 6) for i in (2, 4)]))
+    actions = torch.from_numpy(np.stack([data.actions(i)[:5] for i in (2, 4)]))
+    seeds, faithful = torch.tensor([7, 9]), []
+    dreams = DreamSlips(world, actions, seeds, share=1e9)
+    alone = DreamSlips(world, actions[1:], seeds[1:], share=0.7)
+    together = DreamSlips(world, actions, seeds, share=0.7)
+    _, shown = world.tokenizer.follow(frames, slip=dreams)
+    assert torch.equal(shown[:, 1:], world.rollout(frames[:, :1], actions, seeds).frames)
+
+    def both(tokens: Tensor, before: Tensor) -> Tensor:
+        said = together(tokens, before)
+        assert torch.equal(said[1:], alone(tokens[1:], before[1:]))
+        faithful.append((said == tokens).all(1))
+        return said
+
+    world.tokenizer.follow(frames, slip=both)
+    kept = torch.stack(faithful, 1)
+    assert kept[:, 0].all() and kept[:, 1:].any() and not kept.all()
+
+
+def test_the_past_is_what_was_shown_and_the_target_what_mends_it(made):
+    torch.manual_seed(0)
+    world = presets.build(changing()).eval()
+    data, fabric = EpisodeDataset(made.data), launch()
+    cells = token_cells(world.tokenizer, 8, 4, dreamer=world, dreamed=1.0)
+    batch = CachedWindows(data, 8, cells, None, fabric).batch(np.array([[2, 5], [4, 0]]))
+    assert (batch["shown"] != batch["tokens"]).any()
+    batch["seeds"] = torch.arange(2)
+    loss = world.dynamics.loss(batch)[0]
+    blind = world.dynamics.loss(batch | {"shown": batch["tokens"]})[0]
+    assert loss.isfinite() and loss != blind
+    with pytest.raises(ValueError, match="mended by tokens that say what changes"):
+        tokenizer = load_run(made.tokenizer, "tokenizer")
+        token_cells(tokenizer, 8, 4, dreamer=world, dreamed=1.0)
 
 
 def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
@@ -127,7 +177,7 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
     tokenizer = load_run(made.tokenizer, "tokenizer")
     calls: list[int] = []
 
-    def encode(frames, seeds):
+    def encode(frames):
         if len(calls) == 10:
             calls.append(0)
             raise KeyboardInterrupt
@@ -145,7 +195,6 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
     store = compute(data, cells, fabric)
     assert len(calls) == before
     expected = compute(EpisodeDataset(made.data), cells, fabric)
-    assert len(calls) == before
     for key in (f"{entry.key}/tokens" for entry in data.entries):
         assert np.array_equal(store.rows(key, 0, 5), expected.rows(key, 0, 5))
 

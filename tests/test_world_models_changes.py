@@ -213,7 +213,7 @@ def test_what_went_wrong_on_the_way_is_mended_by_the_next_frames():
     frames = torch.full((1, 6, SIZE, SIZE, 3), 50, dtype=torch.uint8)
     frames[:, :, :, SIZE // 2 :] = 200  # the patch ends where this begins
 
-    def slip(tokens: Tensor) -> Tensor:
+    def slip(tokens: Tensor, before: Tensor) -> Tensor:
         wrong = tokens.clone()
         if next(steps) == 2:
             wrong[0, patch] = number(0, 3)

@@ -84,22 +84,22 @@ class ChangeTokenizer(Tokenizer):
 
     @torch.no_grad()
     def follow(
-        self, frames: Tensor, given: int = 1, slip: Callable[[Tensor], Tensor] | None = None
+        self, frames: Tensor, given: int = 1, slip: Callable[[Tensor, Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Tokens ``(B, T, N)`` and decoded frames of a sequence, frame by frame.
 
         Args:
             frames: uint8 ``(B, T, H, W, C)``.
             given: What comes after each of so many first frames changes the real one.
-            slip: What becomes of a frame's tokens ``(B, N)`` before they are decoded. The tokens
-                of the next frame then mend what came out wrong.
+            slip: What becomes of a frame's tokens ``(B, N)``, told of the picture before it, before
+                they are decoded. The tokens of the next frame then mend what came out wrong.
         """
         encoder, decoder = self.encoder.open(len(frames)), self.decoder.open(len(frames))
         before, tokens, shown = frames[:, 0], [], []
         for t, frame in enumerate(frames.unbind(1)):
             said, encoder = self.encode_step(frame, encoder, before)
             tokens.append(said)
-            said = said if slip is None else slip(said)
+            said = said if slip is None else slip(said, before)
             decoded, decoder = self.decode_step(said, decoder, before)
             shown.append(decoded)
             before = frame if t < given else decoded

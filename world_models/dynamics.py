@@ -262,21 +262,23 @@ class Dynamics(nn.Module):
         Args:
             batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)``, int64; "before", uint8
                 ``(B, T, H, W, C)``, for ``frame_patch``; optionally "rewards" and "terminated",
-                ``(B, T - 1)``, of the same transitions, and "seeds" ``(B,)``, int64: each row's
-                noise then depends on its own seed alone.
+                ``(B, T - 1)``, of the same transitions, "shown", the tokens that the past was made
+                of where they are not the right ones, and "seeds" ``(B,)``, int64: each row's noise
+                then depends on its own seed alone.
         """
         tokens, actions = batch["tokens"], batch["actions"]
         self._check(tokens, actions)
         noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
+        shown = batch.get("shown", tokens)
         if self.config.outcome_only:
-            past, seen = self._begun(self._noisy(tokens, noise), batch.get("before"))
+            past, seen = self._begun(self._noisy(shown, noise), batch.get("before"))
             finished = self.finished(past, actions, seen)
             return _scored(*self._outcome_loss(finished, batch))
         before, target = tokens[:, :-1], tokens[:, 1:]
         if self.config.objective == "two_stream":
             hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
             masked = target.masked_fill(hidden, self.mask_token)
-            past, seen = self._begun(self._noisy(tokens, noise), batch.get("before"))
+            past, seen = self._begun(self._noisy(shown, noise), batch.get("before"))
             clean, x = self.predict_two_stream(past, actions, masked, seen)
             outcome_input = clean[:, 1:]
         else:

@@ -148,12 +148,12 @@ class WorldModel(nn.Module):
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
         ahead = self._look_ahead(state, action)
-        hidden = torch.full_like(state.tokens, self.dynamics.mask_token)
-        sample = self._sample(ahead, hidden, state.seeds, counters)
+        sample = self.sample(ahead, state.seeds, counters)
         return self._become(replace(state, encoder=None), ahead, sample)
 
-    def _sample(self, ahead: NextFrame, hidden: Tensor, seeds: Tensor, counters: Tensor) -> Sample:
-        """Sample all tokens of the next frame."""
+    def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
+        """Sample all tokens of the next frame; `seeds` and `counters` as `sample_tokens` has them."""
+        hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
         size = TOGETHER if self.sampling.adaptive and hidden.device.type == "cpu" else len(hidden)
         parts = []
         for first in range(0, len(hidden), size):

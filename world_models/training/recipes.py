@@ -61,6 +61,8 @@ class DynamicsRecipe:
         slips: Where tokens say what changes: up to this share of an episode's tokens goes wrong on
             the way, and those of the next frame mend what they show. So dreams learn to mend
             themselves.
+        dreamed: Likewise, but up to this share of an episode's frames is what the world that is
+            gone on with dreams there: its own mistakes are those that it learns to mend.
         events: Share of windows that are chosen for holding a reward or an end: both are rare, and
             more of them are learned sooner.
     """
@@ -70,6 +72,7 @@ class DynamicsRecipe:
     frames: int = 16
     token_stride: int = 8
     slips: float = 0.0
+    dreamed: float = 0.0
     events: float = 0.0
 
 

@@ -91,10 +91,13 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
     WorldModel(tokenizer, model)  # refuses a tokenizer that does not match
 
     fabric = launch(recipe.fit.precision)
-    for part in (tokenizer, *([] if latent is None else [latent])):
-        fabric.to_device(part.eval().requires_grad_(False))
+    dreamer = _dreamer(recipe, world, tokenizer, latent)
+    for part in (tokenizer, latent, dreamer):
+        if part is not None:
+            fabric.to_device(part.eval().requires_grad_(False))
     cut = (recipe.frames, recipe.token_stride)
-    tokens = token_cells(tokenizer, *cut, slips=recipe.slips)
+    faults = {"slips": recipe.slips, "dreamed": recipe.dreamed}
+    tokens = token_cells(tokenizer, *cut, **faults, dreamer=dreamer)
     actions = None if latent is None else action_cells(latent, *cut)
     train, held_out = _split(episodes, recipe.frames)
     train_windows, windows = (
@@ -274,6 +277,23 @@ def _latent_action(options: DynamicsOptions, world: World | None) -> LatentActio
     model = load_part(options.latent_action, "latent-action")
     assert isinstance(model, LatentActionModel)
     return model
+
+
+def _dreamer(
+    recipe: DynamicsRecipe,
+    world: World | None,
+    tokenizer: Tokenizer,
+    latent: LatentActionModel | None,
+) -> WorldModel | None:
+    """The world whose own mistakes are to be mended."""
+    if not recipe.dreamed:
+        return None
+    if world is None or latent is not None:
+        raise ValueError(
+            "dreamed frames are those of a trained world on true actions: leave --dreamed at 0, or "
+            "go on with one (--from WORLD)"
+        )
+    return WorldModel(tokenizer, world.model.dynamics, world.model.sampling)
 
 
 def _check_frames(episodes: EpisodeDataset, size: int) -> None:

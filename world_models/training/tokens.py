@@ -35,9 +35,10 @@ from tqdm import tqdm
 from world_models.changes import ChangeTokenizer
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.latent_action import LatentActionModel
-from world_models.noise import RowNoise
 from world_models.tokenizer import Tokenizer
+from world_models.training.slips import DreamSlips, Slip, Slips
 from world_models.training.token_store import TokenStore
+from world_models.world import WorldModel
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -47,8 +48,7 @@ __all__ = ["CachedWindows", "Cells", "TokenLoader", "action_cells", "fingerprint
 PACK_CELLS = 256
 PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
-Encode = Callable[[Tensor, Tensor], dict[str, Tensor]]
-ANY_TOKEN = 0.25  # of slips: what is said instead is any token, not another patch's
+Encode = Callable[..., dict[str, Tensor]]
 # No bearing on the codes; which painter it is, the names of the weights tell.
 UNSEEN = ("reconstruction", "revive_after", "decoder_only", "painter")
 
@@ -60,11 +60,11 @@ class Cells:
     Attributes:
         name: Folder of the cache below the dataset: names the encoder and the cut.
         arrays: What is stored of every cell.
-        encode: uint8 frames ``(B, cell, H, W, 3)``, and a seed of each row for what may be drawn,
-            to these arrays, integers ``(B, ...)``.
+        encode: uint8 frames ``(B, cell, H, W, 3)`` to these arrays, integers ``(B, ...)``.
         cell: Frames encoded together.
         stride: Frames from one cell's start to the next one's.
-        follow: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, and returns their cells
+        follow: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, their actions
+            ``(B, T - 1)``, and a seed of each for what may be drawn, and returns their cells
             ``(B, T, ...)``, each of one frame.
     """
 
@@ -98,21 +98,37 @@ def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     return digest.hexdigest()[:16]
 
 
-def token_cells(tokenizer: Tokenizer, length: int, stride: int, slips: float = 0.0) -> Cells:
+def token_cells(
+    tokenizer: Tokenizer,
+    length: int,
+    stride: int,
+    *,
+    slips: float = 0.0,
+    dreamer: WorldModel | None = None,
+    dreamed: float = 0.0,
+) -> Cells:
     """Tokens ``(B, cell, N)`` for training windows of `length` frames.
 
-    Where tokens say what changes, also the decoded frame "before" each, uint8 ``(H, W, 3)``.
+    Where tokens say what changes, also the decoded frame "before" each, uint8 ``(H, W, 3)``, and,
+    if something goes wrong on the way, the tokens that were "shown" in place of the right ones.
 
     Args:
         tokenizer: Of a trained world to be.
         length: Frames of a window.
         stride: See `DynamicsRecipe.token_stride`.
         slips: See `DynamicsRecipe.slips`.
+        dreamer: The world that dreams what goes wrong.
+        dreamed: See `DynamicsRecipe.dreamed`.
     """
     if isinstance(tokenizer, ChangeTokenizer):
         name = f"tokens/{fingerprint(tokenizer, decoder=True)}" + (f"-{slips:g}" if slips else "")
-        both = ("tokens", "before")
-        return Cells(name=name, arrays=both, encode=_followed(tokenizer, slips), follow=True)
+        if dreamer is not None:
+            name += f"-{fingerprint(dreamer.dynamics)}-{dreamed:g}"
+        arrays = ("tokens", "before", *(("shown",) if slips or dreamer else ()))
+        encode = _followed(tokenizer, slips, dreamer, dreamed)
+        return Cells(name=name, arrays=arrays, encode=encode, follow=True)
+    if dreamer is not None:
+        raise ValueError("dreamed frames are mended by tokens that say what changes; these do not")
     alone = not tokenizer.config.transformer.temporal
     cell, stride = (1, 1) if alone else (length, stride)
     name = f"tokens/{fingerprint(tokenizer)}-{cell}-{stride}"
@@ -128,38 +144,31 @@ def action_cells(model: LatentActionModel, length: int, stride: int) -> Cells:
 
 
 def _only(name: str, encode: Callable[[Tensor], Tensor]) -> Encode:
-    return lambda frames, seeds: {name: encode(frames)}
+    return lambda frames: {name: encode(frames)}
 
 
-def _followed(tokenizer: ChangeTokenizer, slips: float) -> Encode:
-    def encode(frames: Tensor, seeds: Tensor) -> dict[str, Tensor]:
-        slip = Slips(seeds, slips, tokenizer.config.num_codes) if slips else None
-        tokens, shown = tokenizer.follow(frames, slip=slip)
-        return {"tokens": tokens, "before": torch.cat((frames[:, :1], shown[:, :-1]), 1)}
+def _followed(
+    tokenizer: ChangeTokenizer, slips: float, dreamer: WorldModel | None, dreamed: float
+) -> Encode:
+    def encode(frames: Tensor, actions: Tensor, seeds: Tensor) -> dict[str, Tensor]:
+        faults: list[Slip] = []
+        if dreamer is not None:
+            faults.append(DreamSlips(dreamer, actions, seeds, dreamed))
+        if slips:
+            faults.append(Slips(seeds, slips, tokenizer.config.num_codes))
+        said: list[Tensor] = []
+
+        def slip(tokens: Tensor, before: Tensor) -> Tensor:
+            for fault in faults:
+                tokens = fault(tokens, before)
+            said.append(tokens)
+            return tokens
+
+        tokens, pictures = tokenizer.follow(frames, slip=slip if faults else None)
+        cells = {"tokens": tokens, "before": torch.cat((frames[:, :1], pictures[:, :-1]), 1)}
+        return cells | ({"shown": torch.stack(said, 1)} if faults else {})
 
     return encode
-
-
-class Slips:
-    """Tokens that go wrong here and there, as a dream's do: some episodes' often, most seldom.
-
-    Args:
-        seeds: Of each episode ``(B,)``.
-        share: Of tokens that go wrong, at most.
-        num_codes: How many different tokens there are.
-    """
-
-    def __init__(self, seeds: Tensor, share: float, num_codes: int):
-        self._noise, self._num_codes = RowNoise(seeds), num_codes
-        self._share = share * self._noise.rand(1).square()
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """A frame's tokens ``(B, N)``."""
-        num = tokens.shape[1]
-        wrong, place, any_, token = self._noise.rand(4, num).unbind(1)
-        other = tokens.gather(1, (place * num).long())
-        other = torch.where(any_ < ANY_TOKEN, (token * self._num_codes).long(), other)
-        return torch.where(wrong < self._share, other, tokens)
 
 
 def compute(dataset: EpisodeDataset, cells: Cells, fabric: Fabric) -> TokenStore:
@@ -315,7 +324,7 @@ def _encode(
         pieces.append(np.moveaxis(windows[:: cells.stride], -1, 1))  # (cells, cell, H, W, 3)
     batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CELLS)
     encoded = [
-        _stored(cells.encode(batch.to(device), torch.arange(len(batch), device=device)))
+        _stored(cells.encode(batch.to(device)))
         for batch in batches
     ]
     whole = {name: np.concatenate([part[name] for part in encoded]) for name in cells.arrays}
@@ -332,7 +341,9 @@ def _follow(
     """The arrays of each episode of a group, side by side from the first frame to the last."""
     episodes = [torch.from_numpy(frames) for frames in _frames(dataset, group)]
     seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in group], device=device)
-    encoded = _stored(cells.encode(pad_sequence(episodes, batch_first=True).to(device), seeds))
+    actions = [torch.from_numpy(dataset.actions(i)) for i in group]
+    frames, taken = (pad_sequence(x, batch_first=True).to(device) for x in (episodes, actions))
+    encoded = _stored(cells.encode(frames, taken, seeds))
     return [
         {name: x[row, : len(episode)] for name, x in encoded.items()}
         for row, episode in enumerate(episodes)
