@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import statistics
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -239,7 +240,7 @@ class Ablation:
         stopwatch = Stopwatch(self._batch(settings.batch_size))
         with tempfile.TemporaryDirectory() as out:
             fit(Dynamics(config, self.tokenizer.codes()), stopwatch, settings, Path(out))
-        return stopwatch.seconds_per_step()
+        return statistics.median(stopwatch.seconds())
 
     def _batch(self, size: int) -> dict[str, torch.Tensor]:
         episodes, length = EpisodeDataset(self.data).split("train"), self.recipe.dynamics.frames

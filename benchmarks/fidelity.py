@@ -38,6 +38,7 @@ from world_models.worlds import find_world
 
 __all__ = ["FidelityConfig", "main"]
 
+QUICK_EPISODES = 24
 QUICK = Amounts(windows=16, event_windows=16, long_dreams=2, long_frames=300)
 _LESS = ("windows", "event_windows", "long_dreams", "long_frames")
 RECORDED = (
@@ -70,8 +71,9 @@ class FidelityConfig:
         world: An env id (GenieRedux/CoinRun-v0), or the name or path of a world.
         data: A dataset of real episodes; by default some are played, and kept for the next time.
         split: Of `data`: its test part, or all of it.
-        episodes: Episodes to play; None: 64 for CoinRun, else 24.
+        episodes: Episodes to play.
         max_steps: Length of a played episode at most.
+        play_policy: Who plays them: sticky, random, or the folder of a saved agent.
         play_seed: Seed of the played episodes.
         mode: stream as the env dreams; autoregressive and one_go as the paper evaluates.
         amounts: How much is measured.
@@ -91,8 +93,9 @@ class FidelityConfig:
     world: Annotated[str, tyro.conf.Positional]
     data: Path | None = None
     split: Literal["test", "all"] = "test"
-    episodes: int | None = None
+    episodes: int = 64
     max_steps: int = 500
+    play_policy: str = "sticky"
     play_seed: int = SEED
     mode: Mode = "stream"
     amounts: Amounts = Amounts()
@@ -166,8 +169,13 @@ def _keep(config: FidelityConfig, subject: Subject, measured: Measured) -> None:
 def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
     if config.data is not None:
         return stored(card, config.data, config.split)
-    episodes = config.episodes or (64 if card.env_id.startswith("Procgen/") else 24)
-    return collected(card, episodes=episodes, max_steps=config.max_steps, seed=config.play_seed)
+    return collected(
+        card,
+        episodes=min(config.episodes, QUICK_EPISODES) if config.quick else config.episodes,
+        max_steps=config.max_steps,
+        seed=config.play_seed,
+        policy=config.play_policy,
+    )
 
 
 def _amounts(config: FidelityConfig) -> Amounts:

@@ -81,15 +81,34 @@ class Peg(nn.Module):
         self.taps = nn.Parameter(taps[0 if temporal else 2 :].contiguous())
         self.bias = nn.Parameter(torch.zeros(dim))
 
+    def forward(self, x: Tensor, num_context: int) -> Tensor:
+        """Frames ``(B, F, N, D)`` and what they, and those before, add to them.
+
+        See `SpaceTimeTransformer.enter` for which those are.
+        """
+        seen = _narrow(x)
+        x = x + self.now(seen)
+        if len(self.taps) == 1:
+            return x
+        past = self.past(seen[:, :num_context])
+        extra = x.shape[1] - num_context
+        return x + (torch.cat((past, past[:, num_context - extra :]), 1) if extra else past)
+
     def now(self, x: Tensor) -> Tensor:
-        """What frames ``(..., N, D)`` add to themselves, the residual included."""
-        return x + convolve(x, self.grid, self.taps[-1], self.bias)
+        """What frames ``(..., N, D)`` add to themselves."""
+        return convolve(x, self.grid, self.taps[-1], self.bias)
 
     def past(self, x: Tensor) -> Tensor:
         """What earlier frames add to each frame of ``(B, T, N, D)``."""
         one, two = (convolve(x, self.grid, tap) for tap in (self.taps[1], self.taps[0]))
         one, two = F.pad(one, (0, 0, 0, 0, 1, 0)), F.pad(two, (0, 0, 0, 0, 2, 0))
         return one[:, : x.shape[1]] + two[:, : x.shape[1]]
+
+
+def _narrow(x: Tensor) -> Tensor:
+    """As autocast would have it; done once for several uses."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 class FeedForward(nn.Module):
@@ -123,12 +142,7 @@ class Layer(nn.Module):
 
         See `SpaceTimeTransformer.enter`.
         """
-        context = x[:, :num_context]
-        x = self.peg.now(x)
-        if len(self.peg.taps) > 1:
-            past = self.peg.past(context)
-            extra = x.shape[1] - num_context
-            x = x + (torch.cat((past, past[:, num_context - extra :]), 1) if extra else past)
+        x = self.peg(x, num_context)
         if self.over == "space":
             x = x[:, skip:]
             q, k, v = self.attention.project(x, (0, 1, 3, 2, 4))  # (B, F, H, N, E)
@@ -142,7 +156,7 @@ class Layer(nn.Module):
     def step(self, x: Tensor, bias: Tensor, past: Past) -> tuple[Tensor, Trace]:
         """Run one new frame ``(B, N, D)`` against the past."""
         frame = x
-        x = self.peg.now(x)
+        x = x + self.peg.now(x)
         if past.tail is not None:
             x = x + past.tail
         if past.keys is None or past.values is None:

@@ -337,7 +337,9 @@ class Dynamics(nn.Module):
         logits = logits.detach()
         correct = (logits.gather(1, target[:, None]).squeeze(1) == logits.amax(-1)).float()
         share = weight / weight.new_zeros(num_rows).index_add(0, row, weight)[row]
-        return (cost * share).sum() / num_rows, {
+        loss = (cost * share).sum() / num_rows
+        return loss, {
+            "token_loss": loss,
             "cross_entropy": cross_entropy.mean(),
             "perplexity": cross_entropy.mean().exp(),
             "accuracy": correct.mean(),

@@ -152,7 +152,7 @@ class WorldModel(nn.Module):
         return self._become(replace(state, encoder=None), ahead, sample)
 
     def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
-        """Sample all tokens of the next frame; `seeds` and `counters` as `sample_tokens` has them."""
+        """Sample all tokens of the next frame; seeds and counters as `sample_tokens` has them."""
         hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
         size = TOGETHER if self.sampling.adaptive and hidden.device.type == "cpu" else len(hidden)
         parts = []

@@ -97,7 +97,13 @@ def draw_windows(
 
 
 def collected(
-    card: WorldCard, *, episodes: int, max_steps: int, seed: int, cache: Path | None = None
+    card: WorldCard,
+    *,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    policy: str = "sticky",
+    cache: Path | None = None,
 ) -> EpisodeDataset:
     """Play episodes of the world's real env that it was not trained on; kept for the next time.
 
@@ -106,6 +112,7 @@ def collected(
         episodes: How many.
         max_steps: Length at most.
         seed: Of the collection.
+        policy: Who plays, as `genie-gym collect` has it.
         cache: Where to keep them; by default in the user's cache directory.
 
     Raises:
@@ -117,13 +124,13 @@ def collected(
             "give another --play-seed"
         )
     kwargs = unseen_levels(card)
-    identity = json.dumps([card.env_id, kwargs, max_steps, seed], sort_keys=True)
+    identity = json.dumps([card.env_id, kwargs, max_steps, seed, policy], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     cache = cache or Path(platformdirs.user_cache_dir("genie-gym")) / "held-out"
     config = CollectConfig(
         env=card.env_id,
         out=cache / f"{card.env_id.replace('/', '-')}-{digest}",
-        policy="sticky",
+        policy=policy,
         episodes=episodes,
         max_steps=max_steps,
         seed=seed,

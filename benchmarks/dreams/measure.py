@@ -41,7 +41,7 @@ class Amounts:
     prompt: int = 1
     steps: int = 10
     windows: int = 64
-    event_windows: int = 64
+    event_windows: int = 256
     long_dreams: int = 4
     long_frames: int = 1000
     tolerance: int = 1

@@ -61,7 +61,7 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The one with the lowest validation loss; the newest where none was evaluated."""
-        scored = [(path, self.state(path).scores.get("loss")) for path in self.paths()]
+        scored = [(path, _judged(self.state(path).scores)) for path in self.paths()]
         losses = [(loss, path) for path, loss in scored if loss is not None and isfinite(loss)]
         return min(losses)[1] if losses else self.newest()
 
@@ -114,6 +114,15 @@ class Checkpoints:
     def clean(self) -> None:
         """Delete what a killed run left half-written."""
         remove_leftovers(self.folder)
+
+
+def _judged(scores: Mapping[str, float]) -> float | None:
+    """The loss that says which is best.
+
+    Where there is one of tokens, that: rewards and ends are so rare in the few windows it is
+    measured on that a single one would decide.
+    """
+    return scores.get("token_loss", scores.get("loss"))
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:

@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from world_models.bundle import StartBank, save_world
+from world_models.bundle import StartBank, load_world, save_world
 from world_models.card import WorldCard
 from world_models.dynamics import Dynamics
 from world_models.episodes import EpisodeDataset
 from world_models.latent_action import LatentActionModel
 from world_models.sampling import SamplingConfig
 from world_models.tokenizer import Tokenizer
-from world_models.training.run_folder import RunRecord, load_run, read_run
+from world_models.training.run_folder import RunRecord, load_part, load_run, read_run
 from world_models.training.run_options import DataOptions
 from world_models.training.tokens import fingerprint
 from world_models.world import WorldModel
+from world_models.worlds import find_world
 
 __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
@@ -51,7 +52,7 @@ class BundleOptions:
     Attributes:
         out: The bundle's directory; its name is the world's name.
         data: The dataset, for the beginnings of dreams and for what the card says.
-        tokenizer: The tokenizer run.
+        tokenizer: The tokenizer run, or the world (name or path) that was gone on with.
         dynamics: The dynamics run.
         latent_action: The latent action run, where the dynamics was trained on latent actions.
         env_id: Use the episodes of this env alone.
@@ -84,7 +85,7 @@ def build_bundle(options: BundleOptions) -> Path:
         ValueError: If the parts were not trained for each other.
     """
     episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
-    tokenizer = load_run(options.tokenizer, "tokenizer")
+    tokenizer = load_part(str(options.tokenizer), "tokenizer")
     dynamics = load_run(options.dynamics, "dynamics")
     assert isinstance(tokenizer, Tokenizer) and isinstance(dynamics, Dynamics)
     record = read_run(options.dynamics)
@@ -131,7 +132,7 @@ def _card(
         env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
         provenance={
             "data": {**record.data, "path": Path(str(record.data["path"])).name},  # for others
-            "tokenizer": _training(read_run(options.tokenizer)),
+            "tokenizer": _tokenizer_training(options.tokenizer),
             "dynamics": _training(record),
             "versions": record.versions,
         },
@@ -150,6 +151,12 @@ def _training(record: RunRecord) -> str:
     steps, batch = record.fit["steps"], record.fit["batch_size"] * record.fit["accumulate"]
     base = record.built_on.get("world")
     return f"{steps} steps, batch {batch} per process" + (f", from {base}" if base else "")
+
+
+def _tokenizer_training(source: Path) -> object:
+    if (source / "run.json").is_file():
+        return _training(read_run(source))
+    return load_world(find_world(str(source))).card.provenance.get("tokenizer", "")
 
 
 def _check(record: RunRecord, name: str, found: str | None, source: Path | None) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from world_models.atomic import write_json
+from world_models.bundle import load_world
 from world_models.dynamics import Dynamics, DynamicsConfig
 from world_models.episodes.episode import code_version
 from world_models.latent_action import LatentActionConfig, LatentActionModel
@@ -21,8 +22,9 @@ from world_models.tokenizer import TokenizerConfig
 from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
 from world_models.weights import load_weights, read_tensors
+from world_models.worlds import find_world
 
-__all__ = ["PARTS", "RunRecord", "begin_run", "build_part", "load_run", "read_run"]
+__all__ = ["PARTS", "RunRecord", "begin_run", "build_part", "load_part", "load_run", "read_run"]
 
 # Kind of run -> (configuration, model).
 PARTS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
@@ -116,6 +118,17 @@ def load_run(out: Path, kind: str) -> nn.Module:
     file = best / "average.safetensors"
     load_weights(model, read_tensors(file), file)
     return model.eval()
+
+
+def load_part(source: str, kind: str) -> nn.Module:
+    """The tokenizer, latent action model or dynamics of a run or of a world."""
+    if (Path(source) / "run.json").is_file():
+        return load_run(Path(source), kind)
+    part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))
+    if part is None:
+        raise ValueError(f"the world {source} has no {kind} model")
+    assert isinstance(part, nn.Module)
+    return part
 
 
 def _difference(name: str, begun: Any, wanted: Any) -> str | None:

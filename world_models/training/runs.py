@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from world_models.training import strips
 from world_models.training.evaluation import evaluator, spread
 from world_models.training.fit import FitResult, fit, launch
 from world_models.training.recipes import DynamicsRecipe, LatentActionRecipe, TokenizerRecipe
-from world_models.training.run_folder import RunRecord, begin_run, load_run
+from world_models.training.run_folder import RunRecord, begin_run, load_part
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.tokens import (
     CachedWindows,
@@ -37,7 +36,6 @@ from world_models.worlds import find_world
 
 __all__ = [
     "describe",
-    "load_part",
     "train_dynamics",
     "train_latent_action",
     "train_tokenizer",
@@ -96,8 +94,9 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         if part is not None:
             fabric.to_device(part.eval().requires_grad_(False))
     cut = (recipe.frames, recipe.token_stride)
-    faults = {"slips": recipe.slips, "dreamed": recipe.dreamed}
-    tokens = token_cells(tokenizer, *cut, **faults, dreamer=dreamer)
+    tokens = token_cells(
+        tokenizer, *cut, slips=recipe.slips, dreamer=dreamer, dreamed=recipe.dreamed
+    )
     actions = None if latent is None else action_cells(latent, *cut)
     train, held_out = _split(episodes, recipe.frames)
     train_windows, windows = (
@@ -128,16 +127,6 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         },
     )
     return _fit(model, loader, windows.batch, places, sample, record, recipe, options, fabric)
-
-
-def load_part(source: str, kind: str) -> nn.Module:
-    """The tokenizer, latent action model or dynamics of a run or of a world."""
-    if (Path(source) / "run.json").is_file():
-        return load_run(Path(source), kind)
-    part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))
-    if part is None:
-        raise ValueError(f"the world {source} has no {kind} model")
-    return part
 
 
 def describe(episodes: EpisodeDataset) -> dict[str, object]:

@@ -323,10 +323,7 @@ def _encode(
         windows = np.lib.stride_tricks.sliding_window_view(frames, cells.cell, axis=0)
         pieces.append(np.moveaxis(windows[:: cells.stride], -1, 1))  # (cells, cell, H, W, 3)
     batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CELLS)
-    encoded = [
-        _stored(cells.encode(batch.to(device)))
-        for batch in batches
-    ]
+    encoded = [_stored(cells.encode(batch.to(device))) for batch in batches]
     whole = {name: np.concatenate([part[name] for part in encoded]) for name in cells.arrays}
     if cells.cell == 1:
         whole = {name: x[:, 0] for name, x in whole.items()}
