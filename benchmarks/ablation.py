@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import statistics
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
