@@ -97,6 +97,12 @@ def test_the_toy_is_learned_and_the_best_checkpoint_survives(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").best().name == "step-00000020"
 
 
+def test_the_tokens_decide_which_checkpoint_is_best(tmp_path):
+    scores = iter([{"loss": 0.5, "token_loss": 0.4}, {"loss": 9.0, "token_loss": 0.3}])
+    train(tmp_path, replace(CONFIG, save_every=20), evaluate=lambda model: next(scores))
+    assert Checkpoints(tmp_path / "checkpoints").best().name == "step-00000040"
+
+
 def test_resuming_with_other_data_is_refused(tmp_path):
     train(tmp_path, replace(CONFIG, steps=10))
     with pytest.raises(ValueError, match="total_batch_size"):

@@ -363,6 +363,34 @@ def test_a_world_is_only_fine_tuned_with_its_own_tokens_and_actions(made, tmp_pa
         train_dynamics(DYNAMICS, replace(options, from_world=str(tmp_path / "Letters")))
 
 
+def test_a_world_goes_on_from_its_own_dreams_and_is_bundled_with_its_tokenizer(made, tmp_path):
+    first = load_world(made.world)
+    card = replace(first.card, name="First", provenance={"tokenizer": "6 steps"})
+    torch.manual_seed(0)
+    assert first.starts is not None
+    save_world(tmp_path / "First", card, presets.build(changing()).eval(), first.starts)
+    recipe = replace(DYNAMICS, model=changing().dynamics, slips=0.1, dreamed=0.5)
+    own = DynamicsOptions(
+        data=made.data, out=tmp_path / "d", tokenizer=str(tmp_path / "First"), from_world=None
+    )
+    with pytest.raises(ValueError, match="leave --dreamed at 0, or go on with one"):
+        train_dynamics(recipe, own)
+    train_dynamics(recipe, replace(own, tokenizer=None, from_world=str(tmp_path / "First")))
+    options = BundleOptions(
+        out=tmp_path / "Second",
+        data=made.data,
+        tokenizer=tmp_path / "First",
+        dynamics=own.out,
+        storage="float32",
+    )
+    second = load_world(build_bundle(options))
+    assert second.card.provenance["tokenizer"] == "6 steps"
+    assert str(tmp_path / "First") in second.card.provenance["dynamics"]
+    assert fingerprint(second.model.tokenizer) == fingerprint(
+        load_world(tmp_path / "First").model.tokenizer
+    )
+
+
 def test_a_bundle_refuses_parts_that_do_not_belong_together(made, tmp_path):
     seeded = replace(TOKENIZER, fit=replace(FIT, seed=1))
     train_tokenizer(seeded, DataOptions(data=made.data, out=tmp_path / "t"))
