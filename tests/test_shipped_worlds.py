@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 def test_coinrun_and_atari_games_are_among_them():
-    assert {"CoinRun", "Kangaroo", "Hero"} <= set(WORLDS)
+    assert {"CoinRun", "Pong", "Kangaroo", "Hero"} <= set(WORLDS)
 
 
 def test_they_are_small():
