@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.square_episodes import write_episodes
@@ -49,3 +49,13 @@ def make_world(root: Path) -> Made:
 def log(run: Path, group: str) -> list[dict]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["group"] == group]
+
+
+def changing() -> presets.WorldConfig:
+    """A world whose tokens say what changes."""
+    coder = replace(TINY.tokenizer.transformer, temporal=False)
+    return replace(
+        TINY,
+        tokenizer=replace(TINY.tokenizer, transformer=coder, num_codes=256, context=True),
+        dynamics=replace(TINY.dynamics, num_codes=256, frame_patch=TINY.tokenizer.patch),
+    )

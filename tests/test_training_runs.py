@@ -1,34 +1,25 @@
-"""From a dataset to a world and on from there: tokens once, decoders alone, early errors."""
+"""From a dataset to a world and on from there: decoders alone, early errors."""
 
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, log
+from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, changing, log
 from world_models import presets
 from world_models.bundle import load_world, save_world
 from world_models.dynamics import NO_ACTION
-from world_models.episodes import EpisodeDataset, sequential_windows
+from world_models.episodes import EpisodeDataset
 from world_models.sampling import FOR_CHANGES, SamplingConfig
-from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
-from world_models.training.fit import launch
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
-from world_models.training.slips import DreamSlips, Slips
 from world_models.training.tokens import (
-    CachedWindows,
-    TokenLoader,
-    compute,
     fingerprint,
-    token_cells,
 )
 from world_models.world import WorldModel
 
@@ -59,169 +50,6 @@ def test_a_run_leaves_losses_codebook_use_and_strips(made):
         assert list((run / "tensorboard").iterdir())
     record = read_run(made.dynamics)
     assert record.built_on["tokenizer"] == fingerprint(load_run(made.tokenizer, "tokenizer"))
-
-
-def test_cached_tokens_are_those_a_dream_sees(made):
-    world, data = load_world(made.world).model, EpisodeDataset(made.data)
-    fabric = launch()
-    cells = token_cells(world.tokenizer, 8, 4)
-    windows = CachedWindows(data, 8, cells, None, fabric)
-    batch = windows.batch(np.array([[0, 0], [3, 1], [7, 4]]))
-    assert batch["start"].tolist() == [0, 4, 16]
-    for k in (1, 2, 5):
-        for row in range(3):
-            start = int(batch["start"][row])
-            real = data.window(int(batch["episode"][row]), start, k)
-            state = world.start(
-                torch.from_numpy(real["frames"])[None], torch.from_numpy(real["actions"])[None]
-            )
-            assert torch.equal(state.tokens[0], batch["tokens"][row, k - 1])
-
-
-def test_a_tokenizer_without_time_is_cached_by_frame_and_windows_begin_anywhere(made):
-    config = replace(
-        TINY.tokenizer, transformer=replace(TINY.tokenizer.transformer, temporal=False)
-    )
-    tokenizer = build_tokenizer(config).eval()
-    data = EpisodeDataset(made.data)
-    windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
-    assert windows.num_starts.tolist() == [25 - 8 + 1] * 24
-    batch = windows.batch(np.array([[2, 5]]))
-    frames = torch.from_numpy(data.frames(2, 5, 13))[None]
-    assert torch.equal(batch["tokens"], tokenizer.encode(frames))
-
-
-def changing() -> presets.WorldConfig:
-    """A world whose tokens say what changes."""
-    coder = replace(TINY.tokenizer.transformer, temporal=False)
-    return replace(
-        TINY,
-        tokenizer=replace(TINY.tokenizer, transformer=coder, num_codes=300, context=True),
-        dynamics=replace(TINY.dynamics, num_codes=300, frame_patch=TINY.tokenizer.patch),
-    )
-
-
-def test_changes_are_followed_from_the_first_frame_and_windows_begin_anywhere(made):
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(changing().tokenizer).eval()
-    data = EpisodeDataset(made.data)
-    windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
-    batch = windows.batch(np.array([[2, 5], [4, 0]]))
-    for row, (episode, start) in enumerate([(2, 5), (4, 0)]):
-        frames = torch.from_numpy(data.frames(episode, 0, 25))[None]
-        tokens, shown = tokenizer.follow(frames)
-        assert torch.equal(batch["tokens"][row], tokens[0, start : start + 8])
-        before = torch.cat((frames[:, :1], shown), 1)[0, start : start + 8]
-        assert torch.equal(batch["before"][row], before)
-
-
-def test_slips_are_an_episodes_own_and_no_more_than_asked_for():
-    seeds, tokens = torch.arange(500), torch.randint(40, (500, 64))
-    together, alone = Slips(seeds, 0.2, 40), Slips(seeds[7:8], 0.2, 40)
-    before, shares = torch.zeros(500, 1), []
-    for _ in range(20):
-        slipped = together(tokens, before)
-        assert torch.equal(alone(tokens[7:8], before[7:8]), slipped[7:8])
-        shares.append((slipped != tokens).float().mean(1))
-    share = torch.stack(shares).mean(0)  # of each episode
-    assert share.max() < 0.24 and share.min() < 0.01
-    assert share.mean() == pytest.approx(0.2 / 3, rel=0.15)  # some are replaced by the same
-
-
-@torch.no_grad()
-def test_frames_that_are_all_dreamed_are_the_worlds_dream(made):
-    torch.manual_seed(0)
-    world = presets.build(changing()).eval()
-    data = EpisodeDataset(made.data)
-    frames = torch.from_numpy(np.stack([data.frames(i, 0, 6) for i in (2, 4)]))
-    actions = torch.from_numpy(np.stack([data.actions(i)[:5] for i in (2, 4)]))
-    seeds, faithful = torch.tensor([7, 9]), []
-    dreams = DreamSlips(world, actions, seeds, share=1e9)
-    alone = DreamSlips(world, actions[1:], seeds[1:], share=0.7)
-    together = DreamSlips(world, actions, seeds, share=0.7)
-    _, shown = world.tokenizer.follow(frames, slip=dreams)
-    assert torch.equal(shown[:, 1:], world.rollout(frames[:, :1], actions, seeds).frames)
-
-    def both(tokens: Tensor, before: Tensor) -> Tensor:
-        said = together(tokens, before)
-        assert torch.equal(said[1:], alone(tokens[1:], before[1:]))
-        faithful.append((said == tokens).all(1))
-        return said
-
-    world.tokenizer.follow(frames, slip=both)
-    kept = torch.stack(faithful, 1)
-    assert kept[:, 0].all() and kept[:, 1:].any() and not kept.all()
-
-
-def test_the_past_is_what_was_shown_and_the_target_what_mends_it(made):
-    torch.manual_seed(0)
-    world = presets.build(changing()).eval()
-    data, fabric = EpisodeDataset(made.data), launch()
-    cells = token_cells(world.tokenizer, 8, 4, dreamer=world, dreamed=1.0)
-    batch = CachedWindows(data, 8, cells, None, fabric).batch(np.array([[2, 5], [4, 0]]))
-    assert (batch["shown"] != batch["tokens"]).any()
-    batch["seeds"] = torch.arange(2)
-    loss = world.dynamics.loss(batch)[0]
-    blind = world.dynamics.loss(batch | {"shown": batch["tokens"]})[0]
-    assert loss.isfinite() and loss != blind
-    with pytest.raises(ValueError, match="mended by tokens that say what changes"):
-        tokenizer = load_run(made.tokenizer, "tokenizer")
-        token_cells(tokenizer, 8, 4, dreamer=world, dreamed=1.0)
-
-
-def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("world_models.training.tokens.PACK_CELLS", 20)
-    monkeypatch.setattr("world_models.training.tokens.BATCH_CELLS", 5)
-    shutil.copytree(made.data, tmp_path / "data", ignore=shutil.ignore_patterns("tokens"))
-    data, fabric = EpisodeDataset(tmp_path / "data"), launch()
-    tokenizer = load_run(made.tokenizer, "tokenizer")
-    calls: list[int] = []
-
-    def encode(frames):
-        if len(calls) == 10:
-            calls.append(0)
-            raise KeyboardInterrupt
-        calls.append(len(frames))
-        return {"tokens": tokenizer.encode(frames)}
-
-    cells = replace(token_cells(tokenizer, 8, 4), encode=encode)
-    total = int(cells.count(data.num_frames).sum())
-    with pytest.raises(KeyboardInterrupt):
-        compute(data, cells, fabric)
-    done = sum(calls)
-    compute(data, cells, fabric)
-    assert total <= sum(calls) <= total + 25 and sum(calls) - done < total
-    before = len(calls)
-    store = compute(data, cells, fabric)
-    assert len(calls) == before
-    expected = compute(EpisodeDataset(made.data), cells, fabric)
-    for key in (f"{entry.key}/tokens" for entry in data.entries):
-        assert np.array_equal(store.rows(key, 0, 5), expected.rows(key, 0, 5))
-
-
-def test_windows_can_be_chosen_for_holding_a_reward(made):
-    data = EpisodeDataset(made.data)
-    cells = token_cells(load_run(made.tokenizer, "tokenizer"), 8, 4)
-    windows = CachedWindows(data, 8, cells, None, launch())
-    every = sequential_windows(windows.num_starts, length=1, stride=1)
-    paid = windows.batch(every)["rewards"].ne(0).any(1).numpy()
-    assert 0 < paid.mean() < 0.5
-    assert np.array_equal(windows.with_events(), every[paid])
-    loader = TokenLoader(windows, events=1.0, batch_size=16, seed=0)
-    assert next(iter(loader))["rewards"].ne(0).any(1).all()
-
-
-def test_dynamics_training_reads_no_frame(made, monkeypatch):
-    data = EpisodeDataset(made.data)
-    cells = token_cells(load_run(made.tokenizer, "tokenizer"), 8, 4)
-    windows = CachedWindows(data, 8, cells, None, launch())
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("a frame was read")
-
-    monkeypatch.setattr("world_models.episodes.shard.ShardReader.frames", refuse)
-    batch = windows.batch(np.array([[1, 2], [4, 3]]))
-    assert batch["tokens"].shape == (2, 8, 16) and batch["rewards"].shape == (2, 7)
 
 
 def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path):
@@ -337,6 +165,8 @@ def test_errors_come_early_and_say_what_to_type(made, tmp_path):
         train_dynamics(DYNAMICS, replace(dynamics, tokenizer=None))
     with pytest.raises(ValueError, match="is a dynamics run, expected a tokenizer run"):
         train_dynamics(DYNAMICS, replace(dynamics, tokenizer=str(made.dynamics)))
+    with pytest.raises(ValueError, match=r"dreamed must lie in \[0, 1\], got 2"):
+        replace(DYNAMICS, dreamed=2)
     assert not (tmp_path / "out").exists()
     shutil.copytree(made.tokenizer, tmp_path / "begun")
     wider = replace(TOKENIZER, model=replace(TINY.tokenizer, num_codes=64))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from world_models.presets import WorldConfig, build, tiny
+from tests.square_runs import changing
+from world_models.presets import build, tiny
 from world_models.sampling import SamplingConfig, sample_tokens
 from world_models.state import WorldState
 from world_models.world import TOGETHER, Prediction, WorldModel
@@ -19,7 +20,7 @@ PROMPT = 3
 @pytest.fixture(scope="module", params=["two_stream", "paper", "context"])
 def world(request) -> WorldModel:
     torch.manual_seed(0)
-    config = context() if request.param == "context" else tiny()
+    config = changing() if request.param == "context" else tiny()
     if request.param == "paper":
         config = replace(config, dynamics=replace(config.dynamics, objective="paper"))
     world = build(config).eval()
@@ -27,17 +28,6 @@ def world(request) -> WorldModel:
         world.dynamics.to_logits.weight.mul_(4)
         world.dynamics.outcome.mlp[-1].weight.normal_()
     return world
-
-
-def context() -> WorldConfig:
-    """A world whose tokens say what changes."""
-    config = tiny()
-    coder = replace(config.tokenizer.transformer, temporal=False)
-    return replace(
-        config,
-        tokenizer=replace(config.tokenizer, transformer=coder, num_codes=256, context=True),
-        dynamics=replace(config.dynamics, frame_patch=config.tokenizer.patch, num_codes=256),
-    )
 
 
 def prompt(batch: int, num_frames: int = PROMPT) -> tuple[Tensor, Tensor]:

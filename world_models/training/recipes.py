@@ -75,6 +75,11 @@ class DynamicsRecipe:
     dreamed: float = 0.0
     events: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("slips", "dreamed", "events"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorldRecipe:
