@@ -21,11 +21,12 @@ from world_models.card import BundleError, WorldCard
 from world_models.worlds import SHIPPED, VARIABLE, WorldNotFoundError
 
 WORLDS = sorted(path.name for path in SHIPPED.iterdir())
+ATARI = [name for name in WORLDS if "Atari2600" in WorldCard.read(SHIPPED / name).env_id]
 MIB = 2**20
 
 
 def test_coinrun_and_atari_games_are_among_them():
-    assert {"CoinRun", "Pong", "Kangaroo", "Hero"} <= set(WORLDS)
+    assert {"CoinRun", "CrazyClimber", "Hero", "Pong"} <= set(WORLDS)
 
 
 def test_they_are_small():
@@ -56,6 +57,15 @@ def test_a_card_says_where_its_world_is_from_and_how_true_it_is(name):
         assert np.isfinite(card.scores[score])
     assert card.scores["changed_psnr"] > card.scores["changed_psnr_copy"] + 1
     assert card.scores["delta4_psnr_genie"] > 1
+
+
+@pytest.mark.parametrize("name", ATARI)
+def test_a_game_keeps_its_sprites_obeys_and_knows_its_rewards(name):
+    scores = WorldCard.read(SHIPPED / name).scores
+    assert scores["changed_psnr_ceiling"] >= 24
+    assert scores["changed_psnr"] >= scores["changed_psnr_copy"] + 4
+    assert scores["delta4_changed_psnr_genie"] >= 1.5
+    assert min(scores["reward_precision"], scores["reward_recall"]) >= 0.5
 
 
 def test_a_dream_begins_soon_after_python_does():
