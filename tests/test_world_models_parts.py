@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from world_models.attention import Attention, SpatialBias, alibi_slopes
 from world_models.blocks import Peg
@@ -72,6 +73,20 @@ def test_peg_is_the_causal_depthwise_convolution():
     video = F.pad(x.unflatten(2, (3, 4)).permute(0, 4, 1, 2, 3), (1, 1, 1, 1, 2, 0))
     expected = F.conv3d(video, kernel, peg.bias, groups=6).permute(0, 2, 3, 4, 1).flatten(2, 3)
     torch.testing.assert_close(peg(x, x.shape[1]), x + expected)
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 5, 7])
+def test_peg_has_the_right_gradient(num_frames):
+    """Of a plain pass, and where some or all frames but the first have a second version."""
+    torch.manual_seed(0)
+    peg = Peg(2, (2, 3), temporal=True).double()
+    x = torch.randn(2, num_frames, 6, 2, dtype=torch.float64, requires_grad=True)
+
+    def run(x: Tensor, *weights: Tensor) -> Tensor:
+        named = dict(zip(("taps", "bias"), weights, strict=True))
+        return torch.func.functional_call(peg, named, (x, min(num_frames, 4)))
+
+    assert torch.autograd.gradcheck(run, (x, peg.taps, peg.bias))
 
 
 def test_cosine_schedule_by_hand():

@@ -9,12 +9,14 @@ head, W window.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from world_models.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
 from world_models.cache import StreamCache
@@ -66,6 +68,18 @@ def convolve(
     return image.permute(0, 2, 3, 1).reshape(x.shape)
 
 
+def convolve_backward(
+    outer: Tensor, x: Tensor, grid: tuple[int, int], weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `convolve` with respect to ``x``, weight and bias."""
+    outer, image = (y.reshape(-1, *grid, x.shape[-1]).permute(0, 3, 1, 2) for y in (outer, x))
+    one, channels = [1, 1], x.shape[-1]
+    inner, *of_kernel = torch.ops.aten.convolution_backward(
+        outer, image, weight, [channels], one, one, one, False, [0, 0], channels, [True] * 3
+    )
+    return inner.permute(0, 2, 3, 1).reshape(x.shape), *of_kernel
+
+
 class Peg(nn.Module):
     """Position-encoding generator: a depth-wise 3x3x3 convolution, causal in time.
 
@@ -86,23 +100,65 @@ class Peg(nn.Module):
 
         See `SpaceTimeTransformer.enter` for which those are.
         """
-        seen = _narrow(x)
-        x = x + self.now(seen)
         if len(self.taps) == 1:
-            return x
-        past = self.past(seen[:, :num_context])
-        extra = x.shape[1] - num_context
-        return x + (torch.cat((past, past[:, num_context - extra :]), 1) if extra else past)
+            return x + self.now(_narrow(x))
+        return _AddNeighbours.apply(x, self.taps, self.bias, self.grid, num_context)
 
     def now(self, x: Tensor) -> Tensor:
         """What frames ``(..., N, D)`` add to themselves."""
         return convolve(x, self.grid, self.taps[-1], self.bias)
 
-    def past(self, x: Tensor) -> Tensor:
-        """What earlier frames add to each frame of ``(B, T, N, D)``."""
-        one, two = (convolve(x, self.grid, tap) for tap in (self.taps[1], self.taps[0]))
-        one, two = F.pad(one, (0, 0, 0, 0, 1, 0)), F.pad(two, (0, 0, 0, 0, 2, 0))
-        return one[:, : x.shape[1]] + two[:, : x.shape[1]]
+
+class _AddNeighbours(torch.autograd.Function):
+    """Frames, and what their neighbours in space and time add to them.
+
+    Written out because the composed gradient passes over memory twice as often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, taps: Tensor, bias: Tensor, grid: tuple[int, int], num_context: int
+    ) -> Tensor:
+        seen = _narrow(x)
+        kernels = taps.to(seen.dtype)
+        ctx.save_for_backward(seen, kernels)
+        ctx.grid, ctx.num_context, ctx.taps_dtype = grid, num_context, taps.dtype
+        added = convolve(seen, grid, kernels[-1], bias.to(seen.dtype))
+        for age, again, start in _past(seen, num_context):
+            given = convolve(seen[:, : num_context - age], grid, kernels[2 - age])
+            added[:, age:num_context] += given
+            added[:, num_context + again :] += given[:, start:]
+        return x + added
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        (seen, kernels), num_context = ctx.saved_tensors, ctx.num_context
+        narrow = outer.to(seen.dtype)
+        inner, tap, bias = convolve_backward(narrow, seen, ctx.grid, kernels[2])
+        taps = [tap]
+        for age, again, start in _past(seen, num_context):
+            taken = narrow[:, age:num_context].clone()
+            taken[:, start:] += narrow[:, num_context + again :]
+            givers = seen[:, : num_context - age]
+            given, tap, _ = convolve_backward(taken, givers, ctx.grid, kernels[2 - age])
+            inner[:, : num_context - age] += given
+            taps.insert(0, tap)
+        of_weights = (gradient.to(ctx.taps_dtype) for gradient in (torch.stack(taps), bias))
+        return outer + inner, *of_weights, None, None
+
+
+def _past(x: Tensor, num_context: int) -> Iterator[tuple[int, int, int]]:
+    """Which frames of `SpaceTimeTransformer.enter` are added to by those 1 and 2 frames before.
+
+    Yields:
+        How old what is added is; the first second version that it is added to; and the number of
+        the frame that gives it there.
+    """
+    first = 2 * num_context - x.shape[1]  # of which there is a second version
+    for age in (1, 2):
+        start = max(first, age)
+        yield age, start - first, start - age
 
 
 def _narrow(x: Tensor) -> Tensor:
