@@ -32,6 +32,7 @@ class FitConfig:
         eval_batches: Batches of the validation split per evaluation.
         keep: Newest checkpoints kept, besides the best one.
         compile: Compile the loss with torch.compile: minutes at the start, faster steps after.
+            Not on a CPU.
     """
 
     steps: int = 10_000

@@ -168,6 +168,11 @@ class _Run:
         optimizer = _optimizer(fabric.to_device(model).train(), config)
         loss = _Loss(model)
         if config.compile:
+            if fabric.device.type == "cpu":
+                raise ValueError(
+                    "compile is for accelerators: on a CPU compiled steps are no faster, and "
+                    "torch 2.13 crashes in them; leave it off"
+                )
             loss.compile()
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
         self._raw_optimizer = optimizer
