@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from world_models.attention import Attention, SpatialBias, alibi_slopes
-from world_models.blocks import Peg
+from world_models.blocks import Peg, geglu
 from world_models.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
 from world_models.noise import uniform
 from world_models.outcome import OutcomeHead
@@ -87,6 +87,15 @@ def test_peg_has_the_right_gradient(num_frames):
         return torch.func.functional_call(peg, named, (x, min(num_frames, 4)))
 
     assert torch.autograd.gradcheck(run, (x, peg.taps, peg.bias))
+
+
+def test_geglu_is_the_same_with_a_gradient_and_that_is_right():
+    torch.manual_seed(0)
+    x = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        expected = geglu(x)
+    torch.testing.assert_close(geglu(x), expected)
+    assert torch.autograd.gradcheck(geglu, x)
 
 
 def test_cosine_schedule_by_hand():

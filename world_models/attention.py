@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Attention", "SpatialBias", "alibi_slopes", "temporal_bias"]
+__all__ = ["Attention", "SpatialBias", "alibi_slopes", "narrow", "temporal_bias"]
 
 QK_SCALE = 8.0  # logits are cosine similarities times this
 
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         The order says which of those axes comes where: of the many layouts it takes, matrix
         products and sums are fast in the one that has the right axes last, and contiguous.
         """
-        qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1)).movedim(-3, 0)
+        qkv = self.qkv(self.norm(narrow(x))).unflatten(-1, (3, self.num_heads, -1)).movedim(-3, 0)
         qkv = qkv.permute(0, *(axis + 1 for axis in order)).contiguous()
         gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only their product matters
         if torch.is_grad_enabled():
@@ -138,6 +138,12 @@ class SpatialBias(nn.Module):
         first = next(self.mlp.parameters())
         table = self.mlp(self.offsets.to(first.dtype))  # ((2h-1)(2w-1), H)
         return table.T[:, self.index]
+
+
+def narrow(x: Tensor) -> Tensor:
+    """In the type that autocast computes in: what follows then passes over half the memory."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 def alibi_slopes(num_heads: int, device: torch.device | None = None) -> Tensor:

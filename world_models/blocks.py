@@ -18,10 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from world_models.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
+from world_models.attention import Attention, SpatialBias, alibi_slopes, narrow, temporal_bias
 from world_models.cache import StreamCache
 
-__all__ = ["FeedForward", "Peg", "SpaceTimeTransformer", "StepPlan", "Trace", "TransformerConfig"]
+__all__ = [
+    "FeedForward",
+    "Peg",
+    "SpaceTimeTransformer",
+    "StepPlan",
+    "Trace",
+    "TransformerConfig",
+    "geglu",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +109,7 @@ class Peg(nn.Module):
         See `SpaceTimeTransformer.enter` for which those are.
         """
         if len(self.taps) == 1:
-            return x + self.now(_narrow(x))
+            return x + self.now(narrow(x))
         return _AddNeighbours.apply(x, self.taps, self.bias, self.grid, num_context)
 
     def now(self, x: Tensor) -> Tensor:
@@ -119,7 +127,7 @@ class _AddNeighbours(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, taps: Tensor, bias: Tensor, grid: tuple[int, int], num_context: int
     ) -> Tensor:
-        seen = _narrow(x)
+        seen = narrow(x)
         kernels = taps.to(seen.dtype)
         ctx.save_for_backward(seen, kernels)
         ctx.grid, ctx.num_context, ctx.taps_dtype = grid, num_context, taps.dtype
@@ -161,12 +169,6 @@ def _past(x: Tensor, num_context: int) -> Iterator[tuple[int, int, int]]:
         yield age, start - first, start - age
 
 
-def _narrow(x: Tensor) -> Tensor:
-    """As autocast would have it; done once for several uses."""
-    device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
-
-
 class FeedForward(nn.Module):
     """LayerNorm, GEGLU, linear; no biases."""
 
@@ -179,8 +181,37 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual."""
-        value, gate = self.up(self.norm(x)).chunk(2, dim=-1)
-        return self.down(value * F.gelu(gate.contiguous()))  # twice as fast as in strides
+        return self.down(geglu(self.up(self.norm(narrow(x)))))
+
+
+def geglu(x: Tensor) -> Tensor:
+    """Map ``(..., 2 I)``, values and gates, to ``(..., I)``."""
+    if torch.is_grad_enabled():
+        return _Geglu.apply(x)
+    value, gate = x.chunk(2, dim=-1)
+    return value * F.gelu(gate.contiguous())  # twice as fast as in strides
+
+
+class _Geglu(torch.autograd.Function):
+    """Written out because the composed gradient is put together once more than needed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        value, gate = x.chunk(2, dim=-1)
+        gate = gate.contiguous()
+        opened = F.gelu(gate)
+        ctx.save_for_backward(value, gate, opened)
+        return value * opened
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> Tensor:
+        value, gate, opened = ctx.saved_tensors
+        inner = outer.new_empty(*outer.shape[:-1], 2 * outer.shape[-1])
+        of_value, of_gate = inner.chunk(2, dim=-1)
+        torch.mul(outer, opened, out=of_value)
+        of_gate.copy_(torch.ops.aten.gelu_backward(outer * value, gate))
+        return inner
 
 
 class Layer(nn.Module):

@@ -25,7 +25,6 @@ Slip = Callable[[Tensor, Tensor], Tensor]
 """From a frame's tokens ``(B, N)`` and the picture before it to the tokens that are shown."""
 
 ANY_TOKEN = 0.25  # what is said instead is any token, not another patch's
-DREAM = 8  # frames after which, on average, it is drawn anew whether an episode dreams
 
 
 class Slips:
@@ -53,8 +52,6 @@ class Slips:
 class DreamSlips:
     """Frames that are what a world dreams there, given what was shown before: some episodes' often.
 
-    Dreams last for some frames at a time: what becomes of a mistake shows only later.
-
     Args:
         world: In eval mode.
         actions: Of the episodes ``(B, T - 1)``.
@@ -70,7 +67,6 @@ class DreamSlips:
         self._last = seeds.new_zeros(len(seeds), world.tokenizer.num_tokens)
         self._noise, self._time = RowNoise(seeds), 0
         self._share = share * self._noise.rand(1)
-        self._dreaming = self._noise.rand(1) < self._share
 
     def __call__(self, tokens: Tensor, before: Tensor) -> Tensor:
         """See `Slip`."""
@@ -80,9 +76,7 @@ class DreamSlips:
         if self._time:
             counters = torch.full_like(self._seeds, self._time)
             dreamed = self._world.sample(ahead, self._seeds, counters).tokens
-            anew, dreams = self._noise.rand(2, 1).unbind(1)
-            self._dreaming = torch.where(anew < 1 / DREAM, dreams < self._share, self._dreaming)
-            shown = torch.where(self._dreaming, dreamed, tokens)
+            shown = torch.where(self._noise.rand(1) < self._share, dreamed, tokens)
         self._cache, *_ = ahead.commit(shown)
         self._last, self._time = shown, self._time + 1
         return shown
