@@ -142,12 +142,12 @@ class _AddNeighbours(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         (seen, kernels), num_context = ctx.saved_tensors, ctx.num_context
-        narrow = outer.to(seen.dtype)
-        inner, tap, bias = convolve_backward(narrow, seen, ctx.grid, kernels[2])
+        rounded = outer.to(seen.dtype)
+        inner, tap, bias = convolve_backward(rounded, seen, ctx.grid, kernels[2])
         taps = [tap]
         for age, again, start in _past(seen, num_context):
-            taken = narrow[:, age:num_context].clone()
-            taken[:, start:] += narrow[:, num_context + again :]
+            taken = rounded[:, age:num_context].clone()
+            taken[:, start:] += rounded[:, num_context + again :]
             givers = seen[:, : num_context - age]
             given, tap, _ = convolve_backward(taken, givers, ctx.grid, kernels[2 - age])
             inner[:, : num_context - age] += given
