@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from world_models.attention import Attention, SpatialBias, alibi_slopes
-from world_models.blocks import Peg, geglu
+from world_models.blocks import geglu
 from world_models.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
 from world_models.noise import uniform
 from world_models.outcome import OutcomeHead
+from world_models.peg import Peg
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.presets import build, config_from_dict, config_to_dict, paper, small, tiny
 from world_models.quantizer import Quantizer
