@@ -10,6 +10,7 @@ from torch import Tensor
 
 from world_models.changes import ChangeTokenizer
 from world_models.motion import DISPLACEMENTS, REACH, STILL, displaced, match
+from world_models.pixels import to_float
 from world_models.presets import tiny
 from world_models.tokenizer import TokenizerConfig
 
@@ -206,6 +207,62 @@ def test_what_stays_while_the_picture_scrolls_is_painted_over_it():
         for picture in (shown[:, 1] / 255, moved)
     ]
     assert errors[0] < errors[1] / 2
+
+
+def followed(num_frames: int, seed: int) -> Tensor:
+    """A camera over soft scenery, a square in the middle that stays, uint8 ``(8, T, H, W, 3)``."""
+    draw = torch.Generator().manual_seed(seed)
+    worlds = torch.rand(8, 3, 96, 96, generator=draw) * 200
+    worlds = torch.nn.functional.avg_pool2d(worlds, 3, stride=1)
+    downs, rights = torch.randint(-3, 4, (2, 8), generator=draw)
+    ways = list(enumerate(zip(downs.tolist(), rights.tolist(), strict=True)))
+    frames = torch.stack(
+        [
+            torch.stack(
+                [worlds[i, :, 32 - d * t :, 32 - r * t :][:, :SIZE, :SIZE] for i, (d, r) in ways]
+            )
+            for t in range(num_frames)
+        ],
+        1,
+    )
+    frames[..., 13:19, 13:19] = torch.tensor([250.0, 240.0, 30.0])[:, None, None]
+    return frames.byte().movedim(2, -1)
+
+
+def test_what_stays_while_the_picture_scrolls_is_found_out():
+    model = tokenizer(overlay=True)
+    assert not model.overlay.mask.any()
+    for seed in range(40):
+        model.overlay.watch(to_float(followed(4, seed)), 1e-3)
+    expected = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    expected[13:19, 13:19] = True
+    assert torch.equal(model.overlay.mask, expected)
+
+
+def test_what_stays_is_neither_carried_off_nor_leaves_a_trail():
+    model, moving = tokenizer(overlay=True, repaint=0.5), tokenizer(repaint=0.5)
+    model.overlay.votes[0, 13:19, 13:19] = 100
+    frames = followed(6, 99)
+    for x, until, whole in ((model, 6, True), (moving, 2, False)):
+        tokens, shown = x.follow(frames[:, :until])
+        assert (tokens < DISPLACEMENTS).all()  # nothing is painted here
+        assert torch.equal(x.decode(tokens, frames[:, :1]), shown)
+        yellow = (shown[:, -1].int() - frames[0, 0, 15, 15].int()).abs().amax(-1) < 8
+        assert bool(yellow[:, 13:19, 13:19].all()) == whole
+        assert (yellow.sum((1, 2)) == 36).all()
+    same = tokenizer(overlay=True)
+    same.load_state_dict(model.state_dict())
+    assert torch.equal(same.overlay.mask, model.overlay.mask)
+
+
+def test_where_nothing_scrolls_the_overlay_changes_nothing():
+    model, plain = tokenizer(overlay=True), tokenizer()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "overlay" not in k})
+    frames = scrolling(4, (0, 0))
+    model.overlay.votes[0, 13:19, 13:19] = 100
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.follow(frames), plain.follow(frames), strict=True)
+    )
 
 
 def test_what_went_wrong_on_the_way_is_mended_by_the_next_frames():

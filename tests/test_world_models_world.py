@@ -327,6 +327,25 @@ def test_unbiased_sampling_draws_what_is_rare_as_often_as_it_is():
     assert hidden[1][: int(hidden[1].sum())].all()  # the surest places come first, in all rows
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.2, 0.0])
+def test_ids_drawn_as_one_are_not_outdone_by_one_that_each_is_less_likely_than(temperature):
+    alone, many = 0.3, torch.cat((torch.tensor([0.09]), torch.full((7,), 0.61 / 7)))
+    oracle = Oracle(torch.cat((torch.tensor([alone]), many)).expand(400, 64, 9))
+    config = SamplingConfig(steps=1, temperature=temperature, unbiased=True)
+    apart = (draw(oracle, config).tokens > 0).float().mean()
+    tokens = draw(oracle, replace(config, together_from=1)).tokens
+    heat = max(temperature, 1e-2)
+    expected = 1 / (1 + (alone / 0.7) ** (1 / heat))
+    assert abs((tokens > 0).float().mean() - expected) < 0.01
+    if temperature == 1:
+        share = torch.bincount(tokens.flatten(), minlength=9) / tokens.numel()
+        torch.testing.assert_close(share[1:], many, atol=0.01, rtol=0)
+    else:
+        assert apart < 0.02
+    if temperature == 0:
+        assert (tokens == 1).all()  # the likeliest of those
+
+
 def test_adaptive_rows_stop_on_their_own_and_do_not_change():
     easy, hard = torch.tensor([0.99, 0.01]), torch.tensor([0.6, 0.4])
     oracle = Oracle(torch.stack((easy, hard))[:, None].expand(2, 64, 2))

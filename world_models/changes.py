@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from world_models.cache import StreamCache
 from world_models.motion import DISPLACEMENTS, REACH, STILL, Match, displaced, match
+from world_models.overlay import Overlay, most_common
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uint8
 from world_models.quantizer import Quantizer
 from world_models.tokenizer import CHANNELS, PatchEmbedding, Tokenizer, TokenizerConfig
@@ -30,6 +31,7 @@ __all__ = ["WORTH", "ChangeTokenizer", "directions"]
 WORTH = 0.7  # of the error that moving leaves: painting must leave less, or it would never end
 CUT = 4  # frames from a cut to the next, where clips are cut
 USUAL = 0.01  # mean squared error, about what moving leaves of a patch that is painted
+WATCHED = 2  # clips of a step, from which the overlay is learned
 DECISION = -2.0  # an untrained decoder paints little: to mix what is there is sooner learned
 
 
@@ -57,6 +59,7 @@ class ChangeTokenizer(Tokenizer):
         # Paint, how much of it, and how much of what was there.
         self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 2))
         self.register_buffer("directions", directions(config.code_dim), persistent=False)
+        self.overlay = Overlay(config.frame_size, patch) if config.overlay else None
         self._freeze()
 
     def codes(self) -> Tensor:
@@ -141,6 +144,8 @@ class ChangeTokenizer(Tokenizer):
         Clips begin with a real frame, as dreams do. Every other clip is cut again and again: a
         frame then comes after another clip's, so that codes learn to show what is altogether new.
         """
+        if self.overlay and self.training and not self.config.decoder_only:
+            self.overlay.watch(pixels[:WATCHED], self.config.repaint)
         cut = torch.arange(len(pixels), device=pixels.device)[:, None, None, None, None] % 2 == 1
         before, coded = pixels[:, :1], []
         for t, frame in enumerate(pixels.split(1, dim=1)):
@@ -166,7 +171,7 @@ class ChangeTokenizer(Tokenizer):
         shown = self._repaint(x, painted, before, moved)
         seen = shown.detach().clamp(0, 1)
         worse = self._spread(self._error(seen, pixels) > WORTH * error)
-        found = displaced(before, where, self.config.patch)
+        found = self._displaced(before, where)
         costs = self._paint_loss(shown, pixels, error, painted)
         return shown, tokens, costs, loss, torch.where(worse, found, seen)
 
@@ -183,7 +188,15 @@ class ChangeTokenizer(Tokenizer):
         return per_frame.mean()
 
     def _match(self, pixels: Tensor, before: Tensor) -> Match:
-        return match(pixels, before, self.config.patch, self.config.repaint)
+        if self.overlay is None:
+            return match(pixels, before, self.config.patch, self.config.repaint)
+        where = self.overlay.match(pixels, before, self.config.repaint)
+        return Match(where, self._error(self._displaced(before, where), pixels))
+
+    def _displaced(self, before: Tensor, where: Tensor) -> Tensor:
+        if self.overlay is None:
+            return displaced(before, where, self.config.patch)
+        return self.overlay.displaced(before, where)
 
     def _error(self, shown: Tensor, pixels: Tensor) -> Tensor:
         """Mean squared error of each patch ``(B, T, N)``."""
@@ -196,11 +209,9 @@ class ChangeTokenizer(Tokenizer):
 
     def _moved(self, before: Tensor, tokens: Tensor, painted: Tensor) -> tuple[Tensor, Tensor]:
         """What tokens fetch ``(B, T, C, H, W)``, painted ones as most others, and from where."""
-        moves = F.one_hot(tokens.masked_fill(painted, STILL), DISPLACEMENTS)
-        votes = (moves * ~painted[..., None]).sum(2)
-        common = votes.argmax(-1).masked_fill(painted.all(-1), STILL)
+        common = most_common(tokens.masked_fill(painted, STILL), painted)
         where = torch.where(painted, common[..., None], tokens)
-        return displaced(before, where, self.config.patch), where
+        return self._displaced(before, where), where
 
     def _said(
         self, paint: Tensor, painted: Tensor, before: Tensor, moved: Tensor, where: Tensor

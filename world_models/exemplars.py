@@ -45,7 +45,7 @@ class ExemplarTokenizer(ChangeTokenizer):
 
     def __init__(self, config: TokenizerConfig):
         nn.Module.__init__(self)
-        self.config = config
+        self.config, self.overlay = config, None
         number = config.num_codes - DISPLACEMENTS
         self.exemplars = nn.Embedding(number, config.patch**2 * CHANNELS)
         nn.init.uniform_(self.exemplars.weight)

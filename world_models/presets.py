@@ -104,7 +104,11 @@ def coinrun() -> WorldConfig:
         repaint=3e-3,
         changed_weight=4.0,
     )
-    return replace(world, dynamics=replace(world.dynamics, glance=True, schedule_steps=2))
+    return replace(
+        world,
+        tokenizer=replace(world.tokenizer, overlay=True),
+        dynamics=replace(world.dynamics, glance=True, schedule_steps=2),
+    )
 
 
 def atari(num_actions: int = 5) -> WorldConfig:

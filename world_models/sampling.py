@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from world_models.masking import num_masked
+from world_models.motion import DISPLACEMENTS
 from world_models.noise import uniform
 
 __all__ = ["FOR_CHANGES", "Sample", "SamplingConfig", "sample_tokens"]
+
+COLD = 1e-3  # a temperature at which the likeliest is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class SamplingConfig:
         unbiased: Draw what is rare as often as the dynamics says: the temperature stays, and the
             places that are surest come first, whatever was drawn there. Else what was drawn
             against the odds is drawn again, and what may move one way or the other stands still.
+        together_from: If not 0, the ids from this one on are drawn as one, and which of them after
+            that. Where one id says that a patch moved, and hundreds how else it may look, each of
+            those is else the less likely, and at a low temperature never drawn.
         adaptive: Also reveal every token at least as sure as ``threshold``, go on where the
             schedule hides no more than are left, and stop when none is: easy frames take one or
             two passes.
@@ -36,17 +42,21 @@ class SamplingConfig:
     steps: int = 8
     temperature: float = 1.0
     unbiased: bool = False
+    together_from: int = 0
     adaptive: bool = False
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        for name in ("temperature", "together_from"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
-FOR_CHANGES = SamplingConfig(temperature=0.2, unbiased=True, adaptive=True, threshold=0.4)
+FOR_CHANGES = SamplingConfig(
+    temperature=0.2, unbiased=True, together_from=DISPLACEMENTS, adaptive=True, threshold=0.4
+)
 """How tokens that say what changes are best sampled: else what may move stands still."""
 
 
@@ -95,6 +105,8 @@ def sample_tokens(
             entropy = logits.logsumexp(-1) - (probabilities * logits).sum(-1)
         left = torch.ones_like(seeds) if config.unbiased else (steps - 1 - place) / steps
         temperature = config.temperature * left  # (B,)
+        if 0 < config.together_from < logits.shape[-1]:
+            logits = _as_one(logits, temperature, config.together_from)
         picked = _pick(logits, probabilities, temperature, drawn[:, step])
         if config.unbiased:
             sure = probabilities.amax(-1)
@@ -125,6 +137,17 @@ def _pick(logits: Tensor, probabilities: Tensor, temperature: Tensor, drawn: Ten
     at = drawn[..., None] * cumulative[..., -1:]
     index = torch.searchsorted(cumulative, at, right=True).squeeze(-1)
     return torch.where(cold, likeliest, index.clamp(max=logits.shape[-1] - 1))
+
+
+def _as_one(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
+    """Logits whose draw at a temperature ``(B,)`` takes the ids from `start` on as one.
+
+    These then are as likely together as a single id of all their probability.
+    """
+    heat = temperature.clamp(min=COLD)[:, None, None]
+    others, group = logits[..., :start], logits[..., start:]
+    within = heat * (group / heat).log_softmax(-1)
+    return torch.cat((others, group.logsumexp(-1, keepdim=True) + within), -1)
 
 
 def _least_sure(sure: Tensor, open_: Tensor, count: Tensor) -> Tensor:

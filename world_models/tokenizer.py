@@ -48,6 +48,8 @@ class TokenizerConfig:
             error would be larger.
         painter: With ``context``, what repaints: "learned" codes and networks, or "exemplars" from
             an album of real patches, see `world_models.exemplars`, for one game with few sprites.
+        overlay: With ``context``, find out what stays in its place while the picture scrolls, such
+            as the player that a camera follows, and do not move it, see `world_models.overlay`.
     """
 
     frame_size: int = 64
@@ -61,12 +63,15 @@ class TokenizerConfig:
     context: bool = False
     repaint: float = 0.001
     painter: Literal["learned", "exemplars"] = "learned"
+    overlay: bool = False
 
     def __post_init__(self) -> None:
         if self.painter not in ("learned", "exemplars"):
             raise ValueError(f'painter must be "learned" or "exemplars", got {self.painter!r}')
         if self.painter == "exemplars" and not self.context:
             raise ValueError('painter "exemplars" mends what moving leaves: it needs context')
+        if self.overlay and (not self.context or self.painter == "exemplars"):
+            raise ValueError("an overlay is not moved: it needs context, and learned paint")
         if self.context and self.transformer.temporal:
             raise ValueError(
                 "context lets the tokenizer see the frame before instead of the whole past; set "

@@ -30,6 +30,7 @@ class SamplingOptions:
         steps: Passes per frame.
         temperature: Of the first pass.
         unbiased: Draw what is rare as often as the dynamics says.
+        together_from: The ids from this one on are drawn as one, and which of them after that.
         adaptive: Stop when all is decided.
         threshold: Probability from which a token counts as decided.
     """
@@ -37,6 +38,7 @@ class SamplingOptions:
     steps: int | None = None
     temperature: float | None = None
     unbiased: bool | None = None
+    together_from: int | None = None
     adaptive: bool | None = None
     threshold: float | None = None
 
