@@ -49,8 +49,8 @@ PACK_CELLS = 256
 PACK_FRAMES = 8192  # of episodes that are followed side by side
 BATCH_CELLS = 32
 Encode = Callable[..., dict[str, Tensor]]
-# No bearing on the codes; which painter it is, the names of the weights tell.
-UNSEEN = ("reconstruction", "revive_after", "decoder_only", "painter")
+# No bearing on the codes; which painter it is, and if an overlay, the names of the weights tell.
+UNSEEN = ("reconstruction", "revive_after", "decoder_only", "painter", "overlay")
 
 
 @dataclass(frozen=True, kw_only=True)
