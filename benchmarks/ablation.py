@@ -3,11 +3,12 @@
 Type: python -m benchmarks.ablation [--recipe coinrun-tiny] [--quick] [--json FILE] [--out FOLDER]
 
 The arms are a ladder from the paper's plain model to ours, each with one thing more than the one
-before, and one arm that takes the last step first. All share the data (plain CoinRun levels), the
-frozen tokenizer and the recipe. The learning rate is constant after its warm-up and the weights are
-averaged, so that one run can be judged at any step: after as many steps as all others, and after
-as much time. Time is the seconds per step of each arm, measured in turns before anything is
-trained, times its steps; what else the machine does later does not matter.
+before, an arm that takes the last step first, and two that do one thing otherwise than ours. All
+share the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is
+constant after its warm-up and the weights are averaged, so that one run can be judged at any step:
+after as many steps as all others, and after as much time. Time is the seconds per step of each arm,
+measured in turns before anything is trained, times its steps; what else the machine does later
+does not matter.
 
 Everything is kept in the folder, and the same command goes on where it was stopped.
 """
@@ -65,6 +66,8 @@ TITLES = {
     "tdce": "+ TDCE",
     "two_stream": "+ two streams",
     "two_stream_alone": "base + two streams",
+    "whole_past": "ours, gradients through the whole past",
+    "heavy_outcome": "ours, rewards and ends at weight 1",
 }
 
 
@@ -98,12 +101,15 @@ def arms(ours: DynamicsConfig) -> dict[str, DynamicsConfig]:
     base = replace(ours, objective="paper", token_input=False, tdce_weight=0.0)
     token_input = replace(base, token_input=True)
     tdce = replace(token_input, tdce_weight=1.0)
+    two_stream = replace(tdce, objective="two_stream")
     return {
         "base": base,
         "token_input": token_input,
         "tdce": tdce,
-        "two_stream": replace(tdce, objective="two_stream"),
+        "two_stream": two_stream,
         "two_stream_alone": replace(base, objective="two_stream"),
+        "whole_past": replace(two_stream, learn_past=1.0),
+        "heavy_outcome": replace(two_stream, reward_weight=1.0, termination_weight=1.0),
     }
 
 

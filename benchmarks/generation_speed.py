@@ -66,9 +66,10 @@ def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
     seeds, first = torch.arange(batch), prompt(world, batch, 1)[0][:, 0]
 
     @torch.no_grad()
-    def predict(frame: Tensor) -> Tensor:
-        window = torch.cat((tokens, frame[:, None]), 1)
-        return world.dynamics.to_logits(world.dynamics.predict_plain(window, actions)[:, -1])
+    def predict(frame: Tensor, rows: Tensor) -> Tensor:
+        window = torch.cat((tokens[rows], frame[:, None]), 1)
+        found = world.dynamics.predict_plain(window, actions[rows])
+        return world.dynamics.to_logits(found[:, -1])
 
     @torch.no_grad()
     def step() -> None:

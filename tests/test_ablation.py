@@ -15,6 +15,8 @@ SECONDS = {
     "tdce": 1.25,
     "two_stream": 2.0,
     "two_stream_alone": 1.9,
+    "whole_past": 2.0,
+    "heavy_outcome": 2.0,
 }
 
 
@@ -37,7 +39,9 @@ def small_recipe() -> WorldRecipe:
 def test_each_arm_of_the_ladder_differs_from_the_one_before_in_one_thing():
     found = arms(presets.small(num_actions=7).dynamics)
     assert list(found) == list(TITLES)
-    base, token_input, tdce, two_stream, alone = (asdict(config) for config in found.values())
+    base, token_input, tdce, two_stream, alone, whole, heavy = (
+        asdict(config) for config in found.values()
+    )
 
     def changed(one: dict, other: dict) -> dict:
         return {key: other[key] for key in one if one[key] != other[key]}
@@ -46,6 +50,8 @@ def test_each_arm_of_the_ladder_differs_from_the_one_before_in_one_thing():
     assert changed(token_input, tdce) == {"tdce_weight": 1.0}
     assert changed(tdce, two_stream) == {"objective": "two_stream"}
     assert changed(base, alone) == {"objective": "two_stream"}
+    assert changed(two_stream, whole) == {"learn_past": 1.0}
+    assert changed(two_stream, heavy) == {"reward_weight": 1.0, "termination_weight": 1.0}
     assert (base["objective"], base["token_input"], base["tdce_weight"]) == ("paper", False, 0)
 
 
@@ -55,8 +61,8 @@ def test_arms_are_judged_at_equal_steps_and_at_equal_time_and_none_is_trained_tw
     size = Size(episodes=24, tokenizer_steps=2, steps=2, timed_steps=1, windows=2)
     (tmp_path / "seconds_per_step.json").write_text(json.dumps(SECONDS))
     ablation = Ablation(small_recipe(), size, tmp_path)
-    assert [ablation.steps(arm, "steps") for arm in SECONDS] == [2] * 5
-    assert [ablation.steps(arm, "time") for arm in SECONDS] == [4, 4, 3, 2, 2]
+    assert [ablation.steps(arm, "steps") for arm in SECONDS] == [2] * 7
+    assert [ablation.steps(arm, "time") for arm in SECONDS] == [4, 4, 3, 2, 2, 2, 2]
     first = {budget: ablation.scores("base", 0, budget) for budget in BUDGETS}
     kept = sorted(path.name for path in (tmp_path / "base-0" / "checkpoints").iterdir())
     assert kept == ["step-00000002", "step-00000004"]

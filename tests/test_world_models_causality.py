@@ -167,12 +167,20 @@ def test_one_hidden_frame_does_not_see_another():
 
 
 @pytest.mark.parametrize(
-    "looks", [{}, {"frame_patch": 4}, {"frame_patch": 4, "glance": True}], ids=str
+    "options",
+    [
+        {},
+        {"learn_past": 1.0},
+        {"learn_past": 0.0},
+        {"frame_patch": 4},
+        {"frame_patch": 4, "glance": True},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("num_frames", [8, 24])
 @torch.no_grad()
-def test_two_stream_training_sees_what_streaming_sees(num_frames, looks):
-    model = dynamics(**looks)
+def test_two_stream_training_sees_what_streaming_sees(num_frames, options):
+    model = dynamics(**options)
     tokens, actions, masked = window(num_frames)
     before = torch.randint(256, (2, num_frames, 16, 16, 3), dtype=torch.uint8)
     clean, hidden = model.predict_two_stream(tokens, actions, masked, before)
@@ -190,6 +198,21 @@ def test_two_stream_training_sees_what_streaming_sees(num_frames, looks):
         expected_reward, expected_termination = model.outcome.predict(clean[:, t])
         torch.testing.assert_close(reward, expected_reward, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(termination, expected_termination, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_apart", [1, 3])
+def test_where_the_past_is_computed_apart_no_gradient_reaches_it(num_apart):
+    transformer, num_context = dynamics().transformer, 6
+    given = torch.randn(2, 2 * num_context - 1, 16, transformer.config.dim)
+    found = []
+    for apart in (0, num_apart):
+        x = given.clone().requires_grad_()
+        out = transformer.leave(transformer.enter(x, num_context, apart), num_context)
+        out.square().sum().backward()
+        found.append((out.detach(), x.grad[:, :num_context], x.grad[:, num_context:]))
+    (whole, past, now), (same, no_past, now_too) = found
+    torch.testing.assert_close(whole, same)
+    assert past.any() and now.any() and now_too.any() and not no_past.any()
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from tests.square_runs import changing
 from world_models.presets import build, tiny
 from world_models.sampling import SamplingConfig, sample_tokens
 from world_models.state import WorldState
-from world_models.world import TOGETHER, Prediction, WorldModel
+from world_models.world import Prediction, WorldModel
 
 PROMPT = 3
 
@@ -97,16 +97,16 @@ def test_a_rows_future_does_not_depend_on_its_company(world):
         torch.testing.assert_close(one.reward[order], two.reward, atol=1e-4, rtol=1e-4)
 
 
-def test_adaptive_rows_wait_for_few_and_are_the_same(world):
+def test_adaptive_rows_are_done_one_by_one_and_the_same_as_alone(world):
     sampling = SamplingConfig(steps=6, adaptive=True, threshold=0.3)
     adaptive = WorldModel(world.tokenizer, world.dynamics, sampling).eval()
-    frames, actions = prompt(TOGETHER + 3)
-    seeds = torch.arange(TOGETHER + 3)
-    ahead = torch.zeros(TOGETHER + 3, 4, dtype=torch.int64)
+    frames, actions = prompt(16)
+    seeds = torch.arange(16)
+    ahead = torch.zeros(16, 4, dtype=torch.int64)
     together = dream(adaptive, adaptive.start(frames, actions, seeds), ahead)
     if world.dynamics.config.objective == "two_stream":
         assert any(len(prediction.passes.unique()) > 1 for prediction in together)
-    for row in (0, TOGETHER - 1, TOGETHER, TOGETHER + 2):
+    for row in (0, 7, 8, 15):
         alone = slice(row, row + 1)
         state = adaptive.start(frames[alone], actions[alone], seeds[alone])
         for one, many in zip(dream(adaptive, state, ahead[alone]), together, strict=True):
@@ -263,9 +263,9 @@ class Oracle:
         self.logits = probabilities.log()
         self.asked: list[Tensor] = []
 
-    def __call__(self, tokens: Tensor) -> Tensor:
+    def __call__(self, tokens: Tensor, rows: Tensor) -> Tensor:
         self.asked.append(tokens)
-        return self.logits
+        return self.logits[rows]
 
 
 def draw(oracle: Oracle, config: SamplingConfig, seeds: Tensor | None = None):
@@ -273,6 +273,16 @@ def draw(oracle: Oracle, config: SamplingConfig, seeds: Tensor | None = None):
     hidden = torch.full((batch, num_tokens), num_codes)
     seeds = torch.arange(batch) if seeds is None else seeds
     return sample_tokens(oracle, hidden, seeds, torch.zeros_like(seeds), config)
+
+
+def test_rows_that_are_done_take_no_further_pass():
+    sure = torch.full((4, 8, 2), 0.5)
+    sure[2:] = torch.tensor([0.95, 0.05])
+    oracle = Oracle(sure)
+    sample = draw(oracle, SamplingConfig(steps=6, temperature=0, adaptive=True))
+    assert [len(tokens) for tokens in oracle.asked] == [4, 2, 2, 2, 2, 2]
+    assert sample.passes.tolist() == [6, 6, 1, 1]
+    assert sample.tokens.eq(0).all()
 
 
 def test_passes_follow_the_schedule_and_reveal_the_surest_first():

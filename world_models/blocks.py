@@ -9,6 +9,7 @@ head, W window.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -191,8 +192,8 @@ class StepPlan(NamedTuple):
     time_bias: Tensor
     past: list[Past]
 
-    def rows(self, rows: slice) -> StepPlan:
-        """That of some rows, without a copy."""
+    def rows(self, rows: Tensor) -> StepPlan:
+        """That of some rows, copied."""
         past = [Past(*(None if x is None else x[rows] for x in layer)) for layer in self.past]
         return StepPlan(self.space_bias, self.time_bias[rows], past)
 
@@ -223,7 +224,7 @@ class SpaceTimeTransformer(nn.Module):
         """Run a sequence of frames ``(B, F, N, D)`` at once."""
         return self.leave(self.enter(x))
 
-    def enter(self, x: Tensor, num_context: int | None = None) -> Tensor:
+    def enter(self, x: Tensor, num_context: int | None = None, num_apart: int = 0) -> Tensor:
         """Run all layers but the last.
 
         With ``num_context=T`` the first T frames of the pass are the context and the other F - T
@@ -234,12 +235,31 @@ class SpaceTimeTransformer(nn.Module):
         Args:
             x: ``(B, F, N, D)``.
             num_context: T; by default F, a plain causal pass.
+            num_apart: In so many of the first layers no gradient flows back into the context,
+                which saves two thirds of its time there; second versions still learn how to look
+                at it.
         """
         num_context = x.shape[1] if num_context is None else num_context
         bias = {"space": self.space_bias(), "time": self._time_bias(x, num_context)}
-        for layer in self.layers[:-1]:
+        if num_apart:
+            x = self._enter_apart(x, num_context, bias, self.layers[:num_apart])
+        for layer in self.layers[num_apart:-1]:
             x = layer(x, bias[layer.over], num_context)  # type: ignore[index]
         return x
+
+    def _enter_apart(
+        self, x: Tensor, num_context: int, bias: dict[str, Tensor], layers: Iterable[nn.Module]
+    ) -> Tensor:
+        """The layers whose context is computed without gradients, beside its second versions."""
+        context, second = x[:, :num_context], x[:, num_context:]
+        alone = {**bias, "time": bias["time"][..., :num_context, :num_context]}
+        for layer in layers:
+            over = layer.over
+            both = torch.cat((context.detach(), second), 1)
+            second = layer(both, bias[over], num_context, skip=num_context)  # type: ignore[index]
+            with torch.no_grad():
+                context = layer(context, alone[over], num_context)  # type: ignore[index]
+        return torch.cat((context, second), 1)
 
     def leave(self, x: Tensor, num_context: int | None = None) -> Tensor:
         """Run the last layer on what `enter` returns; of second versions, return these alone.

@@ -16,16 +16,15 @@ from world_models.dynamics import Dynamics
 __all__ = ["NextFrame", "next_frame"]
 
 
-ALL = slice(None)
-
-
 class NextFrame(Protocol):
     """The next frame of B rows, whose past and action are known."""
 
-    def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:
-        """Logits ``(B, N, K)`` of the frame, given those of its ``(B, N)`` tokens not hidden.
+    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits ``(R, N, K)`` of the frame, given those of its ``(R, N)`` tokens not hidden.
 
-        With `rows`, of these alone.
+        Args:
+            tokens: Of these rows.
+            rows: Which, ``(R,)``; all, and in order, if none are left out.
         """
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
@@ -43,18 +42,21 @@ class _TwoStreamFrame:
         self.plan = dynamics.transformer.plan(cache)
         self.table = dynamics.token_table()
 
-    def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:
+    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
         return self.dynamics.to_logits(self._pass(tokens, rows)[0])
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        _, traces = self._pass(tokens, ALL)
+        _, traces = self._pass(tokens)
         cache = self.dynamics.transformer.commit(self.cache, traces)
         return cache, *self.dynamics.outcome.predict(traces[-1].frame)
 
-    def _pass(self, tokens: Tensor, rows: slice) -> tuple[Tensor, list[Trace]]:
-        seen = None if self.seen is None else self.seen[rows]
-        x = self.dynamics.embed(tokens, self.action[rows], self.table, seen)
-        return self.dynamics.transformer.step(x, self.plan if rows == ALL else self.plan.rows(rows))
+    def _pass(self, tokens: Tensor, rows: Tensor | None = None) -> tuple[Tensor, list[Trace]]:
+        action, seen, plan = self.action, self.seen, self.plan
+        if rows is not None and len(rows) < len(action):
+            action, plan = action[rows], plan.rows(rows)
+            seen = None if seen is None else seen[rows]
+        x = self.dynamics.embed(tokens, action, self.table, seen)
+        return self.dynamics.transformer.step(x, plan)
 
 
 class _ShiftedFrame:
@@ -67,8 +69,8 @@ class _ShiftedFrame:
         self.outcome = dynamics.outcome.predict(traces[-1].frame)
         self.known = dynamics.to_logits(x)
 
-    def logits(self, tokens: Tensor, rows: slice = ALL) -> Tensor:
-        return self.known[rows]
+    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
+        return self.known if rows is None else self.known[rows]
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         return self.cache, *self.outcome

@@ -76,7 +76,7 @@ class Sample:
 
 
 def sample_tokens(
-    predict: Callable[[Tensor], Tensor],
+    predict: Callable[[Tensor, Tensor], Tensor],
     hidden: Tensor,
     seeds: Tensor,
     counters: Tensor,
@@ -85,26 +85,28 @@ def sample_tokens(
     """Sample M tokens per row.
 
     Args:
-        predict: From tokens ``(B, M)``, some hidden, to logits ``(B, M, K)``.
+        predict: From tokens ``(R, M)``, some hidden, of the rows ``(R,)`` to logits ``(R, M, K)``.
         hidden: All-hidden tokens ``(B, M)``: the mask id everywhere.
         seeds: ``(B,)`` int64 and
         counters: ``(B,)`` int64: which random numbers each row uses.
         config: How.
     """
-    tokens, steps, size = hidden, config.steps, hidden.shape[1]
+    steps, size, nothing = config.steps, hidden.shape[1], hidden[:1]
     schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
     schedule = schedule.to(hidden.device)
-    place = torch.zeros_like(seeds)  # of each row in the schedule
     entropy = torch.zeros(hidden.shape, device=hidden.device)
-    passes = torch.zeros_like(seeds)
+    done = Sample(hidden.clone(), entropy, torch.zeros_like(seeds))
+    rows = torch.arange(len(seeds), device=seeds.device)  # R of the B; what follows is theirs
+    tokens, passes = hidden, torch.zeros_like(seeds)
+    place = torch.zeros_like(seeds)  # in the schedule
     drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     for step in range(steps):
-        logits = predict(tokens).float()
+        logits = predict(tokens, rows).float()
         probabilities = logits.softmax(-1)
         if step == 0:
-            entropy = logits.logsumexp(-1) - (probabilities * logits).sum(-1)
-        left = torch.ones_like(seeds) if config.unbiased else (steps - 1 - place) / steps
-        temperature = config.temperature * left  # (B,)
+            entropy.copy_(logits.logsumexp(-1) - (probabilities * logits).sum(-1))
+        left = torch.ones_like(rows) if config.unbiased else (steps - 1 - place) / steps
+        temperature = config.temperature * left  # (R,)
         if 0 < config.together_from < logits.shape[-1]:
             logits = _as_one(logits, temperature, config.together_from)
         picked = _pick(logits, probabilities, temperature, drawn[:, step])
@@ -112,7 +114,7 @@ def sample_tokens(
             sure = probabilities.amax(-1)
         else:
             sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
-        open_ = tokens == hidden
+        open_ = tokens == nothing
         passes = passes + open_.any(1)
         stay = _least_sure(sure, open_, schedule[place + 1])
         if config.adaptive:
@@ -122,7 +124,25 @@ def sample_tokens(
             break
         reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more are hidden
         place = torch.maximum(place + 1, reached).clamp(max=steps - 1)
-    return Sample(tokens, entropy, passes)
+        if config.adaptive and (fewer := _halved(stay.any(1))) is not None:
+            done.tokens[rows], done.passes[rows] = tokens, passes
+            rows, tokens, passes = rows[fewer], tokens[fewer], passes[fewer]
+            place, drawn = place[fewer], drawn[fewer]
+    done.tokens[rows], done.passes[rows] = tokens, passes
+    return done
+
+
+def _halved(going: Tensor) -> Tensor | None:
+    """Half of the rows, or a quarter and so on, with all that go on; None if they are too many.
+
+    Of few sizes, a compiled step has few to be compiled for.
+    """
+    size, num = len(going), int(going.sum())
+    while size > num and (half := (size + 1) // 2) >= num:
+        size = half
+    if size == len(going):
+        return None
+    return going.argsort(descending=True, stable=True)[:size]
 
 
 def _pick(logits: Tensor, probabilities: Tensor, temperature: Tensor, drawn: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from world_models.state import WorldState
 from world_models.tokenizer import Tokenizer
 
 __all__ = ["Prediction", "Rollout", "WorldModel"]
-
-TOGETHER = 16  # rows on a CPU: adaptive sampling goes on until the last row of a batch is sure
 
 
 @dataclass(frozen=True)
@@ -154,16 +151,7 @@ class WorldModel(nn.Module):
     def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; seeds and counters as `sample_tokens` has them."""
         hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
-        size = TOGETHER if self.sampling.adaptive and hidden.device.type == "cpu" else len(hidden)
-        parts = []
-        for first in range(0, len(hidden), size):
-            rows = slice(first, first + size)
-            predict = partial(ahead.logits, rows=rows)
-            given = hidden[rows], seeds[rows], counters[rows]
-            parts.append(sample_tokens(predict, *given, self.sampling))
-        return Sample(
-            *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Sample))
-        )
+        return sample_tokens(ahead.logits, hidden, seeds, counters, self.sampling)
 
     @torch.no_grad()
     def observe(
@@ -336,12 +324,15 @@ class WorldModel(nn.Module):
         """Sample ``num`` frames at once: tokens and entropy ``(B, num, N)``."""
         batch, seen, num_tokens = tokens.shape
 
-        def predict(new: Tensor) -> Tensor:
-            whole = torch.cat((tokens, new.unflatten(1, (num, num_tokens))), 1)
+        def predict(new: Tensor, rows: Tensor) -> Tensor:
+            whole = torch.cat((tokens[rows], new.unflatten(1, (num, num_tokens))), 1)
+            taken = actions[rows, : seen + num - 1]
             if self._shifted:
-                x = self.dynamics.predict_shifted(whole[:, :-1], actions[:, : seen + num - 1])
+                x = self.dynamics.predict_shifted(whole[:, :-1], taken)
             else:
-                x = self.dynamics.predict_plain(whole, actions[:, : seen + num - 1], before)
+                x = self.dynamics.predict_plain(
+                    whole, taken, None if before is None else before[rows]
+                )
             return self.dynamics.to_logits(x[:, -num:]).flatten(1, 2)
 
         hidden = tokens.new_full((batch, num * num_tokens), self.dynamics.mask_token)
