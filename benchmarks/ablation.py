@@ -67,7 +67,7 @@ TITLES = {
     "two_stream": "+ two streams",
     "two_stream_alone": "base + two streams",
     "whole_past": "ours, gradients through the whole past",
-    "heavy_outcome": "ours, rewards and ends at weight 1",
+    "light_outcome": "ours, rewards and ends at weight 0.1",
 }
 
 
@@ -109,7 +109,7 @@ def arms(ours: DynamicsConfig) -> dict[str, DynamicsConfig]:
         "two_stream": two_stream,
         "two_stream_alone": replace(base, objective="two_stream"),
         "whole_past": replace(two_stream, learn_past=1.0),
-        "heavy_outcome": replace(two_stream, reward_weight=1.0, termination_weight=1.0),
+        "light_outcome": replace(two_stream, reward_weight=0.1, termination_weight=0.1),
     }
 
 

@@ -16,7 +16,7 @@ SECONDS = {
     "two_stream": 2.0,
     "two_stream_alone": 1.9,
     "whole_past": 2.0,
-    "heavy_outcome": 2.0,
+    "light_outcome": 2.0,
 }
 
 
@@ -39,7 +39,7 @@ def small_recipe() -> WorldRecipe:
 def test_each_arm_of_the_ladder_differs_from_the_one_before_in_one_thing():
     found = arms(presets.small(num_actions=7).dynamics)
     assert list(found) == list(TITLES)
-    base, token_input, tdce, two_stream, alone, whole, heavy = (
+    base, token_input, tdce, two_stream, alone, whole, light = (
         asdict(config) for config in found.values()
     )
 
@@ -51,7 +51,7 @@ def test_each_arm_of_the_ladder_differs_from_the_one_before_in_one_thing():
     assert changed(tdce, two_stream) == {"objective": "two_stream"}
     assert changed(base, alone) == {"objective": "two_stream"}
     assert changed(two_stream, whole) == {"learn_past": 1.0}
-    assert changed(two_stream, heavy) == {"reward_weight": 1.0, "termination_weight": 1.0}
+    assert changed(two_stream, light) == {"reward_weight": 0.1, "termination_weight": 0.1}
     assert (base["objective"], base["token_input"], base["tdce_weight"]) == ("paper", False, 0)
 
 

@@ -56,9 +56,9 @@ def test_a_reset_of_some_rows_computes_these_alone(world, monkeypatch):
     begun, stepped = [], []
     start, step = WorldModel.start, WorldModel.step
 
-    def counted_start(self, frames, *args):
+    def counted_start(self, frames, *args, **options):
         begun.append(len(frames))
-        return start(self, frames, *args)
+        return start(self, frames, *args, **options)
 
     def counted_step(self, state, action):
         stepped.append(len(action))

@@ -115,6 +115,18 @@ def test_adaptive_rows_are_done_one_by_one_and_the_same_as_alone(world):
             torch.testing.assert_close(one.entropy, many.entropy[alone], atol=1e-4, rtol=1e-4)
 
 
+def test_frames_whose_tokens_are_known_start_the_same_dream(world):
+    frames, actions = prompt(4)
+    tokens, seeds = world.tokenizer.encode(frames, given=PROMPT), torch.arange(4)
+    state = world.start(frames, actions, seeds, tokens=tokens)
+    with pytest.raises(ValueError, match="observe"):
+        world.observe(state, ACTIONS[:, 0], frames[:, 0])
+    state = world.start(frames, actions, seeds, tokens=tokens)
+    other = world.start(frames, actions, seeds)
+    for one, two in zip(dream(world, state, ACTIONS), dream(world, other, ACTIONS), strict=True):
+        assert torch.equal(one.frames, two.frames) and torch.equal(one.tokens, two.tokens)
+
+
 def test_generator_draws_new_futures(world):
     def run(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -89,8 +89,8 @@ class DynamicsConfig:
     changed_weight: float = 0.0
     context_noise: float = 0.0
     schedule_steps: int = 8
-    reward_weight: float = 0.1
-    termination_weight: float = 0.1
+    reward_weight: float = 1.0
+    termination_weight: float = 1.0
     event_weight: float = 1.0
     learn_past: float = 0.5
     outcome_only: bool = False

@@ -100,6 +100,7 @@ class WorldModel(nn.Module):
         actions: Tensor,
         seeds: Tensor | None = None,
         generator: torch.Generator | None = None,
+        tokens: Tensor | None = None,
     ) -> WorldState:
         """Return the state after real frames.
 
@@ -108,6 +109,8 @@ class WorldModel(nn.Module):
             actions: int64 ``(B, k - 1)`` between them.
             seeds: int64 ``(B,)``: each row's future depends on its own seed alone.
             generator: Draws the seeds where none are given; torch's global one by default.
+            tokens: int64 ``(B, k, N)``, as the tokenizer encodes the frames, where they are at
+                hand. That halves the time; the state then has no encoder, and cannot `observe`.
         """
         batch, num_frames = frames.shape[:2]
         if actions.shape != (batch, num_frames - 1):
@@ -121,8 +124,11 @@ class WorldModel(nn.Module):
         for t in range(num_frames):
             action = torch.full_like(seeds, NO_ACTION) if t == 0 else actions[:, t - 1]
             ahead = None if t == 0 and self._shifted else self._look_ahead(state, action)
-            state, _ = self._see(state, ahead, frames[:, t])
-        return state
+            if tokens is None:
+                state, _ = self._see(state, ahead, frames[:, t])
+            else:
+                state, _ = self._become(state, ahead, _known(tokens[:, t]), frames[:, t])
+        return state if tokens is None else replace(state, encoder=None)
 
     @torch.no_grad()
     def step(
@@ -282,8 +288,7 @@ class WorldModel(nn.Module):
                 "of start() or observe(): start() again from the real frames"
             )
         tokens, encoder = self.tokenizer.encode_step(frames, state.encoder, state.frames)
-        entropy = torch.zeros(tokens.shape, device=tokens.device) if entropy is None else entropy
-        sample = Sample(tokens, entropy, torch.zeros_like(state.seeds))
+        sample = _known(tokens, entropy)
         return self._become(replace(state, encoder=encoder), ahead, sample, frames)
 
     def _become(
@@ -344,6 +349,12 @@ class WorldModel(nn.Module):
             tokens=sample.tokens.unflatten(1, shape),
             entropy=sample.entropy.unflatten(1, shape),
         )
+
+
+def _known(tokens: Tensor, entropy: Tensor | None = None) -> Sample:
+    """Tokens ``(B, N)`` that nobody had to sample."""
+    entropy = torch.zeros(tokens.shape, device=tokens.device) if entropy is None else entropy
+    return Sample(tokens, entropy, tokens.new_zeros(len(tokens)))
 
 
 def _draw_seeds(num: int, device: torch.device, generator: torch.Generator | None) -> Tensor:

@@ -98,6 +98,7 @@ class GenieVectorEnv(FrameVectorEnv):
         self.model = _sampling_as(self.world, {k: v for k, v in asked.items() if v is not None})
         self._output = output
         self._state: WorldState | None = None
+        self._start_tokens: dict[int, Tensor] = {}
         # Where frames arrive. On a CPU `frames` is the same memory seen as an array.
         self._screen = torch.zeros(self.frames.shape, dtype=torch.uint8, device=self.world.device)
         if self.world.device.type == "cpu":
@@ -126,12 +127,12 @@ class GenieVectorEnv(FrameVectorEnv):
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         prompt = self._prompt(options)
         if prompt is None:
-            frames, actions = self._draw_starts(rows)
+            frames, actions, tokens = self._draw_starts(rows)
         else:
-            frames = torch.tensor(prompt.frames[rows])
-            actions = torch.tensor(prompt.actions[rows])
-        frames, actions = frames.to(self.world.device), actions.to(self.world.device)
-        begun = self.model.start(frames, actions, self._draw_seeds(rows))
+            frames = torch.tensor(prompt.frames[rows]).to(self.world.device)
+            actions = torch.tensor(prompt.actions[rows]).to(self.world.device)
+            tokens = None
+        begun = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
         self._put(rows, replace(begun, encoder=None))
         self._show_frames(rows, frames[:, -1])
         return {"entropy": np.zeros(len(rows), np.float32)}
@@ -193,11 +194,17 @@ class GenieVectorEnv(FrameVectorEnv):
             num_actions=len(self.actions),
         )
 
-    def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        starts, rngs = self.world.starts, self.np_random
+    def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames, actions, and tokens, which are encoded when a start is first drawn."""
+        starts, rngs, known = self.world.starts, self.np_random, self._start_tokens
         assert starts is not None
-        drawn = torch.tensor([int(rngs[row].integers(len(starts.frames))) for row in rows])
-        return starts.frames[drawn], starts.actions[drawn]
+        drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
+        frames = starts.frames[drawn].to(self.world.device)
+        for start, clip in zip(drawn, frames, strict=True):
+            if start not in known:
+                known[start] = self.model.tokenizer.encode(clip[None], given=len(clip))[0]
+        tokens = torch.stack([known[start] for start in drawn])
+        return frames, starts.actions[drawn].to(self.world.device), tokens
 
     def _draw_seeds(self, rows: Rows) -> Tensor:
         rngs = self.np_random
