@@ -84,34 +84,34 @@ def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
     return step
 
 
-def seconds(step: Callable[[], object], repeats: int, warm_up: int = 2) -> float:
-    """Median time of one call."""
-    for _ in range(warm_up):
-        step()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+def seconds(steps: list[Callable[[], object]], turns: int, calls: list[int]) -> list[float]:
+    """Median time of one call of each step.
+
+    They take turns of so many calls, and thus share the machine's slow minutes; the first turn does
+    not count.
+    """
+    times: list[list[float]] = [[] for _ in steps]
+    for _ in range(1 + turns):
+        for step, num, own in zip(steps, calls, times, strict=True):
+            begin = time.perf_counter()
+            for _ in range(num):
+                step()
+            own.append((time.perf_counter() - begin) / num)
+    return [statistics.median(own[1:]) for own in times]
 
 
 def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[float]:
-    """Seconds per frame at each mark of one long dream: the median of ``around`` frames there.
+    """Seconds per frame of dreams as long as each mark: the median of ``around`` frames there.
 
-    The way from mark to mark is dreamed with one pass per frame, to get there sooner.
+    The way to the mark is dreamed with one pass per frame, to get there sooner.
     """
-    step, done, times = streaming(world, 1), 1, []
-    sampling = world.sampling
-    for mark in marks:
-        world.sampling = replace(sampling, steps=1)
-        while done < mark - around // 2:
+    steps, sampling = [streaming(world, 1) for _ in marks], world.sampling
+    world.sampling = replace(sampling, steps=1)
+    for step, mark in zip(steps, marks, strict=True):
+        for _ in range(mark - around // 2 - 1):
             step()
-            done += 1
-        world.sampling = sampling
-        times.append(seconds(step, around, warm_up=0))
-        done += around
-    return times
+    world.sampling = sampling
+    return seconds(steps, around - 1, [1] * len(steps))
 
 
 def compiled(world: WorldModel) -> WorldModel:
@@ -129,9 +129,9 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     world = make_world(small(NUM_ACTIONS), SMALL_STEPS)
     if not quick:
         compiled(world)
-    for batch, repeats in ((1, 20 if quick else 60), (16, 5 if quick else 15)):
-        stream = seconds(streaming(world, batch), repeats) / batch
-        again = seconds(recomputing(world, batch), 1 if quick else 5, 0 if quick else 1) / batch
+    for batch, turns, calls in ((1, 2 if quick else 15, 8), (16, 1 if quick else 7, 2)):
+        both = [streaming(world, batch), recomputing(world, batch)]
+        stream, again = (t / batch for t in seconds(both, turns, [calls, 1]))
         figures[f"small_b{batch}_speedup"] = again / stream
         figures[f"small_b{batch}_s_per_frame"] = stream
         rows.append([f"SMALL, batch {batch}", stream, again, again / stream])
@@ -143,7 +143,7 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     world = make_world(paper(NUM_ACTIONS), PAPER_STEPS)
     if not quick:
         world.compile_step()
-    slow = seconds(streaming(world, 1), 2 if quick else 5, warm_up=1)
+    [slow] = seconds([streaming(world, 1)], 2 if quick else 9, [1])
     figures["paper_b1_s_per_frame"] = slow
     rows.append(["paper, batch 1", slow, "", ""])
     for name, (one, many) in PEERS.items():

@@ -254,3 +254,13 @@ def test_compiled_steps_are_the_same_steps():
     x = torch.randn(2, 4, 12, SMALL.dim)
     model.compile_step()
     torch.testing.assert_close(streamed(model, x), model(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@torch.no_grad()
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_a_compiled_full_pass_is_the_same_pass(num_frames):
+    model = transformer(num_layers=1)
+    x = torch.randn(2, num_frames, 12, SMALL.dim)
+    compiled = torch.compile(model.forward, dynamic=False)
+    torch.testing.assert_close(compiled(x), model(x), atol=1e-4, rtol=1e-4)
