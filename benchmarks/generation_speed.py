@@ -143,7 +143,7 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     world = make_world(paper(NUM_ACTIONS), PAPER_STEPS)
     if not quick:
         world.compile_step()
-    [slow] = seconds([streaming(world, 1)], 2 if quick else 9, [1])
+    [slow] = seconds([streaming(world, 1)], 1 if quick else 9, [1])
     figures["paper_b1_s_per_frame"] = slow
     rows.append(["paper, batch 1", slow, "", ""])
     for name, (one, many) in PEERS.items():
