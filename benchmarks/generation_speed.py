@@ -74,7 +74,8 @@ def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
     @torch.no_grad()
     def step() -> None:
         nonlocal tokens
-        frame = sample_tokens(predict, hidden, seeds, seeds, world.sampling).tokens
+        sample = sample_tokens(predict, hidden, seeds, seeds, world.sampling, world.reveal)
+        frame = sample.tokens
         window = torch.cat((tokens, frame[:, None]), 1)
         finished = world.dynamics.finished(window, actions)[:, -1]
         world.dynamics.outcome.predict(finished)

@@ -138,10 +138,10 @@ class Layer(nn.Module):
             out = self.attention.attend(q, k, v, bias).permute(0, 3, 1, 2, 4)
         return self._finish(x, out)
 
-    def step(self, x: Tensor, bias: Tensor, past: Past) -> tuple[Tensor, Trace]:
+    def step(self, x: Tensor, bias: Tensor, kernel: Tensor, past: Past) -> tuple[Tensor, Trace]:
         """Run one new frame ``(B, N, D)`` against the past."""
         frame = x
-        x = x + self.peg.now(x)
+        x = x + self.peg.now(x, kernel)
         if past.tail is not None:
             x = x + past.tail
         if past.keys is None or past.values is None:
@@ -185,17 +185,19 @@ class StepPlan(NamedTuple):
     Attributes:
         space_bias: ``(H, N, N)``.
         time_bias: Towards the past, ``(B, 1, H, W)``.
+        kernels: What `Peg.kernels` says of each layer.
         past: What each layer sees of it.
     """
 
     space_bias: Tensor
     time_bias: Tensor
+    kernels: tuple[Tensor, ...]
     past: list[Past]
 
     def rows(self, rows: Tensor) -> StepPlan:
         """That of some rows, copied."""
         past = [Past(*(None if x is None else x[rows] for x in layer)) for layer in self.past]
-        return StepPlan(self.space_bias, self.time_bias[rows], past)
+        return self._replace(time_bias=self.time_bias[rows], past=past)
 
 
 class SpaceTimeTransformer(nn.Module):
@@ -297,7 +299,8 @@ class SpaceTimeTransformer(nn.Module):
         for i, layer in enumerate(self.layers):
             ring = next(rings) if layer.over == "time" else (None, None)
             past.append(Past(cache.tails[i, 0] if self.config.temporal else None, *ring))
-        return StepPlan(self.space_bias(), bias, past)
+        kernels = Peg.kernels(layer.peg for layer in self.layers).unbind()  # type: ignore[misc]
+        return StepPlan(self.space_bias(), bias, kernels, past)
 
     def step(self, x: Tensor, plan: StepPlan) -> tuple[Tensor, list[Trace]]:
         """Run one new frame ``(B, N, D)`` against the past, and change nothing.
@@ -307,8 +310,8 @@ class SpaceTimeTransformer(nn.Module):
         """
         traces = []
         bias = {"space": plan.space_bias, "time": plan.time_bias}
-        for layer, past in zip(self.layers, plan.past, strict=True):
-            x, trace = layer.step(x, bias[layer.over], past)  # type: ignore[index, operator]
+        for layer, kernel, past in zip(self.layers, plan.kernels, plan.past, strict=True):
+            x, trace = layer.step(x, bias[layer.over], kernel, past)  # type: ignore[index, operator]
             traces.append(trace)
         return self.norm(x), traces
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.blocks import SpaceTimeTransformer, TransformerConfig
+from world_models.blocks import SpaceTimeTransformer, StepPlan, Trace, TransformerConfig
 from world_models.glance import Glance
 from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
 from world_models.motion import STILL
@@ -215,6 +215,17 @@ class Dynamics(nn.Module):
         one_hot = one_hot.to(x.dtype).unsqueeze(-2).expand(*tokens.shape, num_actions)
         return torch.cat((x, one_hot), -1)
 
+    def step(
+        self, tokens: Tensor, actions: Tensor, plan: StepPlan, *known: Tensor | None
+    ) -> tuple[Tensor, list[Trace]]:
+        """Run one new frame ``(B, N)``, as `embed` takes it, and change nothing.
+
+        Returns:
+            Logits ``(B, N, K)``, and the traces for the transformer's `commit`.
+        """
+        x, traces = self.transformer.step(self.embed(tokens, actions, *known), plan)
+        return self.to_logits(x), traces
+
     def predict_two_stream(
         self, tokens: Tensor, actions: Tensor, masked: Tensor, before: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -257,9 +268,7 @@ class Dynamics(nn.Module):
     def predict_shifted(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """Hidden states ``(B, T, N, D)`` that know the frame *after* each of ``(B, T, N)``.
 
-        Args:
-            tokens: Frames, partly hidden, ``(B, T, N)``.
-            actions: The action taken at each, ``(B, T)``.
+        Frames may be partly hidden; the actions ``(B, T)`` are those taken at each.
         """
         return self.transformer(self.embed(tokens, actions))
 

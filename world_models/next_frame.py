@@ -43,7 +43,7 @@ class _TwoStreamFrame:
         self.table = dynamics.token_table()
 
     def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self.dynamics.to_logits(self._pass(tokens, rows)[0])
+        return self._pass(tokens, rows)[0]
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         _, traces = self._pass(tokens)
@@ -55,19 +55,16 @@ class _TwoStreamFrame:
         if rows is not None and len(rows) < len(action):
             action, plan = action[rows], plan.rows(rows)
             seen = None if seen is None else seen[rows]
-        x = self.dynamics.embed(tokens, action, self.table, seen)
-        return self.dynamics.transformer.step(x, plan)
+        return self.dynamics.step(tokens, action, plan, self.table, seen)
 
 
 class _ShiftedFrame:
     """The frame *before*, with the action taken there, says it all in one pass."""
 
     def __init__(self, dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor):
-        x = dynamics.embed(before, action)
-        x, traces = dynamics.transformer.step(x, dynamics.transformer.plan(cache))
+        self.known, traces = dynamics.step(before, action, dynamics.transformer.plan(cache))
         self.cache = dynamics.transformer.commit(cache, traces)
         self.outcome = dynamics.outcome.predict(traces[-1].frame)
-        self.known = dynamics.to_logits(x)
 
     def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
         return self.known if rows is None else self.known[rows]

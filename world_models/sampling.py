@@ -15,7 +15,7 @@ from world_models.masking import num_masked
 from world_models.motion import DISPLACEMENTS
 from world_models.noise import uniform
 
-__all__ = ["FOR_CHANGES", "Sample", "SamplingConfig", "sample_tokens"]
+__all__ = ["FOR_CHANGES", "Sample", "SamplingConfig", "reveal", "sample_tokens"]
 
 COLD = 1e-3  # a temperature at which the likeliest is drawn
 
@@ -75,12 +75,54 @@ class Sample:
     passes: Tensor
 
 
+def reveal(
+    logits: Tensor,
+    tokens: Tensor,
+    hidden: Tensor,
+    place: Tensor,
+    schedule: Tensor,
+    drawn: Tensor,
+    config: SamplingConfig,
+) -> tuple[Tensor, Tensor]:
+    """Take what one pass says of the tokens for true where it is sure.
+
+    Args:
+        logits: Of the pass, ``(R, M, K)``.
+        tokens: Those it saw, ``(R, M)``.
+        hidden: What a row of hidden tokens looks like, ``(1, M)``.
+        place: Where in the schedule each row is, ``(R,)``.
+        schedule: How many tokens are hidden before each pass, and after the last.
+        drawn: Random numbers, ``(R, M)``.
+        config: How to sample.
+
+    Returns:
+        The tokens, and which of them stay hidden, ``(R, M)`` each.
+    """
+    logits, steps = logits.float(), config.steps
+    probabilities = logits.softmax(-1)
+    left = torch.ones_like(place) if config.unbiased else (steps - 1 - place) / steps
+    temperature = config.temperature * left  # (R,)
+    if 0 < config.together_from < logits.shape[-1]:
+        logits = _as_one(logits, temperature, config.together_from)
+    picked = _pick(logits, probabilities, temperature, drawn)
+    if config.unbiased:
+        sure = probabilities.amax(-1)
+    else:
+        sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
+    open_ = tokens == hidden
+    stay = _least_sure(sure, open_, schedule[place + 1])
+    if config.adaptive:
+        stay = stay & (sure < config.threshold)
+    return torch.where(open_ & ~stay, picked, tokens), stay
+
+
 def sample_tokens(
     predict: Callable[[Tensor, Tensor], Tensor],
     hidden: Tensor,
     seeds: Tensor,
     counters: Tensor,
     config: SamplingConfig,
+    reveal: Callable[..., tuple[Tensor, Tensor]] = reveal,
 ) -> Sample:
     """Sample M tokens per row.
 
@@ -90,6 +132,7 @@ def sample_tokens(
         seeds: ``(B,)`` int64 and
         counters: ``(B,)`` int64: which random numbers each row uses.
         config: How.
+        reveal: The function of this name; or that, compiled.
     """
     steps, size, nothing = config.steps, hidden.shape[1], hidden[:1]
     schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
@@ -101,25 +144,11 @@ def sample_tokens(
     place = torch.zeros_like(seeds)  # in the schedule
     drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     for step in range(steps):
-        logits = predict(tokens, rows).float()
-        probabilities = logits.softmax(-1)
+        logits = predict(tokens, rows)
         if step == 0:
-            entropy.copy_(logits.logsumexp(-1) - (probabilities * logits).sum(-1))
-        left = torch.ones_like(rows) if config.unbiased else (steps - 1 - place) / steps
-        temperature = config.temperature * left  # (R,)
-        if 0 < config.together_from < logits.shape[-1]:
-            logits = _as_one(logits, temperature, config.together_from)
-        picked = _pick(logits, probabilities, temperature, drawn[:, step])
-        if config.unbiased:
-            sure = probabilities.amax(-1)
-        else:
-            sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
-        open_ = tokens == nothing
-        passes = passes + open_.any(1)
-        stay = _least_sure(sure, open_, schedule[place + 1])
-        if config.adaptive:
-            stay &= sure < config.threshold
-        tokens = torch.where(open_ & ~stay, picked, tokens)
+            entropy.copy_(_entropy(logits))
+        passes = passes + (tokens == nothing).any(1)
+        tokens, stay = reveal(logits, tokens, nothing, place, schedule, drawn[:, step], config)
         if config.adaptive and not stay.any():
             break
         reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more are hidden
@@ -130,6 +159,11 @@ def sample_tokens(
             place, drawn = place[fewer], drawn[fewer]
     done.tokens[rows], done.passes[rows] = tokens, passes
     return done
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    logits = logits.float()
+    return logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)
 
 
 def _halved(going: Tensor) -> Tensor | None:
@@ -148,9 +182,10 @@ def _halved(going: Tensor) -> Tensor | None:
 def _pick(logits: Tensor, probabilities: Tensor, temperature: Tensor, drawn: Tensor) -> Tensor:
     """Draw a token each; rows at temperature 0 take the likeliest."""
     likeliest, cold = logits.argmax(-1), (temperature == 0)[:, None]
-    if cold.all():
+    look = not torch.compiler.is_compiling()  # compiled, one way must do for all
+    if look and cold.all():
         return likeliest
-    if (temperature != 1).any():
+    if not look or (temperature != 1).any():
         heat = torch.where(cold, 1.0, temperature[:, None])
         probabilities = (logits / heat[..., None]).softmax(-1)
     cumulative = probabilities.cumsum(-1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
-from world_models.sampling import FOR_CHANGES, Sample, SamplingConfig, sample_tokens
+from world_models.sampling import FOR_CHANGES, Sample, SamplingConfig, reveal, sample_tokens
 from world_models.state import WorldState
 from world_models.tokenizer import Tokenizer
 
@@ -92,6 +92,7 @@ class WorldModel(nn.Module):
         self.dynamics = dynamics
         self.latent_action = latent_action
         self.sampling = sampling or (FOR_CHANGES if t.context else SamplingConfig())
+        self.reveal = reveal
 
     @torch.no_grad()
     def start(
@@ -157,7 +158,7 @@ class WorldModel(nn.Module):
     def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; seeds and counters as `sample_tokens` has them."""
         hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
-        return sample_tokens(ahead.logits, hidden, seeds, counters, self.sampling)
+        return sample_tokens(ahead.logits, hidden, seeds, counters, self.sampling, self.reveal)
 
     @torch.no_grad()
     def observe(
@@ -253,8 +254,9 @@ class WorldModel(nn.Module):
         Needs a C++ compiler there. The first steps at every new batch size then take up to a
         minute, so it pays for long dreams at few batch sizes.
         """
-        self.dynamics.transformer.compile_step()
+        self.dynamics.step = torch.compile(self.dynamics.step, dynamic=False)  # type: ignore[method-assign]
         self.tokenizer.decoder.compile_step()
+        self.reveal = torch.compile(reveal, dynamic=False)
         return self
 
     @property
