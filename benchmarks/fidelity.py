@@ -190,9 +190,7 @@ def _model(config: FidelityConfig, world: LoadedWorld) -> WorldModel:
     """The world, sampled as asked for."""
     asked = {"steps": config.sampling_steps, "temperature": config.temperature}
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    model = world.model
-    sampling = replace(model.sampling, **changes)
-    return WorldModel(model.tokenizer, model.dynamics, sampling, model.latent_action).eval()
+    return world.model.sampled(**changes)
 
 
 def _clean(card: WorldCard) -> Picture:

@@ -1,6 +1,7 @@
 """The dream as an env: the contract of the real envs, and what only dreams do."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -50,6 +51,20 @@ def test_a_row_has_the_same_bits_in_any_company(threads, rows):
             assert left[4]["entropy"][5] == right[4]["entropy"][0]
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_a_compiled_dream_is_the_same_dream():
+    plain, fast = (gym.make(ID, steps=2, compile=compile) for compile in (False, True))
+    moves = actions_for(plain.action_space, 6, 1)[:, 0]
+    shown = []
+    for env in (fast, plain):
+        env.reset(seed=3)
+        shown.append([env.step(action)[0] for action in moves])
+    apart = np.abs(np.int16(shown[0]) - np.int16(shown[1]))
+    assert (apart > 1).mean() < 0.01, "sums are taken in another order, and that is all"
+    assert "step" in vars(fast.unwrapped.rows.model.dynamics)
+    assert "step" not in vars(plain.unwrapped.rows.model.dynamics), "the other env was compiled too"
 
 
 def test_a_reset_of_some_rows_computes_these_alone(world, monkeypatch):

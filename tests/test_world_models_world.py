@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import fields, replace
 
 import pytest
@@ -267,20 +266,6 @@ def test_bfloat16_worlds_dream(world):
 
 def _with_actions(prompt: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return prompt[0], torch.cat((prompt[1], ACTIONS[: len(prompt[0]), :4]), 1)
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
-@pytest.mark.parametrize("unbiased", [False, True])
-def test_a_compiled_dream_is_the_same_dream(unbiased):
-    torch.manual_seed(0)
-    sampling = SamplingConfig(steps=3, temperature=2 / 3, unbiased=unbiased)
-    world = build(replace(tiny(), sampling=sampling)).eval()
-    dreams = []
-    for _ in range(2):
-        state = world.start(*prompt(2), seeds=torch.arange(2))
-        dreams.append(tokens_of(dream(world, state, ACTIONS[:2, :3])))
-        world.compile_step()
-    assert torch.equal(*dreams)
 
 
 class Oracle:

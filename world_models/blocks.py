@@ -138,10 +138,10 @@ class Layer(nn.Module):
             out = self.attention.attend(q, k, v, bias).permute(0, 3, 1, 2, 4)
         return self._finish(x, out)
 
-    def step(self, x: Tensor, bias: Tensor, kernel: Tensor, past: Past) -> tuple[Tensor, Trace]:
+    def step(self, x: Tensor, bias: Tensor, past: Past) -> tuple[Tensor, Trace]:
         """Run one new frame ``(B, N, D)`` against the past."""
         frame = x
-        x = x + self.peg.now(x, kernel)
+        x = x + self.peg.now(x)
         if past.tail is not None:
             x = x + past.tail
         if past.keys is None or past.values is None:
@@ -185,13 +185,11 @@ class StepPlan(NamedTuple):
     Attributes:
         space_bias: ``(H, N, N)``.
         time_bias: Towards the past, ``(B, 1, H, W)``.
-        kernels: What `Peg.kernels` says of each layer.
         past: What each layer sees of it.
     """
 
     space_bias: Tensor
     time_bias: Tensor
-    kernels: tuple[Tensor, ...]
     past: list[Past]
 
     def rows(self, rows: Tensor) -> StepPlan:
@@ -299,8 +297,7 @@ class SpaceTimeTransformer(nn.Module):
         for i, layer in enumerate(self.layers):
             ring = next(rings) if layer.over == "time" else (None, None)
             past.append(Past(cache.tails[i, 0] if self.config.temporal else None, *ring))
-        kernels = Peg.kernels(layer.peg for layer in self.layers).unbind()  # type: ignore[misc]
-        return StepPlan(self.space_bias(), bias, kernels, past)
+        return StepPlan(self.space_bias(), bias, past)
 
     def step(self, x: Tensor, plan: StepPlan) -> tuple[Tensor, list[Trace]]:
         """Run one new frame ``(B, N, D)`` against the past, and change nothing.
@@ -310,8 +307,8 @@ class SpaceTimeTransformer(nn.Module):
         """
         traces = []
         bias = {"space": plan.space_bias, "time": plan.time_bias}
-        for layer, kernel, past in zip(self.layers, plan.kernels, plan.past, strict=True):
-            x, trace = layer.step(x, bias[layer.over], kernel, past)  # type: ignore[index, operator]
+        for layer, past in zip(self.layers, plan.past, strict=True):
+            x, trace = layer.step(x, bias[layer.over], past)  # type: ignore[index, operator]
             traces.append(trace)
         return self.norm(x), traces
 
@@ -329,10 +326,6 @@ class SpaceTimeTransformer(nn.Module):
             torch.stack([t.values for t in timed]),
             tails.unflatten(-1, (len(traces), -1)).movedim(-2, 0),
         )
-
-    def compile_step(self) -> None:
-        """Let torch fuse `step`; pays off on a CPU, and needs a C++ compiler there."""
-        self.step = torch.compile(self.step, dynamic=False)  # type: ignore[method-assign]
 
     def _time_bias(self, x: Tensor, num_context: int) -> Tensor:
         frames = torch.arange(x.shape[1], device=x.device)

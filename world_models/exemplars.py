@@ -174,6 +174,3 @@ class _Forgetful(nn.Module):
     def commit(self, cache: StreamCache) -> StreamCache:
         """Count a frame."""
         return replace(cache, length=cache.length + 1)
-
-    def compile_step(self) -> None:
-        """There is nothing to compile."""

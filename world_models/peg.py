@@ -5,7 +5,7 @@ Shapes: B batch, F frames of a pass, T of them context, N = h * w tokens per fra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -69,27 +69,17 @@ class Peg(nn.Module):
             added = added + F.pad(given, (0, 0, 0, 0, age, 0))
         return x + added
 
-    def now(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
-        """What frames ``(..., N, D)`` add to themselves.
-
-        Args:
-            x: The frames.
-            kernel: That of `kernels`, where it is at hand. Compiled, nine shifted sums that become
-                one with what follows are faster than a convolution, if channels lie side by side.
-        """
-        if kernel is None or not torch.compiler.is_compiling():
+    def now(self, x: Tensor) -> Tensor:
+        """What frames ``(..., N, D)`` add to themselves."""
+        if not torch.compiler.is_compiling():
             return convolve(x, self.grid, self.taps[-1], self.bias)
+        # Nine shifted sums become one with what follows; channels must lie side by side.
         (h, w), added = self.grid, self.bias
         image = F.pad(x.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
-        for place, weight in enumerate(kernel):
+        for place, weight in enumerate(self.taps[-1].flatten(1).mT.contiguous()):
             row, column = divmod(place, 3)
             added = added + image[..., row : row + h, column : column + w, :] * weight
         return added.flatten(-3, -2)
-
-    @staticmethod
-    def kernels(pegs: Iterable[Peg]) -> Tensor:
-        """What each adds to a frame of itself, ``(P, 9, D)``."""
-        return torch.stack([peg.taps[-1] for peg in pegs]).flatten(2).mT.contiguous()
 
 
 class _AddNeighbours(torch.autograd.Function):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
 from world_models.cache import StreamCache
+from world_models.compiled import compiled_method, twin
 from world_models.motion import DISPLACEMENTS
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.quantizer import Quantizer
@@ -189,6 +190,14 @@ class Tokenizer(nn.Module):
         x, traces = self.decoder.step(self.quantizer.lookup(tokens), self.decoder.plan(cache))
         frames = to_uint8(self._head(x[:, None]).squeeze(1))
         return frames, self.decoder.commit(cache, traces)
+
+    def compiled(self) -> Tokenizer:
+        """The same weights, with a compiled step of the decoder."""
+        own = twin(self)
+        if isinstance(self.decoder, SpaceTimeTransformer):
+            own.decoder = twin(self.decoder)
+            own.decoder.step = compiled_method(self.decoder, "step")  # type: ignore[method-assign]
+        return own
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``."""

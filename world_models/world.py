@@ -6,10 +6,12 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from world_models.compiled import check_compiler, compiled, compiled_method, twin
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
@@ -248,16 +250,28 @@ class WorldModel(nn.Module):
         last = shown[:, -1:].expand(-1, num_ahead, -1, -1, -1)
         return torch.cat((given[:, :1], shown[:, :-1], last), 1)
 
-    def compile_step(self) -> WorldModel:
-        """Compile what `step` runs, faster by a quarter or so on a CPU; returns the world itself.
+    def sampled(self, **changes: Any) -> WorldModel:
+        """The same weights, sampled otherwise; takes fields of `SamplingConfig`."""
+        return self._of(self.tokenizer, self.dynamics, replace(self.sampling, **changes))
 
-        Needs a C++ compiler there. The first steps at every new batch size then take up to a
-        minute, so it pays for long dreams at few batch sizes.
+    def compiled(self) -> WorldModel:
+        """The same weights as they are now, with a compiled `step`: faster, above all of few rows.
+
+        Needs a C++ compiler on a CPU. The first steps at every new batch size then take up to some
+        minutes, so it pays for long dreams at few batch sizes. Sums are then taken in an order
+        that may depend on the batch size.
         """
-        self.dynamics.step = torch.compile(self.dynamics.step, dynamic=False)  # type: ignore[method-assign]
-        self.tokenizer.decoder.compile_step()
-        self.reveal = torch.compile(reveal, dynamic=False)
-        return self
+        check_compiler(next(self.parameters()).device)
+        dynamics = twin(self.dynamics)
+        dynamics.step = compiled_method(self.dynamics, "step")  # type: ignore[method-assign]
+        world = self._of(self.tokenizer.compiled(), dynamics, self.sampling)
+        world.reveal = compiled(reveal)
+        return world
+
+    def _of(self, tokenizer: Tokenizer, dynamics: Dynamics, sampling: SamplingConfig) -> WorldModel:
+        world = WorldModel(tokenizer, dynamics, sampling, self.latent_action)
+        world.reveal = self.reveal
+        return world.train(self.training)
 
     @property
     def _shifted(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,13 +57,16 @@ class LoadedWorld:
             )
 
 
-def open_world(world: str | Path, device: str = "auto", dtype: str = "float32") -> LoadedWorld:
+def open_world(
+    world: str | Path, device: str = "auto", dtype: str = "float32", compile: bool = False
+) -> LoadedWorld:
     """Loads a world, or finds it loaded.
 
     Args:
         world: A path, or the name of a world.
         device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16".
+        compile: Whether the model's `step` is compiled.
 
     Raises:
         WorldNotFoundError: If it is not on this machine; the message says how to build it.
@@ -72,7 +75,7 @@ def open_world(world: str | Path, device: str = "auto", dtype: str = "float32") 
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
     path = find_world(world, *_origin(str(world))).resolve()
-    return _load(path, card_path(path).stat().st_mtime_ns, choose_device(device), dtype)
+    return _load(path, card_path(path).stat().st_mtime_ns, choose_device(device), dtype, compile)
 
 
 def choose_device(device: str) -> torch.device:
@@ -96,7 +99,10 @@ def _origin(world: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, changed: int, device: torch.device, dtype: str) -> LoadedWorld:
+def _load(path: Path, changed: int, device: torch.device, dtype: str, compile: bool) -> LoadedWorld:
+    if compile:
+        plain = _load(path, changed, device, dtype, False)
+        return replace(plain, model=plain.model.compiled())
     world = load_world(path)
     return LoadedWorld(
         card=world.card,

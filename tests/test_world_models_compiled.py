@@ -1,0 +1,77 @@
+"""Compiled worlds: the same dreams, their own weights, the world that was compiled left alone."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.test_world_models_world import ACTIONS, dream, prompt, tokens_of
+from world_models.compiled import TILE, compiled_method
+from world_models.presets import build, tiny
+from world_models.sampling import SamplingConfig
+from world_models.world import WorldModel
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="compiling needs a C++ compiler"
+)
+
+
+def make_world(seed: int = 0, **sampling) -> WorldModel:
+    torch.manual_seed(seed)
+    config = SamplingConfig(steps=3, temperature=2 / 3, **sampling)
+    return build(replace(tiny(), sampling=config)).eval().requires_grad_(False)
+
+
+def dreamed(world: WorldModel, rows: int = 2) -> torch.Tensor:
+    state = world.start(*prompt(rows), seeds=torch.arange(rows))
+    return tokens_of(dream(world, state, ACTIONS[:rows, :3]))
+
+
+@needs_compiler
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_a_compiled_dream_is_the_same_dream(unbiased):
+    world = make_world(unbiased=unbiased)
+    assert torch.equal(dreamed(world.compiled()), dreamed(world))
+
+
+@needs_compiler
+def test_compiled_worlds_keep_to_their_own_weights():
+    first, second = make_world(0), make_world(1)
+    expected = [dreamed(first), dreamed(second)]
+    assert not torch.equal(*expected)
+    fast = [first.compiled(), second.compiled()]
+    for _ in range(2):  # the second time, both are compiled
+        for world, tokens in zip(fast, expected, strict=True):
+            assert torch.equal(dreamed(world), tokens)
+    assert "step" not in vars(first.dynamics), "compiling left its mark on the world itself"
+    assert torch.equal(dreamed(fast[0].sampled(steps=2)), dreamed(first.sampled(steps=2)))
+
+
+@needs_compiler
+@torch.no_grad()
+def test_frozen_steps_are_the_same_steps():
+    """In half precision, where weights become constants, filled up to whole tiles."""
+    dynamics = make_world().to(torch.bfloat16).dynamics
+    sizes = [n for x in dynamics.parameters() if x.ndim == 2 for n in x.shape]
+    assert any(size % TILE for size in sizes), "nothing to fill up"
+    tokens = torch.randint(dynamics.config.num_codes, (2, 16))
+    plan = dynamics.transformer.plan(dynamics.transformer.open(2))
+    expected, _ = dynamics.step(tokens, torch.tensor([0, 1]), plan)
+    step = compiled_method(dynamics, "step")
+    found, traces = step(tokens, torch.tensor([0, 1]), plan)
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
+    assert len(traces) == len(dynamics.transformer.layers)
+
+    before = dynamics.to_logits.bias.clone()
+    dynamics.to_logits.bias += 1  # later changes are not seen: the step is of the weights then
+    again, _ = step(tokens, torch.tensor([0, 1]), plan)
+    assert torch.equal(again, found) and not torch.equal(dynamics.to_logits.bias, before)
+
+
+def test_without_a_compiler_it_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RuntimeError, match="no-such-compiler was not found"):
+        make_world().compiled()

@@ -1,0 +1,106 @@
+"""Steps of a model, compiled for the machine at hand.
+
+On a CPU, weights of half precision become constants of what is compiled: they are laid out once as
+its matrix units take them, in whole tiles, and of the matrix products that the compiler can write
+the fastest is found out by trying.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["check_compiler", "compiled", "compiled_method", "twin"]
+
+M = TypeVar("M", bound=nn.Module)
+
+COMPILERS = ("g++", "clang++")
+TILE = 32  # numbers that a matrix unit takes from a row
+MOST = 64  # versions of a function: one per number of rows
+FROZEN = {
+    "freezing": True,
+    "cpp_wrapper": True,
+    "max_autotune": True,
+    "max_autotune_gemm_backends": "CPP,ATEN",
+    "max_autotune_report_choices_stats": False,
+    "autotune_num_choices_displayed": 0,
+}
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises RuntimeError where nothing can be compiled for a device."""
+    named = os.environ.get("CXX")
+    if device.type == "cpu" and not any(map(shutil.which, [named] if named else COMPILERS)):
+        raise RuntimeError(
+            f"compiling for a CPU needs a C++ compiler, and {named or COMPILERS} was not found: "
+            "install one (apt-get install g++), or do not compile"
+        )
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled when it first meets shapes; it never shares that with another."""
+    return torch.compile(  # type: ignore[call-overload]
+        function,
+        dynamic=False,
+        isolate_recompiles=True,
+        recompile_limit=MOST,
+        # One function, one module: nothing to guard.
+        options={"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe},
+    )
+
+
+def compiled_method(part: nn.Module, name: str) -> Callable[..., Any]:
+    """A method of a module as it is now, compiled, for use without gradients."""
+    weight = next(part.parameters())
+    if weight.device.type != "cpu" or weight.element_size() != 2:
+        return compiled(getattr(type(part), name).__get__(part))
+    from torch._inductor import config
+
+    own = _in_tiles(copy.deepcopy(part))
+    run = compiled(getattr(type(own), name).__get__(own))
+
+    def frozen(*args: Any) -> Any:
+        with config.patch(FROZEN):  # freezing must hold while the function is traced
+            return run(*args)
+
+    return frozen
+
+
+def twin(part: M) -> M:
+    """A module of the same weights that can be given other parts and methods."""
+    own = copy.copy(part)
+    own._modules = part._modules.copy()
+    return own
+
+
+class _Tiled(nn.Module):
+    """A linear layer, filled up with zeros to whole tiles."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.num_out, num_in = layer.weight.shape
+        self.more_in, more_out = -num_in % TILE, -self.num_out % TILE
+        self.weight = nn.Parameter(F.pad(layer.weight.detach(), (0, self.more_in, 0, more_out)))
+        bias = layer.bias
+        self.bias = None if bias is None else nn.Parameter(F.pad(bias.detach(), (0, more_out)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
+        return F.linear(F.pad(x, (0, self.more_in)), self.weight, self.bias)[..., : self.num_out]
+
+
+def _in_tiles(part: M) -> M:
+    """Replace the linear layers of a module that do not fill their tiles."""
+    for name, child in part.named_children():
+        if not isinstance(child, nn.Linear):
+            _in_tiles(child)
+        elif any(size % TILE for size in child.weight.shape):
+            setattr(part, name, _Tiled(child))
+    return part
