@@ -11,6 +11,7 @@ import copy
 import os
 import shutil
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -36,6 +37,10 @@ FROZEN = {
 
 def check_compiler(device: torch.device) -> None:
     """Raises RuntimeError where nothing can be compiled for a device."""
+    if "isolate_recompiles" not in signature(torch.compile).parameters:
+        raise RuntimeError(
+            f"compiling a world needs a newer torch, such as 2.13, and this is {torch.__version__}"
+        )
     named = os.environ.get("CXX")
     if device.type == "cpu" and not any(map(shutil.which, [named] if named else COMPILERS)):
         raise RuntimeError(
