@@ -95,7 +95,10 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
         unit, length, gain = ctx.saved_tensors
-        inner = torch.stack((outer[0] * gain, outer[1], outer[2]))
+        inner = outer[0].new_empty(3, *outer[0].shape)
+        torch.mul(outer[0], gain, out=inner[0])
+        inner[1].copy_(outer[1])
+        inner[2].copy_(outer[2])
         along = (unit * inner[:2]).sum(-1, keepdim=True)
         inner[:2].addcmul_(unit, along, value=-1).div_(length)
         return inner, (outer[0] * unit[0]).flatten(0, -2).sum(0, keepdim=True)

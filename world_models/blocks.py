@@ -153,8 +153,8 @@ class Layer(nn.Module):
         return self._finish(x, out), Trace(frame, k, v)
 
     def _finish(self, x: Tensor, out: Tensor) -> Tensor:
-        x = x + self.attention.merge(out)
-        return x if self.ff is None else x + self.ff(x)
+        x = self.attention.merge(out).to(x.dtype).add_(x)
+        return x if self.ff is None else self.ff(x).to(x.dtype).add_(x)
 
 
 class Past(NamedTuple):

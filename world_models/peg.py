@@ -101,7 +101,7 @@ class _AddNeighbours(torch.autograd.Function):
             given = convolve(seen[:, : num_context - age], grid, kernels[2 - age])
             added[:, age:num_context] += given
             added[:, num_context + again :] += given[:, start:]
-        return x + added
+        return added.to(x.dtype).add_(x)  # one buffer less than `x + added`
 
     @staticmethod
     @once_differentiable
@@ -118,7 +118,7 @@ class _AddNeighbours(torch.autograd.Function):
             inner[:, : num_context - age] += given
             taps.insert(0, tap)
         of_weights = (gradient.to(ctx.taps_dtype) for gradient in (torch.stack(taps), bias))
-        return outer + inner, *of_weights, None, None
+        return inner.to(outer.dtype).add_(outer), *of_weights, None, None
 
 
 def _past(x: Tensor, num_context: int) -> Iterator[tuple[int, int, int]]:
