@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from inspect import signature
 from typing import Any, TypeVar
@@ -22,7 +23,6 @@ __all__ = ["check_compiler", "compiled", "compiled_method", "twin"]
 
 M = TypeVar("M", bound=nn.Module)
 
-COMPILERS = ("g++", "clang++")
 TILE = 32  # numbers that a matrix unit takes from a row
 MOST = 64  # versions of a function: one per number of rows
 FROZEN = {
@@ -41,11 +41,11 @@ def check_compiler(device: torch.device) -> None:
         raise RuntimeError(
             f"compiling a world needs a newer torch, such as 2.13, and this is {torch.__version__}"
         )
-    named = os.environ.get("CXX")
-    if device.type == "cpu" and not any(map(shutil.which, [named] if named else COMPILERS)):
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
         raise RuntimeError(
-            f"compiling for a CPU needs a C++ compiler, and {named or COMPILERS} was not found: "
-            "install one (apt-get install g++), or do not compile"
+            f"compiling for a CPU needs a C++ compiler, and {compiler} was not found: install it "
+            "(such as apt-get install g++), or do not compile"
         )
 
 
