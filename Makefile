@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUDO := $(shell [ `id -u` = 0 ] || echo sudo)
 
-.PHONY: setup demo test browser lint format clean
+.PHONY: setup demo test browser compiler lint format clean
 
 setup: $(READY)
 
@@ -18,7 +18,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/genie-gym demo
 
-test: setup browser
+test: setup browser compiler
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The report of `genie-gym bench fidelity` is tested in a real browser.
@@ -27,6 +27,13 @@ browser:
 	  echo "installing chromium for the tests of the report"; \
 	  $(SUDO) apt-get update -qq && \
 	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+# Compiled dreams are tested with a real compiler.
+compiler:
+	@command -v g++ >/dev/null || { \
+	  echo "installing g++ for the tests of compiled dreams"; \
+	  $(SUDO) apt-get update -qq && \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends g++ >/dev/null; }
 
 lint: setup
 	$(BIN)/ruff check .
