@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from world_models import fused
+
 __all__ = ["Attention", "SpatialBias", "alibi_slopes", "narrow", "temporal_bias"]
 
 QK_SCALE = 8.0  # logits are cosine similarities times this
@@ -39,9 +41,11 @@ class Attention(nn.Module):
         The order says which of those axes comes where: of the many layouts it takes, matrix
         products and sums are fast in the one that has the right axes last, and contiguous.
         """
-        qkv = self.qkv(self.norm(narrow(x))).unflatten(-1, (3, self.num_heads, -1)).movedim(-3, 0)
-        qkv = qkv.permute(0, *(axis + 1 for axis in order)).contiguous()
+        qkv = self.qkv(self.norm(narrow(x))).unflatten(-1, (3, self.num_heads, -1))
         gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only their product matters
+        if fused.is_fusing():
+            return fused.normalise(qkv, gain, order)
+        qkv = qkv.movedim(-3, 0).permute(0, *(axis + 1 for axis in order)).contiguous()
         if torch.is_grad_enabled():
             return _Normalise.apply(qkv, gain)
         unit, _ = _unit(qkv[:2])

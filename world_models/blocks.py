@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from world_models import fused
 from world_models.attention import Attention, SpatialBias, alibi_slopes, narrow, temporal_bias
 from world_models.cache import StreamCache
 from world_models.peg import Peg, convolve
@@ -84,6 +85,8 @@ class FeedForward(nn.Module):
 
 def geglu(x: Tensor) -> Tensor:
     """Map ``(..., 2 I)``, values and gates, to ``(..., I)``."""
+    if fused.is_fusing():
+        return fused.geglu(x)
     if torch.is_grad_enabled():
         return _Geglu.apply(x)
     value, gate = x.chunk(2, dim=-1)

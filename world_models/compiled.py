@@ -24,7 +24,7 @@ __all__ = ["check_compiler", "compiled", "compiled_method", "twin"]
 M = TypeVar("M", bound=nn.Module)
 
 TILE = 32  # numbers that a matrix unit takes from a row
-MOST = 64  # versions of a function: one per number of rows
+MOST = 256  # versions of a function: one per number of rows
 FROZEN = {
     "freezing": True,
     "cpp_wrapper": True,
@@ -39,7 +39,7 @@ def check_compiler(device: torch.device) -> None:
     """Raises RuntimeError where nothing can be compiled for a device."""
     if "isolate_recompiles" not in signature(torch.compile).parameters:
         raise RuntimeError(
-            f"compiling a world needs a newer torch, such as 2.13, and this is {torch.__version__}"
+            f"compiling needs a newer torch, such as 2.13, and this is {torch.__version__}"
         )
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
@@ -54,6 +54,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(  # type: ignore[call-overload]
         function,
         dynamic=False,
+        fullgraph=True,  # pieces of it would share code, whatever module they are of
         isolate_recompiles=True,
         recompile_limit=MOST,
         # One function, one module: nothing to guard.

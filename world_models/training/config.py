@@ -31,8 +31,8 @@ class FitConfig:
         save_every: Steps between checkpoints; each is evaluated.
         eval_batches: Batches of the validation split per evaluation.
         keep: Newest checkpoints kept, besides the best one.
-        compile: Compile the loss with torch.compile: minutes at the start, faster steps after.
-            Not on a CPU.
+        compile: Compile what gains by it, a minute or more at the start, for faster steps after:
+            the loss, or on a CPU the pieces of `world_models.fused`, which needs a C++ compiler.
     """
 
     steps: int = 10_000

@@ -24,6 +24,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from world_models.compiled import check_compiler
+from world_models.fused import fusing
 from world_models.training.checkpoint import Checkpoints, CheckpointState
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
@@ -115,6 +117,7 @@ def fit(
 
     Raises:
         TrainingDivergedError: The loss is NaN or infinite; the last good checkpoint is kept.
+        RuntimeError: It should be compiled, and there is nothing to compile it with.
     """
     fabric = fabric or launch(config.precision)
     run = _Run(fabric, model, loader, config, out)
@@ -167,13 +170,11 @@ class _Run:
         self.fabric, self.model, self.loader, self.config = fabric, model, loader, config
         optimizer = _optimizer(fabric.to_device(model).train(), config)
         loss = _Loss(model)
+        self.fused = config.compile and fabric.device.type == "cpu"
         if config.compile:
-            if fabric.device.type == "cpu":
-                raise ValueError(
-                    "compile is for accelerators: on a CPU compiled steps are no faster, and "
-                    "torch 2.13 crashes in them; leave it off"
-                )
-            loss.compile()
+            check_compiler(fabric.device)
+            if not self.fused:  # on a CPU a whole loss is no faster, and torch 2.13 crashes in it
+                loss.compile()
         self.loss, self.optimizer = fabric.setup(loss, optimizer)
         self._raw_optimizer = optimizer
         self.ema = Ema(model, config.ema_decay)
@@ -202,7 +203,10 @@ class _Run:
         seeds = window_seeds(config.seed, step, rows * world)[rank::world]
         parts = _split({**batch, "seeds": seeds}, config.accumulate)
         for part in parts:
-            with fabric.no_backward_sync(self.loss, enabled=part is not parts[-1]):
+            with (
+                fusing(self.fused),
+                fabric.no_backward_sync(self.loss, enabled=part is not parts[-1]),
+            ):
                 loss, metrics = self.loss(fabric.to_device(part))
                 fabric.backward(loss / len(parts))
             self._note({**metrics, "loss": loss.detach()})
