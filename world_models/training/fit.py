@@ -121,7 +121,7 @@ def fit(
     """
     fabric = fabric or launch(config.precision)
     run = _Run(fabric, model, loader, config, out)
-    step = run.resume()
+    step = begun = run.resume()
     visible = fabric.is_global_zero
     run.progress = progress = Progress(
         out, step=step, steps=config.steps, visible=visible, wandb_project=wandb_project
@@ -133,6 +133,8 @@ def fit(
             while step < config.steps and not asked:
                 run.train(next(batches), step)
                 step += 1
+                if config.compile and step == begun + 1:
+                    progress.restart_clock()  # what compiles does not train
                 saving = step % config.save_every == 0 or step == config.steps
                 if saving or step % config.log_every == 0 or fabric.world_size == 1 and stopped():
                     asked = run.log(step, stopped())  # all processes agree on it here
