@@ -156,8 +156,15 @@ class Layer(nn.Module):
         return self._finish(x, out), Trace(frame, k, v)
 
     def _finish(self, x: Tensor, out: Tensor) -> Tensor:
-        x = self.attention.merge(out).to(x.dtype).add_(x)
-        return x if self.ff is None else self.ff(x).to(x.dtype).add_(x)
+        x = _sum(x, self.attention.merge(out))
+        return x if self.ff is None else _sum(x, self.ff(x))
+
+
+def _sum(x: Tensor, more: Tensor) -> Tensor:
+    """Their sum as ``x`` is typed, written over ``more`` where that may be."""
+    more = more.to(x.dtype)
+    # Sums in place are more than torch 2.13 can compile into a matrix product.
+    return x + more if torch.compiler.is_compiling() else more.add_(x)
 
 
 class Past(NamedTuple):
