@@ -25,8 +25,7 @@ M = TypeVar("M", bound=nn.Module)
 
 TILE = 32  # numbers that a matrix unit takes from a row
 MOST = 256  # versions of a function: one per number of rows
-FROZEN = {
-    "freezing": True,
+TUNED = {
     "cpp_wrapper": True,
     "max_autotune": True,
     "max_autotune_gemm_backends": "CPP,ATEN",
@@ -49,7 +48,7 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """The function, compiled when it first meets shapes; it never shares that with another."""
     return torch.compile(  # type: ignore[call-overload]
         function,
@@ -58,7 +57,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         isolate_recompiles=True,
         recompile_limit=MOST,
         # One function, one module: nothing to guard.
-        options={"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe},
+        options={
+            "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,
+            **options,
+        },
     )
 
 
@@ -70,10 +72,10 @@ def compiled_method(part: nn.Module, name: str) -> Callable[..., Any]:
     from torch._inductor import config
 
     own = _in_tiles(copy.deepcopy(part))
-    run = compiled(getattr(type(own), name).__get__(own))
+    run = compiled(getattr(type(own), name).__get__(own), **TUNED)
 
     def frozen(*args: Any) -> Any:
-        with config.patch(FROZEN):  # freezing must hold while the function is traced
+        with config.patch(freezing=True):  # it must hold while the function is traced
             return run(*args)
 
     return frozen

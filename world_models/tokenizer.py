@@ -195,7 +195,7 @@ class Tokenizer(nn.Module):
         """The same weights, with a compiled step of the decoder."""
         own = twin(self)
         if isinstance(self.decoder, SpaceTimeTransformer):
-            own.decoder = twin(self.decoder)
+            own.decoder = self.decoder.settled()
             own.decoder.step = compiled_method(self.decoder, "step")  # type: ignore[method-assign]
         return own
 
