@@ -1,7 +1,6 @@
 """The dream as an env: the contract of the real envs, and what only dreams do."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from gymnasium import error
 import genie_gym  # noqa: F401
 from benchmarks.dream_soak import soak
 from genie_gym.retroact import catalogue
+from tests.compiler import needs_compiler
 from tests.env_contract import Case, EnvContract, actions_for
 from world_models.world import WorldModel
 from world_models.worlds import WorldNotFoundError
@@ -53,7 +53,7 @@ def test_a_row_has_the_same_bits_in_any_company(threads, rows):
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@needs_compiler
 def test_a_compiled_dream_is_the_same_dream():
     plain, fast = (gym.make(ID, steps=2, compile=compile) for compile in (False, True))
     moves = actions_for(plain.action_space, 6, 1)[:, 0]

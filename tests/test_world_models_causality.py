@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.compiler import needs_compiler
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
 from world_models.compiled import compiled_method
 from world_models.dynamics import NO_ACTION, Dynamics
@@ -248,7 +248,7 @@ def test_tokenizer_streams(config, given):
         before = frames[:, t] if t < given else frame
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@needs_compiler
 @torch.no_grad()
 def test_compiled_steps_are_the_same_steps():
     model = transformer(num_layers=1)
@@ -257,7 +257,7 @@ def test_compiled_steps_are_the_same_steps():
     torch.testing.assert_close(streamed(model, x), model(x), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@needs_compiler
 @torch.no_grad()
 @pytest.mark.parametrize("num_frames", [1, 4])
 def test_a_compiled_full_pass_is_the_same_pass(num_frames):

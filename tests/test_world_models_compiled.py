@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.compiler import needs_compiler
 from tests.test_world_models_world import ACTIONS, dream, prompt, tokens_of
 from world_models.compiled import TILE, compiled_method
 from world_models.dynamics import Dynamics
 from world_models.presets import build, paper, tiny
 from world_models.sampling import SamplingConfig
 from world_models.world import WorldModel
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="compiling needs a C++ compiler"
-)
 
 
 def make_world(seed: int = 0, **sampling) -> WorldModel:

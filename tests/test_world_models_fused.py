@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.compiler import needs_compiler
 from tests.test_training_loop import losses
-from tests.test_world_models_compiled import needs_compiler
 from tests.training_toy import CONFIG
 from world_models.attention import Attention
 from world_models.blocks import geglu

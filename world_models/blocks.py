@@ -21,7 +21,6 @@ from torch.autograd.function import once_differentiable
 from world_models import fused
 from world_models.attention import Attention, SpatialBias, alibi_slopes, narrow, temporal_bias
 from world_models.cache import StreamCache
-from world_models.compiled import twin
 from world_models.peg import Peg, convolve
 
 __all__ = [
@@ -281,13 +280,6 @@ class SpaceTimeTransformer(nn.Module):
         num_context = x.shape[1] if num_context is None else num_context
         bias = self.space_bias() if last.over == "space" else self._time_bias(x, num_context)
         return self.norm(last(x, bias, num_context, skip))
-
-    def settled(self) -> SpaceTimeTransformer:
-        """The same weights as they are now, with what follows from them alone computed for good."""
-        own, bias = twin(self), self.space_bias().detach()
-        del own.space_bias
-        own.space_bias = lambda: bias  # type: ignore[assignment]
-        return own
 
     def open(self, batch: int) -> StreamCache:
         """Return the cache of rows that have seen no frame."""

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["check_compiler", "compiled", "compiled_method", "twin"]
+__all__ = ["check_compiler", "compiled", "compiled_method", "settled", "twin"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -85,6 +85,15 @@ def twin(part: M) -> M:
     """A module of the same weights that can be given other parts and methods."""
     own = copy.copy(part)
     own._modules = part._modules.copy()
+    return own
+
+
+@torch.no_grad()
+def settled(part: M, name: str) -> M:
+    """A `twin` in which what some part or method makes of the weights alone is made for good."""
+    own, value = twin(part), getattr(part, name)()
+    own._modules.pop(name, None)
+    setattr(own, name, lambda: value)
     return own
 
 

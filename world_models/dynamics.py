@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, StepPlan, Trace, TransformerConfig
-from world_models.compiled import twin
 from world_models.glance import Glance
 from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
 from world_models.motion import STILL
@@ -174,13 +173,6 @@ class Dynamics(nn.Module):
     def mask_token(self) -> int:
         """The id that stands for a hidden token."""
         return self.config.num_codes
-
-    def settled(self) -> Dynamics:
-        """The same weights as they are now, with what follows from them alone computed for good."""
-        own, table = twin(self), self.token_table().detach()
-        own.transformer = self.transformer.settled()
-        own.token_table = lambda: table  # type: ignore[method-assign]
-        return own
 
     def token_table(self) -> Tensor:
         """What each token id, hidden included, becomes at the input: ``(K + 1, token_dim)``."""

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from world_models.compiled import compiled
 
-__all__ = ["add_neighbours", "fusing", "geglu", "is_fusing", "normalise"]
+__all__ = ["add_neighbours", "fusing", "geglu", "is_fusing", "normalise", "padded", "shifted"]
 
 _fusing = ContextVar("fusing", default=False)
 
@@ -177,13 +177,13 @@ def _add_neighbours(
 ) -> Tensor:
     *before, now = kernels.float()
     num_second = x.shape[1] - num_context
-    past = _padded(x[:, :num_context], grid, (len(before), 0))
+    past = padded(x[:, :num_context], grid, (len(before), 0))
     found = _gather(x[:, :num_context] + bias, past, len(before), now)
     for tap, kernel in enumerate(before):
         found = _gather(found, past, tap, kernel)
     if num_second:
         second = x[:, num_context:]
-        second = _gather(second + bias, _padded(second, grid), 0, now)
+        second = _gather(second + bias, padded(second, grid), 0, now)
         for tap, kernel in enumerate(before):
             second = _gather(second, past, num_context - num_second + tap, kernel)
         found = torch.cat((found, second), 1)
@@ -201,44 +201,45 @@ def _add_neighbours_backward(
     taken = context
     if num_second:
         taken = context + F.pad(second, (0, 0, 0, 0, num_context - num_second, 0))
-    inner = _gather(context, _padded(context, grid), 0, now)
-    future = _padded(taken, grid, (0, num_before))
+    inner = _gather(context, padded(context, grid), 0, now)
+    future = padded(taken, grid, (0, num_before))
     for tap, kernel in enumerate(before):
         inner = _gather(inner, future, num_before - tap, kernel)
 
-    past = _padded(seen[:, :num_context], grid, (num_before, 0))
+    past = padded(seen[:, :num_context], grid, (num_before, 0))
     of_kernels = [_correlate(taken, past, tap, grid) for tap in range(num_before)]
     of_kernels.append(_correlate(context, past, num_before, grid))
     if num_second:
-        inner = torch.cat((inner, _gather(second, _padded(second, grid), 0, now)), 1)
-        more = _correlate(second, _padded(seen[:, num_context:], grid), 0, grid)
+        inner = torch.cat((inner, _gather(second, padded(second, grid), 0, now)), 1)
+        more = _correlate(second, padded(seen[:, num_context:], grid), 0, grid)
         of_kernels[-1] = of_kernels[-1] + more
     of_bias = outer.float().sum((0, 1, 2))
     return inner.to(outer.dtype), torch.stack(of_kernels).to(kernels.dtype), of_bias
 
 
-def _padded(x: Tensor, grid: tuple[int, int], frames: tuple[int, int] = (0, 0)) -> Tensor:
-    """Map ``(B, F, N, D)`` to ``(B, F + ..., h + 2, w + 2, D)``."""
+def padded(x: Tensor, grid: tuple[int, int], frames: tuple[int, ...] = ()) -> Tensor:
+    """Map ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``, with more frames on either side."""
     return F.pad(x.unflatten(-2, grid), (0, 0, 1, 1, 1, 1, *frames))
 
 
-def _places(image: Tensor, start: int, num: int) -> Iterator[Tensor]:
-    """Some frames, shifted to their nine places: ``(B, num, h, w, D)``."""
+def shifted(image: Tensor) -> Iterator[Tensor]:
+    """What `padded` returns, shifted to each of nine places: ``(..., h, w, D)``."""
     h, w = image.shape[-3] - 2, image.shape[-2] - 2
     for row in range(3):
         for column in range(3):
-            yield image[:, start : start + num, row : row + h, column : column + w].float()
+            yield image[..., row : row + h, column : column + w, :]
 
 
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
     """Add to frames ``(B, F, N, D)`` what F others give through a kernel ``(9, D)``."""
-    for place, weight in zip(_places(image, start, x.shape[1]), kernel, strict=True):
-        x = x + (place * weight).flatten(-3, -2)
+    givers = image[:, start : start + x.shape[1]]
+    for place, weight in zip(shifted(givers), kernel, strict=True):
+        x = x + (place.float() * weight).flatten(-3, -2)
     return x
 
 
 def _correlate(outer: Tensor, image: Tensor, start: int, grid: tuple[int, int]) -> Tensor:
     """The gradient ``(9, D)`` of the kernel through which frames gave."""
     outer = outer.unflatten(-2, grid).float()
-    places = _places(image, start, outer.shape[1])
-    return torch.stack([(outer * place).sum((0, 1, 2, 3)) for place in places])
+    givers = image[:, start : start + outer.shape[1]]
+    return torch.stack([(outer * place.float()).sum((0, 1, 2, 3)) for place in shifted(givers)])

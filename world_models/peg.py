@@ -77,11 +77,10 @@ class Peg(nn.Module):
         if not torch.compiler.is_compiling():
             return convolve(x, self.grid, self.taps[-1], self.bias)
         # Nine shifted sums become one with what follows; channels must lie side by side.
-        (h, w), added = self.grid, self.bias
-        image = F.pad(x.unflatten(-2, self.grid), (0, 0, 1, 1, 1, 1))
-        for place, weight in enumerate(self.taps[-1].flatten(1).mT.contiguous()):
-            row, column = divmod(place, 3)
-            added = added + image[..., row : row + h, column : column + w, :] * weight
+        added, kernel = self.bias, self.taps[-1].flatten(1).mT.contiguous()
+        places = fused.shifted(fused.padded(x, self.grid))
+        for place, weight in zip(places, kernel, strict=True):
+            added = added + place * weight
         return added.flatten(-3, -2)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, TransformerConfig
 from world_models.cache import StreamCache
-from world_models.compiled import compiled_method, twin
+from world_models.compiled import compiled_method, settled, twin
 from world_models.motion import DISPLACEMENTS
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.quantizer import Quantizer
@@ -195,7 +195,7 @@ class Tokenizer(nn.Module):
         """The same weights, with a compiled step of the decoder."""
         own = twin(self)
         if isinstance(self.decoder, SpaceTimeTransformer):
-            own.decoder = self.decoder.settled()
+            own.decoder = settled(self.decoder, "space_bias")
             own.decoder.step = compiled_method(self.decoder, "step")  # type: ignore[method-assign]
         return own
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from world_models.compiled import check_compiler, compiled, compiled_method
+from world_models.compiled import check_compiler, compiled, compiled_method, settled
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
@@ -262,7 +262,8 @@ class WorldModel(nn.Module):
         that may depend on the batch size.
         """
         check_compiler(next(self.parameters()).device)
-        dynamics = self.dynamics.settled()
+        dynamics = settled(self.dynamics, "token_table")
+        dynamics.transformer = settled(self.dynamics.transformer, "space_bias")
         dynamics.step = compiled_method(self.dynamics, "step")  # type: ignore[method-assign]
         world = self._of(self.tokenizer.compiled(), dynamics, self.sampling)
         world.reveal = compiled(reveal)
