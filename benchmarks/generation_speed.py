@@ -120,7 +120,12 @@ def compiled(world: WorldModel) -> WorldModel:
     """The world with all that both ways run compiled alike."""
     own = world.compiled()
     dynamics, tokenizer = own.dynamics, own.tokenizer
-    for part, name in ((dynamics, "predict_plain"), (dynamics, "finished"), (tokenizer, "decode")):
+    for part, name in (
+        (dynamics, "predict_plain"),
+        (dynamics, "finished"),
+        (dynamics.outcome, "predict"),
+        (tokenizer, "decode"),
+    ):
         setattr(part, name, compiled_method(part, name))
     return own
 

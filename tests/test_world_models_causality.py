@@ -43,7 +43,7 @@ def streamed(model: SpaceTimeTransformer, x: Tensor, passes: int = 1) -> Tensor:
         for _ in range(passes - 1):  # passes over drafts of the frame must leave no trace
             model.step(torch.randn_like(frame), plan)
         x, traces = model.step(frame, plan)
-        cache = model.commit(cache, traces)
+        cache = cache.write(model.trace(traces))
         out.append(x)
     return torch.stack(out, 1)
 

@@ -9,10 +9,11 @@ import torch
 
 from tests.compiler import needs_compiler
 from tests.test_world_models_world import ACTIONS, dream, prompt, tokens_of
-from world_models.compiled import TILE, compiled_method
+from world_models.compiled import TILE, compiled, compiled_method
 from world_models.dynamics import Dynamics
+from world_models.masking import num_masked
 from world_models.presets import build, paper, tiny
-from world_models.sampling import SamplingConfig
+from world_models.sampling import Draft, SamplingConfig, reveal
 from world_models.world import WorldModel
 
 
@@ -65,12 +66,30 @@ def test_frozen_steps_are_the_same_steps():
     step = compiled_method(dynamics, "step")
     found, traces = step(tokens, torch.tensor([0, 1]), plan)
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
-    assert len(traces) == len(dynamics.transformer.layers)
+    found_rest = compiled_method(dynamics, "finish")(traces)
+    torch.testing.assert_close(found_rest, dynamics.finish(traces), atol=0.05, rtol=0.05)
 
     before = dynamics.to_logits.bias.clone()
     dynamics.to_logits.bias += 1  # later changes are not seen: the step is of the weights then
     again, _ = step(tokens, torch.tensor([0, 1]), plan)
     assert torch.equal(again, found) and not torch.equal(dynamics.to_logits.bias, before)
+
+
+@needs_compiler
+@pytest.mark.parametrize("num_rows, num_tokens", [(2, 16), (5, 64)])
+def test_compiled_passes_reveal_the_same(num_rows, num_tokens):
+    """Once, ranks that were scattered were read before they were all there."""
+    torch.manual_seed(0)
+    config = SamplingConfig(steps=4, temperature=2 / 3, adaptive=True, threshold=0.3)
+    schedule = torch.tensor([num_masked(step, 4, num_tokens) for step in range(5)])
+    none = torch.zeros(num_rows, dtype=torch.int64)
+    tokens = torch.full((num_rows, num_tokens), 32)
+    draft = Draft(tokens, torch.ones_like(tokens, dtype=torch.bool), none, none)
+    fast = compiled(reveal)
+    for _ in range(4):
+        said = 2 * torch.randn(num_rows, num_tokens, 32), schedule, torch.rand_like(tokens.float())
+        found, draft = fast(draft, *said, config), reveal(draft, *said, config)
+        torch.testing.assert_close(found, draft, atol=0, rtol=0)
 
 
 def test_without_a_compiler_it_says_so(monkeypatch):

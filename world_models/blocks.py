@@ -10,7 +10,7 @@ head, W window.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -20,14 +20,14 @@ from torch.autograd.function import once_differentiable
 
 from world_models import fused
 from world_models.attention import Attention, SpatialBias, alibi_slopes, narrow, temporal_bias
-from world_models.cache import StreamCache
+from world_models.cache import StreamCache, Trace
 from world_models.peg import Peg, convolve
 
 __all__ = [
     "FeedForward",
+    "LayerTrace",
     "SpaceTimeTransformer",
     "StepPlan",
-    "Trace",
     "TransformerConfig",
     "geglu",
 ]
@@ -141,19 +141,21 @@ class Layer(nn.Module):
             out = self.attention.attend(q, k, v, bias).permute(0, 3, 1, 2, 4)
         return self._finish(x, out)
 
-    def step(self, x: Tensor, bias: Tensor, past: Past) -> tuple[Tensor, Trace]:
+    def step(
+        self, x: Tensor, bias: Tensor, tail: Tensor | None, past: Past | None
+    ) -> tuple[Tensor, LayerTrace]:
         """Run one new frame ``(B, N, D)`` against the past."""
         frame = x
         x = x + self.peg.now(x)
-        if past.tail is not None:
-            x = x + past.tail
-        if past.keys is None or past.values is None:
+        if tail is not None:
+            x = x + tail
+        if past is None:
             q, k, v = self.attention.project(x, (0, 2, 1, 3))  # (B, H, N, E)
             out = self.attention.attend(q, k, v, bias).transpose(1, 2)
         else:
             q, k, v = self.attention.project(x, (0, 1, 2, 3))  # (B, N, H, E)
             out = self.attention.attend_past(q, k, v, past.keys, past.values, bias)
-        return self._finish(x, out), Trace(frame, k, v)
+        return self._finish(x, out), LayerTrace(frame, k, v)
 
     def _finish(self, x: Tensor, out: Tensor) -> Tensor:
         x = _sum(x, self.attention.merge(out))
@@ -168,21 +170,14 @@ def _sum(x: Tensor, more: Tensor) -> Tensor:
 
 
 class Past(NamedTuple):
-    """What one layer sees of earlier frames.
+    """Keys and values of one temporal layer, ``(B, N, H, W, E)`` each."""
 
-    Attributes:
-        tail: What their PEG adds to the new frame, ``(B, N, D)``; None if frames stand alone.
-        keys: ``(B, N, H, W, E)``; None in spatial layers.
-        values: The same.
-    """
-
-    tail: Tensor | None
-    keys: Tensor | None
-    values: Tensor | None
+    keys: Tensor
+    values: Tensor
 
 
-class Trace(NamedTuple):
-    """What a layer would leave behind of a new frame: its input ``(B, N, D)``, keys and values."""
+class LayerTrace(NamedTuple):
+    """What a layer knows of a new frame: what entered it ``(B, N, D)``, keys and values."""
 
     frame: Tensor
     keys: Tensor
@@ -195,17 +190,24 @@ class StepPlan(NamedTuple):
     Attributes:
         space_bias: ``(H, N, N)``.
         time_bias: Towards the past, ``(B, 1, H, W)``.
-        past: What each layer sees of it.
+        keys: Those of the cache, ``(L, B, N, H, W, E)``, as they are.
+        values: The same.
+        tails: What the convolutions of the past add to the new frame, ``(P, B, N, D)``.
     """
 
     space_bias: Tensor
     time_bias: Tensor
-    past: list[Past]
+    keys: Tensor
+    values: Tensor
+    tails: Tensor
 
     def rows(self, rows: Tensor) -> StepPlan:
         """That of some rows, copied."""
-        past = [Past(*(None if x is None else x[rows] for x in layer)) for layer in self.past]
-        return self._replace(time_bias=self.time_bias[rows], past=past)
+        return StepPlan(
+            self.space_bias,
+            self.time_bias[rows],
+            *(x[:, rows] for x in (self.keys, self.values, self.tails)),
+        )
 
 
 class SpaceTimeTransformer(nn.Module):
@@ -302,36 +304,35 @@ class SpaceTimeTransformer(nn.Module):
         slopes = alibi_slopes(self.config.num_heads, ages.device)
         bias = temporal_bias(ages[:, None], visible[:, None], slopes)
         bias = bias.transpose(1, 2).to(cache.keys.dtype)  # (B, 1, H, W)
-        rings = iter(zip(cache.keys, cache.values, strict=True))
-        past = []
-        for i, layer in enumerate(self.layers):
-            ring = next(rings) if layer.over == "time" else (None, None)
-            past.append(Past(cache.tails[i, 0] if self.config.temporal else None, *ring))
-        return StepPlan(self.space_bias(), bias, past)
+        return StepPlan(self.space_bias(), bias, cache.keys, cache.values, cache.tails[:, 0])
 
-    def step(self, x: Tensor, plan: StepPlan) -> tuple[Tensor, list[Trace]]:
+    def step(self, x: Tensor, plan: StepPlan) -> tuple[Tensor, list[LayerTrace]]:
         """Run one new frame ``(B, N, D)`` against the past, and change nothing.
 
         Returns:
-            What `forward` would return for this frame, and the traces for `commit`.
+            What `forward` would return for this frame, and what `trace` takes.
         """
-        traces = []
-        bias = {"space": plan.space_bias, "time": plan.time_bias}
-        for layer, past in zip(self.layers, plan.past, strict=True):
-            x, trace = layer.step(x, bias[layer.over], past)  # type: ignore[index, operator]
+        rings, traces = iter(range(len(plan.keys))), []
+        for i, layer in enumerate(self.layers):
+            bias, past = plan.space_bias, None
+            if layer.over == "time":
+                ring = next(rings)
+                bias, past = plan.time_bias, Past(plan.keys[ring], plan.values[ring])
+            tail = plan.tails[i] if self.config.temporal else None
+            x, trace = layer.step(x, bias, tail, past)  # type: ignore[operator]
             traces.append(trace)
         return self.norm(x), traces
 
-    def commit(self, cache: StreamCache, traces: list[Trace]) -> StreamCache:
-        """Make the frame of a step part of the past; ``cache`` is used up."""
+    def trace(self, traces: list[LayerTrace]) -> Trace | None:
+        """What the frame of a step leaves behind; None if frames stand alone."""
         if not self.config.temporal:
-            return replace(cache, length=cache.length + 1)
+            return None
         timed = [t for layer, t in zip(self.layers, traces, strict=True) if layer.over == "time"]
         # All layers' convolutions at once, as one over P * D channels.
         frames = torch.cat([trace.frame for trace in traces], -1)  # (B, N, P * D)
         taps = torch.cat([layer.peg.taps for layer in self.layers], 1)  # type: ignore[union-attr, misc]
         tails = torch.stack([convolve(frames, self.grid, tap) for tap in (taps[1], taps[0])])
-        return cache.write(
+        return Trace(
             torch.stack([t.keys for t in timed]),
             torch.stack([t.values for t in timed]),
             tails.unflatten(-1, (len(traces), -1)).movedim(-2, 0),

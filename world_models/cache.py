@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["StreamCache"]
+__all__ = ["StreamCache", "Trace"]
+
+
+class Trace(NamedTuple):
+    """What a frame leaves behind.
+
+    Attributes:
+        keys: Of the frame, ``(L, B, N, H, E)``.
+        values: The same.
+        tails: What the frame adds to the next one and to the one after, ``(P, 2, B, N, D)``.
+    """
+
+    keys: Tensor
+    values: Tensor
+    tails: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +58,18 @@ class StreamCache:
         slots = torch.arange(window, device=self.keys.device)
         return (self.length[:, None] - 1 - slots) % window + 1
 
-    def write(self, keys: Tensor, values: Tensor, tails: Tensor) -> StreamCache:
-        """Make a frame part of the past, in place.
-
-        Args:
-            keys: Of the frame, ``(L, B, N, H, E)``.
-            values: The same.
-            tails: What the frame adds to the next one and to the one after, ``(P, 2, B, N, D)``.
-        """
-        if self.keys.numel():
-            slot = self.length % self.keys.shape[4]
-            row = torch.arange(len(slot), device=slot.device)
-            self.keys[:, row, :, :, slot] = keys.transpose(0, 1).to(
-                self.keys.dtype
-            )  # indexed axes come first
-            self.values[:, row, :, :, slot] = values.transpose(0, 1).to(self.values.dtype)
-        self.tails[:, 0] = self.tails[:, 1] + tails[:, 0]
-        self.tails[:, 1] = tails[:, 1]
+    def write(self, trace: Trace | None) -> StreamCache:
+        """Make a frame part of the past, in place; None leaves no trace."""
+        if trace is not None:
+            window = self.keys.shape[4]
+            if window:
+                slot = self.length % window
+                row = torch.arange(len(slot), device=slot.device)
+                for ring, new in ((self.keys, trace.keys), (self.values, trace.values)):
+                    new = new.transpose(0, 1).to(ring.dtype)  # indexed axes come first
+                    ring[:, row, :, :, slot] = new
+            self.tails[:, 0] = self.tails[:, 1] + trace.tails[:, 0]
+            self.tails[:, 1] = trace.tails[:, 1]
         return replace(self, length=self.length + 1)
 
     def clone(self) -> StreamCache:

@@ -19,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.cache import StreamCache
+from world_models.blocks import StepPlan
+from world_models.cache import StreamCache, Trace
+from world_models.compiled import settled
 from world_models.motion import DISPLACEMENTS, REACH, STILL, Match, displaced, match
 from world_models.overlay import Overlay, most_common
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uint8
@@ -123,20 +125,24 @@ class ChangeTokenizer(Tokenizer):
         tokens = torch.where(painted, paint, where)
         shown, _ = self.decode_step(tokens, self.decoder.open(len(tokens)), before)
         worse = self._error(self._pixels(shown[:, None]), pixels).squeeze(1) > WORTH * error
-        return torch.where(worse, where, tokens), self.encoder.commit(cache, traces)
+        return torch.where(worse, where, tokens), cache.write(self.encoder.trace(traces))
 
-    def decode_step(
-        self, tokens: Tensor, cache: StreamCache, before: Tensor
-    ) -> tuple[Tensor, StreamCache]:
-        """See `Tokenizer.decode_step`."""
+    def show(self, tokens: Tensor, plan: StepPlan, before: Tensor) -> tuple[Tensor, Trace | None]:
+        """See `Tokenizer.show`."""
         tokens, pixels = tokens[:, None], self._pixels(before[:, None])
         painted = tokens >= DISPLACEMENTS
         moved, where = self._moved(pixels, tokens, painted)
         paint = self.quantizer.lookup((tokens - DISPLACEMENTS).clamp(min=0))
         x = self._said(paint, painted, pixels, moved, where).squeeze(1)
-        x, traces = self.decoder.step(x, self.decoder.plan(cache))
-        frames = to_uint8(self._repaint(x[:, None], painted, pixels, moved).squeeze(1))
-        return frames, self.decoder.commit(cache, traces)
+        x, traces = self.decoder.step(x, plan)
+        shown = self._repaint(x[:, None], painted, pixels, moved)
+        return to_uint8(shown.squeeze(1)), self.decoder.trace(traces)
+
+    def _settled(self) -> Tokenizer:
+        own = super()._settled()
+        if self.overlay is not None:
+            own.overlay = settled(self.overlay, "layers")
+        return own
 
     def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Frame by frame: what became of one is what the next one changes.

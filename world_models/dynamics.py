@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.blocks import SpaceTimeTransformer, StepPlan, Trace, TransformerConfig
+from world_models.blocks import LayerTrace, SpaceTimeTransformer, StepPlan, TransformerConfig
+from world_models.cache import Trace
 from world_models.glance import Glance
 from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
 from world_models.motion import STILL
@@ -217,14 +218,18 @@ class Dynamics(nn.Module):
 
     def step(
         self, tokens: Tensor, actions: Tensor, plan: StepPlan, *known: Tensor | None
-    ) -> tuple[Tensor, list[Trace]]:
+    ) -> tuple[Tensor, list[LayerTrace]]:
         """Run one new frame ``(B, N)``, as `embed` takes it, and change nothing.
 
         Returns:
-            Logits ``(B, N, K)``, and the traces for the transformer's `commit`.
+            Logits ``(B, N, K)``, and what `finish` takes.
         """
         x, traces = self.transformer.step(self.embed(tokens, actions, *known), plan)
         return self.to_logits(x), traces
+
+    def finish(self, traces: list[LayerTrace]) -> tuple[Trace | None, Tensor, Tensor]:
+        """What the frame of a step leaves behind, its reward and its termination ``(B,)``."""
+        return self.transformer.trace(traces), *self.outcome.predict(traces[-1].frame)
 
     def predict_two_stream(
         self, tokens: Tensor, actions: Tensor, masked: Tensor, before: Tensor | None = None

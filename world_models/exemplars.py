@@ -11,8 +11,6 @@ K exemplars, V values of a patch, E width of a code.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -23,7 +21,7 @@ from world_models.cache import StreamCache
 from world_models.changes import WORTH, ChangeTokenizer, directions
 from world_models.motion import DISPLACEMENTS, STILL, displaced
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uint8
-from world_models.tokenizer import CHANNELS, TokenizerConfig
+from world_models.tokenizer import CHANNELS, Tokenizer, TokenizerConfig
 
 __all__ = ["ExemplarTokenizer"]
 
@@ -70,14 +68,18 @@ class ExemplarTokenizer(ChangeTokenizer):
     ) -> tuple[Tensor, StreamCache]:
         """See `Tokenizer.encode_step`."""
         tokens, *_ = self._say(self._pixels(frames[:, None]), self._pixels(before[:, None]))
-        return tokens.squeeze(1), self.encoder.commit(cache)
+        return tokens.squeeze(1), cache.write(None)
 
     def decode_step(
         self, tokens: Tensor, cache: StreamCache, before: Tensor
     ) -> tuple[Tensor, StreamCache]:
         """See `Tokenizer.decode_step`."""
         shown = self._show(tokens[:, None], self._pixels(before[:, None]))
-        return to_uint8(shown.squeeze(1)), self.decoder.commit(cache)
+        return to_uint8(shown.squeeze(1)), cache.write(None)
+
+    def compiled(self) -> Tokenizer:
+        """Itself: there is no network."""
+        return self
 
     def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         learning = self.training and not self.config.decoder_only
@@ -170,7 +172,3 @@ class _Forgetful(nn.Module):
         return StreamCache(
             keys=empty(ring), values=empty(ring), tails=empty(0, 2, batch, 0, 0), length=length
         )
-
-    def commit(self, cache: StreamCache) -> StreamCache:
-        """Count a frame."""
-        return replace(cache, length=cache.length + 1)

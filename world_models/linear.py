@@ -13,5 +13,7 @@ def row_by_row(linear: nn.Linear, x: Tensor) -> Tensor:
 
     A row then has the same bits in any batch.
     """
+    if torch.compiler.is_compiling():  # of a compiled product nobody knows the order
+        return linear(x)
     weight = linear.weight.T.expand(len(x), -1, -1)
     return torch.bmm(x[:, None], weight).squeeze(1) + linear.bias

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from world_models.blocks import Trace
+from world_models.blocks import LayerTrace
 from world_models.cache import StreamCache
 from world_models.dynamics import Dynamics
 
@@ -47,10 +47,10 @@ class _TwoStreamFrame:
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         _, traces = self._pass(tokens)
-        cache = self.dynamics.transformer.commit(self.cache, traces)
-        return cache, *self.dynamics.outcome.predict(traces[-1].frame)
+        trace, reward, termination = self.dynamics.finish(traces)
+        return self.cache.write(trace), reward, termination
 
-    def _pass(self, tokens: Tensor, rows: Tensor | None = None) -> tuple[Tensor, list[Trace]]:
+    def _pass(self, tokens: Tensor, rows: Tensor | None = None) -> tuple[Tensor, list[LayerTrace]]:
         action, seen, plan = self.action, self.seen, self.plan
         if rows is not None and len(rows) < len(action):
             action, plan = action[rows], plan.rows(rows)
@@ -63,14 +63,14 @@ class _ShiftedFrame:
 
     def __init__(self, dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor):
         self.known, traces = dynamics.step(before, action, dynamics.transformer.plan(cache))
-        self.cache = dynamics.transformer.commit(cache, traces)
-        self.outcome = dynamics.outcome.predict(traces[-1].frame)
+        trace, self.reward, self.termination = dynamics.finish(traces)
+        self.cache = cache.write(trace)
 
     def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
         return self.known if rows is None else self.known[rows]
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        return self.cache, *self.outcome
+        return self.cache, self.reward, self.termination
 
 
 def next_frame(

@@ -50,9 +50,10 @@ class OutcomeHead(nn.Module):
 
         A row has the same bits in any batch.
         """
-        first, activation, last = self.mlp
-        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
-        out = row_by_row(last, activation(row_by_row(first, self._pooled(x)))).float()
+        out = self._pooled(x)
+        for layer in self.mlp:
+            out = row_by_row(layer, out) if isinstance(layer, nn.Linear) else layer(out)
+        out = out.float()
         reward = (out[:, :-1].softmax(-1) * self.values.float()).sum(-1)
         return reward, out[:, -1].sigmoid()
 

@@ -47,7 +47,7 @@ class Overlay(nn.Module):
     @property
     def mask(self) -> Tensor:
         """Which pixels stay ``(H, W)``."""
-        return self._layers()[0]
+        return self.layers()[0]
 
     @torch.no_grad()
     def watch(self, pixels: Tensor, enough: float) -> None:
@@ -81,9 +81,9 @@ class Overlay(nn.Module):
 
     def behind(self, pixels: Tensor) -> Tensor:
         """Frames without what stays: the nearest pixel in the place of each that it covers."""
-        return pixels.flatten(-2).index_select(-1, self._layers()[1]).view_as(pixels)
+        return pixels.flatten(-2).index_select(-1, self.layers()[1]).view_as(pixels)
 
-    def _layers(self) -> tuple[Tensor, Tensor]:
+    def layers(self) -> tuple[Tensor, Tensor]:
         """The mask, and which pixel ``(H W,)`` stands for each behind it; kept while votes are."""
         state = (self.votes.data_ptr(), self.votes._version)
         if self._known is None or self._known[0] != state:

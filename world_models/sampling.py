@@ -1,12 +1,13 @@
 """MaskGIT sampling: hidden tokens are revealed over a few passes, the surest first.
 
-Shapes: B batch, M tokens sampled together, K codes.
+Shapes: B batch, R of its rows, M tokens sampled together, K codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,15 @@ from world_models.masking import num_masked
 from world_models.motion import DISPLACEMENTS
 from world_models.noise import uniform
 
-__all__ = ["FOR_CHANGES", "Sample", "SamplingConfig", "reveal", "sample_tokens"]
+__all__ = [
+    "FOR_CHANGES",
+    "Draft",
+    "Sample",
+    "SamplingConfig",
+    "entropy",
+    "reveal",
+    "sample_tokens",
+]
 
 COLD = 1e-3  # a temperature at which the likeliest is drawn
 
@@ -75,29 +84,39 @@ class Sample:
     passes: Tensor
 
 
+class Draft(NamedTuple):
+    """Tokens of R rows on their way from all hidden to none.
+
+    Attributes:
+        tokens: ``(R, M)``.
+        hidden: Which of them are, ``(R, M)``.
+        place: Where in the schedule each row is, ``(R,)``.
+        passes: How many passes each row needed, ``(R,)``.
+    """
+
+    tokens: Tensor
+    hidden: Tensor
+    place: Tensor
+    passes: Tensor
+
+    def rows(self, rows: Tensor) -> Draft:
+        """Some of the rows."""
+        return Draft(*(x[rows] for x in self))
+
+
 def reveal(
-    logits: Tensor,
-    tokens: Tensor,
-    hidden: Tensor,
-    place: Tensor,
-    schedule: Tensor,
-    drawn: Tensor,
-    config: SamplingConfig,
-) -> tuple[Tensor, Tensor]:
-    """Take what one pass says of the tokens for true where it is sure.
+    draft: Draft, logits: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
+) -> Draft:
+    """Take what one pass says of hidden tokens for true where it is sure.
 
     Args:
-        logits: Of the pass, ``(R, M, K)``.
-        tokens: Those it saw, ``(R, M)``.
-        hidden: What a row of hidden tokens looks like, ``(1, M)``.
-        place: Where in the schedule each row is, ``(R,)``.
+        draft: What the pass saw.
+        logits: What it says, ``(R, M, K)``.
         schedule: How many tokens are hidden before each pass, and after the last.
         drawn: Random numbers, ``(R, M)``.
         config: How to sample.
-
-    Returns:
-        The tokens, and which of them stay hidden, ``(R, M)`` each.
     """
+    tokens, hidden, place, passes = draft
     logits, steps = logits.float(), config.steps
     probabilities = logits.softmax(-1)
     left = torch.ones_like(place) if config.unbiased else (steps - 1 - place) / steps
@@ -109,11 +128,16 @@ def reveal(
         sure = probabilities.amax(-1)
     else:
         sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
-    open_ = tokens == hidden
-    stay = _least_sure(sure, open_, schedule[place + 1])
+    stay = _least_sure(sure, hidden, schedule[place + 1])
     if config.adaptive:
         stay = stay & (sure < config.threshold)
-    return torch.where(open_ & ~stay, picked, tokens), stay
+    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more are hidden
+    return Draft(
+        tokens=torch.where(hidden & ~stay, picked, tokens),
+        hidden=stay,
+        place=torch.maximum(place + 1, reached).clamp(max=steps - 1),
+        passes=passes + hidden.any(1),
+    )
 
 
 def sample_tokens(
@@ -122,7 +146,7 @@ def sample_tokens(
     seeds: Tensor,
     counters: Tensor,
     config: SamplingConfig,
-    reveal: Callable[..., tuple[Tensor, Tensor]] = reveal,
+    reveal: Callable[..., Draft] = reveal,
 ) -> Sample:
     """Sample M tokens per row.
 
@@ -134,36 +158,33 @@ def sample_tokens(
         config: How.
         reveal: The function of this name; or that, compiled.
     """
-    steps, size, nothing = config.steps, hidden.shape[1], hidden[:1]
+    steps, size = config.steps, hidden.shape[1]
     schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
     schedule = schedule.to(hidden.device)
-    entropy = torch.zeros(hidden.shape, device=hidden.device)
-    done = Sample(hidden.clone(), entropy, torch.zeros_like(seeds))
-    rows = torch.arange(len(seeds), device=seeds.device)  # R of the B; what follows is theirs
-    tokens, passes = hidden, torch.zeros_like(seeds)
-    place = torch.zeros_like(seeds)  # in the schedule
     drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
+    none = torch.zeros_like(seeds)
+    draft = Draft(hidden, torch.ones_like(hidden, dtype=torch.bool), none, none)
+    tokens, passes, first = hidden.clone(), none.clone(), none
+    rows = torch.arange(len(seeds), device=seeds.device)  # R of the B: the draft's
     for step in range(steps):
-        logits = predict(tokens, rows)
+        logits = predict(draft.tokens, rows)
         if step == 0:
-            entropy.copy_(_entropy(logits))
-        passes = passes + (tokens == nothing).any(1)
-        tokens, stay = reveal(logits, tokens, nothing, place, schedule, drawn[:, step], config)
-        if config.adaptive and not stay.any():
-            break
-        reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more are hidden
-        place = torch.maximum(place + 1, reached).clamp(max=steps - 1)
-        if config.adaptive and (fewer := _halved(stay.any(1))) is not None:
-            done.tokens[rows], done.passes[rows] = tokens, passes
-            rows, tokens, passes = rows[fewer], tokens[fewer], passes[fewer]
-            place, drawn = place[fewer], drawn[fewer]
-    done.tokens[rows], done.passes[rows] = tokens, passes
-    return done
+            first = entropy(logits)
+        draft = reveal(draft, logits, schedule, drawn[:, step], config)
+        if config.adaptive:
+            if not draft.hidden.any():
+                break
+            if (fewer := _halved(draft.hidden.any(1))) is not None:
+                tokens[rows], passes[rows] = draft.tokens, draft.passes
+                rows, draft, drawn = rows[fewer], draft.rows(fewer), drawn[fewer]
+    tokens[rows], passes[rows] = draft.tokens, draft.passes
+    return Sample(tokens, first, passes)
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    logits = logits.float()
-    return logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy of ``(..., K)``, in nats, ``(...)``."""
+    logits = logits.float().log_softmax(-1)
+    return -(logits.exp() * logits).sum(-1)
 
 
 def _halved(going: Tensor) -> Tensor | None:
@@ -205,8 +226,7 @@ def _as_one(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
     return torch.cat((others, group.logsumexp(-1, keepdim=True) + within), -1)
 
 
-def _least_sure(sure: Tensor, open_: Tensor, count: Tensor) -> Tensor:
-    """Mark the ``count`` ``(B,)`` least sure of the open tokens of each row."""
-    order = sure.masked_fill(~open_, float("inf")).argsort(dim=-1, stable=True)
-    rank = torch.arange(sure.shape[1], device=sure.device).expand_as(order)
-    return torch.zeros_like(open_).scatter_(1, order, rank < count[:, None]) & open_
+def _least_sure(sure: Tensor, hidden: Tensor, count: Tensor) -> Tensor:
+    """Mark the ``count`` ``(B,)`` least sure of the hidden tokens of each row."""
+    order = sure.masked_fill(~hidden, float("inf")).argsort(dim=-1, stable=True)
+    return (order.argsort(dim=-1) < count[:, None]) & hidden  # scattered ranks are compiled wrongly

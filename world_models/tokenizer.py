@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from world_models.blocks import SpaceTimeTransformer, TransformerConfig
-from world_models.cache import StreamCache
+from world_models.blocks import SpaceTimeTransformer, StepPlan, TransformerConfig
+from world_models.cache import StreamCache, Trace
 from world_models.compiled import compiled_method, settled, twin
 from world_models.motion import DISPLACEMENTS
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
@@ -181,22 +181,29 @@ class Tokenizer(nn.Module):
         """
         x = self.patches(self._pixels(frames[:, None])).squeeze(1)
         x, traces = self.encoder.step(x, self.encoder.plan(cache))
-        return self.quantizer.indices(x), self.encoder.commit(cache, traces)
+        return self.quantizer.indices(x), cache.write(self.encoder.trace(traces))
 
     def decode_step(
         self, tokens: Tensor, cache: StreamCache, before: Tensor
     ) -> tuple[Tensor, StreamCache]:
         """The frame ``(B, H, W, C)`` of the next tokens ``(B, N)``; see `encode_step`."""
-        x, traces = self.decoder.step(self.quantizer.lookup(tokens), self.decoder.plan(cache))
-        frames = to_uint8(self._head(x[:, None]).squeeze(1))
-        return frames, self.decoder.commit(cache, traces)
+        frames, trace = self.show(tokens, self.decoder.plan(cache), before)
+        return frames, cache.write(trace)
+
+    def show(self, tokens: Tensor, plan: StepPlan, before: Tensor) -> tuple[Tensor, Trace | None]:
+        """The frame of the next tokens, and what it leaves behind; see `decode_step`."""
+        x, traces = self.decoder.step(self.quantizer.lookup(tokens), plan)
+        return to_uint8(self._head(x)), self.decoder.trace(traces)
 
     def compiled(self) -> Tokenizer:
-        """The same weights, with a compiled step of the decoder."""
+        """The same weights as they are now, with a compiled `show`."""
+        own = self._settled()
+        own.show = compiled_method(own, "show")  # type: ignore[method-assign]
+        return own
+
+    def _settled(self) -> Tokenizer:
         own = twin(self)
-        if isinstance(self.decoder, SpaceTimeTransformer):
-            own.decoder = settled(self.decoder, "space_bias")
-            own.decoder.step = compiled_method(self.decoder, "step")  # type: ignore[method-assign]
+        own.decoder = settled(self.decoder, "space_bias")
         return own
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -237,7 +244,7 @@ class Tokenizer(nn.Module):
         return to_float(frames)
 
     def _head(self, x: Tensor) -> Tensor:
-        """Pixels ``(B, T, C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
+        """Pixels ``(..., C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
         return pixels_from_patches(self.to_patches(x), self.config.patch, self.config.frame_size)
 
 

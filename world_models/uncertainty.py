@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from world_models.sampling import entropy
 from world_models.world import WorldModel
 
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
@@ -48,5 +49,4 @@ def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
     else:
         before = model.before(tokens, frames, num_hidden)
         x = dynamics.predict_plain(sequence, actions, before)
-    logits = dynamics.to_logits(x[:, -1]).float().log_softmax(-1)  # (B, N, K)
-    return -(logits.exp() * logits).sum(-1)
+    return entropy(dynamics.to_logits(x[:, -1]))

@@ -9,13 +9,21 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.compiled import check_compiler, compiled, compiled_method, settled
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
-from world_models.sampling import FOR_CHANGES, Sample, SamplingConfig, reveal, sample_tokens
+from world_models.sampling import (
+    FOR_CHANGES,
+    Sample,
+    SamplingConfig,
+    entropy,
+    reveal,
+    sample_tokens,
+)
 from world_models.state import WorldState
 from world_models.tokenizer import Tokenizer
 
@@ -178,9 +186,9 @@ class WorldModel(nn.Module):
         """
         ahead = self._look_ahead(state, action)
         hidden = torch.full_like(state.tokens, self.dynamics.mask_token)
-        logits = ahead.logits(hidden).float().log_softmax(-1)
-        state, seen = self._see(state, ahead, frames, entropy=-(logits.exp() * logits).sum(-1))
-        surprise = -logits.gather(-1, seen.tokens[..., None]).squeeze(-1)
+        logits = ahead.logits(hidden)
+        state, seen = self._see(state, ahead, frames, entropy(logits))
+        surprise = F.cross_entropy(logits.float().mT, seen.tokens, reduction="none")
         return state, replace(seen, surprise=surprise)
 
     @torch.no_grad()
@@ -264,7 +272,8 @@ class WorldModel(nn.Module):
         check_compiler(next(self.parameters()).device)
         dynamics = settled(self.dynamics, "token_table")
         dynamics.transformer = settled(self.dynamics.transformer, "space_bias")
-        dynamics.step = compiled_method(self.dynamics, "step")  # type: ignore[method-assign]
+        for name in ("step", "finish"):
+            setattr(dynamics, name, compiled_method(self.dynamics, name))
         world = self._of(self.tokenizer.compiled(), dynamics, self.sampling)
         world.reveal = compiled(reveal)
         return world
