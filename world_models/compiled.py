@@ -11,7 +11,7 @@ import copy
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -56,12 +56,14 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
         fullgraph=True,  # pieces of it would share code, whatever module they are of
         isolate_recompiles=True,
         recompile_limit=MOST,
-        # One function, one module: nothing to guard.
-        options={
-            "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,
-            **options,
-        },
+        options={"guard_filter_fn": _of_arguments, **options},
     )
+
+
+def _of_arguments(guards: Sequence[Any]) -> list[bool]:
+    """Which guards are on arguments: one function, one module, and neither changes."""
+    modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
+    return [of and not guard.is_global for of, guard in zip(modules, guards, strict=True)]
 
 
 def compiled_method(part: nn.Module, name: str) -> Callable[..., Any]:
@@ -74,8 +76,10 @@ def compiled_method(part: nn.Module, name: str) -> Callable[..., Any]:
     own = _in_tiles(copy.deepcopy(part))
     run = compiled(getattr(type(own), name).__get__(own), **TUNED)
 
+    freezing = config.patch(freezing=True)
+
     def frozen(*args: Any) -> Any:
-        with config.patch(freezing=True):  # it must hold while the function is traced
+        with freezing:  # while the function is traced
             return run(*args)
 
     return frozen

@@ -118,16 +118,14 @@ def reveal(
     """
     tokens, hidden, place, passes = draft
     logits, steps = logits.float(), config.steps
-    probabilities = logits.softmax(-1)
     left = torch.ones_like(place) if config.unbiased else (steps - 1 - place) / steps
     temperature = config.temperature * left  # (R,)
+    warm = logits
     if 0 < config.together_from < logits.shape[-1]:
-        logits = _as_one(logits, temperature, config.together_from)
-    picked = _pick(logits, probabilities, temperature, drawn)
-    if config.unbiased:
-        sure = probabilities.amax(-1)
-    else:
-        sure = probabilities.gather(-1, picked[..., None]).squeeze(-1)
+        warm = _as_one(logits, temperature, config.together_from)
+    picked = _pick(warm, temperature, drawn)
+    likely = logits.amax(-1) if config.unbiased else logits.gather(-1, picked[..., None])[..., 0]
+    sure = (likely - logits.logsumexp(-1)).exp()  # its probability
     stay = _least_sure(sure, hidden, schedule[place + 1])
     if config.adaptive:
         stay = stay & (sure < config.threshold)
@@ -200,19 +198,17 @@ def _halved(going: Tensor) -> Tensor | None:
     return going.argsort(descending=True, stable=True)[:size]
 
 
-def _pick(logits: Tensor, probabilities: Tensor, temperature: Tensor, drawn: Tensor) -> Tensor:
+def _pick(logits: Tensor, temperature: Tensor, drawn: Tensor) -> Tensor:
     """Draw a token each; rows at temperature 0 take the likeliest."""
-    likeliest, cold = logits.argmax(-1), (temperature == 0)[:, None]
-    look = not torch.compiler.is_compiling()  # compiled, one way must do for all
-    if look and cold.all():
-        return likeliest
-    if not look or (temperature != 1).any():
-        heat = torch.where(cold, 1.0, temperature[:, None])
-        probabilities = (logits / heat[..., None]).softmax(-1)
-    cumulative = probabilities.cumsum(-1)
+    most, likeliest = logits.max(-1, keepdim=True)
+    cold = (temperature == 0)[:, None]
+    if not torch.compiler.is_compiling() and cold.all():  # compiled, one way must do for all
+        return likeliest.squeeze(-1)
+    heat = torch.where(cold, 1.0, temperature[:, None])
+    cumulative = ((logits - most) / heat[..., None]).exp().cumsum(-1)
     at = drawn[..., None] * cumulative[..., -1:]
-    index = torch.searchsorted(cumulative, at, right=True).squeeze(-1)
-    return torch.where(cold, likeliest, index.clamp(max=logits.shape[-1] - 1))
+    index = torch.searchsorted(cumulative, at, right=True).clamp(max=logits.shape[-1] - 1)
+    return torch.where(cold[..., None], likeliest, index).squeeze(-1)
 
 
 def _as_one(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
