@@ -61,13 +61,9 @@ class StreamCache:
     def write(self, trace: Trace | None) -> StreamCache:
         """Make a frame part of the past, in place; None leaves no trace."""
         if trace is not None:
-            window = self.keys.shape[4]
-            if window:
-                slot = self.length % window
-                row = torch.arange(len(slot), device=slot.device)
-                for ring, new in ((self.keys, trace.keys), (self.values, trace.values)):
-                    new = new.transpose(0, 1).to(ring.dtype)  # indexed axes come first
-                    ring[:, row, :, :, slot] = new
+            if window := self.keys.shape[4]:
+                _put(self.keys, self.length % window, trace.keys)
+                _put(self.values, self.length % window, trace.values)
             self.tails[:, 0] = self.tails[:, 1] + trace.tails[:, 0]
             self.tails[:, 1] = trace.tails[:, 1]
         return replace(self, length=self.length + 1)
@@ -105,3 +101,13 @@ class StreamCache:
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> StreamCache:
         """Undo `tensors`."""
         return cls(**{name: tensors[name] for name in ("keys", "values", "tails", "length")})
+
+
+def _put(ring: Tensor, slot: Tensor, new: Tensor) -> None:
+    """Write a frame ``(L, B, N, H, E)`` into each row's slot ``(B,)``."""
+    if slot.device.type == "cpu":  # half the time there
+        for row, place in enumerate(slot.tolist()):
+            ring[:, row, :, :, place] = new[:, row]
+    else:
+        rows = torch.arange(len(slot), device=slot.device)
+        ring[:, rows, :, :, slot] = new.transpose(0, 1).to(ring.dtype)  # indexed axes come first

@@ -275,7 +275,8 @@ class WorldModel(nn.Module):
         for name in ("step", "finish"):
             setattr(dynamics, name, compiled_method(self.dynamics, name))
         world = self._of(self.tokenizer.compiled(), dynamics, self.sampling)
-        world.reveal = compiled(reveal)
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        world.reveal = compiled(reveal, cpp_wrapper=on_cpu)
         return world
 
     def _of(self, tokenizer: Tokenizer, dynamics: Dynamics, sampling: SamplingConfig) -> WorldModel:
