@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
 
+import torch.distributed as dist
 import tyro
 
 from world_models.dynamics import DynamicsConfig
@@ -103,6 +104,8 @@ def main(argv: list[str]) -> int:
             "a dynamics that say how it is trained"
         )
     result = _trainer(kind)(command.recipe, command.options)
+    if dist.is_initialized():
+        dist.destroy_process_group()  # its threads must end before the process does
     done = "finished" if result.finished else "stopped; the same command goes on"
     print(f"{done} at step {result.step}: {result.checkpoint}")
     return 0 if result.finished else 130
