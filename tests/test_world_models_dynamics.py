@@ -10,6 +10,7 @@ import torch
 
 from world_models.blocks import TransformerConfig
 from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.masking import misread
 from world_models.noise import RowNoise
 from world_models.presets import tiny
 from world_models.tokenizer import Tokenizer, TokenizerConfig
@@ -98,13 +99,13 @@ def test_changed_weight_counts_changed_tokens_more():
     assert weighted == pytest.approx((right + 4 * wrong) / 5, abs=1e-4)
 
 
-def test_context_noise_touches_the_context_alone():
+def test_up_to_so_many_tokens_are_misread():
     tokens = torch.randint(32, (64, 6, 16))
     torch.manual_seed(0)
-    noisy = _dynamics(context_noise=0.5)._noisy(tokens, RowNoise.like(tokens))
+    noisy = misread(tokens, 0.5, 32, RowNoise.like(tokens))
     share = (noisy != tokens).float().mean((1, 2))
     assert share.max() < 0.75 and 0.15 < share.mean() < 0.35 and share.std() > 0.08
-    assert torch.equal(_dynamics()._noisy(tokens, RowNoise.like(tokens)), tokens)
+    assert torch.equal(misread(tokens, 0.0, 32, RowNoise.like(tokens)), tokens)
 
 
 @pytest.mark.parametrize(

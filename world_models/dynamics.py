@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from world_models.blocks import LayerTrace, SpaceTimeTransformer, StepPlan, TransformerConfig
 from world_models.cache import Trace
 from world_models.glance import Glance
-from world_models.masking import sample_bernoulli_masks, sample_schedule_masks
+from world_models.masking import misread, sample_bernoulli_masks, sample_schedule_masks
 from world_models.motion import STILL
 from world_models.noise import RowNoise
 from world_models.outcome import OutcomeHead
@@ -292,14 +292,14 @@ class Dynamics(nn.Module):
         noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
         shown = batch.get("shown", tokens)
         if self.config.outcome_only:
-            past, seen = self._begun(self._noisy(shown, noise), batch.get("before"))
+            past, seen = self._begun(self._misread(shown, noise), batch.get("before"))
             finished = self.finished(past, actions, seen)
             return _scored(*self._outcome_loss(finished, batch))
         before, target = tokens[:, :-1], tokens[:, 1:]
         if self.config.objective == "two_stream":
             hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
             masked = target.masked_fill(hidden, self.mask_token)
-            past, seen = self._begun(self._noisy(shown, noise), batch.get("before"))
+            past, seen = self._begun(self._misread(shown, noise), batch.get("before"))
             clean, x = self.predict_two_stream(past, actions, masked, seen)
             outcome_input = clean[:, 1:]
         else:
@@ -378,13 +378,8 @@ class Dynamics(nn.Module):
         tokens = torch.cat((torch.full_like(tokens[:, :1], STILL), tokens[:, 1:]), 1)
         return tokens, torch.cat((before[:, 1:2], before[:, 1:]), 1)
 
-    def _noisy(self, tokens: Tensor, noise: RowNoise) -> Tensor:
-        if not self.config.context_noise:
-            return tokens
-        shape = tokens.shape[1:]
-        wrong = noise.rand(*shape) < noise.rand(1, 1) * self.config.context_noise
-        other = (noise.rand(*shape) * self.config.num_codes).long()
-        return torch.where(wrong, other, tokens)
+    def _misread(self, tokens: Tensor, noise: RowNoise) -> Tensor:
+        return misread(tokens, self.config.context_noise, self.config.num_codes, noise)
 
     def _check(self, tokens: Tensor, actions: Tensor) -> None:
         num_tokens = len(self.positions)

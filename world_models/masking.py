@@ -1,4 +1,4 @@
-"""Which tokens are hidden, when sampling and when training for it.
+"""Which tokens are hidden, when sampling and when training for it, and which are misread there.
 
 Shapes: B batch, T frames, N tokens per frame.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from world_models.noise import RowNoise
 
-__all__ = ["num_masked", "sample_bernoulli_masks", "sample_schedule_masks"]
+__all__ = ["misread", "num_masked", "sample_bernoulli_masks", "sample_schedule_masks"]
 
 
 def num_masked(step: int, steps: int, num_tokens: int) -> int:
@@ -49,3 +49,12 @@ def sample_bernoulli_masks(
     noise = noise or RowNoise.like(like)
     rate = torch.rand((), device=like.device) * (high - low) + low
     return noise.rand(*like.shape[1:]) < rate
+
+
+def misread(tokens: Tensor, most: float, num_codes: int, noise: RowNoise) -> Tensor:
+    """Replace up to the share ``most`` of each row's tokens ``(B, T, N)`` by any others."""
+    if not most:
+        return tokens
+    shape = tokens.shape[1:]
+    wrong = noise.rand(*shape) < noise.rand(1, 1) * most
+    return torch.where(wrong, (noise.rand(*shape) * num_codes).long(), tokens)

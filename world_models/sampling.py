@@ -162,7 +162,7 @@ def sample_tokens(
     drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     none = torch.zeros_like(seeds)
     draft = Draft(hidden, torch.ones_like(hidden, dtype=torch.bool), none, none)
-    tokens, passes, first = hidden.clone(), none.clone(), none
+    tokens, passes = hidden.clone(), none.clone()
     rows = torch.arange(len(seeds), device=seeds.device)  # R of the B: the draft's
     for step in range(steps):
         logits = predict(draft.tokens, rows)
