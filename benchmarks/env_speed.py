@@ -1,6 +1,6 @@
 """How fast envs are: real ones beside the bare libraries under them, dreams beside both.
 
-Type: python -m benchmarks.env_speed [--world W | --real] [--quick] [--json FILE]
+Type: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.dream_speed import measure_dreams
+from benchmarks.dream_speed import NUM_ROWS, measure_dreams
 from benchmarks.env_speed_retro import measure_retro
 from benchmarks.report import report
 from genie_gym.actions import action_set, procgen_actions
@@ -110,12 +110,18 @@ def main() -> None:
     """Measures and reports."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.env_speed", description=__doc__)
     parser.add_argument("--world", default="CoinRun", help="the world that dreams, name or path")
-    parser.add_argument("--real", action="store_true", help="the real games only")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--real", action="store_true", help="the real games only")
+    only.add_argument("--dreams", action="store_true", help="the dreams only")
+    parser.add_argument("--rows", type=int, nargs="+", default=NUM_ROWS, help="of dreams")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     given = parser.parse_args()
-    parts = [] if given.real else [measure_dreams(given.world, given.quick)]
-    parts += [measure_coinrun(given.quick), measure_retro(given.quick)]
+    parts = []
+    if not given.real:
+        parts.append(measure_dreams(given.world, given.quick, given.rows))
+    if not given.dreams:
+        parts += [measure_coinrun(given.quick), measure_retro(given.quick)]
     figures = {name: value for part, _ in parts for name, value in part.items()}
     report("env_speed", figures, [row for _, rows in parts for row in rows], given.json)
 

@@ -120,9 +120,9 @@ def matmul_peak(repeats: int) -> float:
     return 2 * size**3 / best
 
 
-def can_compile() -> bool:
+def can_compile(device: torch.device) -> bool:
     try:
-        check_compiler(launch().device)
+        check_compiler(device)
     except RuntimeError as missing:
         print(f"only plain steps: {missing}")
         return False
@@ -134,7 +134,7 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     figures = {"bf16_peak_gflops": peak / 1e9}
     rows: list[list[object]] = [["", "frames/s", "s/step", "share of bf16 matmul peak"]]
     steps, rounds = (6, 1) if quick else (15, ROUNDS)
-    modes = {"plain_": False, "": True} if can_compile() else {"plain_": False}
+    modes = {"plain_": False, "": True} if can_compile(launch().device) else {"plain_": False}
     variants = [(objective, mode) for mode in modes for objective in OBJECTIVES]
     times: dict[tuple[str, str], list[float]] = {variant: [] for variant in variants}
     for _ in range(rounds):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from world_models import motion
 from world_models.changes import ChangeTokenizer
 from world_models.motion import DISPLACEMENTS, REACH, STILL, displaced, match
 from world_models.pixels import to_float
@@ -118,6 +119,14 @@ def test_mixed_precision_finds_the_same():
         mixed = match(now, before, PATCH)
     exact = match(now, before, PATCH)
     assert torch.equal(mixed.where, exact.where) and torch.equal(mixed.error, exact.error)
+
+
+def test_patches_are_sought_alike_with_a_convolution_and_unfolded() -> None:
+    strips, patches = torch.rand(6, 3, 4 + 2 * REACH, 16 + 2 * REACH), torch.rand(6, 4, 3, 4, 4)
+    folded, unfolded = (motion._products(strips, patches, unfolded=way) for way in (False, True))
+    sought = (patches[5, 2] * strips[5, :, 3:7, 9:13]).sum()
+    assert torch.allclose(folded, unfolded, atol=1e-5)
+    assert torch.allclose(unfolded[5, 2, 3, 9], sought)
 
 
 def test_scrolling_is_exact_before_any_training_and_one_token():

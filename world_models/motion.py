@@ -83,9 +83,9 @@ def _errors(pixels: Tensor, before: Tensor, patch: int) -> Tensor:
     rows, columns = height // patch, width // patch
     padded = F.pad(before.flatten(0, 1), (REACH,) * 4, mode="replicate")
     # All patches of a row are sought along the whole row at once.
-    strips = rearrange(padded.unfold(2, patch + 2 * REACH, patch), "b c h x y -> 1 (b h c) y x")
-    patches = rearrange(pixels, "b t c (h p) (w q) -> (b t h w) c p q", p=patch, q=patch)
-    both = F.conv2d(strips, patches, groups=batch * frames * rows)
+    strips = rearrange(padded.unfold(2, patch + 2 * REACH, patch), "b c h x y -> (b h) c y x")
+    patches = rearrange(pixels, "b t c (h p) (w q) -> (b t h) w c p q", p=patch, q=patch)
+    both = _products(strips, patches, unfolded=pixels.is_cuda)
     both = both.view(-1, rows, columns, TAPS, both.shape[-1])
     both = torch.stack(
         [both[:, :, j, :, j * patch : j * patch + TAPS] for j in range(columns)], 2
@@ -93,9 +93,23 @@ def _errors(pixels: Tensor, before: Tensor, patch: int) -> Tensor:
     area = channels * patch * patch
     there = F.avg_pool2d(padded.square().mean(1), patch, stride=1)
     there = there.unfold(1, TAPS, patch).unfold(2, TAPS, patch)
-    here = patches.square().mean((1, 2, 3)).view(-1, rows, columns, 1, 1)
+    here = patches.square().mean((2, 3, 4)).view(-1, rows, columns, 1, 1)
     error = (there - 2 / area * both + here).clamp(min=0)
     return error.reshape(batch, frames, rows * columns, DISPLACEMENTS)
+
+
+def _products(strips: Tensor, patches: Tensor, unfolded: bool) -> Tensor:
+    """What patches ``(R, w, C, P, P)`` give with all places of their strips ``(R, C, y, x)``.
+
+    Unfolding takes memory, but a GPU's convolution would round pixels to ten bits.
+    """
+    if unfolded:
+        side = patches.shape[-1]
+        places = strips.unfold(2, side, 1).unfold(3, side, 1)  # a view; F.unfold goes row by row
+        found = patches.flatten(2) @ rearrange(places, "r c y x p q -> r (c p q) (y x)")
+        return found.unflatten(2, places.shape[2:4])
+    found = F.conv2d(strips.flatten(0, 1)[None], patches.flatten(0, 1), groups=len(strips))
+    return found.unflatten(1, patches.shape[:2])[0]
 
 
 def displaced(before: Tensor, where: Tensor, patch: int) -> Tensor:

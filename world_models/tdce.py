@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 __all__ = ["token_distance_cross_entropy"]
 
 ROWS = 256  # predictions at a time: their (ROWS, K) tables stay in the processor's cache
+GPU_ROWS = 65536  # there, each pass over tables is a start of its own
 
 
 def token_distance_cross_entropy(
@@ -48,14 +49,15 @@ class _TokenDistanceCrossEntropy(torch.autograd.Function):
         codes = F.normalize(codes.float(), dim=-1)
         cost, cross_entropy = logits.new_empty((2, len(logits)), dtype=torch.float32)
         gradient = torch.empty_like(logits)
+        num = ROWS if logits.device.type == "cpu" else GPU_ROWS
         with torch.autocast(logits.device.type, enabled=False):
-            for i in range(0, len(logits), ROWS):
-                rows = slice(i, i + ROWS)
+            for i in range(0, len(logits), num):
+                rows = slice(i, i + num)
                 target = targets[rows, None]
                 log_p = logits[rows].float().log_softmax(-1)
                 cross_entropy[rows] = -log_p.gather(1, target).squeeze(1)
                 p = log_p.exp_()
-                similarity = codes[targets[rows]] @ codes.T  # (ROWS, K)
+                similarity = codes[targets[rows]] @ codes.T  # (num, K)
                 expected = (p * similarity).sum(1, keepdim=True)
                 cost[rows] = cross_entropy[rows] + weight * (1 - expected).squeeze(1)
                 slope = similarity.sub_(expected).mul_(-weight).add_(1).mul_(p)

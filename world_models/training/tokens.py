@@ -47,6 +47,7 @@ __all__ = ["CachedWindows", "Cells", "TokenLoader", "action_cells", "fingerprint
 
 PACK_CELLS = 256
 PACK_FRAMES = 8192  # of episodes that are followed side by side
+GPU_PACK_FRAMES = 32768  # there, many take as long as few
 BATCH_CELLS = 32
 Encode = Callable[..., dict[str, Tensor]]
 # No bearing on the codes; which painter it is, and if an overlay, the names of the weights tell.
@@ -181,7 +182,8 @@ def compute(dataset: EpisodeDataset, cells: Cells, fabric: Fabric) -> TokenStore
     total = int(counts[mine].sum()) * cells.cell
     quiet = True if not total or not fabric.is_global_zero else None
     with tqdm(total=total, unit="frame", desc=cells.name.split("/")[0], disable=quiet) as bar:
-        for group in _groups(mine, counts, PACK_FRAMES if cells.follow else PACK_CELLS):
+        followed = PACK_FRAMES if fabric.device.type == "cpu" else GPU_PACK_FRAMES
+        for group in _groups(mine, counts, followed if cells.follow else PACK_CELLS):
             if cells.follow:
                 with fabric.autocast():  # what it gets wrong, the next frame's tokens mend
                     encoded = _follow(dataset, cells, group, fabric.device)
