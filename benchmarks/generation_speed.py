@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.report import report
-from world_models.compiled import compiled_method
+from world_models.compiled import compiled_methods, twin
 from world_models.presets import WorldConfig, build, paper, small
-from world_models.sampling import SamplingConfig, sample_tokens
+from world_models.sampling import Draft, SamplingConfig, reveal, sample_tokens
 from world_models.world import WorldModel
 
 NUM_ACTIONS = 5
@@ -56,31 +56,60 @@ def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
     return step
 
 
-@torch.no_grad()
-def recomputing(world: WorldModel, batch: int) -> Callable[[], object]:
-    """One call dreams one frame more, each sampling pass over the whole window."""
-    tokens = torch.randint(
-        world.dynamics.config.num_codes, (batch, WINDOW - 1, world.tokenizer.num_tokens)
-    )
-    actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
-    hidden = torch.full_like(tokens[:, 0], world.dynamics.mask_token)
-    seeds, first = torch.arange(batch), prompt(world, batch, 1)[0][:, 0]
+class Recomputer(nn.Module):
+    """The other way: the same weights, each pass over the whole window."""
+
+    def __init__(self, world: WorldModel):
+        super().__init__()
+        self.dynamics, self.tokenizer = world.dynamics, world.tokenizer
+        self.sampling = world.sampling
 
     @torch.no_grad()
-    def predict(frame: Tensor, rows: Tensor) -> Tensor:
-        window = torch.cat((tokens[rows], frame[:, None]), 1)
-        found = world.dynamics.predict_plain(window, actions[rows])
-        return world.dynamics.to_logits(found[:, -1])
+    def reveal(
+        self, draft: Draft, schedule: Tensor, drawn: Tensor, past: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Draft]:
+        window = torch.cat((past, draft.tokens[:, None]), 1)
+        found = self.dynamics.predict_plain(window, actions)[:, -1]
+        logits = self.dynamics.to_logits(found)
+        return logits, reveal(draft, logits, schedule, drawn, self.sampling)
+
+    @torch.no_grad()
+    def outcome(self, window: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        finished = self.dynamics.finished(window, actions)[:, -1]
+        return self.dynamics.outcome.predict(finished)
+
+    @torch.no_grad()
+    def show(self, window: Tensor, first: Tensor) -> Tensor:
+        return self.tokenizer.decode(window, first)
+
+    def compiled(self) -> Recomputer:
+        own = twin(self)
+        for name, run in compiled_methods(self, "reveal", "outcome", "show").items():
+            setattr(own, name, run)
+        return own
+
+
+def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
+    """One call dreams one frame more, each sampling pass over the whole window."""
+    config = rival.dynamics.config
+    num_tokens = config.grid[0] * config.grid[1]
+    tokens = torch.randint(config.num_codes, (batch, WINDOW - 1, num_tokens))
+    actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
+    hidden = torch.full_like(tokens[:, 0], rival.dynamics.mask_token)
+    seeds = torch.arange(batch)
+    size = rival.tokenizer.config.frame_size
+    first = torch.randint(256, (batch, 1, size, size, 3), dtype=torch.uint8)
+
+    def one(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
+        return rival.reveal(draft, schedule, drawn, tokens[rows], actions[rows])
 
     @torch.no_grad()
     def step() -> None:
         nonlocal tokens
-        sample = sample_tokens(predict, hidden, seeds, seeds, world.sampling, world.reveal)
-        frame = sample.tokens
+        frame = sample_tokens(one, hidden, seeds, seeds, rival.sampling).tokens
         window = torch.cat((tokens, frame[:, None]), 1)
-        finished = world.dynamics.finished(window, actions)[:, -1]
-        world.dynamics.outcome.predict(finished)
-        world.tokenizer.decode(window, first)
+        rival.outcome(window, actions)
+        rival.show(window, first)
         tokens = window[:, 1:]
 
     return step
@@ -116,28 +145,15 @@ def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[fl
     return seconds(steps, around - 1, [1] * len(steps))
 
 
-def compiled(world: WorldModel) -> WorldModel:
-    """The world with all that both ways run compiled alike."""
-    own = world.compiled()
-    dynamics, tokenizer = own.dynamics, own.tokenizer
-    for part, name in (
-        (dynamics, "predict_plain"),
-        (dynamics, "finished"),
-        (dynamics.outcome, "predict"),
-        (tokenizer, "decode"),
-    ):
-        setattr(part, name, compiled_method(part, name))
-    return own
-
-
 def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     figures: dict[str, float] = {}
     rows: list[list[object]] = [["s/frame", "streaming", "recomputing", "speed-up"]]
     world = make_world(small(NUM_ACTIONS), SMALL_STEPS)
+    rival = Recomputer(world)
     if not quick:
-        world = compiled(world)
+        world, rival = world.compiled(), rival.compiled()
     for batch, turns, calls in ((1, 2 if quick else 15, 8), (16, 1 if quick else 7, 2)):
-        both = [streaming(world, batch), recomputing(world, batch)]
+        both = [streaming(world, batch), recomputing(rival, batch)]
         stream, again = (t / batch for t in seconds(both, turns, [calls, 1]))
         figures[f"small_b{batch}_speedup"] = again / stream
         figures[f"small_b{batch}_s_per_frame"] = stream

@@ -9,7 +9,7 @@ import torch
 
 from tests.compiler import needs_compiler
 from tests.test_world_models_world import ACTIONS, dream, prompt, tokens_of
-from world_models.compiled import TILE, compiled, compiled_method
+from world_models.compiled import TILE, compiled, compiled_methods
 from world_models.dynamics import Dynamics
 from world_models.masking import num_masked
 from world_models.presets import build, paper, tiny
@@ -62,16 +62,23 @@ def test_frozen_steps_are_the_same_steps():
     assert any(size % TILE for size in sizes), "nothing to fill up"
     tokens = torch.randint(config.num_codes, (2, 256))
     plan = dynamics.transformer.plan(dynamics.transformer.open(2))
-    expected, _ = dynamics.step(tokens, torch.tensor([0, 1]), plan)
-    step = compiled_method(dynamics, "step")
-    found, traces = step(tokens, torch.tensor([0, 1]), plan)
+    given = torch.tensor([0, 1]), plan
+    fast = compiled_methods(dynamics, "reveal", "remember")
+    sampling = SamplingConfig(steps=4)
+    schedule = torch.tensor([num_masked(step, 4, 256) for step in range(5)])
+    none = torch.zeros(2, dtype=torch.int64)
+    draft = Draft(tokens, torch.rand(2, 256) < 0.5, none, none)
+    one = draft, schedule, torch.rand(2, 256), sampling, *given
+    expected, _ = dynamics.reveal(*one)
+    found, revealed = fast["reveal"](*one)
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
-    found_rest = compiled_method(dynamics, "finish")(traces)
-    torch.testing.assert_close(found_rest, dynamics.finish(traces), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(revealed, reveal(draft, found, *one[1:4]), atol=0, rtol=0)
+    rest = fast["remember"](tokens, *given)
+    torch.testing.assert_close(rest, dynamics.remember(tokens, *given), atol=0.05, rtol=0.05)
 
     before = dynamics.to_logits.bias.clone()
     dynamics.to_logits.bias += 1  # later changes are not seen: the step is of the weights then
-    again, _ = step(tokens, torch.tensor([0, 1]), plan)
+    again, _ = fast["reveal"](*one)
     assert torch.equal(again, found) and not torch.equal(dynamics.to_logits.bias, before)
 
 

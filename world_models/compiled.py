@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["check_compiler", "compiled", "compiled_method", "settled", "twin"]
+__all__ = ["check_compiler", "compiled", "compiled_methods", "settled", "twin"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -66,17 +66,19 @@ def _of_arguments(guards: Sequence[Any]) -> list[bool]:
     return [of and not guard.is_global for of, guard in zip(modules, guards, strict=True)]
 
 
-def compiled_method(part: nn.Module, name: str) -> Callable[..., Any]:
-    """A method of a module as it is now, compiled, for use without gradients."""
+def compiled_methods(part: nn.Module, *names: str) -> dict[str, Callable[..., Any]]:
+    """Methods of a module as it is now, compiled, for use without gradients."""
     weight = next(part.parameters())
     if weight.device.type != "cpu" or weight.element_size() != 2:
-        return compiled(getattr(type(part), name).__get__(part))
+        return {name: compiled(getattr(type(part), name).__get__(part)) for name in names}
+    own = _in_tiles(copy.deepcopy(part))
+    return {name: _frozen(getattr(type(own), name).__get__(own)) for name in names}
+
+
+def _frozen(function: Callable[..., Any]) -> Callable[..., Any]:
     from torch._inductor import config
 
-    own = _in_tiles(copy.deepcopy(part))
-    run = compiled(getattr(type(own), name).__get__(own), **TUNED)
-
-    freezing = config.patch(freezing=True)
+    run, freezing = compiled(function, **TUNED), config.patch(freezing=True)
 
     def frozen(*args: Any) -> Any:
         with freezing:  # while the function is traced

@@ -7,7 +7,7 @@ E width of a code, A actions.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from world_models.motion import STILL
 from world_models.noise import RowNoise
 from world_models.outcome import OutcomeHead
 from world_models.pixels import to_float
+from world_models.sampling import Draft, SamplingConfig, reveal
 from world_models.tdce import token_distance_cross_entropy
 from world_models.tokenizer import PatchEmbedding
 
@@ -230,6 +231,22 @@ class Dynamics(nn.Module):
     def finish(self, traces: list[LayerTrace]) -> tuple[Trace | None, Tensor, Tensor]:
         """What the frame of a step leaves behind, its reward and its termination ``(B,)``."""
         return self.transformer.trace(traces), *self.outcome.predict(traces[-1].frame)
+
+    def reveal(
+        self,
+        draft: Draft,
+        schedule: Tensor,
+        drawn: Tensor,
+        config: SamplingConfig,
+        *given: Any,
+    ) -> tuple[Tensor, Draft]:
+        """A pass of sampling: the logits, and the draft after it; `given` as in `step`."""
+        logits, _ = self.step(draft.tokens, *given)
+        return logits, reveal(draft, logits, schedule, drawn, config)
+
+    def remember(self, tokens: Tensor, *given: Any) -> tuple[Trace | None, Tensor, Tensor]:
+        """What `finish` says of a frame ``(B, N)``; `given` as in `step`."""
+        return self.finish(self.step(tokens, *given)[1])
 
     def predict_two_stream(
         self, tokens: Tensor, actions: Tensor, masked: Tensor, before: Tensor | None = None

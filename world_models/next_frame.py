@@ -9,9 +9,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from world_models.blocks import LayerTrace
 from world_models.cache import StreamCache
 from world_models.dynamics import Dynamics
+from world_models.sampling import Draft, SamplingConfig, reveal
 
 __all__ = ["NextFrame", "next_frame"]
 
@@ -19,13 +19,13 @@ __all__ = ["NextFrame", "next_frame"]
 class NextFrame(Protocol):
     """The next frame of B rows, whose past and action are known."""
 
-    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits ``(R, N, K)`` of the frame, given those of its ``(R, N)`` tokens not hidden.
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits ``(B, N, K)`` of the frame, given those of its ``(B, N)`` tokens not hidden."""
 
-        Args:
-            tokens: Of these rows.
-            rows: Which, ``(R,)``; all, and in order, if none are left out.
-        """
+    def reveal(
+        self, draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
+    ) -> tuple[Tensor, Draft]:
+        """A pass of sampling, see `world_models.sampling.Pass`."""
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         """Make the frame part of the past; return that, its reward and its termination ``(B,)``."""
@@ -37,25 +37,25 @@ class _TwoStreamFrame:
     def __init__(
         self, dynamics: Dynamics, cache: StreamCache, action: Tensor, before: Tensor | None
     ):
-        self.dynamics, self.cache, self.action = dynamics, cache, action
-        self.seen = dynamics.see(before)
-        self.plan = dynamics.transformer.plan(cache)
-        self.table = dynamics.token_table()
+        self.dynamics, self.cache = dynamics, cache
+        plan, table = dynamics.transformer.plan(cache), dynamics.token_table()
+        self.given = action, plan, table, dynamics.see(before)
 
-    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self._pass(tokens, rows)[0]
+    def logits(self, tokens: Tensor) -> Tensor:
+        return self.dynamics.step(tokens, *self.given)[0]
 
-    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        _, traces = self._pass(tokens)
-        trace, reward, termination = self.dynamics.finish(traces)
-        return self.cache.write(trace), reward, termination
-
-    def _pass(self, tokens: Tensor, rows: Tensor | None = None) -> tuple[Tensor, list[LayerTrace]]:
-        action, seen, plan = self.action, self.seen, self.plan
-        if rows is not None and len(rows) < len(action):
+    def reveal(
+        self, draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
+    ) -> tuple[Tensor, Draft]:
+        action, plan, table, seen = self.given
+        if len(rows) < len(action):
             action, plan = action[rows], plan.rows(rows)
             seen = None if seen is None else seen[rows]
-        return self.dynamics.step(tokens, action, plan, self.table, seen)
+        return self.dynamics.reveal(draft, schedule, drawn, config, action, plan, table, seen)
+
+    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
+        trace, reward, termination = self.dynamics.remember(tokens, *self.given)
+        return self.cache.write(trace), reward, termination
 
 
 class _ShiftedFrame:
@@ -66,8 +66,14 @@ class _ShiftedFrame:
         trace, self.reward, self.termination = dynamics.finish(traces)
         self.cache = cache.write(trace)
 
-    def logits(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self.known if rows is None else self.known[rows]
+    def logits(self, tokens: Tensor) -> Tensor:
+        return self.known
+
+    def reveal(
+        self, draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
+    ) -> tuple[Tensor, Draft]:
+        logits = self.known[rows]
+        return logits, reveal(draft, logits, schedule, drawn, config)
 
     def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
         return self.cache, self.reward, self.termination

@@ -19,9 +19,11 @@ from world_models.noise import uniform
 __all__ = [
     "FOR_CHANGES",
     "Draft",
+    "Pass",
     "Sample",
     "SamplingConfig",
     "entropy",
+    "passes",
     "reveal",
     "sample_tokens",
 ]
@@ -104,6 +106,11 @@ class Draft(NamedTuple):
         return Draft(*(x[rows] for x in self))
 
 
+Pass = Callable[[Draft, Tensor, Tensor, Tensor], tuple[Tensor, Draft]]
+"""From a draft, which rows ``(R,)`` it is of, and a schedule and random numbers as `reveal` takes
+them, to logits and the draft after that."""
+
+
 def reveal(
     draft: Draft, logits: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
 ) -> Draft:
@@ -138,45 +145,52 @@ def reveal(
     )
 
 
+def passes(predict: Callable[[Tensor, Tensor], Tensor], config: SamplingConfig) -> Pass:
+    """The pass that reveals what `predict` says.
+
+    It goes from tokens ``(R, M)``, some hidden, of the rows ``(R,)`` to logits ``(R, M, K)``.
+    """
+
+    def one(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
+        logits = predict(draft.tokens, rows)
+        return logits, reveal(draft, logits, schedule, drawn, config)
+
+    return one
+
+
 def sample_tokens(
-    predict: Callable[[Tensor, Tensor], Tensor],
-    hidden: Tensor,
-    seeds: Tensor,
-    counters: Tensor,
-    config: SamplingConfig,
-    reveal: Callable[..., Draft] = reveal,
+    one: Pass, hidden: Tensor, seeds: Tensor, counters: Tensor, config: SamplingConfig
 ) -> Sample:
     """Sample M tokens per row.
 
     Args:
-        predict: From tokens ``(R, M)``, some hidden, of the rows ``(R,)`` to logits ``(R, M, K)``.
+        one: A pass.
         hidden: All-hidden tokens ``(B, M)``: the mask id everywhere.
         seeds: ``(B,)`` int64 and
         counters: ``(B,)`` int64: which random numbers each row uses.
         config: How.
-        reveal: The function of this name; or that, compiled.
     """
     steps, size = config.steps, hidden.shape[1]
     schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
     schedule = schedule.to(hidden.device)
     drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     none = torch.zeros_like(seeds)
-    draft = Draft(hidden, torch.ones_like(hidden, dtype=torch.bool), none, none)
-    tokens, passes = hidden.clone(), none.clone()
+    # Fields of their own: what is compiled is compiled anew for arguments that share memory.
+    draft = Draft(hidden, torch.ones_like(hidden, dtype=torch.bool), none, none.clone())
+    tokens, taken = hidden.clone(), none.clone()
     rows = torch.arange(len(seeds), device=seeds.device)  # R of the B: the draft's
     for step in range(steps):
-        logits = predict(draft.tokens, rows)
+        logits, draft = one(draft, rows, schedule, drawn[:, step])
         if step == 0:
             first = entropy(logits)
-        draft = reveal(draft, logits, schedule, drawn[:, step], config)
         if config.adaptive:
             if not draft.hidden.any():
                 break
             if (fewer := _halved(draft.hidden.any(1))) is not None:
-                tokens[rows], passes[rows] = draft.tokens, draft.passes
+                tokens[rows], taken[rows] = draft.tokens, draft.passes
                 rows, draft, drawn = rows[fewer], draft.rows(fewer), drawn[fewer]
-    tokens[rows], passes[rows] = draft.tokens, draft.passes
-    return Sample(tokens, first, passes)
+    tokens[rows], taken[rows] = draft.tokens, draft.passes
+    return Sample(tokens, first, taken)
 
 
 def entropy(logits: Tensor) -> Tensor:

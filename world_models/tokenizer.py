@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from world_models.blocks import SpaceTimeTransformer, StepPlan, TransformerConfig
 from world_models.cache import StreamCache, Trace
-from world_models.compiled import compiled_method, settled, twin
+from world_models.compiled import compiled_methods, settled, twin
 from world_models.motion import DISPLACEMENTS
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.quantizer import Quantizer
@@ -198,7 +198,7 @@ class Tokenizer(nn.Module):
     def compiled(self) -> Tokenizer:
         """The same weights as they are now, with a compiled `show`."""
         own = self._settled()
-        own.show = compiled_method(own, "show")  # type: ignore[method-assign]
+        own.show = compiled_methods(own, "show")["show"]  # type: ignore[method-assign]
         return own
 
     def _settled(self) -> Tokenizer:

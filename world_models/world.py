@@ -6,13 +6,14 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.compiled import check_compiler, compiled, compiled_method, settled
+from world_models.compiled import check_compiler, compiled_methods, settled
 from world_models.dynamics import NO_ACTION, Dynamics
 from world_models.latent_action import LatentActionModel
 from world_models.next_frame import NextFrame, next_frame
@@ -21,7 +22,7 @@ from world_models.sampling import (
     Sample,
     SamplingConfig,
     entropy,
-    reveal,
+    passes,
     sample_tokens,
 )
 from world_models.state import WorldState
@@ -102,7 +103,6 @@ class WorldModel(nn.Module):
         self.dynamics = dynamics
         self.latent_action = latent_action
         self.sampling = sampling or (FOR_CHANGES if t.context else SamplingConfig())
-        self.reveal = reveal
 
     @torch.no_grad()
     def start(
@@ -168,7 +168,8 @@ class WorldModel(nn.Module):
     def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; seeds and counters as `sample_tokens` has them."""
         hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
-        return sample_tokens(ahead.logits, hidden, seeds, counters, self.sampling, self.reveal)
+        one = partial(ahead.reveal, config=self.sampling)
+        return sample_tokens(one, hidden, seeds, counters, self.sampling)
 
     @torch.no_grad()
     def observe(
@@ -272,16 +273,14 @@ class WorldModel(nn.Module):
         check_compiler(next(self.parameters()).device)
         dynamics = settled(self.dynamics, "token_table")
         dynamics.transformer = settled(self.dynamics.transformer, "space_bias")
-        for name in ("step", "finish"):
-            setattr(dynamics, name, compiled_method(self.dynamics, name))
-        world = self._of(self.tokenizer.compiled(), dynamics, self.sampling)
-        on_cpu = next(self.parameters()).device.type == "cpu"
-        world.reveal = compiled(reveal, cpp_wrapper=on_cpu)
-        return world
+        for name, run in compiled_methods(
+            self.dynamics, "step", "finish", "reveal", "remember"
+        ).items():
+            setattr(dynamics, name, run)
+        return self._of(self.tokenizer.compiled(), dynamics, self.sampling)
 
     def _of(self, tokenizer: Tokenizer, dynamics: Dynamics, sampling: SamplingConfig) -> WorldModel:
         world = WorldModel(tokenizer, dynamics, sampling, self.latent_action)
-        world.reveal = self.reveal
         return world.train(self.training)
 
     @property
@@ -369,7 +368,8 @@ class WorldModel(nn.Module):
 
         hidden = tokens.new_full((batch, num * num_tokens), self.dynamics.mask_token)
         counters = torch.full_like(seeds, seen)
-        sample = sample_tokens(predict, hidden, seeds, counters, self.sampling)
+        one = passes(predict, self.sampling)
+        sample = sample_tokens(one, hidden, seeds, counters, self.sampling)
         shape = (num, num_tokens)
         return replace(
             sample,
