@@ -100,13 +100,13 @@ def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
     size = rival.tokenizer.config.frame_size
     first = torch.randint(256, (batch, 1, size, size, 3), dtype=torch.uint8)
 
-    def one(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
+    def run(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
         return rival.reveal(draft, schedule, drawn, tokens[rows], actions[rows])
 
     @torch.no_grad()
     def step() -> None:
         nonlocal tokens
-        frame = sample_tokens(one, hidden, seeds, seeds, rival.sampling).tokens
+        frame = sample_tokens(run, hidden, seeds, seeds, rival.sampling).tokens
         window = torch.cat((tokens, frame[:, None]), 1)
         rival.outcome(window, actions)
         rival.show(window, first)

@@ -92,7 +92,7 @@ def test_compiled_passes_reveal_the_same(num_rows, num_tokens):
     none = torch.zeros(num_rows, dtype=torch.int64)
     tokens = torch.full((num_rows, num_tokens), 32)
     draft = Draft(tokens, torch.ones_like(tokens, dtype=torch.bool), none, none)
-    fast = compiled(reveal, cpp_wrapper=True)  # as worlds on a CPU do
+    fast = compiled(reveal, cpp_wrapper=True)  # as worlds in half precision do
     for _ in range(4):
         said = 2 * torch.randn(num_rows, num_tokens, 32), schedule, torch.rand_like(tokens.float())
         found, draft = fast(draft, *said, config), reveal(draft, *said, config)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.square_runs import changing
 from world_models.presets import build, tiny
-from world_models.sampling import SamplingConfig, passes, sample_tokens
+from world_models.sampling import SamplingConfig, revealing, sample_tokens
 from world_models.state import WorldState
 from world_models.world import Prediction, WorldModel
 
@@ -284,8 +284,8 @@ def draw(oracle: Oracle, config: SamplingConfig, seeds: Tensor | None = None):
     batch, num_tokens, num_codes = oracle.logits.shape
     hidden = torch.full((batch, num_tokens), num_codes)
     seeds = torch.arange(batch) if seeds is None else seeds
-    one = passes(oracle, config)
-    return sample_tokens(one, hidden, seeds, torch.zeros_like(seeds), config)
+    run = revealing(oracle, config)
+    return sample_tokens(run, hidden, seeds, torch.zeros_like(seeds), config)
 
 
 def test_rows_that_are_done_take_no_further_pass():

@@ -23,8 +23,8 @@ __all__ = [
     "Sample",
     "SamplingConfig",
     "entropy",
-    "passes",
     "reveal",
+    "revealing",
     "sample_tokens",
 ]
 
@@ -145,26 +145,26 @@ def reveal(
     )
 
 
-def passes(predict: Callable[[Tensor, Tensor], Tensor], config: SamplingConfig) -> Pass:
+def revealing(predict: Callable[[Tensor, Tensor], Tensor], config: SamplingConfig) -> Pass:
     """The pass that reveals what `predict` says.
 
     It goes from tokens ``(R, M)``, some hidden, of the rows ``(R,)`` to logits ``(R, M, K)``.
     """
 
-    def one(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
+    def run(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
         logits = predict(draft.tokens, rows)
         return logits, reveal(draft, logits, schedule, drawn, config)
 
-    return one
+    return run
 
 
 def sample_tokens(
-    one: Pass, hidden: Tensor, seeds: Tensor, counters: Tensor, config: SamplingConfig
+    run: Pass, hidden: Tensor, seeds: Tensor, counters: Tensor, config: SamplingConfig
 ) -> Sample:
     """Sample M tokens per row.
 
     Args:
-        one: A pass.
+        run: A pass.
         hidden: All-hidden tokens ``(B, M)``: the mask id everywhere.
         seeds: ``(B,)`` int64 and
         counters: ``(B,)`` int64: which random numbers each row uses.
@@ -180,7 +180,7 @@ def sample_tokens(
     tokens, taken = hidden.clone(), none.clone()
     rows = torch.arange(len(seeds), device=seeds.device)  # R of the B: the draft's
     for step in range(steps):
-        logits, draft = one(draft, rows, schedule, drawn[:, step])
+        logits, draft = run(draft, rows, schedule, drawn[:, step])
         if step == 0:
             first = entropy(logits)
         if config.adaptive:

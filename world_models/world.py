@@ -22,7 +22,7 @@ from world_models.sampling import (
     Sample,
     SamplingConfig,
     entropy,
-    passes,
+    revealing,
     sample_tokens,
 )
 from world_models.state import WorldState
@@ -168,8 +168,8 @@ class WorldModel(nn.Module):
     def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; seeds and counters as `sample_tokens` has them."""
         hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
-        one = partial(ahead.reveal, config=self.sampling)
-        return sample_tokens(one, hidden, seeds, counters, self.sampling)
+        run = partial(ahead.reveal, config=self.sampling)
+        return sample_tokens(run, hidden, seeds, counters, self.sampling)
 
     @torch.no_grad()
     def observe(
@@ -368,8 +368,8 @@ class WorldModel(nn.Module):
 
         hidden = tokens.new_full((batch, num * num_tokens), self.dynamics.mask_token)
         counters = torch.full_like(seeds, seen)
-        one = passes(predict, self.sampling)
-        sample = sample_tokens(one, hidden, seeds, counters, self.sampling)
+        run = revealing(predict, self.sampling)
+        sample = sample_tokens(run, hidden, seeds, counters, self.sampling)
         shape = (num, num_tokens)
         return replace(
             sample,
