@@ -33,7 +33,8 @@ from benchmarks.dreams.scores import dream_clips, score
 from benchmarks.report import report
 from benchmarks.training_speed import WARM_UP, Stopwatch
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.dynamics import Dynamics
+from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.tokenizer import Tokenizer
 from world_models.training.config import FitConfig

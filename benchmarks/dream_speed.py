@@ -45,8 +45,9 @@ def measure_dreams(
         ``env_overhead``, what a step of the env takes over one of the bare model, with 16 rows;
         ``adaptive_speedup``, adaptive sampling over 8 fixed passes, with the number of rows where
         it gains least; ``adaptive_psnr_loss`` in dB; ``small_world_fps``, adaptive with one row,
-        and, unless quick, ``compiled_speedup``, the same compiled over that;
-        ``world_parameters``, how small the world is; and the rows of the table.
+        and, unless quick or where nothing can be compiled, ``compiled_speedup``, the same compiled
+        over that; ``most_rows_fps``, adaptive with the most rows; ``world_parameters``, how small
+        the world is; and the rows of the table.
     """
     loaded = open_world(world)
     figures, rows = _speeds(loaded, world, quick, num_rows)

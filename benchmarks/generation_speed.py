@@ -38,7 +38,7 @@ def make_world(config: WorldConfig, steps: int) -> WorldModel:
     return world.to(torch.bfloat16)
 
 
-def prompt(world: WorldModel, batch: int, num_frames: int) -> tuple[Tensor, Tensor]:
+def prompt(world: WorldModel | Recomputer, batch: int, num_frames: int) -> tuple[Tensor, Tensor]:
     size = world.tokenizer.config.frame_size
     frames = torch.randint(256, (batch, num_frames, size, size, 3), dtype=torch.uint8)
     return frames, torch.randint(NUM_ACTIONS, (batch, num_frames - 1))
@@ -96,9 +96,7 @@ def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
     tokens = torch.randint(config.num_codes, (batch, WINDOW - 1, num_tokens))
     actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
     hidden = torch.full_like(tokens[:, 0], rival.dynamics.mask_token)
-    seeds = torch.arange(batch)
-    size = rival.tokenizer.config.frame_size
-    first = torch.randint(256, (batch, 1, size, size, 3), dtype=torch.uint8)
+    seeds, first = torch.arange(batch), prompt(rival, batch, 1)[0]
 
     def run(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
         return rival.reveal(draft, schedule, drawn, tokens[rows], actions[rows])

@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import report
 from world_models.compiled import check_compiler
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.dynamics import Dynamics
+from world_models.dynamics_config import DynamicsConfig
 from world_models.presets import small
 from world_models.training.config import FitConfig
 from world_models.training.fit import fit, launch

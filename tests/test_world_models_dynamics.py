@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from world_models.blocks import TransformerConfig
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.dynamics import Dynamics
+from world_models.dynamics_config import DynamicsConfig
 from world_models.masking import misread
 from world_models.noise import RowNoise
 from world_models.presets import tiny

@@ -17,7 +17,8 @@ from tests.test_training_loop import losses
 from tests.training_toy import CONFIG
 from world_models.attention import Attention
 from world_models.blocks import geglu
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.dynamics import Dynamics
+from world_models.dynamics_config import DynamicsConfig
 from world_models.fused import fusing, is_fusing
 from world_models.peg import Peg
 from world_models.presets import tiny

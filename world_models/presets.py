@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_type_hints
 
 from world_models.blocks import TransformerConfig
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.dynamics import Dynamics
+from world_models.dynamics_config import DynamicsConfig
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.reconstruction import ReconstructionConfig
 from world_models.sampling import FOR_CHANGES, SamplingConfig

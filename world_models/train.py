@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch.distributed as dist
 import tyro
 
-from world_models.dynamics import DynamicsConfig
+from world_models.dynamics_config import DynamicsConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import (
     RECIPES,

@@ -273,15 +273,13 @@ class WorldModel(nn.Module):
         check_compiler(next(self.parameters()).device)
         dynamics = settled(self.dynamics, "token_table")
         dynamics.transformer = settled(self.dynamics.transformer, "space_bias")
-        for name, run in compiled_methods(
-            self.dynamics, "step", "finish", "reveal", "remember"
-        ).items():
+        names = ("step", "finish", "reveal", "remember")
+        for name, run in compiled_methods(self.dynamics, *names).items():
             setattr(dynamics, name, run)
         return self._of(self.tokenizer.compiled(), dynamics, self.sampling)
 
     def _of(self, tokenizer: Tokenizer, dynamics: Dynamics, sampling: SamplingConfig) -> WorldModel:
-        world = WorldModel(tokenizer, dynamics, sampling, self.latent_action)
-        return world.train(self.training)
+        return WorldModel(tokenizer, dynamics, sampling, self.latent_action).train(self.training)
 
     @property
     def _shifted(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from world_models import presets
-from world_models.dynamics import DynamicsConfig
+from world_models.dynamics_config import DynamicsConfig
 from world_models.latent_action import LatentActionConfig
 from world_models.tokenizer import TokenizerConfig
 from world_models.training.config import FitConfig

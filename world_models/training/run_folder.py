@@ -14,7 +14,8 @@ from torch import nn
 
 from world_models.atomic import write_json
 from world_models.bundle import load_world
-from world_models.dynamics import Dynamics, DynamicsConfig
+from world_models.dynamics import Dynamics
+from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes.episode import code_version
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.presets import config_from_dict
