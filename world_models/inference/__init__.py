@@ -1,0 +1,1 @@
+"""Dreaming: a trained tokenizer and dynamics as a simulator."""

@@ -1,0 +1,84 @@
+"""What the dynamics has to know about tokens, whichever tokenizer makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+__all__ = ["NO_ACTION", "SamplingConfig", "TokenSpace"]
+
+NO_ACTION = -1  # what led to the first frame of a sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the tokens of a frame are sampled (MaskGIT).
+
+    Attributes:
+        steps: Most passes per frame. They follow a cosine schedule.
+        temperature: Softmax temperature. 0 takes the most likely token.
+        threshold: A token at least this probable is unmasked ahead of the schedule, and sampling
+            ends when no token is masked, so that easy frames take one or two passes. At 1 every
+            frame takes all passes.
+    """
+
+    steps: int = 8
+    temperature: float = 1.0
+    threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must lie in [0, 1], got {self.threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSpace:
+    """The tokens that a tokenizer makes of a frame and a dynamics predicts.
+
+    Attributes:
+        grid: Tokens of a frame as (h, w).
+        num_codes: Codebook size K. Token ids are 0 to K - 1; K itself stands for a masked token.
+        code_dim: Width of the vector behind each code.
+        neutral: The token that changes nothing, where tokens describe what changes from one frame
+            to the next. Sampling then keeps its temperature over all passes. None where tokens
+            describe a frame by itself.
+        group_start: Token ids from this one on are alternatives within one group: sampling draws
+            the group first and its member second. At a low temperature many unlikely alternatives
+            would else never be drawn. None: no group.
+        patch: The dynamics also sees the previous frame, in patches of this many pixels. 0: it
+            sees tokens alone.
+        sampling: How these tokens are sampled by default.
+    """
+
+    grid: tuple[int, int]
+    num_codes: int
+    code_dim: int
+    neutral: int | None = None
+    group_start: int | None = None
+    patch: int = 0
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens per frame N."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def mask_token(self) -> int:
+        """The id that stands for a masked token."""
+        return self.num_codes
+
+    def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
+        """Mark tokens that say that their part of the picture changes.
+
+        Args:
+            previous: Tokens of the frames before.
+            tokens: Tokens of the frames, same shape.
+        """
+        differs = previous != tokens
+        return differs if self.neutral is None else differs | (tokens != self.neutral)

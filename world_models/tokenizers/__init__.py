@@ -1,0 +1,1 @@
+"""Video tokenizers: frames to discrete tokens and back."""

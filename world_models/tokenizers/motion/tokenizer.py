@@ -1,0 +1,246 @@
+"""The motion tokenizer: a codec that moves patches, and a residual that replaces the rest.
+
+Token ids below DISPLACEMENTS move a patch, the others are the residual's. Both work on the previous
+frame as it was *decoded*, so that errors do not add up.
+
+Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, K codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from world_models.model.kv_cache import KVCache
+from world_models.model.reconstruction import ReconstructionLossConfig
+from world_models.model.token_space import SamplingConfig, TokenSpace
+from world_models.pixels import to_uint8
+from world_models.tokenizers.base import Tokenizer
+from world_models.tokenizers.motion.codec import MotionCodec
+from world_models.tokenizers.motion.displacement import (
+    DISPLACEMENTS,
+    STILL,
+    displacement_codes,
+)
+
+__all__ = ["Corrupt", "MotionTokenizer", "Residual", "TrainedFrame"]
+
+CUT = 4  # frames between two cuts in training
+WATCHED = 2  # clips of a training step from which the overlay learns
+SAMPLING = SamplingConfig(temperature=0.2, threshold=0.4)  # what may move would else stand still
+Corrupt = Callable[[Tensor, Tensor], Tensor]
+"""From a frame's tokens ``(B, N)`` and the previous frame to the tokens that are decoded."""
+
+
+@dataclass(frozen=True)
+class TrainedFrame:
+    """What training makes of single frames.
+
+    Attributes:
+        shown: The frames as they are decoded, ``(B, 1, C, H, W)``.
+        tokens: ``(B, 1, N)``.
+        loss: How far they are off.
+        quantisation: Loss of the quantiser.
+        previous: What the next frame takes for its previous one.
+    """
+
+    shown: Tensor
+    tokens: Tensor
+    loss: Tensor
+    quantisation: Tensor
+    previous: Tensor
+
+
+class Residual(Protocol):
+    """What replaces patches that moving leaves wrong. Pixels are ``(B, 1, C, H, W)``.
+
+    Attributes:
+        decoder_parts: See `Tokenizer`.
+        has_network: See `Tokenizer`.
+        grouped: Whether its codes are alternatives of one group; see `TokenSpace`.
+    """
+
+    decoder_parts: tuple[str, ...]
+    has_network: bool
+    grouped: bool
+
+    def codes(self, width: int) -> Tensor:
+        """Unit vectors of its tokens."""
+
+    def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
+        """Tokens ``(B, 1, N)`` of single frames."""
+
+    def derived(self) -> Tensor:
+        """What decoding needs that depends on its weights alone."""
+
+    def decode(
+        self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: Any
+    ) -> Tensor:
+        """Pixels of tokens ``(B, 1, N)`` of single frames; not clipped to [0, 1]."""
+
+    def train_frame(
+        self,
+        codec: MotionCodec,
+        pixels: Tensor,
+        previous: Tensor,
+        config: ReconstructionLossConfig,
+        decoder_only: bool,
+    ) -> TrainedFrame:
+        """Encode and decode single frames with gradients."""
+
+    def after_step(
+        self,
+        codec: MotionCodec,
+        pixels: Tensor,
+        shown: Tensor,
+        tokens: Tensor,
+        config: ReconstructionLossConfig,
+    ) -> None:
+        """Learn what is not learned by gradients from the frames of a training step."""
+
+
+class MotionTokenizer(Tokenizer):
+    """A codec and a residual.
+
+    Args:
+        config: The configuration of the residual's kind.
+        codec: What moves patches.
+        residual: What replaces patches.
+        num_codes: K, displacements included.
+        code_dim: Width of the vectors behind tokens.
+    """
+
+    directions: Tensor
+
+    def __init__(
+        self, config: Any, codec: MotionCodec, residual: Any, num_codes: int, code_dim: int
+    ):
+        super().__init__()
+        self.config, self.codec, self.residual = config, codec, residual
+        self.decoder_parts = tuple(f"residual.{part}" for part in residual.decoder_parts)
+        self.has_network = residual.has_network
+        side = codec.frame_size // codec.patch
+        self.space = TokenSpace(
+            grid=(side, side),
+            num_codes=num_codes,
+            code_dim=code_dim,
+            neutral=STILL,
+            group_start=DISPLACEMENTS if residual.grouped else None,
+            patch=codec.patch,
+            sampling=SAMPLING,
+        )
+        self.register_buffer("directions", displacement_codes(code_dim), persistent=False)
+
+    def codes(self) -> Tensor:
+        """See `Tokenizer.codes`."""
+        codes = self.residual.codes(self.space.code_dim)
+        return torch.cat((self.directions.to(codes.dtype), codes))
+
+    # Sequences ------------------------------------------------------------------------------
+
+    def encode(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
+        """See `Tokenizer.encode`."""
+        return self.follow(frames, num_prompt)[0]
+
+    def reconstruct(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
+        """See `Tokenizer.reconstruct`."""
+        return self.follow(frames, num_prompt)[1]
+
+    @torch.no_grad()
+    def follow(
+        self, frames: Tensor, num_prompt: int = 1, corrupt: Corrupt | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode and decode a sequence frame by frame.
+
+        Args:
+            frames: uint8 ``(B, T, H, W, C)``.
+            num_prompt: How many of its first frames are the prompt.
+            corrupt: Changes a frame's tokens before they are decoded. The tokens of the next frame
+                then lead back to the real one.
+
+        Returns:
+            Tokens ``(B, T, N)``, and the decoded frames.
+        """
+        previous, inputs, tokens, shown = frames[:, 0], self.derived(), [], []
+        for t, frame in enumerate(frames.unbind(1)):
+            tokens.append(self._encode(frame, previous))
+            used = tokens[-1] if corrupt is None else corrupt(tokens[-1], previous)
+            shown.append(self.decode_frame(used, inputs, previous)[0])
+            previous = frame if t < num_prompt else shown[-1]
+        return torch.stack(tokens, 1), torch.stack(shown, 1)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, prompt: Tensor) -> Tensor:
+        """See `Tokenizer.decode`."""
+        previous, inputs, shown = prompt[:, 0], self.derived(), []
+        for t, frame in enumerate(tokens.unbind(1)):
+            shown.append(self.decode_frame(frame, inputs, previous)[0])
+            previous = prompt[:, t] if t < prompt.shape[1] else shown[-1]
+        return torch.stack(shown, 1)
+
+    # One new frame --------------------------------------------------------------------------
+
+    def empty_encoder_cache(self, batch: int) -> KVCache:
+        """See `Tokenizer.empty_encoder_cache`. Only the length is kept."""
+        return KVCache.empty(self.directions, batch)
+
+    def empty_decoder_cache(self, batch: int) -> KVCache:
+        """See `Tokenizer.empty_decoder_cache`. Only the length is kept."""
+        return KVCache.empty(self.directions, batch)
+
+    def encode_step(
+        self, frames: Tensor, cache: KVCache, previous: Tensor
+    ) -> tuple[Tensor, KVCache]:
+        """See `Tokenizer.encode_step`."""
+        return self._encode(frames, previous), cache.write(None)
+
+    def _encode(self, frames: Tensor, previous: Tensor) -> Tensor:
+        pixels, before = self.pixels(frames[:, None]), self.pixels(previous[:, None])
+        return self.residual.encode(self.codec, pixels, before).squeeze(1)
+
+    def derived(self) -> Any:
+        """See `Tokenizer.derived`: of the residual, and the codec's layers."""
+        return self.residual.derived(), self.codec.layers()
+
+    def decode_inputs(self, cache: KVCache, derived: Any = None) -> Any:
+        """See `Tokenizer.decode_inputs`."""
+        return derived or self.derived()
+
+    def decode_frame(
+        self, tokens: Tensor, inputs: Any, previous: Tensor
+    ) -> tuple[Tensor, None]:
+        """See `Tokenizer.decode_frame`."""
+        pixels = self.pixels(previous[:, None])
+        shown = self.residual.decode(self.codec, tokens[:, None], pixels, inputs)
+        return to_uint8(shown.squeeze(1)), None
+
+    # Training -------------------------------------------------------------------------------
+
+    def _autoencode(
+        self, pixels: Tensor, config: ReconstructionLossConfig, decoder_only: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Frame by frame: what became of one frame is what the next one changes.
+
+        Clips begin with a real frame, as dreams do. Every other clip is cut again and again to
+        another clip's frame, so that codes also learn to show what is altogether new.
+        """
+        learning = self.training and not decoder_only
+        if learning and self.codec.overlay is not None:
+            self.codec.overlay.watch(pixels[:WATCHED], self.codec.threshold)
+        cut = torch.arange(len(pixels), device=pixels.device)[:, None, None, None, None] % 2 == 1
+        previous, frames = pixels[:, :1], []
+        for t, frame in enumerate(pixels.split(1, dim=1)):
+            if t % CUT == 0:
+                previous = torch.where(cut, pixels.roll(1, 0)[:, t : t + 1], previous)
+            trained = self.residual.train_frame(self.codec, frame, previous, config, decoder_only)
+            frames.append(trained)
+            previous = trained.previous
+        shown, tokens = (torch.cat([getattr(f, x) for f in frames], 1) for x in ("shown", "tokens"))
+        if learning:
+            self.residual.after_step(self.codec, pixels, shown, tokens, config)
+        loss = torch.stack([frame.loss for frame in frames]).mean()
+        return shown, tokens, loss, torch.stack([frame.quantisation for frame in frames]).mean()

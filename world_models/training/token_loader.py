@@ -1,0 +1,122 @@
+"""Batches of cached tokens: training windows of the dynamics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.training.token_cache import Encoding, compute
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["CachedWindows", "TokenLoader"]
+
+
+class CachedWindows:
+    """Training windows of one or two caches: tokens, and latent actions where they are used.
+
+    Args:
+        dataset: The episodes.
+        length: Frames T of a window.
+        tokens: How tokens are cut.
+        actions: How latent actions are cut; without them windows have the true actions.
+        fabric: Which process this is.
+    """
+
+    def __init__(
+        self,
+        dataset: EpisodeDataset,
+        length: int,
+        tokens: Encoding,
+        actions: Encoding | None,
+        fabric: Fabric,
+    ):
+        self.dataset, self.length = dataset, length
+        parts = [tokens] if actions is None else [tokens, actions]
+        self._parts = [(encoding, compute(dataset, encoding, fabric)) for encoding in parts]
+        self._stride = max(encoding.stride for encoding in parts)
+        self.num_starts = np.maximum((dataset.num_frames - length) // self._stride + 1, 0)
+        if not self.num_starts.any():
+            raise ValueError(
+                f"none of the {len(dataset)} episodes in {dataset.path} has {length} frames; "
+                "collect longer episodes or train on shorter windows (--frames)"
+            )
+        names = "+".join(encoding.name for encoding in parts)
+        self.fingerprint = f"{dataset.fingerprint}:{names}"
+
+    def batch(self, places: np.ndarray) -> dict[str, Tensor]:
+        """Windows at rows of (episode, number of the start)."""
+        rows = [self._window(int(i), int(n) * self._stride) for i, n in places]
+        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+    def with_events(self) -> np.ndarray:
+        """The windows that hold a reward or an end: rows of (episode, number of the start)."""
+        found: list[tuple[int, int]] = []
+        for index in np.flatnonzero(self.num_starts):
+            length = int(self.dataset.num_frames[index])
+            episode = self.dataset.transitions(int(index), 0, length)
+            events = np.flatnonzero((episode["rewards"] != 0) | episode["terminated"])
+            starts = np.arange(self.num_starts[index]) * self._stride
+            first, last = np.searchsorted(events, [starts, starts + self.length - 1])
+            found += [(int(index), int(number)) for number in np.flatnonzero(last > first)]
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def _window(self, index: int, start: int) -> dict[str, Any]:
+        window = self.dataset.transitions(index, start, self.length)
+        key = self.dataset.entries[index].key
+        for encoding, store in self._parts:
+            first, number = start // encoding.stride, self.length // encoding.length
+            for name in encoding.arrays:
+                codes = store.rows(f"{key}/{name}", first, first + number)
+                codes = codes if encoding.length == 1 else codes[0]
+                window[name] = codes.astype(np.int64) if codes.dtype == np.uint16 else codes
+        return window
+
+
+class TokenLoader:
+    """Endless random batches of cached windows, each game as often; like `WindowLoader`.
+
+    Args:
+        windows: The windows.
+        events: Share of windows that are chosen for holding a reward or an end.
+        sampler_options: See `WindowSampler`.
+    """
+
+    def __init__(self, windows: CachedWindows, *, events: float = 0.0, **sampler_options: Any):
+        self.windows = windows
+        games = windows.dataset.env_numbers
+        rare = windows.with_events() if events else None
+        if rare is not None and not len(rare):
+            raise ValueError(
+                f"{windows.dataset.path} has no reward and no end to choose windows for; leave "
+                "events at 0, or collect episodes that have some"
+            )
+        self.sampler = WindowSampler(
+            windows.num_starts, groups=games, length=1, rare=rare, rare_share=events,
+            **sampler_options,
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Continue from the current position."""
+        for places in self.sampler:
+            yield self.windows.batch(places)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches were handed out, and of what."""
+        return self.sampler.state_dict() | {"fingerprint": self.windows.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        if state["fingerprint"] != self.windows.fingerprint:
+            raise ValueError(
+                "the checkpoint was trained on other episodes or on other tokens: "
+                f"{state['fingerprint']} instead of {self.windows.fingerprint}. Start a new run "
+                "for this data (another --out, or --from a world made of the old run)"
+            )
+        self.sampler.load_state_dict(state)

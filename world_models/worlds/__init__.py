@@ -1,0 +1,1 @@
+"""World bundles: trained worlds on disk. Importing this loads no torch."""
