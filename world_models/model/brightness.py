@@ -1,8 +1,8 @@
-"""What all tokens hear of the frame before: how bright each of its patches is.
+"""What all tokens hear of the previous frame: how bright each of its patches is.
 
-Some games write what matters into a corner: CoinRun's velocity map says by two shades of gray how
-fast the player moves, which decides how far *every* patch moves next. A linear image of pixels
-hardly tells one of fifteen displacements from a shade; sines of it do (like digits of a number).
+Some games write what matters into a corner. CoinRun's velocity map tells by two shades of grey how
+fast the player moves, which decides how far *every* patch moves next. A linear layer on pixels
+hardly tells these shades apart; sines of the brightness at several frequencies do.
 
 Shapes: B batch, T frames, N patches per frame, D width, H height, W width of a frame.
 """
@@ -15,17 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.linear import row_by_row
+from world_models.model.linear import row_by_row
 from world_models.pixels import patches_from_pixels, to_float
 
-__all__ = ["Glance"]
+__all__ = ["BrightnessEmbedding"]
 
 NUM_WAVES = 6  # the shortest tells shades apart that differ by 1/32
 HIDDEN = 256
 
 
-class Glance(nn.Module):
-    """A vector for each frame, the same for all of the next one's tokens."""
+class BrightnessEmbedding(nn.Module):
+    """A vector for each frame, the same for all tokens of the next one."""
 
     waves: Tensor
 
@@ -36,16 +36,17 @@ class Glance(nn.Module):
         self.register_buffer("waves", waves, persistent=False)
         self.first = nn.Linear(num_patches * 2 * NUM_WAVES, HIDDEN)
         self.last = nn.Linear(HIDDEN, dim)
-        self.norm = nn.LayerNorm(dim, bias=False)  # as loud as an embedding from the beginning
+        self.norm = nn.LayerNorm(dim, bias=False)  # as large as an embedding from the start
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 ``(B, T, H, W, 3)`` or ``(B, H, W, 3)`` to ``(B, T, 1, D)`` or ``(B, 1, D)``.
 
-        Of single frames, each row has the same bits in any batch.
+        For single frames, a row's result does not depend on the batch around it, bit for bit.
         """
-        shades = patches_from_pixels(to_float(frames), self.patch).mean(-1, keepdim=True)
-        turns = shades * self.waves.float()  # (..., N, waves)
-        waves = torch.cat((turns.sin(), turns.cos()), -1).flatten(-2).to(self.first.weight.dtype)
+        brightness = patches_from_pixels(to_float(frames), self.patch).mean(-1, keepdim=True)
+        angles = brightness * self.waves.float()  # (..., N, waves)
+        waves = torch.cat((angles.sin(), angles.cos()), -1).flatten(-2)
+        waves = waves.to(self.first.weight.dtype)
         if waves.ndim > 2:
             return self.norm(self.last(F.gelu(self.first(waves)))).unsqueeze(-2)
         hidden = F.gelu(row_by_row(self.first, waves))

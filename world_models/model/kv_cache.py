@@ -1,4 +1,4 @@
-"""What a causal transformer remembers of the frames it has seen: a ring of keys and values.
+"""The KV cache of a causal transformer: keys and values of past frames, in a ring.
 
 Shapes: L temporal layers, P convolutions (PEG), B batch, N tokens per frame, H heads, W past frames
 in the window, E width of a head, D width.
@@ -13,16 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["StreamCache", "Trace"]
+__all__ = ["CacheEntry", "KVCache"]
 
 
-class Trace(NamedTuple):
-    """What a frame leaves behind.
+class CacheEntry(NamedTuple):
+    """What one frame adds to the cache.
 
     Attributes:
-        keys: Of the frame, ``(L, B, N, H, E)``.
-        values: The same.
-        tails: What the frame adds to the next one and to the one after, ``(P, 2, B, N, D)``.
+        keys: ``(L, B, N, H, E)``.
+        values: ``(L, B, N, H, E)``.
+        tails: What the frame's convolutions add to the next frame and to the one after it,
+            ``(P, 2, B, N, D)``.
     """
 
     keys: Tensor
@@ -31,20 +32,20 @@ class Trace(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamCache:
+class KVCache:
     """The past of one transformer for B independent rows.
 
-    A row's new frame is written into slot ``length % W`` of its ring, over the one that leaves the
-    window. Where things lie thus depends on the row alone, and so does the order in which they are
-    summed: a row has the same future to the bit whatever rows stand beside it. Writing happens in
-    place: whoever commits a frame to a cache owns it, and clones it first to keep the old one.
+    A row's new frame goes into slot ``length % W`` of its ring, over the frame that leaves the
+    window. The slot depends on the row alone, and so does the order in which attention sums over
+    the slots: a row has the same future, bit for bit, whatever rows are beside it. `write` works
+    in place: clone the cache first to keep the old one.
 
     Attributes:
         keys: ``(L, B, N, H, W, E)``.
         values: ``(L, B, N, H, W, E)``.
-        tails: What the convolutions of past frames add to the next frame and to the one after,
+        tails: What the convolutions of past frames add to the next frame and to the one after it,
             ``(P, 2, B, N, D)``.
-        length: How many frames each row has seen, ``(B,)`` int64.
+        length: Frames that each row has seen, ``(B,)`` int64.
     """
 
     keys: Tensor
@@ -52,37 +53,62 @@ class StreamCache:
     tails: Tensor
     length: Tensor
 
+    @classmethod
+    def empty(
+        cls,
+        like: Tensor,
+        batch: int,
+        *,
+        ring: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0),
+        tails: tuple[int, int, int] = (0, 0, 0),
+    ) -> KVCache:
+        """The cache of rows that have seen no frame.
+
+        Args:
+            like: Gives device and dtype.
+            batch: B.
+            ring: (L, N, H, W, E). By default there is nothing to keep but the length.
+            tails: (P, N, D).
+        """
+        shape = (ring[0], batch, *ring[1:])
+        return cls(
+            keys=like.new_zeros(shape),
+            values=like.new_zeros(shape),
+            tails=like.new_zeros(tails[0], 2, batch, *tails[1:]),
+            length=torch.zeros(batch, dtype=torch.int64, device=like.device),
+        )
+
     def ages(self) -> Tensor:
         """How many frames before the next frame each slot was written, ``(B, W)``, 1 to W."""
         window = self.keys.shape[4]
         slots = torch.arange(window, device=self.keys.device)
         return (self.length[:, None] - 1 - slots) % window + 1
 
-    def write(self, trace: Trace | None) -> StreamCache:
-        """Make a frame part of the past, in place; None leaves no trace."""
-        if trace is not None:
+    def write(self, entry: CacheEntry | None) -> KVCache:
+        """Make a frame part of the past, in place. None counts the frame and keeps nothing."""
+        if entry is not None:
             if window := self.keys.shape[4]:
-                _put(self.keys, self.length % window, trace.keys)
-                _put(self.values, self.length % window, trace.values)
-            self.tails[:, 0] = self.tails[:, 1] + trace.tails[:, 0]
-            self.tails[:, 1] = trace.tails[:, 1]
+                _put(self.keys, self.length % window, entry.keys)
+                _put(self.values, self.length % window, entry.values)
+            self.tails[:, 0] = self.tails[:, 1] + entry.tails[:, 0]
+            self.tails[:, 1] = entry.tails[:, 1]
         return replace(self, length=self.length + 1)
 
-    def clone(self) -> StreamCache:
+    def clone(self) -> KVCache:
         """A copy that shares no memory."""
-        return StreamCache(**{name: x.clone() for name, x in self.tensors().items()})
+        return KVCache(**{name: x.clone() for name, x in self.tensors().items()})
 
-    def rows(self, index: Tensor) -> StreamCache:
+    def rows(self, index: Tensor) -> KVCache:
         """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
-        return StreamCache(
+        return KVCache(
             keys=self.keys.index_select(1, index),
             values=self.values.index_select(1, index),
             tails=self.tails.index_select(2, index),
             length=self.length.index_select(0, index),
         )
 
-    def put(self, index: Tensor, other: StreamCache) -> None:
-        """Replace the rows in ``index`` by those of ``other``."""
+    def put(self, index: Tensor, other: KVCache) -> None:
+        """Replace the rows in ``index`` by those of ``other``, in place."""
         self.keys.index_copy_(1, index, other.keys)
         self.values.index_copy_(1, index, other.values)
         self.tails.index_copy_(2, index, other.tails)
@@ -98,7 +124,7 @@ class StreamCache:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> StreamCache:
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> KVCache:
         """Undo `tensors`."""
         return cls(**{name: tensors[name] for name in ("keys", "values", "tails", "length")})
 

@@ -1,4 +1,4 @@
-"""A linear layer whose rows do not depend on each other's number."""
+"""A linear layer whose result for a row does not depend on how many rows there are."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["row_by_row"]
 
 
 def row_by_row(linear: nn.Linear, x: Tensor) -> Tensor:
-    """Map rows ``(B, D)``, with a product for each row instead of one for all.
+    """Map rows ``(B, D)`` with one product per row, so that a row has the same bits in any batch.
 
-    A row then has the same bits in any batch.
+    One product of all rows may sum in another order for another B.
     """
-    if torch.compiler.is_compiling():  # of a compiled product nobody knows the order
+    if torch.compiler.is_compiling():  # the order of sums is not known there anyway
         return linear(x)
     weight = linear.weight.T.expand(len(x), -1, -1)
     return torch.bmm(x[:, None], weight).squeeze(1) + linear.bias

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.linear import row_by_row
+from world_models.model.linear import row_by_row
 
 __all__ = ["OutcomeHead"]
 
@@ -21,9 +21,9 @@ LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
 class OutcomeHead(nn.Module):
     """Predicts the reward as a distribution over fixed values, and the chance of termination.
 
-    Tokens are pooled by attention, not averaged: what decides is often one token. They are those
-    that enter the dynamics' last layer: of a frame that is part of the past, training needs no
-    more.
+    It reads the tokens that enter the last layer of the dynamics, so that training need not run
+    that layer on past frames. Tokens are pooled by attention, not averaged, because a single token
+    often decides.
     """
 
     values: Tensor
@@ -48,12 +48,11 @@ class OutcomeHead(nn.Module):
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Expected reward and termination probability ``(B,)`` of ``(B, N, D)``.
 
-        A row has the same bits in any batch.
+        A row's result does not depend on the batch around it, bit for bit.
         """
-        out = self._pooled(x)
-        for layer in self.mlp:
-            out = row_by_row(layer, out) if isinstance(layer, nn.Linear) else layer(out)
-        out = out.float()
+        first, activation, last = self.mlp
+        hidden = activation(row_by_row(first, self._pooled(x)))  # type: ignore[arg-type]
+        out = row_by_row(last, hidden).float()  # type: ignore[arg-type]
         reward = (out[:, :-1].softmax(-1) * self.values.float()).sum(-1)
         return reward, out[:, -1].sigmoid()
 

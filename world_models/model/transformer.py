@@ -1,36 +1,26 @@
 """The space-time transformer under every model: causal in time, trained in one pass, streamed.
 
-One code path serves training and two-stream training; `step` is the same computation for one new
-frame against a `StreamCache`.
+`forward` runs whole sequences. `step` runs one new frame against a `KVCache` and computes the same.
 
 Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width, H heads, E width of a
-head, W window.
+head, W past frames in the window, L temporal layers, P convolutions (PEG).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from world_models import fused
-from world_models.attention import Attention, SpatialBias, alibi_slopes, narrow, temporal_bias
-from world_models.cache import StreamCache, Trace
-from world_models.peg import Peg, convolve
+from world_models.kernels.geglu import geglu
+from world_models.kernels.neighbours import convolve
+from world_models.model.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
+from world_models.model.kv_cache import CacheEntry, KVCache
+from world_models.model.peg import Peg
 
-__all__ = [
-    "FeedForward",
-    "LayerTrace",
-    "SpaceTimeTransformer",
-    "StepPlan",
-    "TransformerConfig",
-    "geglu",
-]
+__all__ = ["Activations", "Past", "SpaceTimeTransformer", "TransformerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +29,15 @@ class TransformerConfig:
 
     Attributes:
         dim: Width D.
-        num_layers: Number of blocks; each attends over space, then over time.
+        num_layers: Number of blocks. Each attends over space, then over time.
         num_heads: Attention heads H.
         head_dim: Width E of a head.
         ff_mult: Feed-forward width as a multiple of ``dim``, before GEGLU's 2/3.
-        ff_per_block: 2 has a feed-forward after each attention (GenieRedux), 1 only after the
+        ff_per_block: 2 puts a feed-forward after each attention (GenieRedux), 1 only after the
             second (Genie).
-        window: Temporal attention sees this many frames, the current one included.
+        window: Frames that temporal attention sees, the current one included.
         position_dim: Hidden width of the spatial position bias.
-        temporal: Without it every frame stands alone: no temporal attention, no mixing in PEG.
+        temporal: False lets every frame stand alone: no temporal attention, no time in PEG.
     """
 
     dim: int = 512
@@ -68,6 +58,48 @@ class TransformerConfig:
             raise ValueError(f"ff_per_block must be 1 or 2, got {self.ff_per_block}")
 
 
+class Past(NamedTuple):
+    """What all passes over one new frame share. It is computed once, before the first pass.
+
+    Attributes:
+        space_bias: ``(H, N, N)``.
+        time_bias: Towards the past, ``(B, 1, H, W)``.
+        keys: Those of the cache, ``(L, B, N, H, W, E)``.
+        values: Those of the cache, ``(L, B, N, H, W, E)``.
+        tails: What the convolutions of past frames add to the new frame, ``(P, B, N, D)``.
+    """
+
+    space_bias: Tensor
+    time_bias: Tensor
+    keys: Tensor
+    values: Tensor
+    tails: Tensor
+
+    def rows(self, rows: Tensor) -> Past:
+        """A copy of some rows."""
+        return Past(
+            self.space_bias,
+            self.time_bias[rows],
+            self.keys[:, rows],
+            self.values[:, rows],
+            self.tails[:, rows],
+        )
+
+
+class Activations(NamedTuple):
+    """What the layers computed of one new frame.
+
+    Attributes:
+        inputs: What entered each layer, ``(B, N, D)``.
+        keys: Of each temporal layer, ``(B, N, H, E)``.
+        values: Of each temporal layer, ``(B, N, H, E)``.
+    """
+
+    inputs: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
 class FeedForward(nn.Module):
     """LayerNorm, GEGLU, linear; no biases."""
 
@@ -80,39 +112,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual."""
-        return self.down(geglu(self.up(self.norm(narrow(x)))))
-
-
-def geglu(x: Tensor) -> Tensor:
-    """Map ``(..., 2 I)``, values and gates, to ``(..., I)``."""
-    if fused.is_fusing():
-        return fused.geglu(x)
-    if torch.is_grad_enabled():
-        return _Geglu.apply(x)
-    value, gate = x.chunk(2, dim=-1)
-    return value * F.gelu(gate.contiguous())  # twice as fast as in strides
-
-
-class _Geglu(torch.autograd.Function):
-    """Written out because the composed gradient is put together once more than needed."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        value, gate = x.chunk(2, dim=-1)
-        gate = gate.contiguous()
-        opened = F.gelu(gate)
-        ctx.save_for_backward(value, gate, opened)
-        return value * opened
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> Tensor:
-        value, gate, opened = ctx.saved_tensors
-        inner = outer.new_empty(*outer.shape[:-1], 2 * outer.shape[-1])
-        of_value, of_gate = inner.chunk(2, dim=-1)
-        torch.mul(outer, opened, out=of_value)
-        of_gate.copy_(torch.ops.aten.gelu_backward(outer * value, gate))
-        return inner
+        return self.down(geglu(self.up(self.norm(x))))
 
 
 class Layer(nn.Module):
@@ -125,27 +125,41 @@ class Layer(nn.Module):
         self.attention = Attention(config.dim, config.num_heads, config.head_dim)
         self.ff = FeedForward(config.dim, config.ff_mult) if ff else None
 
-    def forward(self, x: Tensor, bias: Tensor, num_context: int, skip: int = 0) -> Tensor:
-        """Run all frames ``(B, F, N, D)``, and return those from the `skip`-th on.
+    def forward(self, x: Tensor, bias: Tensor, num_clean: int, skip: int = 0) -> Tensor:
+        """Run all frames ``(B, F, N, D)`` and return those from the `skip`-th on.
 
-        See `SpaceTimeTransformer.enter`.
+        See `SpaceTimeTransformer.all_but_last`.
         """
-        x = self.peg(x, num_context)
+        x = self.peg(x, _autocast(x), num_clean)
         if self.over == "space":
             x = x[:, skip:]
-            q, k, v = self.attention.project(x, (0, 1, 3, 2, 4))  # (B, F, H, N, E)
+            q, k, v = self.attention.project(_autocast(x), (0, 1, 3, 2, 4))  # (B, F, H, N, E)
             out = self.attention.attend(q, k, v, bias).transpose(2, 3)
         else:
-            q, k, v = self.attention.project(x, (0, 2, 3, 1, 4))  # (B, N, H, F, E)
+            q, k, v = self.attention.project(_autocast(x), (0, 2, 3, 1, 4))  # (B, N, H, F, E)
             x, q, bias = x[:, skip:], q[..., skip:, :], bias[..., skip:, :]
             out = self.attention.attend(q, k, v, bias).permute(0, 3, 1, 2, 4)
-        return self._finish(x, out)
+        x = _add(x, self.attention.out(out.flatten(-2)))
+        return x if self.ff is None else _add(x, self.ff(_autocast(x)))
 
     def step(
-        self, x: Tensor, bias: Tensor, tail: Tensor | None, past: Past | None
-    ) -> tuple[Tensor, LayerTrace]:
-        """Run one new frame ``(B, N, D)`` against the past."""
-        frame = x
+        self,
+        x: Tensor,
+        tail: Tensor | None,
+        bias: Tensor,
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run one new frame ``(B, N, D)``.
+
+        Args:
+            x: The frame.
+            tail: What the convolutions of past frames add to it.
+            bias: Over space, or towards the past.
+            past: Keys and values of the past, ``(B, N, H, W, E)``; None attends over space.
+
+        Returns:
+            The frame, its keys and its values.
+        """
         x = x + self.peg.now(x)
         if tail is not None:
             x = x + tail
@@ -154,60 +168,9 @@ class Layer(nn.Module):
             out = self.attention.attend(q, k, v, bias).transpose(1, 2)
         else:
             q, k, v = self.attention.project(x, (0, 1, 2, 3))  # (B, N, H, E)
-            out = self.attention.attend_past(q, k, v, past.keys, past.values, bias)
-        return self._finish(x, out), LayerTrace(frame, k, v)
-
-    def _finish(self, x: Tensor, out: Tensor) -> Tensor:
-        x = _sum(x, self.attention.merge(out))
-        return x if self.ff is None else _sum(x, self.ff(x))
-
-
-def _sum(x: Tensor, more: Tensor) -> Tensor:
-    """Their sum as ``x`` is typed, written over ``more`` where that may be."""
-    more = more.to(x.dtype)
-    # Sums in place are more than torch 2.13 can compile into a matrix product.
-    return x + more if torch.compiler.is_compiling() else more.add_(x)
-
-
-class Past(NamedTuple):
-    """Keys and values of one temporal layer, ``(B, N, H, W, E)`` each."""
-
-    keys: Tensor
-    values: Tensor
-
-
-class LayerTrace(NamedTuple):
-    """What a layer knows of a new frame: what entered it ``(B, N, D)``, keys and values."""
-
-    frame: Tensor
-    keys: Tensor
-    values: Tensor
-
-
-class StepPlan(NamedTuple):
-    """What all passes over one new frame share: computed once, before the first pass.
-
-    Attributes:
-        space_bias: ``(H, N, N)``.
-        time_bias: Towards the past, ``(B, 1, H, W)``.
-        keys: Those of the cache, ``(L, B, N, H, W, E)``, as they are.
-        values: The same.
-        tails: What the convolutions of the past add to the new frame, ``(P, B, N, D)``.
-    """
-
-    space_bias: Tensor
-    time_bias: Tensor
-    keys: Tensor
-    values: Tensor
-    tails: Tensor
-
-    def rows(self, rows: Tensor) -> StepPlan:
-        """That of some rows, copied."""
-        return StepPlan(
-            self.space_bias,
-            self.time_bias[rows],
-            *(x[:, rows] for x in (self.keys, self.values, self.tails)),
-        )
+            out = self.attention.attend_past(q, k, v, *past, bias)
+        x = x + self.attention.out(out.flatten(-2))
+        return (x if self.ff is None else x + self.ff(x)), k, v
 
 
 class SpaceTimeTransformer(nn.Module):
@@ -216,7 +179,7 @@ class SpaceTimeTransformer(nn.Module):
     Args:
         config: Its size.
         grid: Tokens of a frame as (h, w).
-        time_first: Attend over time before space in every block, as the decoders do.
+        time_first: Attend over time before space in every block, as decoders do.
     """
 
     def __init__(self, config: TransformerConfig, grid: tuple[int, int], time_first: bool = False):
@@ -232,117 +195,143 @@ class SpaceTimeTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.space_bias = SpatialBias(grid, config.num_heads, config.position_dim)
 
+    # Whole sequences ------------------------------------------------------------------------
+
     def forward(self, x: Tensor) -> Tensor:
         """Run a sequence of frames ``(B, F, N, D)`` at once."""
-        return self.leave(self.enter(x))
+        return self.last_layer(self.all_but_last(x))
 
-    def enter(self, x: Tensor, num_context: int | None = None, num_apart: int = 0) -> Tensor:
-        """Run all layers but the last.
+    def all_but_last(
+        self, x: Tensor, num_clean: int | None = None, num_frozen: int = 0
+    ) -> Tensor:
+        """Run all layers but the last one.
 
-        With ``num_context=T`` the first T frames of the pass are the context and the other F - T
-        are second versions of the last F - T of them: each sees the *context* frames before it,
-        and itself, never another second version. That is what a frame under generation sees, for
-        all frames in one pass.
+        With ``num_clean=T`` the first T frames of the pass are clean and the other F - T are
+        second versions of the last F - T of them. A second version attends to the *clean* frames
+        before it and to itself, never to another second version. That is what a frame sees while
+        it is sampled, for all frames in one pass.
 
         Args:
             x: ``(B, F, N, D)``.
-            num_context: T; by default F, a plain causal pass.
-            num_apart: In so many of the first layers no gradient flows back into the context,
-                which saves two thirds of its time there; second versions still learn how to look
-                at it.
+            num_clean: T; by default F, a plain causal pass.
+            num_frozen: In this many of the first layers no gradient flows back into the clean
+                frames, which saves two thirds of their time. Second versions still learn what to
+                attend to.
         """
-        num_context = x.shape[1] if num_context is None else num_context
-        bias = {"space": self.space_bias(), "time": self._time_bias(x, num_context)}
-        if num_apart:
-            x = self._enter_apart(x, num_context, bias, self.layers[:num_apart])
-        for layer in self.layers[num_apart:-1]:
-            x = layer(x, bias[layer.over], num_context)  # type: ignore[index]
+        num_clean = x.shape[1] if num_clean is None else num_clean
+        bias = {"space": self.space_bias(), "time": self._time_bias(x, num_clean)}
+        if num_frozen:
+            x = self._frozen(x, num_clean, bias, num_frozen)
+        for layer in self.layers[num_frozen:-1]:
+            x = layer(x, bias[layer.over], num_clean)  # type: ignore[index]
         return x
 
-    def _enter_apart(
-        self, x: Tensor, num_context: int, bias: dict[str, Tensor], layers: Iterable[nn.Module]
+    def last_layer(self, x: Tensor, num_clean: int | None = None) -> Tensor:
+        """Finish what `all_but_last` returns; where there are second versions, these alone."""
+        last, skip = self.layers[-1], num_clean or 0
+        num_clean = x.shape[1] if num_clean is None else num_clean
+        bias = self.space_bias() if last.over == "space" else self._time_bias(x, num_clean)
+        return self.norm(last(x, bias, num_clean, skip))
+
+    def _frozen(
+        self, x: Tensor, num_clean: int, bias: dict[str, Tensor], num_layers: int
     ) -> Tensor:
-        """The layers whose context is computed without gradients, beside its second versions."""
-        context, second = x[:, :num_context], x[:, num_context:]
-        alone = {**bias, "time": bias["time"][..., :num_context, :num_context]}
-        for layer in layers:
+        """The layers whose clean frames are computed without gradients."""
+        clean, second = x[:, :num_clean], x[:, num_clean:]
+        alone = {**bias, "time": bias["time"][..., :num_clean, :num_clean]}
+        for layer in self.layers[:num_layers]:
             over = layer.over
-            both = torch.cat((context.detach(), second), 1)
-            second = layer(both, bias[over], num_context, skip=num_context)  # type: ignore[index]
+            both = torch.cat((clean.detach(), second), 1)
+            second = layer(both, bias[over], num_clean, skip=num_clean)  # type: ignore[index]
             with torch.no_grad():
-                context = layer(context, alone[over], num_context)  # type: ignore[index]
-        return torch.cat((context, second), 1)
+                clean = layer(clean, alone[over], num_clean)  # type: ignore[index]
+        return torch.cat((clean, second), 1)
 
-    def leave(self, x: Tensor, num_context: int | None = None) -> Tensor:
-        """Run the last layer on what `enter` returns; of second versions, return these alone.
+    def _time_bias(self, x: Tensor, num_clean: int) -> Tensor:
+        frames = torch.arange(x.shape[1], device=x.device)
+        time = torch.where(frames < num_clean, frames, frames - (x.shape[1] - num_clean))
+        ages = time[:, None] - time[None]  # (F, F)
+        itself = frames[:, None] == frames[None]
+        past = (ages > 0) & (ages < self.config.window) & (frames < num_clean)[None]
+        return temporal_bias(ages, itself | past, alibi_slopes(self.config.num_heads, x.device))
 
-        What only others look at there need not be finished itself.
-        """
-        last, skip = self.layers[-1], num_context or 0
-        num_context = x.shape[1] if num_context is None else num_context
-        bias = self.space_bias() if last.over == "space" else self._time_bias(x, num_context)
-        return self.norm(last(x, bias, num_context, skip))
+    # One new frame --------------------------------------------------------------------------
 
-    def open(self, batch: int) -> StreamCache:
-        """Return the cache of rows that have seen no frame."""
-        c, tokens = self.config, self.grid[0] * self.grid[1]
+    def empty_cache(self, batch: int) -> KVCache:
+        """The cache of rows that have seen no frame."""
+        c, num_tokens = self.config, self.grid[0] * self.grid[1]
         num_time = sum(layer.over == "time" for layer in self.layers)
-        like = self.norm.weight
-        ring = (num_time, batch, tokens, c.num_heads, c.window - 1, c.head_dim)
-        num_pegs = len(self.layers) if c.temporal else 0
-        return StreamCache(
-            keys=like.new_zeros(ring),
-            values=like.new_zeros(ring),
-            tails=like.new_zeros(num_pegs, 2, batch, tokens, c.dim),
-            length=torch.zeros(batch, dtype=torch.int64, device=like.device),
+        return KVCache.empty(
+            self.norm.weight,
+            batch,
+            ring=(num_time, num_tokens, c.num_heads, c.window - 1, c.head_dim),
+            tails=(len(self.layers) if c.temporal else 0, num_tokens, c.dim),
         )
 
-    def plan(self, cache: StreamCache) -> StepPlan:
-        """Prepare the passes over the next frame."""
+    def past(self, cache: KVCache, space_bias: Tensor | None = None) -> Past:
+        """Prepare the passes over the next frame.
+
+        Args:
+            cache: Its past.
+            space_bias: `space_bias`, where it is at hand.
+        """
+        space_bias = self.space_bias() if space_bias is None else space_bias
         ages = cache.ages()  # (B, W)
         visible = ages <= cache.length[:, None]
         slopes = alibi_slopes(self.config.num_heads, ages.device)
         bias = temporal_bias(ages[:, None], visible[:, None], slopes)
         bias = bias.transpose(1, 2).to(cache.keys.dtype)  # (B, 1, H, W)
-        return StepPlan(self.space_bias(), bias, cache.keys, cache.values, cache.tails[:, 0])
+        return Past(space_bias, bias, cache.keys, cache.values, cache.tails[:, 0])
 
-    def step(self, x: Tensor, plan: StepPlan) -> tuple[Tensor, list[LayerTrace]]:
+    @staticmethod
+    def spatial_past(space_bias: Tensor) -> Past:
+        """What `past` returns where frames stand alone, so that there is none."""
+        nothing = space_bias[:0]
+        return Past(space_bias, nothing, nothing, nothing, nothing)
+
+    def step(self, x: Tensor, past: Past) -> tuple[Tensor, Activations]:
         """Run one new frame ``(B, N, D)`` against the past, and change nothing.
 
         Returns:
-            What `forward` would return for this frame, and what `trace` takes.
+            What `forward` would return for this frame, and what `entry` takes.
         """
-        rings, traces = iter(range(len(plan.keys))), []
+        activations, ring = Activations([], [], []), 0
         for i, layer in enumerate(self.layers):
-            bias, past = plan.space_bias, None
-            if layer.over == "time":
-                ring = next(rings)
-                bias, past = plan.time_bias, Past(plan.keys[ring], plan.values[ring])
-            tail = plan.tails[i] if self.config.temporal else None
-            x, trace = layer.step(x, bias, tail, past)  # type: ignore[operator]
-            traces.append(trace)
-        return self.norm(x), traces
+            activations.inputs.append(x)
+            tail = past.tails[i] if self.config.temporal else None
+            if layer.over == "space":
+                x, _, _ = layer.step(x, tail, past.space_bias)  # type: ignore[operator]
+                continue
+            known = past.keys[ring], past.values[ring]
+            x, keys, values = layer.step(x, tail, past.time_bias, known)  # type: ignore[operator]
+            ring += 1
+            activations.keys.append(keys)
+            activations.values.append(values)
+        return self.norm(x), activations
 
-    def trace(self, traces: list[LayerTrace]) -> Trace | None:
-        """What the frame of a step leaves behind; None if frames stand alone."""
+    def entry(self, activations: Activations) -> CacheEntry | None:
+        """What the frame of a step adds to the cache; None if frames stand alone."""
         if not self.config.temporal:
             return None
-        timed = [t for layer, t in zip(self.layers, traces, strict=True) if layer.over == "time"]
-        # All layers' convolutions at once, as one over P * D channels.
-        frames = torch.cat([trace.frame for trace in traces], -1)  # (B, N, P * D)
+        # The convolutions of all layers at once, as one over P * D channels.
+        frames = torch.cat(activations.inputs, -1)  # (B, N, P * D)
         taps = torch.cat([layer.peg.taps for layer in self.layers], 1)  # type: ignore[union-attr, misc]
         tails = torch.stack([convolve(frames, self.grid, tap) for tap in (taps[1], taps[0])])
-        return Trace(
-            torch.stack([t.keys for t in timed]),
-            torch.stack([t.values for t in timed]),
-            tails.unflatten(-1, (len(traces), -1)).movedim(-2, 0),
+        return CacheEntry(
+            torch.stack(activations.keys),
+            torch.stack(activations.values),
+            tails.unflatten(-1, (len(self.layers), -1)).movedim(-2, 0),
         )
 
-    def _time_bias(self, x: Tensor, num_context: int) -> Tensor:
-        frames = torch.arange(x.shape[1], device=x.device)
-        extra = x.shape[1] - num_context
-        time = torch.where(frames < num_context, frames, frames - extra)
-        ages = time[:, None] - time[None]  # (F, F)
-        itself = frames[:, None] == frames[None]
-        past = (ages > 0) & (ages < self.config.window) & (frames < num_context)[None]
-        return temporal_bias(ages, itself | past, alibi_slopes(self.config.num_heads, x.device))
+
+def _add(x: Tensor, more: Tensor) -> Tensor:
+    """Their sum in the type of x, written over ``more`` where possible."""
+    more = more.to(x.dtype)
+    # torch 2.13 cannot compile sums in place into a matrix product.
+    return x + more if torch.compiler.is_compiling() else more.add_(x)
+
+
+def _autocast(x: Tensor) -> Tensor:
+    """In the type that autocast computes in: what follows passes over half the memory."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
