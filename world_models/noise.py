@@ -50,6 +50,11 @@ class RowNoise:
         """Noise for the rows of ``x``, seeded by torch's global generator."""
         return cls(torch.randint(2**62, x.shape[:1], device=x.device))
 
+    @classmethod
+    def of(cls, batch: dict[str, Tensor]) -> RowNoise:
+        """Noise for a training batch: from its "seeds" ``(B,)``, or from torch's generator."""
+        return cls(batch["seeds"]) if "seeds" in batch else cls.like(batch["tokens"])
+
     def rand(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), ``(B, *shape)``."""
         counters = torch.full_like(self._seeds, self._draws)

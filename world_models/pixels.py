@@ -9,7 +9,16 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-__all__ = ["patches_from_pixels", "pixels_from_patches", "to_float", "to_uint8"]
+__all__ = ["check_patch", "patches_from_pixels", "pixels_from_patches", "to_float", "to_uint8"]
+
+
+def check_patch(frame_size: int, patch: int) -> None:
+    """Raise ValueError unless patches fill a frame."""
+    if patch < 1 or frame_size % patch:
+        raise ValueError(
+            f"frame_size {frame_size} is not a multiple of patch {patch}; take a patch such as "
+            "4 or 8"
+        )
 
 
 def to_float(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,4 +1,4 @@
-"""Token-distance cross-entropy: wrong tokens cost less if they look alike.
+"""TDCE, token-distance cross-entropy: a wrong token costs less if it looks like the right one.
 
 Shapes: M predictions, K codes, E width of a code.
 """

@@ -1,114 +1,193 @@
 """The dynamics: predicts the tokens, reward and termination of the next frame from the past.
 
-Shapes: B batch, T frames, F frames of a pass, N = h * w tokens per frame, D width, K codes,
-E width of a code, A actions.
+Shapes: B batch, T frames, N = h * w tokens per frame, D width, K codes, E width of a code,
+A actions, H height, W width, C channels of a frame.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.blocks import LayerTrace, SpaceTimeTransformer, StepPlan
-from world_models.cache import Trace
-from world_models.dynamics_config import DynamicsConfig
-from world_models.glance import Glance
-from world_models.masking import misread, sample_bernoulli_masks, sample_schedule_masks
-from world_models.motion import STILL
+from world_models.model.brightness import BrightnessEmbedding
+from world_models.model.kv_cache import CacheEntry, KVCache
+from world_models.model.losses import DynamicsLossConfig, Metrics, corrupted_past, outcome_loss
+from world_models.model.objectives import OBJECTIVES, Objective
+from world_models.model.outcome import OutcomeHead
+from world_models.model.patches import PatchEmbedding
+from world_models.model.token_space import NO_ACTION, TokenSpace
+from world_models.model.transformer import (
+    Activations,
+    Past,
+    SpaceTimeTransformer,
+    TransformerConfig,
+)
 from world_models.noise import RowNoise
-from world_models.outcome import OutcomeHead
 from world_models.pixels import to_float
-from world_models.sampling import Draft, SamplingConfig, reveal
-from world_models.tdce import token_distance_cross_entropy
-from world_models.tokenizer import PatchEmbedding
 
-__all__ = ["NO_ACTION", "Dynamics"]
+__all__ = ["Derived", "Dynamics", "DynamicsConfig", "StepInputs"]
 
-NO_ACTION = -1  # what led to the first frame
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsConfig:
+    """A dynamics model.
+
+    Attributes:
+        transformer: Its size; ``dim`` includes the channels of concatenated actions.
+        num_actions: A.
+        action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
+            learned vector to every token (latent actions: GenieRedux).
+        objective: "two_stream" predicts a partly masked frame from the clean past, as sampling
+            does; "paper" masks most of the whole past and predicts the next frame where the
+            present one is masked. See `world_models.model.objectives`.
+        token_input: Feed each token's code beside its learned embedding.
+        brightness: Tell all tokens how bright each patch of the previous frame is. Only for tokens
+            with which the dynamics sees the previous frame.
+    """
+
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    num_actions: int = 5
+    action_input: Literal["concat", "add"] = "concat"
+    objective: Literal["two_stream", "paper"] = "two_stream"
+    token_input: bool = True
+    brightness: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {"action_input": ("concat", "add"), "objective": tuple(OBJECTIVES)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.token_dim < 1:
+            raise ValueError(
+                f"transformer.dim {self.transformer.dim} leaves no room beside the "
+                f"{self.num_actions} action channels; make dim larger"
+            )
+
+    @property
+    def token_dim(self) -> int:
+        """Channels of the input that carry the token."""
+        concat = self.action_input == "concat"
+        return self.transformer.dim - (self.num_actions if concat else 0)
+
+
+class Derived(NamedTuple):
+    """What depends on the weights alone.
+
+    Attributes:
+        table: What each token id, the mask token included, becomes at the input,
+            ``(K + 1, token_dim)``.
+        space_bias: ``(heads, N, N)``.
+    """
+
+    table: Tensor
+    space_bias: Tensor
+
+
+class StepInputs(NamedTuple):
+    """What all passes over one new frame share; see `Dynamics.inputs`."""
+
+    actions: Tensor
+    features: Tensor | None
+    table: Tensor
+    past: Past
+
+    def rows(self, rows: Tensor) -> StepInputs:
+        """Those of some rows, copied; themselves where these are all."""
+        if len(rows) == len(self.actions):
+            return self
+        features = None if self.features is None else self.features[rows]
+        return StepInputs(self.actions[rows], features, self.table, self.past.rows(rows))
 
 
 class Dynamics(nn.Module):
-    """A masked token predictor over space-time blocks.
+    """A masked token predictor over a space-time transformer.
 
     Args:
         config: Its configuration.
-        codes: The tokenizer's ``codes()``, ``(K, E)``; they are kept with the weights, so leave
-            them out only when a state dict is loaded next.
+        space: The tokens that it predicts.
+        codes: The tokenizer's ``codes()``, ``(K, E)``. They are saved with the weights: leave them
+            out only where a state dict is loaded next.
     """
 
     codes: Tensor
 
-    def __init__(self, config: DynamicsConfig, codes: Tensor | None = None):
+    def __init__(self, config: DynamicsConfig, space: TokenSpace, codes: Tensor | None = None):
         super().__init__()
-        self.config = config
-        shape = (config.num_codes, config.code_dim)
+        self.config, self.space = config, space
+        if space.patch and config.objective == "paper":
+            raise ValueError(
+                'the "paper" objective does not see the previous frame, which these tokens need; '
+                'take "two_stream", or a "vq" tokenizer'
+            )
+        if config.brightness and not space.patch:
+            raise ValueError("brightness needs tokens with which the previous frame is seen")
+        shape = (space.num_codes, space.code_dim)
         if codes is not None and codes.shape != shape:
             raise ValueError(
-                f"expected codes {shape}, got {tuple(codes.shape)}; set num_codes and code_dim to "
-                f"those of the tokenizer"
+                f"expected codes {shape}, as the token space has, got {tuple(codes.shape)}"
             )
         codes = torch.zeros(shape) if codes is None else codes.detach().clone()
         self.register_buffer("codes", codes)
-        width, num_tokens = config.token_dim, config.grid[0] * config.grid[1]
-        self.tokens = nn.Embedding(config.num_codes + 1, width)  # the last one: hidden
-        self.positions = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
+        width = config.token_dim
+        self.tokens = nn.Embedding(space.num_codes + 1, width)  # the last one: masked
+        self.positions = nn.Parameter(torch.randn(space.num_tokens, width) * 0.02)
         if config.token_input:
-            self.from_code = nn.Linear(config.code_dim, width)
+            self.from_code = nn.Linear(space.code_dim, width)
             nn.init.normal_(self.from_code.weight)
-        if config.frame_patch:
-            self.patches = PatchEmbedding(config.frame_patch, width)
-        if config.glance:
-            self.glance = Glance(num_tokens, config.frame_patch, width)
+        if space.patch:
+            self.patches = PatchEmbedding(space.patch, width)
+        if config.brightness:
+            self.brightness = BrightnessEmbedding(space.num_tokens, space.patch, width)
         if config.action_input == "add":
             self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: none
-        self.transformer = SpaceTimeTransformer(config.transformer, config.grid)
-        self.to_logits = nn.Linear(config.transformer.dim, config.num_codes)
+        self.transformer = SpaceTimeTransformer(config.transformer, space.grid)
+        self.to_logits = nn.Linear(config.transformer.dim, space.num_codes)
         self.outcome = OutcomeHead(config.transformer.dim)
-        if config.outcome_only:
-            self.requires_grad_(False)
-            self.outcome.requires_grad_(True)
 
     @property
-    def mask_token(self) -> int:
-        """The id that stands for a hidden token."""
-        return self.config.num_codes
+    def objective(self) -> Objective:
+        """How it is trained, and how it dreams."""
+        return OBJECTIVES[self.config.objective]
 
-    def token_table(self) -> Tensor:
-        """What each token id, hidden included, becomes at the input: ``(K + 1, token_dim)``."""
-        if not self.config.token_input:
-            return self.tokens.weight
-        content = self.from_code(self.codes.to(self.tokens.weight.dtype))
-        return self.tokens.weight + F.pad(content, (0, 0, 0, 1))
+    # The input ------------------------------------------------------------------------------
 
-    def see(self, before: Tensor | None) -> Tensor | None:
-        """What frames ``(..., H, W, C)``, uint8, tell of the ones after them: ``(..., N, E)``."""
-        if not self.config.frame_patch:
+    def derived(self) -> Derived:
+        """Compute what depends on the weights alone."""
+        return Derived(self._table(), self.transformer.space_bias())
+
+    def frame_features(self, previous_frames: Tensor | None) -> Tensor | None:
+        """What frames, uint8 ``(..., H, W, C)``, tell of the ones after them: ``(..., N, D)``.
+
+        None where the dynamics sees tokens alone.
+        """
+        if not self.space.patch:
             return None
-        if before is None:
-            raise ValueError("this dynamics needs the frame before each (frame_patch): give it")
-        seen = self.patches(to_float(before))
-        return seen + self.glance(before) if self.config.glance else seen
+        if previous_frames is None:
+            raise ValueError("these tokens need the previous frame of each: give previous_frames")
+        features = self.patches(to_float(previous_frames))
+        return features + self.brightness(previous_frames) if self.config.brightness else features
 
     def embed(
         self,
         tokens: Tensor,
         actions: Tensor,
+        features: Tensor | None = None,
         table: Tensor | None = None,
-        seen: Tensor | None = None,
     ) -> Tensor:
         """Embed frames ``(..., N, D)``.
 
         Args:
             tokens: Of the frames ``(..., N)``.
             actions: What led to each, ``(...)``.
-            table: `token_table`, where it is at hand.
-            seen: `see` of the frame before each.
+            features: `frame_features` of the frame before each.
+            table: See `Derived`.
         """
-        x = F.embedding(tokens, self.token_table() if table is None else table) + self.positions
-        x = x if seen is None else x + seen
+        x = F.embedding(tokens, self._table() if table is None else table) + self.positions
+        x = x if features is None else x + features
         num_actions = self.config.num_actions
         if self.config.action_input == "add":
             none = actions == NO_ACTION
@@ -117,203 +196,100 @@ class Dynamics(nn.Module):
         one_hot = one_hot.to(x.dtype).unsqueeze(-2).expand(*tokens.shape, num_actions)
         return torch.cat((x, one_hot), -1)
 
-    def step(
-        self, tokens: Tensor, actions: Tensor, plan: StepPlan, *known: Tensor | None
-    ) -> tuple[Tensor, list[LayerTrace]]:
-        """Run one new frame ``(B, N)``, as `embed` takes it, and change nothing.
+    def _table(self) -> Tensor:
+        if not self.config.token_input:
+            return self.tokens.weight
+        content = self.from_code(self.codes.to(self.tokens.weight.dtype))
+        return self.tokens.weight + F.pad(content, (0, 0, 0, 1))
 
-        Returns:
-            Logits ``(B, N, K)``, and what `finish` takes.
-        """
-        x, traces = self.transformer.step(self.embed(tokens, actions, *known), plan)
-        return self.to_logits(x), traces
+    # A new frame ----------------------------------------------------------------------------
 
-    def finish(self, traces: list[LayerTrace]) -> tuple[Trace | None, Tensor, Tensor]:
-        """What the frame of a step leaves behind, its reward and its termination ``(B,)``."""
-        return self.transformer.trace(traces), *self.outcome.predict(traces[-1].frame)
-
-    def reveal(
-        self,
-        draft: Draft,
-        schedule: Tensor,
-        drawn: Tensor,
-        config: SamplingConfig,
-        *given: Any,
-    ) -> tuple[Tensor, Draft]:
-        """A pass of sampling: the logits, and the draft after it; `given` as in `step`."""
-        logits, _ = self.step(draft.tokens, *given)
-        return logits, reveal(draft, logits, schedule, drawn, config)
-
-    def remember(
-        self, tokens: Tensor, actions: Tensor, plan: StepPlan, *known: Tensor | None
-    ) -> tuple[Trace | None, Tensor, Tensor]:
-        """What `finish` says of a frame, given as `step` takes it."""
-        _, traces = self.transformer.step(self.embed(tokens, actions, *known), plan)
-        return self.finish(traces)
-
-    def predict_two_stream(
-        self, tokens: Tensor, actions: Tensor, masked: Tensor, before: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Hidden states of all frames, each seen clean by those after it, in one pass.
+    def inputs(
+        self, cache: KVCache, actions: Tensor, frames: Tensor, derived: Derived | None = None
+    ) -> StepInputs:
+        """Prepare the passes over the next frame.
 
         Args:
-            tokens: The clean frames ``(B, T, N)``.
-            actions: ``(B, T - 1)``; ``actions[:, t]`` leads from frame t to t + 1.
-            masked: Frames 1.. with tokens hidden, ``(B, T - 1, N)``.
-            before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
+            cache: Its past.
+            actions: Lead to the frame, ``(B,)``.
+            frames: The last frame, uint8 ``(B, H, W, C)``.
+            derived: `derived`, where it is at hand.
+        """
+        table, space_bias = derived or self.derived()
+        past = self.transformer.past(cache, space_bias)
+        return StepInputs(actions, self.frame_features(frames), table, past)
+
+    def step(self, tokens: Tensor, inputs: StepInputs) -> tuple[Tensor, Activations]:
+        """Run one new frame with tokens ``(B, N)``, and change nothing.
 
         Returns:
-            Of the clean frames what enters the last layer, ``(B, T, N, D)``, which knows the
-            outcome, and of the masked ones what leaves it, ``(B, T - 1, N, D)``, which knows the
-            hidden tokens.
+            Logits ``(B, N, K)``, and what the layers computed.
         """
-        first = torch.full_like(actions[:, :1], NO_ACTION)
-        seen = self.see(before)
-        if seen is not None:
-            seen = torch.cat((seen, seen[:, 1:]), 1)
-        actions = torch.cat((first, actions, actions), 1)
-        x = self.embed(torch.cat((tokens, masked), 1), actions, seen=seen)
-        num_frames = tokens.shape[1]
-        num_apart = round((1 - self.config.learn_past) * (len(self.transformer.layers) - 1))
-        x = self.transformer.enter(x, num_frames, num_apart)
-        return x[:, :num_frames], self.transformer.leave(x, num_frames)
+        x = self.embed(tokens, inputs.actions, inputs.features, inputs.table)
+        x, activations = self.transformer.step(x, inputs.past)
+        return self.to_logits(x), activations
 
-    def predict_plain(
-        self, tokens: Tensor, actions: Tensor, before: Tensor | None = None
-    ) -> Tensor:
-        """Hidden states ``(B, T, N, D)`` of frames that see each other as they are.
+    def finish(
+        self, tokens: Tensor, inputs: StepInputs
+    ) -> tuple[CacheEntry | None, Tensor, Tensor]:
+        """Run a finished frame.
 
-        Args:
-            tokens: ``(B, T, N)``, possibly hidden.
-            actions: ``(B, T - 1)`` between them.
-            before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
+        Returns:
+            What it adds to the cache, its reward and its probability of termination ``(B,)``.
         """
-        return self.transformer.leave(self._enter_plain(tokens, actions, before))
+        x = self.embed(tokens, inputs.actions, inputs.features, inputs.table)
+        _, activations = self.transformer.step(x, inputs.past)
+        entry = self.transformer.entry(activations)
+        return entry, *self.outcome.predict(activations.inputs[-1])
 
-    def predict_shifted(self, tokens: Tensor, actions: Tensor) -> Tensor:
-        """Hidden states ``(B, T, N, D)`` that know the frame *after* each of ``(B, T, N)``.
+    def predict(
+        self, tokens: Tensor, inputs: StepInputs
+    ) -> tuple[Tensor, CacheEntry | None, Tensor, Tensor]:
+        """`step` and `finish` in one pass: the logits, and what `finish` returns."""
+        logits, activations = self.step(tokens, inputs)
+        entry = self.transformer.entry(activations)
+        return logits, entry, *self.outcome.predict(activations.inputs[-1])
 
-        Frames may be partly hidden; the actions ``(B, T)`` are those taken at each.
-        """
-        return self.transformer(self.embed(tokens, actions))
+    # Training -------------------------------------------------------------------------------
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
+    ) -> tuple[Tensor, Metrics]:
         """Score the prediction of frames 1.. of every row.
 
         Args:
-            batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)``, int64; "before", uint8
-                ``(B, T, H, W, C)``, for ``frame_patch``; optionally "rewards" and "terminated",
-                ``(B, T - 1)``, of the same transitions, "shown", the tokens that the past was made
-                of where they are not the right ones, and "seeds" ``(B,)``, int64: each row's noise
-                then depends on its own seed alone.
+            batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)`` between them, int64.
+                "previous_frames", the frame before each, uint8 ``(B, T, H, W, C)``, where the
+                tokens need it. Optional: "rewards" and "terminated" ``(B, T - 1)`` of the same
+                transitions; "input_tokens" ``(B, T, N)``, the tokens that the past is made of
+                where they are not the right ones; "seeds" ``(B,)``, int64, which make each row's
+                noise depend on its own seed alone.
+            config: The weights of the loss.
         """
-        tokens, actions = batch["tokens"], batch["actions"]
-        self._check(tokens, actions)
-        noise = RowNoise(batch["seeds"]) if "seeds" in batch else RowNoise.like(tokens)
-        shown = batch.get("shown", tokens)
-        if self.config.outcome_only:
-            past, seen = self._begun(self._misread(shown, noise), batch.get("before"))
-            finished = self.finished(past, actions, seen)
-            return _scored(*self._outcome_loss(finished, batch))
-        before, target = tokens[:, :-1], tokens[:, 1:]
-        if self.config.objective == "two_stream":
-            hidden = sample_schedule_masks(target, self.config.schedule_steps, noise)
-            masked = target.masked_fill(hidden, self.mask_token)
-            past, seen = self._begun(self._misread(shown, noise), batch.get("before"))
-            clean, x = self.predict_two_stream(past, actions, masked, seen)
-            outcome_input = clean[:, 1:]
-        else:
-            hidden = sample_bernoulli_masks(before, noise)
-            masked = before.masked_fill(hidden, self.mask_token)
-            outcome_input = self.transformer.enter(self.embed(masked, actions))
-            x = self.transformer.leave(outcome_input)
-        changed = before != target
-        if self.config.frame_patch:
-            changed |= target != STILL
-        loss, metrics = self._token_loss(x, target, changed, hidden)
-        if "rewards" in batch:
-            outcome_loss, outcome_metrics = self._outcome_loss(outcome_input, batch)
-            loss, metrics = loss + outcome_loss, metrics | outcome_metrics
-        return _scored(loss, metrics)
+        self._check(batch)
+        return self.objective.loss(self, batch, config or DynamicsLossConfig())
 
-    @torch.no_grad()
-    def finished(self, tokens: Tensor, actions: Tensor, before: Tensor | None = None) -> Tensor:
-        """Hidden states ``(B, T - 1, N, D)`` of frames 1.., as `outcome` reads them in a dream.
+    def outcome_loss(
+        self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
+    ) -> tuple[Tensor, Metrics]:
+        """Score rewards and ends alone, as they are read in a dream. Only the head learns."""
+        self._check(batch)
+        config = config or DynamicsLossConfig()
+        tokens, previous = corrupted_past(self.space, batch, config, RowNoise.of(batch))
+        with torch.no_grad():
+            states = self.objective.outcome_states(self, tokens, batch["actions"], previous)
+        loss, metrics = outcome_loss(self, states, batch, config)
+        return loss, {"loss": loss.detach(), **metrics}
 
-        Args:
-            tokens: ``(B, T, N)``, nothing hidden.
-            actions: ``(B, T - 1)`` between them.
-            before: The frame before each, uint8 ``(B, T, H, W, C)``, for ``frame_patch``.
-        """
-        if self.config.objective == "two_stream":
-            return self._enter_plain(tokens, actions, before)[:, 1:]
-        return self.transformer.enter(self.embed(tokens[:, :-1], actions))
-
-    def _enter_plain(self, tokens: Tensor, actions: Tensor, before: Tensor | None) -> Tensor:
-        first = torch.full_like(actions[:, :1], NO_ACTION)
-        actions = torch.cat((first, actions), 1)
-        return self.transformer.enter(self.embed(tokens, actions, seen=self.see(before)))
-
-    def _outcome_loss(
-        self, x: Tensor, batch: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        reward, termination = self.outcome.losses(
-            x, batch["rewards"], batch["terminated"], self.config.event_weight
-        )
-        loss = self.config.reward_weight * reward + self.config.termination_weight * termination
-        return loss, {"reward_loss": reward, "termination_loss": termination}
-
-    @torch.compiler.disable  # how many tokens are hidden differs from batch to batch
-    def _token_loss(
-        self, x: Tensor, target: Tensor, changed: Tensor, hidden: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over rows of each row's weighted mean over its hidden tokens."""
-        num_rows, row = len(hidden), hidden.nonzero()[:, 0]  # (M,)
-        target, changed = target[hidden], changed[hidden]
-        logits = self.to_logits(x[hidden])  # (M, K)
-        cost, cross_entropy = token_distance_cross_entropy(
-            logits, target, self.codes, self.config.tdce_weight
-        )
-        weight = 1 + self.config.changed_weight * changed
-        logits = logits.detach()
-        correct = (logits.gather(1, target[:, None]).squeeze(1) == logits.amax(-1)).float()
-        share = weight / weight.new_zeros(num_rows).index_add(0, row, weight)[row]
-        loss = (cost * share).sum() / num_rows
-        return loss, {
-            "token_loss": loss,
-            "cross_entropy": cross_entropy.mean(),
-            "perplexity": cross_entropy.mean().exp(),
-            "accuracy": correct.mean(),
-            "changed_accuracy": (correct * changed).sum() / changed.sum().clamp(min=1),
-        }
-
-    def _begun(self, tokens: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The same window as a dream begins: what its first frame changed is not known there.
-
-        Else a dream after one frame, of which nothing is said to move, would take it for standing
-        still.
-        """
-        if before is None:
-            return tokens, None
-        tokens = torch.cat((torch.full_like(tokens[:, :1], STILL), tokens[:, 1:]), 1)
-        return tokens, torch.cat((before[:, 1:2], before[:, 1:]), 1)
-
-    def _misread(self, tokens: Tensor, noise: RowNoise) -> Tensor:
-        return misread(tokens, self.config.context_noise, self.config.num_codes, noise)
-
-    def _check(self, tokens: Tensor, actions: Tensor) -> None:
-        num_tokens = len(self.positions)
+    def _check(self, batch: dict[str, Tensor]) -> None:
+        tokens, actions, num_tokens = batch["tokens"], batch["actions"], self.space.num_tokens
         if tokens.ndim != 3 or tokens.shape[-1] != num_tokens:
             raise ValueError(
-                f"expected tokens (B, T, {num_tokens}), got {tuple(tokens.shape)}; "
-                "encode the frames with the tokenizer this dynamics was configured for"
+                f"expected tokens (B, T, {num_tokens}), got {tuple(tokens.shape)}; encode the "
+                "frames with the tokenizer whose token space this dynamics was built for"
             )
         if tokens.shape[1] < 2 or actions.shape != (len(tokens), tokens.shape[1] - 1):
             raise ValueError(
                 f"expected actions ({len(tokens)}, {tokens.shape[1] - 1}) for tokens "
                 f"{tuple(tokens.shape)} with at least 2 frames, got {tuple(actions.shape)}"
             )
-
-
-def _scored(loss: Tensor, metrics: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    return loss, {name: x.detach() for name, x in {"loss": loss, **metrics}.items()}

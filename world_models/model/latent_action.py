@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from world_models.blocks import SpaceTimeTransformer, TransformerConfig
-from world_models.pixels import pixels_from_patches, to_float
-from world_models.quantizer import Quantizer
-from world_models.reconstruction import ReconstructionConfig, psnr, reconstruction_loss
-from world_models.tokenizer import CHANNELS, PatchEmbedding
+from world_models.model.patches import CHANNELS, PatchEmbedding
+from world_models.model.quantizer import Quantizer
+from world_models.model.reconstruction import (
+    ReconstructionLossConfig,
+    psnr,
+    reconstruction_loss,
+)
+from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
+from world_models.pixels import check_patch, pixels_from_patches, to_float
 
 __all__ = ["LatentActionConfig", "LatentActionModel"]
 
@@ -29,8 +33,6 @@ class LatentActionConfig:
         transformer: Size of the encoder, and of the decoder.
         num_actions: How many latent actions there are.
         code_dim: Width of a code.
-        revive_after: Steps after which an unused action is placed anew; 0 never.
-        reconstruction: The pixel loss.
     """
 
     frame_size: int = 64
@@ -38,15 +40,9 @@ class LatentActionConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_actions: int = 7
     code_dim: int = 32
-    revive_after: int = 0
-    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
 
     def __post_init__(self) -> None:
-        if self.frame_size % self.patch:
-            raise ValueError(
-                f"frame_size {self.frame_size} is not a multiple of patch {self.patch}; "
-                f"take a patch such as 4 or 8"
-            )
+        check_patch(self.frame_size, self.patch)
 
 
 class LatentActionModel(nn.Module):
@@ -61,9 +57,8 @@ class LatentActionModel(nn.Module):
         self.to_action = nn.Sequential(
             nn.Flatten(2), nn.Linear(side * side * dim, dim), nn.LayerNorm(dim)
         )
-        self.quantizer = Quantizer(  # untrained vectors are all alike; codes must part them anyway
-            dim, config.num_actions, config.code_dim, config.revive_after, revive_distance=0.0
-        )
+        # Untrained vectors are all alike, and codes must tell them apart anyway: no least distance.
+        self.quantizer = Quantizer(dim, config.num_actions, config.code_dim, revive_distance=0.0)
         self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
         self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
 
@@ -73,26 +68,33 @@ class LatentActionModel(nn.Module):
         embedded = self.patches(to_float(frames, self.to_patches.weight.dtype))
         return self.quantizer.indices(self._action_vectors(embedded))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Predict frames 1.. of ``(B, T, C, H, W)`` from those before and the inferred actions.
+
+        See `Quantizer.forward` for `revive_after`.
 
         Returns:
             Predicted pixels ``(B, T - 1, C, H, W)``, actions ``(B, T - 1)``, quantisation loss.
         """
         embedded = self.patches(pixels)  # (B, T, N, D)
-        action, indices, quantisation = self.quantizer(self._action_vectors(embedded))
+        action, indices, quantisation = self.quantizer(
+            self._action_vectors(embedded), revive_after
+        )
         x = self.decoder(embedded[:, :-1] + action[:, :, None])
         predicted = pixels_from_patches(
             self.to_patches(x), self.config.patch, self.config.frame_size
         )
         return predicted, indices, quantisation
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: dict[str, Tensor], config: ReconstructionLossConfig | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Predict ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, each from the one before."""
+        config = config or ReconstructionLossConfig()
         pixels = to_float(batch["frames"], self.to_patches.weight.dtype)
-        predicted, indices, quantisation = self(pixels)
+        predicted, indices, quantisation = self(pixels, config.revive_after)
         target = pixels[:, 1:]
-        reconstruction = reconstruction_loss(predicted, target, self.config.reconstruction)
+        reconstruction = reconstruction_loss(predicted, target, config)
         loss = reconstruction + quantisation
         counts = torch.bincount(indices.flatten(), minlength=self.config.num_actions).float()
         share = counts / counts.sum()

@@ -1,111 +1,135 @@
-"""What a dynamics model is, and how it is trained: checked when it is made."""
+"""How a dynamics is scored: tokens by TDCE, rewards and ends by the outcome head.
+
+Shapes: B batch, T frames, N tokens per frame, D width, K codes, M masked tokens of a batch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from world_models.blocks import TransformerConfig
+import torch
+from torch import Tensor
 
-__all__ = ["DynamicsConfig"]
+from world_models.kernels.token_distance import token_distance_cross_entropy
+from world_models.model.masking import replace_tokens
+from world_models.model.token_space import TokenSpace
+from world_models.noise import RowNoise
 
-_TRAINING = (
-    "tdce_weight",
-    "changed_weight",
-    "context_noise",
-    "schedule_steps",
-    "reward_weight",
-    "termination_weight",
-    "event_weight",
-    "outcome_only",
-    "learn_past",
-)
-"""What a configuration says of training, and not of the model."""
+if TYPE_CHECKING:
+    from world_models.model.dynamics import Dynamics
+
+__all__ = ["DynamicsLossConfig", "Metrics", "corrupted_past", "outcome_loss", "token_loss"]
+
+Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynamicsConfig:
-    """A dynamics model.
+class DynamicsLossConfig:
+    """What a dynamics is trained for.
 
     Attributes:
-        grid: Tokens of a frame as (h, w).
-        transformer: Its size; ``dim`` includes the channels of concatenated actions.
-        num_codes: Codebook size K of the tokenizer.
-        code_dim: Width of the tokenizer's codes.
-        num_actions: A.
-        action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
-            learned vector to every token (latent actions: GenieRedux).
-        objective: "two_stream" predicts a partly hidden frame from the clean past, as sampling
-            does; "paper" hides most of the whole past and predicts the next frame where the
-            present one is hidden.
-        token_input: Feed each token's code beside its learned embedding.
-        frame_patch: Also feed the frame before, as it was decoded, in patches of so many pixels:
-            for tokens that say what changes. 0 feeds tokens alone.
-        glance: With it, also tell all tokens how bright each patch of that frame is.
-        tdce_weight: Weight of the token distance beside cross-entropy; 0 switches it off.
-        changed_weight: Extra weight of tokens that differ from the frame before, or say that the
-            picture does.
+        changed_weight: Extra weight of tokens that change from one frame to the next.
+        event_weight: Weight of steps with a reward, or that end an episode, in the outcome loss.
+            They are rare: more weight finds them sooner and overestimates how likely they are.
         context_noise: Up to this share of the past's tokens is replaced at random in training, so
             that a dream survives its own mistakes.
-        schedule_steps: Passes of the sampling schedule that training masks follow.
-        reward_weight: Weight of the reward loss.
-        termination_weight: Weight of the termination loss.
-        event_weight: Weight in both of steps with a reward, or that terminate. They are rare: more
-            finds them sooner, and thinks them likelier than they are.
-        learn_past: With two streams, gradients flow back into the clean frames through this share
-            of the layers, the last ones. Less is faster: 1 takes a tenth longer than 0.5, 0 a
-            tenth less, but then rewards and ends are read from what tokens alone taught.
-        outcome_only: Train the head of rewards and ends alone; what is dreamed stays as it is.
+        mask_steps: Masks follow a sampling schedule of this many passes ("two_stream").
     """
 
-    grid: tuple[int, int] = (16, 16)
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    num_codes: int = 1024
-    code_dim: int = 32
-    num_actions: int = 5
-    action_input: Literal["concat", "add"] = "concat"
-    objective: Literal["two_stream", "paper"] = "two_stream"
-    token_input: bool = True
-    frame_patch: int = 0
-    glance: bool = False
-    tdce_weight: float = 1.0
+    TDCE_WEIGHT: ClassVar[float] = 1.0  # of the token distance beside cross-entropy
+    OUTCOME_WEIGHT: ClassVar[float] = 1.0  # of rewards and of ends
+    # Gradients flow into clean frames through this share of the layers, the last ones
+    # ("two_stream"). All layers would take a tenth longer and gain nothing; without any, rewards
+    # and ends would be read from what tokens alone have taught.
+    LEARNED_SHARE: ClassVar[float] = 0.5
+
     changed_weight: float = 0.0
-    context_noise: float = 0.0
-    schedule_steps: int = 8
-    reward_weight: float = 1.0
-    termination_weight: float = 1.0
     event_weight: float = 1.0
-    learn_past: float = 0.5
-    outcome_only: bool = False
+    context_noise: float = 0.0
+    mask_steps: int = 8
 
     def __post_init__(self) -> None:
-        choices = {"action_input": ("concat", "add"), "objective": ("two_stream", "paper")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if self.frame_patch and self.objective == "paper":
-            raise ValueError(
-                'the "paper" objective has no frame before at hand; take "two_stream", or a '
-                "tokenizer without context (frame_patch 0)"
-            )
-        if self.glance and not self.frame_patch:
-            raise ValueError("glance looks at the frame before: it needs frame_patch")
-        if not 0 <= self.learn_past <= 1:
-            raise ValueError(f"learn_past must lie in [0, 1], got {self.learn_past}")
         if not 0 <= self.context_noise < 1:
             raise ValueError(f"context_noise must lie in [0, 1), got {self.context_noise}")
-        if self.token_dim < 1:
-            raise ValueError(
-                f"transformer.dim {self.transformer.dim} leaves no room beside the "
-                f"{self.num_actions} action channels; make dim larger"
-            )
+        if self.mask_steps < 1:
+            raise ValueError(f"mask_steps must be at least 1, got {self.mask_steps}")
 
-    def trained_as(self, other: DynamicsConfig) -> DynamicsConfig:
-        """A model of this shape, trained as `other` is."""
-        return replace(self, **{name: getattr(other, name) for name in _TRAINING})
 
-    @property
-    def token_dim(self) -> int:
-        """Channels of the input that carry the token."""
-        concat = self.action_input == "concat"
-        return self.transformer.dim - (self.num_actions if concat else 0)
+def corrupted_past(
+    space: TokenSpace, batch: dict[str, Tensor], config: DynamicsLossConfig, noise: RowNoise
+) -> tuple[Tensor, Tensor | None]:
+    """The past as a dream has it: the tokens it is made of, and the frame before each.
+
+    Args:
+        space: The token space.
+        batch: See `Dynamics.loss`.
+        config: Says how many tokens are replaced.
+        noise: Source of randomness.
+    """
+    tokens = batch.get("input_tokens", batch["tokens"])
+    tokens = replace_tokens(tokens, config.context_noise, space.num_codes, noise)
+    previous = batch.get("previous_frames")
+    if previous is None or space.neutral is None:
+        return tokens, previous
+    # A dream does not know what its first frame changed. If training did, a dream after one frame,
+    # in which nothing seems to move, would take that for standing still.
+    tokens = torch.cat((torch.full_like(tokens[:, :1], space.neutral), tokens[:, 1:]), 1)
+    return tokens, torch.cat((previous[:, 1:2], previous[:, 1:]), 1)
+
+
+@torch.compiler.disable  # how many tokens are masked differs from batch to batch
+def token_loss(
+    dynamics: Dynamics,
+    states: Tensor,
+    target: Tensor,
+    changed: Tensor,
+    masked: Tensor,
+    config: DynamicsLossConfig,
+) -> tuple[Tensor, Metrics]:
+    """Mean over rows of each row's weighted mean over its masked tokens.
+
+    Args:
+        dynamics: Turns states into logits.
+        states: Hidden states of the frames, ``(B, T, N, D)``.
+        target: The right tokens, ``(B, T, N)``.
+        changed: Which of them change, ``(B, T, N)``.
+        masked: Which of them are scored, ``(B, T, N)``.
+        config: The weights.
+    """
+    num_rows, row = len(masked), masked.nonzero()[:, 0]  # (M,)
+    target, changed = target[masked], changed[masked]
+    logits = dynamics.to_logits(states[masked])  # (M, K)
+    cost, cross_entropy = token_distance_cross_entropy(
+        logits, target, dynamics.codes, config.TDCE_WEIGHT
+    )
+    weight = 1 + config.changed_weight * changed
+    logits = logits.detach()
+    correct = (logits.gather(1, target[:, None]).squeeze(1) == logits.amax(-1)).float()
+    share = weight / weight.new_zeros(num_rows).index_add(0, row, weight)[row]
+    loss = (cost * share).sum() / num_rows
+    return loss, {
+        "token_loss": loss.detach(),
+        "cross_entropy": cross_entropy.mean(),
+        "perplexity": cross_entropy.mean().exp(),
+        "accuracy": correct.mean(),
+        "changed_accuracy": (correct * changed).sum() / changed.sum().clamp(min=1),
+    }
+
+
+def outcome_loss(
+    dynamics: Dynamics, states: Tensor, batch: dict[str, Tensor], config: DynamicsLossConfig
+) -> tuple[Tensor, Metrics]:
+    """Loss of rewards and ends.
+
+    Args:
+        dynamics: Has the outcome head.
+        states: What enters the last layer of frames 1.., ``(B, T - 1, N, D)``.
+        batch: Has "rewards" and "terminated", ``(B, T - 1)``.
+        config: The weights.
+    """
+    reward, termination = dynamics.outcome.losses(
+        states, batch["rewards"], batch["terminated"], config.event_weight
+    )
+    loss = config.OUTCOME_WEIGHT * reward + config.OUTCOME_WEIGHT * termination
+    return loss, {"reward_loss": reward.detach(), "termination_loss": termination.detach()}

@@ -1,4 +1,4 @@
-"""Which tokens are hidden, when sampling and when training for it, and which are misread there.
+"""Which tokens are masked: the cosine schedule of sampling, and masks and noise in training.
 
 Shapes: B batch, T frames, N tokens per frame.
 """
@@ -12,24 +12,24 @@ from torch import Tensor
 
 from world_models.noise import RowNoise
 
-__all__ = ["misread", "num_masked", "sample_bernoulli_masks", "sample_schedule_masks"]
+__all__ = ["bernoulli_masks", "num_masked", "replace_tokens", "schedule_masks"]
 
 
 def num_masked(step: int, steps: int, num_tokens: int) -> int:
-    """Tokens still hidden when pass ``step`` (0-based) of ``steps`` begins: the cosine schedule."""
+    """Tokens still masked when pass ``step`` (0-based) of ``steps`` begins: the cosine schedule."""
     return math.floor(num_tokens * math.cos(math.pi / 2 * step / steps) + 1e-9)
 
 
-def sample_schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> Tensor:
-    """Hide in every frame as many tokens as some pass of the sampling schedule would.
+def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> Tensor:
+    """Mask in every frame as many tokens as some pass of the sampling schedule would.
 
     Args:
         like: Tokens ``(B, T, N)``; only shape and device count.
         steps: Passes of the schedule; each is as likely as the others.
-        noise: Where chance comes from; torch's global generator by default.
+        noise: Source of randomness; torch's global generator by default.
 
     Returns:
-        Bool ``(B, T, N)``, True where hidden; at least one token of every frame.
+        Bool ``(B, T, N)``, True where masked; at least one token of every frame.
     """
     counts = [max(1, num_masked(s, steps, like.shape[-1])) for s in range(steps)]
     noise = noise or RowNoise.like(like)
@@ -39,20 +39,20 @@ def sample_schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = Non
     return rank < count[..., None]
 
 
-def sample_bernoulli_masks(
+def bernoulli_masks(
     like: Tensor, noise: RowNoise | None = None, low: float = 0.5, high: float = 1.0
 ) -> Tensor:
-    """Hide every token of ``like`` with one rate per call, drawn from ``[low, high]``.
+    """Mask every token of ``like`` with one rate per call, drawn from ``[low, high]``.
 
-    The rate comes from torch's global generator, which tokens from ``noise``.
+    The rate comes from torch's global generator; which tokens, from ``noise``.
     """
     noise = noise or RowNoise.like(like)
     rate = torch.rand((), device=like.device) * (high - low) + low
     return noise.rand(*like.shape[1:]) < rate
 
 
-def misread(tokens: Tensor, most: float, num_codes: int, noise: RowNoise) -> Tensor:
-    """Replace up to the share ``most`` of each row's tokens ``(B, T, N)`` by any others."""
+def replace_tokens(tokens: Tensor, most: float, num_codes: int, noise: RowNoise) -> Tensor:
+    """Replace up to the share ``most`` of each row's tokens ``(B, T, N)`` by random ones."""
     if not most:
         return tokens
     shape = tokens.shape[1:]

@@ -16,18 +16,12 @@ __all__ = ["Quantizer"]
 class Quantizer(nn.Module):
     """Nearest code on the unit sphere, with a codebook learned by gradient.
 
-    A code that no vector has chosen for `revive_after` training steps is placed on a vector of
-    the current batch that is far from its own code, so that the codebook does not collapse to the
-    few codes that won early, and does not fill up with near copies of the commonest either: those
-    would be a coin toss to every model that has to predict tokens.
-
     Args:
         dim: Width of what comes in and goes out.
         num_codes: K.
         code_dim: E.
-        revive_after: Training calls without use after which a code is revived; 0 never.
-        revive_distance: Vectors nearer to their code than this (cosine distance) are served well
-            and attract no revived code.
+        revive_distance: A code is revived only on a vector farther than this (cosine distance)
+            from its own code.
         commitment_weight: How strongly vectors are drawn to their codes.
     """
 
@@ -38,13 +32,11 @@ class Quantizer(nn.Module):
         dim: int,
         num_codes: int,
         code_dim: int,
-        revive_after: int = 0,
         revive_distance: float = 0.05,
         commitment_weight: float = 0.25,
     ):
         super().__init__()
-        self.revive_after, self.revive_distance = revive_after, revive_distance
-        self.commitment_weight = commitment_weight
+        self.revive_distance, self.commitment_weight = revive_distance, commitment_weight
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook = nn.Parameter(F.normalize(torch.randn(num_codes, code_dim), dim=-1))
@@ -62,8 +54,15 @@ class Quantizer(nn.Module):
         """Vectors ``(..., dim)`` of code indices."""
         return self.project_out(F.embedding(indices, self.codes()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Quantise ``(..., dim)`` for training.
+
+        Args:
+            x: The vectors.
+            revive_after: A code that no vector has chosen for this many training calls is moved to
+                a vector of the current batch, so that the codebook does not collapse to the few
+                codes that won early. Only vectors far from their own code attract one: near copies
+                of common codes would make tokens unpredictable. 0 revives no code.
 
         Returns:
             The quantised vectors with a straight-through gradient, the indices, and the loss that
@@ -71,8 +70,8 @@ class Quantizer(nn.Module):
         """
         x = self._project(x)
         indices = self._nearest(x)
-        if self.training and self.revive_after and self.codebook.requires_grad:
-            self._revive(x.detach().flatten(0, -2), indices)
+        if self.training and revive_after and self.codebook.requires_grad:
+            self._revive(x.detach().flatten(0, -2), indices, revive_after)
         chosen = F.embedding(indices, self.codes()).float()
         commitment = F.mse_loss(x, chosen.detach())
         loss = F.mse_loss(chosen, x.detach()) + self.commitment_weight * commitment
@@ -83,11 +82,11 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def _nearest(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # bf16 would make near codes tie
+        with torch.autocast(x.device.type, enabled=False):  # near codes would tie in bfloat16
             return (x @ self.codes().float().mT).argmax(-1)
 
     @torch.no_grad()
-    def _revive(self, x: Tensor, indices: Tensor) -> None:
+    def _revive(self, x: Tensor, indices: Tensor, after: int) -> None:
         distance = (1 - (x * F.embedding(indices.flatten(), self.codes())).sum(-1)).clamp(min=1e-9)
         drawn = torch.multinomial(distance, len(self.unused), replacement=True)
         places, distance = x[drawn], distance[drawn]  # (K, E), (K,)
@@ -97,7 +96,7 @@ class Quantizer(nn.Module):
             dist.broadcast(places, 0)
             dist.broadcast(distance, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
-        dead = (self.unused >= self.revive_after) & (distance > self.revive_distance)
+        dead = (self.unused >= after) & (distance > self.revive_distance)
         # Past autograd's back: no earlier lookup of this step used a dead code.
         self.codebook.data.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

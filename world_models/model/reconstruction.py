@@ -1,4 +1,4 @@
-"""The pixel loss of the tokenizer and of the latent action model.
+"""The pixel loss of the tokenizers and of the latent action model.
 
 Shapes: B batch, T frames, C channels, H height, W width.
 """
@@ -10,44 +10,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ReconstructionConfig", "changed_pixels", "psnr", "reconstruction_loss"]
+__all__ = ["ReconstructionLossConfig", "changed_pixels", "psnr", "reconstruction_loss"]
+
+CHANGED = 0.03  # how far a channel must differ to count as changed, of 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructionConfig:
-    """How the errors of a frame add up.
+class ReconstructionLossConfig:
+    """The loss of a model that reconstructs frames through a codebook.
 
-    Plain squared error spends nothing on a moving sprite of twenty pixels; what changes from
+    Plain squared error spends nothing on a moving sprite of twenty pixels. But what changes from
     frame to frame is what a player looks at.
 
     Attributes:
-        changed_weight: Extra weight of pixels that differ from a neighbouring frame.
-        threshold: How far a channel must differ to count as changed, of 1.
+        changed_weight: Extra weight of pixels that differ from a neighbouring frame. (Motion
+            tokenizers have weights of their own.)
         l1_weight: Weight of the absolute error beside the squared one.
+        revive_after: Training steps after which an unused code is replaced; 0 never.
     """
 
     changed_weight: float = 0.0
-    threshold: float = 0.03
     l1_weight: float = 0.0
+    revive_after: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("changed_weight", "threshold", "l1_weight"):
+        for name in ("changed_weight", "l1_weight", "revive_after"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
-def changed_pixels(pixels: Tensor, threshold: float) -> Tensor:
+def changed_pixels(pixels: Tensor) -> Tensor:
     """Mark pixels of ``(B, T, C, H, W)`` that differ from the frame before or after.
 
     Returns:
         Bool ``(B, T, 1, H, W)``.
     """
-    differs = (pixels[:, 1:] - pixels[:, :-1]).abs().amax(2, keepdim=True) > threshold
-    edge = torch.zeros_like(differs[:, :1]) if pixels.shape[1] > 1 else _nowhere(pixels)
+    differs = (pixels[:, 1:] - pixels[:, :-1]).abs().amax(2, keepdim=True) > CHANGED
+    edge = torch.zeros_like(pixels[:, :1, :1], dtype=torch.bool)
     return torch.cat((edge, differs), 1) | torch.cat((differs, edge), 1)
 
 
-def reconstruction_loss(predicted: Tensor, target: Tensor, config: ReconstructionConfig) -> Tensor:
+def reconstruction_loss(
+    predicted: Tensor, target: Tensor, config: ReconstructionLossConfig
+) -> Tensor:
     """Weighted mean of squared (and absolute) errors over ``(B, T, C, H, W)``.
 
     Every row counts the same, so that the mean does not depend on how rows are batched.
@@ -56,7 +61,7 @@ def reconstruction_loss(predicted: Tensor, target: Tensor, config: Reconstructio
     cost = error.square() + config.l1_weight * error.abs()
     if not config.changed_weight:
         return cost.mean()
-    weight = 1 + config.changed_weight * changed_pixels(target, config.threshold)
+    weight = 1 + config.changed_weight * changed_pixels(target)
     per_row = (cost * weight).flatten(1).sum(1) / (weight.flatten(1).sum(1) * cost.shape[2])
     return per_row.mean()
 
@@ -68,7 +73,3 @@ def psnr(predicted: Tensor, target: Tensor, where: Tensor | None = None) -> Tens
     if where is not None:
         error = (error * where).sum() / (where.sum() * error.shape[2]).clamp(min=1)
     return -10 * error.mean().clamp(min=1e-10).log10()
-
-
-def _nowhere(pixels: Tensor) -> Tensor:
-    return torch.zeros_like(pixels[:, :, :1], dtype=torch.bool)

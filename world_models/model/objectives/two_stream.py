@@ -1,100 +1,146 @@
-"""The frame to come, while it is being sampled: what the dynamics says of it, given the past.
+"""The two-stream objective: predict a partly masked frame from the clean past, as sampling does.
 
-Shapes: B batch, N tokens per frame, D width, K codes.
+One pass trains all frames at once. It runs every frame twice: clean, as the past of later frames,
+and with tokens masked, as the frame that is being predicted. A masked frame attends to the clean
+frames before it and to itself.
+
+In a dream each sampling pass sees the tokens known so far, and the finished frame passes once more
+to become part of the past.
+
+Shapes: B batch, T frames, N tokens per frame, D width, K codes, R rows out of B.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from world_models.cache import StreamCache
-from world_models.dynamics import Dynamics
-from world_models.sampling import Draft, SamplingConfig, reveal
+from world_models.model.kv_cache import KVCache
+from world_models.model.losses import (
+    DynamicsLossConfig,
+    Metrics,
+    corrupted_past,
+    outcome_loss,
+    token_loss,
+)
+from world_models.model.masking import schedule_masks
+from world_models.model.token_space import NO_ACTION
+from world_models.noise import RowNoise
 
-__all__ = ["NextFrame", "next_frame"]
+if TYPE_CHECKING:
+    from world_models.model.dynamics import Dynamics
 
-
-class NextFrame(Protocol):
-    """The next frame of B rows, whose past and action are known."""
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Logits ``(B, N, K)`` of the frame, given those of its ``(B, N)`` tokens not hidden."""
-
-    def reveal(
-        self, draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
-    ) -> tuple[Tensor, Draft]:
-        """A pass of sampling, see `world_models.sampling.Pass`."""
-
-    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        """Make the frame part of the past; return that, its reward and its termination ``(B,)``."""
+__all__ = ["TwoStream", "TwoStreamFrame"]
 
 
-class _TwoStreamFrame:
-    """Each pass sees the tokens known so far; the finished frame passes once more, as the past."""
+class TwoStream:
+    """See the module."""
 
-    def __init__(
-        self, dynamics: Dynamics, cache: StreamCache, action: Tensor, before: Tensor | None
-    ):
-        self.dynamics, self.cache = dynamics, cache
-        plan, table = dynamics.transformer.plan(cache), dynamics.token_table()
-        self.given = action, plan, table, dynamics.see(before)
+    def loss(
+        self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig
+    ) -> tuple[Tensor, Metrics]:
+        """See `Dynamics.loss`."""
+        tokens, noise, space = batch["tokens"], RowNoise.of(batch), dynamics.space
+        target = tokens[:, 1:]
+        masked = schedule_masks(target, config.mask_steps, noise)
+        hidden = target.masked_fill(masked, space.mask_token)
+        past, previous_frames = corrupted_past(space, batch, config, noise)
+        clean, states = self.states(
+            dynamics, past, batch["actions"], hidden, previous_frames, config.LEARNED_SHARE
+        )
+        changed = space.changed(tokens[:, :-1], target)
+        loss, metrics = token_loss(dynamics, states, target, changed, masked, config)
+        if "rewards" in batch:
+            outcome, more = outcome_loss(dynamics, clean[:, 1:], batch, config)
+            loss, metrics = loss + outcome, metrics | more
+        return loss, {"loss": loss.detach(), **metrics}
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        return self.dynamics.step(tokens, *self.given)[0]
+    def states(
+        self,
+        dynamics: Dynamics,
+        tokens: Tensor,
+        actions: Tensor,
+        masked: Tensor,
+        previous_frames: Tensor | None = None,
+        learned_share: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states of all frames in one pass.
 
-    def reveal(
-        self, draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
-    ) -> tuple[Tensor, Draft]:
-        action, plan, table, seen = self.given
-        if len(rows) < len(action):
-            action, plan = action[rows], plan.rows(rows)
-            seen = None if seen is None else seen[rows]
-        return self.dynamics.reveal(draft, schedule, drawn, config, action, plan, table, seen)
+        Args:
+            dynamics: The model.
+            tokens: The clean frames ``(B, T, N)``.
+            actions: Between them, ``(B, T - 1)``.
+            masked: Frames 1.. with tokens masked, ``(B, T - 1, N)``.
+            previous_frames: The frame before each clean one, uint8 ``(B, T, H, W, C)``.
+            learned_share: See `DynamicsLossConfig`.
 
-    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        trace, reward, termination = self.dynamics.remember(tokens, *self.given)
-        return self.cache.write(trace), reward, termination
+        Returns:
+            Of the clean frames what enters the last layer, ``(B, T, N, D)``, which knows rewards
+            and ends; of the masked frames what leaves it, ``(B, T - 1, N, D)``, which knows their
+            tokens.
+        """
+        features = dynamics.frame_features(previous_frames)
+        if features is not None:
+            features = torch.cat((features, features[:, 1:]), 1)
+        first = torch.full_like(actions[:, :1], NO_ACTION)
+        actions = torch.cat((first, actions, actions), 1)
+        x = dynamics.embed(torch.cat((tokens, masked), 1), actions, features)
+        transformer, num_frames = dynamics.transformer, tokens.shape[1]
+        num_frozen = round((1 - learned_share) * (len(transformer.layers) - 1))
+        x = transformer.all_but_last(x, num_frames, num_frozen)
+        return x[:, :num_frames], transformer.last_layer(x, num_frames)
+
+    def outcome_states(
+        self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
+    ) -> Tensor:
+        """See `Objective.outcome_states`."""
+        return self._all_but_last(dynamics, tokens, actions, previous_frames)[:, 1:]
+
+    def joint_logits(
+        self,
+        dynamics: Dynamics,
+        tokens: Tensor,
+        actions: Tensor,
+        previous_frames: Tensor | None,
+        num_ahead: int,
+    ) -> Tensor:
+        """See `Objective.joint_logits`."""
+        x = self._all_but_last(dynamics, tokens, actions, previous_frames)
+        return dynamics.to_logits(dynamics.transformer.last_layer(x)[:, -num_ahead:])
+
+    def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> TwoStreamFrame:
+        """See `Objective.first_frame`."""
+        return TwoStreamFrame(dynamics, cache, torch.full_like(cache.length, NO_ACTION), frames)
+
+    def next_frame(
+        self, dynamics: Dynamics, cache: KVCache, tokens: Tensor, actions: Tensor, frames: Tensor
+    ) -> TwoStreamFrame:
+        """See `Objective.next_frame`."""
+        return TwoStreamFrame(dynamics, cache, actions, frames)
+
+    def _all_but_last(
+        self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
+    ) -> Tensor:
+        first = torch.full_like(actions[:, :1], NO_ACTION)
+        features = dynamics.frame_features(previous_frames)
+        x = dynamics.embed(tokens, torch.cat((first, actions), 1), features)
+        return dynamics.transformer.all_but_last(x)
 
 
-class _ShiftedFrame:
-    """The frame *before*, with the action taken there, says it all in one pass."""
+class TwoStreamFrame:
+    """The next frame of B rows; see `NextFrame`."""
 
-    def __init__(self, dynamics: Dynamics, cache: StreamCache, before: Tensor, action: Tensor):
-        self.known, traces = dynamics.step(before, action, dynamics.transformer.plan(cache))
-        trace, self.reward, self.termination = dynamics.finish(traces)
-        self.cache = cache.write(trace)
+    def __init__(self, dynamics: Dynamics, cache: KVCache, actions: Tensor, frames: Tensor):
+        self._dynamics, self._cache = dynamics, cache
+        self.inputs = dynamics.inputs(cache, actions, frames)
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        return self.known
+    def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
+        """See `NextFrame.logits`."""
+        return self._dynamics.step(tokens, self.inputs.rows(rows))[0]
 
-    def reveal(
-        self, draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
-    ) -> tuple[Tensor, Draft]:
-        logits = self.known[rows]
-        return logits, reveal(draft, logits, schedule, drawn, config)
-
-    def commit(self, tokens: Tensor) -> tuple[StreamCache, Tensor, Tensor]:
-        return self.cache, self.reward, self.termination
-
-
-def next_frame(
-    dynamics: Dynamics,
-    cache: StreamCache,
-    before: Tensor,
-    action: Tensor,
-    frames: Tensor | None = None,
-) -> NextFrame:
-    """Look one frame ahead.
-
-    Args:
-        dynamics: Trained with either objective.
-        cache: Its past; written in place.
-        before: Tokens of the last frame ``(B, N)``.
-        action: Leads from there to the next frame, ``(B,)``; NO_ACTION to the very first.
-        frames: The last frame, uint8 ``(B, H, W, C)``, for ``frame_patch``.
-    """
-    if dynamics.config.objective == "two_stream":
-        return _TwoStreamFrame(dynamics, cache, action, frames)
-    return _ShiftedFrame(dynamics, cache, before, action)
+    def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
+        """See `NextFrame.commit`."""
+        entry, reward, termination = self._dynamics.finish(tokens, self.inputs)
+        return self._cache.write(entry), reward, termination
