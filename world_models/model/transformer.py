@@ -276,6 +276,8 @@ class SpaceTimeTransformer(nn.Module):
             space_bias: `space_bias`, where it is at hand.
         """
         space_bias = self.space_bias() if space_bias is None else space_bias
+        if not self.config.temporal:
+            return self.spatial_past(space_bias)
         ages = cache.ages()  # (B, W)
         visible = ages <= cache.length[:, None]
         slopes = alibi_slopes(self.config.num_heads, ages.device)

@@ -1,30 +1,44 @@
-"""What stays in its place while the picture scrolls: a score, or the player that a camera follows.
+"""The overlay: pixels that stay in place while the picture scrolls.
 
-Where a picture is made of displaced parts of the one before it, these would be carried off, and
-leave trails. So it is found out, pixel by pixel, which places hold something that does not go with
-the rest; those are neither moved nor moved from.
+A score, or the player that a camera follows, would be carried along by displaced patches and leave
+trails. So training finds out, pixel by pixel, which places hold something that does not scroll.
+These are neither moved nor moved from.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.motion import DISPLACEMENTS, STILL, displaced, match
 from world_models.pixels import patches_from_pixels
+from world_models.tokenizers.motion.displacement import STILL, displace, match, most_common
 
-__all__ = ["Overlay"]
+__all__ = ["Layers", "Overlay"]
 
-DECAY = 0.995  # of votes, per step of training
-SHARE = 0.85  # of the votes on a pixel, from which it belongs to the overlay
-ENOUGH = 1.0  # votes
-DIFFERENT = 0.1  # between what stayed and what came, or a pixel has no say
+DECAY = 0.995  # of votes, per training step
+MAJORITY = 0.85  # of a pixel's votes, from which it belongs to the overlay
+MIN_VOTES = 1.0
+DIFFERENT = 0.1  # least difference between what stays and what scrolls for a pixel to vote
 ALIKE = 0.05
-MOSTLY = 0.5  # share of a patch under the overlay, from which it goes with the others
+MOSTLY = 0.5  # share of a patch under the overlay, from which it takes the common displacement
+
+
+class Layers(NamedTuple):
+    """A frame in two layers.
+
+    Attributes:
+        mask: Which pixels belong to the overlay, ``(H, W)``.
+        source: Which pixel stands for each behind the overlay, ``(H * W,)``.
+    """
+
+    mask: Tensor
+    source: Tensor
 
 
 class Overlay(nn.Module):
@@ -40,72 +54,55 @@ class Overlay(nn.Module):
     def __init__(self, frame_size: int, patch: int):
         super().__init__()
         self.patch = patch
-        # How often a pixel, where that made a difference, stayed, and how often it went along.
+        # How often a pixel, where it made a difference, stayed, and how often it scrolled.
         self.register_buffer("votes", torch.zeros(2, frame_size, frame_size))
-        self._known: tuple[tuple[int, int], Tensor, Tensor] | None = None
+        self._known: tuple[tuple[int, int], Layers] | None = None
 
-    @property
-    def mask(self) -> Tensor:
-        """Which pixels stay ``(H, W)``."""
-        return self.layers()[0]
+    def layers(self) -> Layers:
+        """The layers; computed again when votes have changed."""
+        state = (self.votes.data_ptr(), self.votes._version)
+        if self._known is None or self._known[0] != state:
+            stayed, went = self.votes
+            mask = (stayed > MAJORITY * (stayed + went)) & (stayed + went > MIN_VOTES)
+            self._known = (state, Layers(mask, _nearest_free(mask)))
+        return self._known[1]
 
     @torch.no_grad()
-    def watch(self, pixels: Tensor, enough: float) -> None:
-        """Learn from a sequence ``(B, T, C, H, W)``; see `match` for `enough`."""
-        now, before = pixels[:, 1:], pixels[:, :-1]
-        where = self.match(now, before, enough)
-        common = most_common(where)
-        came = displaced(self.behind(before), common[..., None].expand(where.shape), self.patch)
+    def watch(self, pixels: Tensor, threshold: float) -> None:
+        """Learn from a sequence ``(B, T, C, H, W)``; see `match` for `threshold`."""
+        now, previous, layers = pixels[:, 1:], pixels[:, :-1], self.layers()
+        displacement = self.match(now, previous, threshold)
+        common = most_common(displacement)
+        everywhere = common[..., None].expand(displacement.shape)
+        came = displace(_behind(previous, layers), everywhere, self.patch)
         scrolled = (common != STILL)[..., None, None]
-        telling = scrolled & _differ(came, before, DIFFERENT)
-        stayed, went = (~_differ(now, other, ALIKE) for other in (before, came))
+        telling = scrolled & _differ(came, previous, DIFFERENT)
+        stayed, went = (~_differ(now, other, ALIKE) for other in (previous, came))
         votes = torch.stack([(telling & vote).float().sum((0, 1)) for vote in (stayed, went)])
         if dist.is_initialized():
             dist.all_reduce(votes)
         self.votes.mul_(DECAY).add_(votes)
 
-    def match(self, pixels: Tensor, before: Tensor, enough: float) -> Tensor:
-        """Where each patch ``(B, T, N)`` was in the frame before, apart from what stays."""
-        pixels, before = self.behind(pixels), self.behind(before)
-        where = match(pixels, before, self.patch, enough).where
-        hidden = self._patches(self.mask.float()).mean(-1) > MOSTLY  # (N,)
-        return torch.where(hidden, most_common(where, hidden)[..., None], where)
+    def match(self, pixels: Tensor, previous: Tensor, threshold: float) -> Tensor:
+        """Where each patch ``(B, T, N)`` was in the previous frame, the overlay left out."""
+        layers = self.layers()
+        found = match(_behind(pixels, layers), _behind(previous, layers), self.patch, threshold)
+        covered = patches_from_pixels(layers.mask.float()[None], self.patch).mean(-1) > MOSTLY
+        common = most_common(found.displacement, covered)[..., None]
+        return torch.where(covered, common, found.displacement)
 
-    def displaced(self, before: Tensor, where: Tensor) -> Tensor:
-        """See `world_models.motion.displaced`; what stays stays."""
-        came = displaced(self.behind(before), where, self.patch)
-        side = before.shape[-1] // self.patch
-        still = (where == STILL).unflatten(-1, (side, side))
+    def displace(self, previous: Tensor, displacement: Tensor, layers: Layers) -> Tensor:
+        """See `displace`; the overlay stays."""
+        came = displace(_behind(previous, layers), displacement, self.patch)
+        side = previous.shape[-1] // self.patch
+        still = (displacement == STILL).unflatten(-1, (side, side))
         still = still.repeat_interleave(self.patch, -2).repeat_interleave(self.patch, -1)
-        return torch.where(still[:, :, None] | self.mask, before, came)
-
-    def behind(self, pixels: Tensor) -> Tensor:
-        """Frames without what stays: the nearest pixel in the place of each that it covers."""
-        return pixels.flatten(-2).index_select(-1, self.layers()[1]).view_as(pixels)
-
-    def layers(self) -> tuple[Tensor, Tensor]:
-        """The mask, and which pixel ``(H W,)`` stands for each behind it; kept while votes are."""
-        state = (self.votes.data_ptr(), self.votes._version)
-        if self._known is None or self._known[0] != state:
-            stayed, went = self.votes
-            mask = (stayed > SHARE * (stayed + went)) & (stayed + went > ENOUGH)
-            self._known = (state, mask, _nearest_free(mask))
-        return self._known[1:]
-
-    def _patches(self, x: Tensor) -> Tensor:
-        return patches_from_pixels(x[None, None, None], self.patch)[0, 0]
+        return torch.where(still[:, :, None] | layers.mask, previous, came)
 
 
-def most_common(where: Tensor, ignored: Tensor | None = None) -> Tensor:
-    """The most common of displacements ``(B, T, N)``, ``(B, T)``.
-
-    Args:
-        where: The displacements.
-        ignored: Which of them have no vote, broadcasting; where none has, all stand still.
-    """
-    votes = F.one_hot(where, DISPLACEMENTS)
-    votes = votes.sum(2) if ignored is None else (votes * ~ignored[..., None]).sum(2)
-    return votes.argmax(-1).masked_fill(votes.amax(-1) == 0, STILL)
+def _behind(pixels: Tensor, layers: Layers) -> Tensor:
+    """Frames ``(..., H, W)`` without the overlay: the nearest free pixel in place of each."""
+    return pixels.flatten(-2).index_select(-1, layers.source).view_as(pixels)
 
 
 def _nearest_free(mask: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
-"""A tokenizer of one game's patches: what does not move is copied from an album of real ones.
+"""A patch codebook: what moving leaves wrong is replaced by the nearest of some real patches.
 
-As `world_models.changes`, but a token that paints puts an exemplar in its patch's place, and there
-is no network: the exemplars are found by clustering. An old console shows few sprites, on few
-backgrounds, so an album of some hundred patches holds nearly all there is to see, where a decoder
-of the same codes would learn for hours. What no patch before it looked like cannot be shown.
+There is no network: the codebook is found by clustering. An old console shows few sprites, on few
+backgrounds, so a codebook of some hundred patches holds nearly all there is to see, where a decoder
+would learn for hours. What looks like no patch of the codebook cannot be shown.
 
 Shapes: B batch, T frames, N tokens per frame, C channels, H height, W width, M patches,
-K exemplars, V values of a patch, E width of a code.
+K patches of the codebook, V values of a patch, E width of a code.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -17,131 +18,142 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from world_models.cache import StreamCache
-from world_models.changes import WORTH, ChangeTokenizer, directions
-from world_models.motion import DISPLACEMENTS, STILL, displaced
-from world_models.pixels import patches_from_pixels, pixels_from_patches, to_uint8
-from world_models.tokenizer import CHANNELS, Tokenizer, TokenizerConfig
+from world_models.model.patches import CHANNELS
+from world_models.model.reconstruction import ReconstructionLossConfig
+from world_models.pixels import check_patch, patches_from_pixels, pixels_from_patches
+from world_models.tokenizers.motion.codec import MotionCodec
+from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
+from world_models.tokenizers.motion.tokenizer import (
+    CODE_DIM,
+    GAIN,
+    MotionTokenizer,
+    TrainedFrame,
+    check_num_codes,
+)
 
-__all__ = ["ExemplarTokenizer"]
+__all__ = ["PatchCodebook", "PatchCodebookConfig", "build_patch_codebook"]
 
-AT_ONCE = 4  # of so many badly shown patches of a step, one becomes an exemplar
+BAD_PER_NEW = 4  # of so many badly shown patches of a step, one enters the codebook
+NEVER_USED = 1 << 30  # steps
 
 
-class ExemplarTokenizer(ChangeTokenizer):
-    """Token ids below DISPLACEMENTS move a patch, the others replace it by an exemplar.
+@dataclass(frozen=True, kw_only=True)
+class PatchCodebookConfig:
+    """A motion tokenizer with a patch codebook, for one game with few sprites.
 
-    Patches are compared with ``keys``, and what is shown are the exemplars. The two are the same,
-    until only the showing is trained.
+    Attributes:
+        frame_size: Height and width of a frame in pixels.
+        patch: Height and width of the pixels behind one token.
+        num_codes: Codebook size K, displacements included.
+        threshold: Mean squared error of a moved patch above which it is replaced.
     """
 
-    DECODER = ("exemplars",)
-    encoder: _Forgetful  # type: ignore[assignment]
-    decoder: _Forgetful  # type: ignore[assignment]
+    frame_size: int = 64
+    patch: int = 8
+    num_codes: int = 1024
+    threshold: float = 0.001
+
+    def __post_init__(self) -> None:
+        check_patch(self.frame_size, self.patch)
+        check_num_codes(self.num_codes)
+
+
+def build_patch_codebook(config: PatchCodebookConfig) -> MotionTokenizer:
+    """The untrained tokenizer."""
+    codec = MotionCodec(config.frame_size, config.patch, config.threshold)
+    return MotionTokenizer(config, codec, PatchCodebook(config))
+
+
+class PatchCodebook(nn.Module):
+    """See `Residual`.
+
+    Patches are compared with ``keys`` and shown as ``shown``. The two are the same until only the
+    decoder is trained.
+    """
+
+    decoder_parts = ("shown.",)
+    has_network = False
+    grouped = False
     keys: Tensor
     unused: Tensor
 
-    def __init__(self, config: TokenizerConfig):
-        nn.Module.__init__(self)
-        self.config, self.overlay = config, None
-        number = config.num_codes - DISPLACEMENTS
-        self.exemplars = nn.Embedding(number, config.patch**2 * CHANNELS)
-        nn.init.uniform_(self.exemplars.weight)
-        self.register_buffer("keys", self.exemplars.weight.detach().clone())
-        self.register_buffer("unused", torch.full((number,), config.revive_after))
-        self.register_buffer("directions", directions(config.code_dim), persistent=False)
-        self.encoder, self.decoder = _Forgetful(), _Forgetful()
-        self._freeze()
+    def __init__(self, config: PatchCodebookConfig):
+        super().__init__()
+        self.patch, self.frame_size = config.patch, config.frame_size
+        num_patches = config.num_codes - DISPLACEMENTS
+        self.shown = nn.Embedding(num_patches, config.patch**2 * CHANNELS)
+        nn.init.uniform_(self.shown.weight)
+        self.register_buffer("keys", self.shown.weight.detach().clone())
+        self.register_buffer("unused", torch.full((num_patches,), NEVER_USED))
 
     def codes(self) -> Tensor:
-        """The unit codes ``(K, E)``: of exemplars, they tell the colours of their parts."""
-        side = self.config.patch
+        """See `Residual.codes`: they tell the colours of a patch's parts."""
+        side = self.patch
         pixels = rearrange(self.keys, "k (p q c) -> k c p q", p=side, q=side)
-        parts = int(((self.config.code_dim - 1) / CHANNELS) ** 0.5)  # along each side
+        parts = int(((CODE_DIM - 1) / CHANNELS) ** 0.5)  # along each side
         seen = F.adaptive_avg_pool2d(2 * pixels - 1, parts)
         seen = F.pad(seen.flatten(1), (0, 1), value=0.5)  # or grey had no direction
-        seen = F.pad(seen, (0, self.config.code_dim - seen.shape[1]))
-        return torch.cat((self.directions, F.normalize(seen, dim=-1)))
-
-    def encode_step(
-        self, frames: Tensor, cache: StreamCache, before: Tensor
-    ) -> tuple[Tensor, StreamCache]:
-        """See `Tokenizer.encode_step`."""
-        tokens, *_ = self._say(self._pixels(frames[:, None]), self._pixels(before[:, None]))
-        return tokens.squeeze(1), cache.write(None)
-
-    def decode_step(
-        self, tokens: Tensor, cache: StreamCache, before: Tensor
-    ) -> tuple[Tensor, StreamCache]:
-        """See `Tokenizer.decode_step`."""
-        shown = self._show(tokens[:, None], self._pixels(before[:, None]))
-        return to_uint8(shown.squeeze(1)), cache.write(None)
-
-    def compiled(self) -> Tokenizer:
-        """Itself: there is no network."""
-        return self
-
-    def _autoencode(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        learning = self.training and not self.config.decoder_only
-        if learning:
-            self.keys.copy_(self.exemplars.weight.detach())
-        shown, tokens, cost, nothing = super()._autoencode(pixels)
-        if learning:
-            self._revive(pixels, self._error(shown, pixels), tokens)
-        return shown, tokens, cost, nothing
-
-    def _change(self, pixels: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """See `ChangeTokenizer`; all that is asked of exemplars is to be like what they are for."""
-        tokens, wanted, nearest = self._say(pixels, before)
-        shown = self._show(tokens, before).detach()
-        sought = patches_from_pixels(pixels, self.config.patch)[wanted]
-        off = (self.exemplars(nearest) - sought).square().mean(-1)
-        cost = off.sum() / wanted.sum().clamp(min=1)
-        return shown, tokens, cost, torch.zeros_like(cost), shown
+        seen = F.pad(seen, (0, CODE_DIM - seen.shape[1]))
+        return F.normalize(seen, dim=-1)
 
     @torch.no_grad()
-    def _say(self, pixels: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, which patches ``(B, T, N)`` moving leaves too far off, and what is near those."""
-        where, error = self._match(pixels, before)
-        wanted = error > self.config.repaint
-        sought = patches_from_pixels(pixels, self.config.patch)[wanted]  # (M, V)
-        distance, nearest = self._nearest(sought)
-        painted = torch.where(
-            distance < WORTH * error[wanted], nearest + DISPLACEMENTS, where[wanted]
-        )
-        return where.masked_scatter(wanted, painted), wanted, nearest
+    def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
+        """See `Residual.encode`. A patch that gains too little is moved after all."""
+        return self._encode(codec, pixels, previous)[0]
 
-    def _nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared distance ``(M,)`` to the nearest key, and its number."""
-        with torch.autocast(patches.device.type, enabled=False):
-            # Pair by pair: a patch has the same token whatever others are asked for with it.
-            apart = torch.cdist(
-                patches.float(), self.keys.float(), compute_mode="donot_use_mm_for_euclid_dist"
-            )
-        distance, nearest = apart.min(-1)
-        return distance.square() / patches.shape[-1], nearest
+    def derived(self) -> Tensor:
+        """See `Residual.derived`: nothing."""
+        return self.keys[:0]
 
-    def _show(self, tokens: Tensor, before: Tensor) -> Tensor:
-        """Pixels ``(B, T, C, H, W)`` of tokens ``(B, T, N)``."""
-        patch, painted = self.config.patch, tokens >= DISPLACEMENTS
-        moved = displaced(before, tokens.masked_fill(painted, STILL), patch)
-        paint = self.exemplars((tokens - DISPLACEMENTS).clamp(min=0)).to(moved.dtype)
-        patches = torch.where(painted[..., None], paint, patches_from_pixels(moved, patch))
-        return pixels_from_patches(patches, patch, self.config.frame_size)
+    def decode(
+        self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: object = None
+    ) -> Tensor:
+        """See `Residual.decode`."""
+        replaced = tokens >= DISPLACEMENTS
+        moved = codec.displace(previous, tokens.masked_fill(replaced, STILL))
+        new = self.shown((tokens - DISPLACEMENTS).clamp(min=0)).to(moved.dtype)
+        patches = torch.where(replaced[..., None], new, patches_from_pixels(moved, self.patch))
+        return pixels_from_patches(patches, self.patch, self.frame_size)
+
+    def train_frame(
+        self,
+        codec: MotionCodec,
+        pixels: Tensor,
+        previous: Tensor,
+        config: ReconstructionLossConfig,
+        decoder_only: bool,
+    ) -> TrainedFrame:
+        """See `Residual.train_frame`. A patch learns to be like what it stands for."""
+        if self.training and not decoder_only:
+            self.keys.copy_(self.shown.weight.detach())
+        with torch.no_grad():
+            tokens, wanted, nearest = self._encode(codec, pixels, previous)
+            shown = self.decode(codec, tokens, previous)
+        sought = patches_from_pixels(pixels, self.patch)[wanted]
+        off = (self.shown(nearest) - sought).square().mean(-1)
+        loss = off.sum() / wanted.sum().clamp(min=1)
+        return TrainedFrame(shown, tokens, loss, torch.zeros_like(loss), shown)
 
     @torch.no_grad()
-    def _revive(self, pixels: Tensor, error: Tensor, tokens: Tensor) -> None:
-        """Puts what is shown badly in the place of exemplars that are not used."""
+    def after_step(
+        self,
+        codec: MotionCodec,
+        pixels: Tensor,
+        shown: Tensor,
+        tokens: Tensor,
+        config: ReconstructionLossConfig,
+    ) -> None:
+        """See `Residual.after_step`. Badly shown patches replace unused ones."""
         used = torch.zeros_like(self.unused)
         used[tokens[tokens >= DISPLACEMENTS] - DISPLACEMENTS] = 1
-        error = error.flatten()
-        bad = int((error > self.config.repaint).sum())
-        number = min(bad // AT_ONCE, len(self.unused))
+        error = codec.error(shown, pixels).flatten()
+        bad = int((error > codec.threshold).sum())
+        number = min(bad // BAD_PER_NEW, len(self.unused))
         places = torch.zeros_like(self.keys)
         found = torch.zeros_like(used)
         if number:
-            drawn = torch.multinomial(error.clamp(min=self.config.repaint / 100), number)
-            patches = patches_from_pixels(pixels, self.config.patch).flatten(0, 2)
+            drawn = torch.multinomial(error.clamp(min=codec.threshold / 100), number)
+            patches = patches_from_pixels(pixels, self.patch).flatten(0, 2)
             places[:number], found[:number] = patches[drawn].to(places.dtype), 1
         if dist.is_initialized():
             dist.all_reduce(used, dist.ReduceOp.MAX)
@@ -149,26 +161,30 @@ class ExemplarTokenizer(ChangeTokenizer):
             dist.broadcast(found, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
         longest = self.unused.argsort(descending=True, stable=True)[: int(found.sum())]
-        dead = longest[self.unused[longest] >= self.config.revive_after]
-        # Past autograd's back: a dead exemplar was not shown in this step.
-        self.exemplars.weight.data[dead] = places[: len(dead)]
+        dead = longest[self.unused[longest] >= config.revive_after]
+        # Past autograd's back: a dead patch was not shown in this step.
+        self.shown.weight.data[dead] = places[: len(dead)]
         self.unused[dead] = 0
 
-
-class _Forgetful(nn.Module):
-    """Stands where other tokenizers have a network: knows only how many frames there were."""
-
-    nothing: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("nothing", torch.zeros(0), persistent=False)
-
-    def open(self, batch: int) -> StreamCache:
-        """The cache of rows that have seen no frame."""
-        empty = self.nothing.new_zeros
-        length = torch.zeros(batch, dtype=torch.int64, device=self.nothing.device)
-        ring = (0, batch, 0, 0, 0, 0)
-        return StreamCache(
-            keys=empty(ring), values=empty(ring), tails=empty(0, 2, batch, 0, 0), length=length
+    def _encode(
+        self, codec: MotionCodec, pixels: Tensor, previous: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, which patches ``(B, T, N)`` moving leaves wrong, and what is nearest to those."""
+        displacement, error = codec.match(pixels, previous)
+        wanted = error > codec.threshold
+        sought = patches_from_pixels(pixels, self.patch)[wanted]  # (M, V)
+        distance, nearest = self._nearest(sought)
+        found = torch.where(
+            distance < GAIN * error[wanted], nearest + DISPLACEMENTS, displacement[wanted]
         )
+        return displacement.masked_scatter(wanted, found), wanted, nearest
+
+    def _nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared distance ``(M,)`` to the nearest key, and its number."""
+        with torch.autocast(patches.device.type, enabled=False):
+            # Pair by pair, so that a patch's token does not depend on the patches beside it.
+            apart = torch.cdist(
+                patches.float(), self.keys.float(), compute_mode="donot_use_mm_for_euclid_dist"
+            )
+        distance, nearest = apart.min(-1)
+        return distance.square() / patches.shape[-1], nearest

@@ -27,7 +27,18 @@ from world_models.tokenizers.motion.displacement import (
     displacement_codes,
 )
 
-__all__ = ["Corrupt", "MotionTokenizer", "Residual", "TrainedFrame"]
+__all__ = [
+    "CODE_DIM",
+    "GAIN",
+    "Corrupt",
+    "MotionTokenizer",
+    "Residual",
+    "TrainedFrame",
+    "check_num_codes",
+]
+
+CODE_DIM = 32  # width of the vectors behind tokens
+GAIN = 0.7  # a replaced patch must have at most this much of the error that moving leaves
 
 CUT = 4  # frames between two cuts in training
 WATCHED = 2  # clips of a training step from which the overlay learns
@@ -68,8 +79,8 @@ class Residual(Protocol):
     has_network: bool
     grouped: bool
 
-    def codes(self, width: int) -> Tensor:
-        """Unit vectors of its tokens."""
+    def codes(self) -> Tensor:
+        """Unit vectors of its tokens ``(K - DISPLACEMENTS, CODE_DIM)``."""
 
     def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
         """Tokens ``(B, 1, N)`` of single frames."""
@@ -103,22 +114,27 @@ class Residual(Protocol):
         """Learn what is not learned by gradients from the frames of a training step."""
 
 
+def check_num_codes(num_codes: int) -> None:
+    """Raise ValueError if displacements leave no code."""
+    if num_codes <= DISPLACEMENTS:
+        raise ValueError(
+            f"the first {DISPLACEMENTS} codes are displacements; num_codes must be larger, got "
+            f"{num_codes}"
+        )
+
+
 class MotionTokenizer(Tokenizer):
     """A codec and a residual.
 
     Args:
-        config: The configuration of the residual's kind.
+        config: The configuration of the residual's kind, with ``num_codes``.
         codec: What moves patches.
         residual: What replaces patches.
-        num_codes: K, displacements included.
-        code_dim: Width of the vectors behind tokens.
     """
 
     directions: Tensor
 
-    def __init__(
-        self, config: Any, codec: MotionCodec, residual: Any, num_codes: int, code_dim: int
-    ):
+    def __init__(self, config: Any, codec: MotionCodec, residual: Any):
         super().__init__()
         self.config, self.codec, self.residual = config, codec, residual
         self.decoder_parts = tuple(f"residual.{part}" for part in residual.decoder_parts)
@@ -126,18 +142,18 @@ class MotionTokenizer(Tokenizer):
         side = codec.frame_size // codec.patch
         self.space = TokenSpace(
             grid=(side, side),
-            num_codes=num_codes,
-            code_dim=code_dim,
+            num_codes=config.num_codes,
+            code_dim=CODE_DIM,
             neutral=STILL,
             group_start=DISPLACEMENTS if residual.grouped else None,
             patch=codec.patch,
             sampling=SAMPLING,
         )
-        self.register_buffer("directions", displacement_codes(code_dim), persistent=False)
+        self.register_buffer("directions", displacement_codes(CODE_DIM), persistent=False)
 
     def codes(self) -> Tensor:
         """See `Tokenizer.codes`."""
-        codes = self.residual.codes(self.space.code_dim)
+        codes = self.residual.codes()
         return torch.cat((self.directions.to(codes.dtype), codes))
 
     # Sequences ------------------------------------------------------------------------------
