@@ -1,30 +1,37 @@
-"""Steps of a model, compiled for the machine at hand.
+"""Compiled dreams: what a step computes, composed into a few functions for torch's compiler.
 
-On a CPU, weights of half precision become constants of what is compiled: they are laid out once as
-its matrix units take them, in whole tiles, and of the matrix products that the compiler can write
-the fastest is found out by trying.
+Each of these is one call: a sampling pass with the unmasking after it, the finished frame's pass
+with what it adds to the cache and its outcome, and decoding to pixels.
+
+On a CPU, weights of half precision become constants of the compiled code. They are laid out once as
+the matrix units take them, in whole tiles, and the fastest matrix product is found by trying.
 """
 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import sys
-from collections.abc import Callable, Sequence
-from inspect import signature
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["check_compiler", "compiled", "compiled_methods", "settled", "twin"]
+from world_models.compiler import check_compiler, compiled
+from world_models.inference.sampling import MaskedTokens, Pass, Sample, sample_tokens, unmask
+from world_models.inference.state import WorldState
+from world_models.inference.world import WorldModel
+from world_models.model.dynamics import Dynamics, StepInputs
+from world_models.model.kv_cache import KVCache
+from world_models.model.objectives import NextFrame
+from world_models.model.objectives.two_stream import TwoStreamFrame
+from world_models.model.token_space import SamplingConfig
+
+__all__ = ["CompiledWorld", "Compiler"]
 
 M = TypeVar("M", bound=nn.Module)
 
 TILE = 32  # numbers that a matrix unit takes from a row
-MOST = 256  # versions of a function: one per number of rows
 TUNED = {
     "cpp_wrapper": True,
     "max_autotune": True,
@@ -34,77 +41,116 @@ TUNED = {
 }
 
 
-def check_compiler(device: torch.device) -> None:
-    """Raises RuntimeError where nothing can be compiled for a device."""
-    if "isolate_recompiles" not in signature(torch.compile).parameters:
-        raise RuntimeError(
-            f"compiling needs a newer torch, such as 2.13, and this is {torch.__version__}"
+class CompiledWorld(WorldModel):
+    """The weights of a world as they are now, with a compiled `step`.
+
+    It is faster, above all for few rows. The first steps at every new batch size take up to some
+    minutes, so it pays for long dreams at few batch sizes. Sums are taken in an order that may
+    depend on the batch size.
+
+    Raises:
+        RuntimeError: If there is no compiler: a CPU needs one for C++.
+    """
+
+    def __init__(self, world: WorldModel):
+        check_compiler(next(world.parameters()).device)
+        super().__init__(world.tokenizer, world.dynamics, world.sampling, world.latent_action)
+        self.train(world.training)
+        self._compiled: Any = CompiledDynamics(world.dynamics)
+        self._decode_frame: Callable[..., Any] = world.tokenizer.decode_frame
+        with torch.no_grad():
+            self._derived = world.tokenizer.derived()
+        if world.tokenizer.has_network:
+            compiler = Compiler(world.tokenizer)
+            self._decode_frame = compiler(compiler.part.decode_frame)
+
+    def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
+        """See `WorldModel.sample`."""
+        fused = self._fused(frame) if isinstance(frame, TwoStreamFrame) else None
+        space = self.dynamics.space
+        return sample_tokens(frame.logits, space, self.sampling, seeds, counters, fused=fused)
+
+    def _fused(self, frame: TwoStreamFrame) -> Pass:
+        def fused(
+            canvas: MaskedTokens, rows: Tensor, schedule: Tensor, noise: Tensor
+        ) -> tuple[Tensor, MaskedTokens]:
+            inputs = frame.inputs.rows(rows)
+            return self._compiled.sampling_pass(canvas, inputs, schedule, noise, self.sampling)
+
+        return fused
+
+    def _first_frame(self, state: WorldState) -> NextFrame:
+        return self.dynamics.objective.first_frame(self._compiled, state.dynamics, state.frames)
+
+    def _next(self, state: WorldState, action: Tensor) -> NextFrame:
+        return self.dynamics.objective.next_frame(
+            self._compiled, state.dynamics, state.tokens, action, state.frames
         )
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if device.type == "cpu" and shutil.which(compiler) is None:
-        raise RuntimeError(
-            f"compiling for a CPU needs a C++ compiler, and {compiler} was not found: install it "
-            "(such as apt-get install g++), or do not compile"
-        )
+
+    def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:
+        inputs = self.tokenizer.decode_inputs(cache, self._derived)
+        frames, entry = self._decode_frame(tokens, inputs, previous)
+        return frames, cache.write(entry)
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """The function, compiled when it first meets shapes; it never shares that with another."""
-    return torch.compile(  # type: ignore[call-overload]
-        function,
-        dynamic=False,
-        fullgraph=True,  # pieces of it would share code, whatever module they are of
-        isolate_recompiles=True,
-        recompile_limit=MOST,
-        options={"guard_filter_fn": _of_arguments, **options},
-    )
+class CompiledDynamics:
+    """What a dream asks of a `Dynamics`, compiled."""
+
+    def __init__(self, dynamics: Dynamics):
+        compiler = Compiler(dynamics)
+        own = compiler.part
+        self._dynamics = dynamics
+        with torch.no_grad():
+            self._derived = dynamics.derived()
+        self.step, self.finish = compiler(own.step), compiler(own.finish)
+        self.predict = compiler(own.predict)
+
+        def sampling_pass(
+            canvas: MaskedTokens,
+            inputs: StepInputs,
+            schedule: Tensor,
+            noise: Tensor,
+            config: SamplingConfig,
+        ) -> tuple[Tensor, MaskedTokens]:
+            logits, _ = own.step(canvas.tokens, inputs)
+            return logits, unmask(canvas, logits, schedule, noise, config, own.space)
+
+        self.sampling_pass = compiler(sampling_pass)
+
+    def inputs(self, cache: KVCache, actions: Tensor, frames: Tensor) -> StepInputs:
+        """See `Dynamics.inputs`."""
+        return self._dynamics.inputs(cache, actions, frames, self._derived)
 
 
-def _of_arguments(guards: Sequence[Any]) -> list[bool]:
-    """Which guards are on arguments: one function, one module, and neither changes."""
-    modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
-    return [of and not guard.is_global for of, guard in zip(modules, guards, strict=True)]
+class Compiler:
+    """Compiles functions of one module as it is now, for use without gradients.
 
+    Attributes:
+        part: The module, or on a CPU a copy in whole tiles, whose methods are to be compiled.
+    """
 
-def compiled_methods(part: nn.Module, *names: str) -> dict[str, Callable[..., Any]]:
-    """Methods of a module as it is now, compiled, for use without gradients."""
-    weight = next(part.parameters())
-    if weight.device.type != "cpu" or weight.element_size() != 2:
-        return {name: compiled(getattr(type(part), name).__get__(part)) for name in names}
-    own = _in_tiles(copy.deepcopy(part))
-    return {name: _frozen(getattr(type(own), name).__get__(own)) for name in names}
+    def __init__(self, part: Any):
+        weight = next(part.parameters())
+        self._freezing = weight.device.type == "cpu" and weight.element_size() == 2
+        self.part = _in_tiles(copy.deepcopy(part)) if self._freezing else part
 
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled."""
+        if not self._freezing:
+            return compiled(function)
+        from torch._inductor import config
 
-def _frozen(function: Callable[..., Any]) -> Callable[..., Any]:
-    from torch._inductor import config
+        run, freezing = compiled(function, **TUNED), config.patch(freezing=True)
 
-    run, freezing = compiled(function, **TUNED), config.patch(freezing=True)
+        def frozen(*args: Any) -> Any:
+            with freezing:  # while the function is traced
+                return run(*args)
 
-    def frozen(*args: Any) -> Any:
-        with freezing:  # while the function is traced
-            return run(*args)
-
-    return frozen
-
-
-def twin(part: M) -> M:
-    """A module of the same weights that can be given other parts and methods."""
-    own = copy.copy(part)
-    own._modules = part._modules.copy()
-    return own
-
-
-@torch.no_grad()
-def settled(part: M, name: str) -> M:
-    """A `twin` in which what some part or method makes of the weights alone is made for good."""
-    own, value = twin(part), getattr(part, name)()
-    own._modules.pop(name, None)
-    setattr(own, name, lambda: value)
-    return own
+        return frozen
 
 
 class _Tiled(nn.Module):
-    """A linear layer, filled up with zeros to whole tiles."""
+    """A linear layer, padded with zeros to whole tiles."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__()

@@ -1,4 +1,4 @@
-"""MaskGIT sampling: hidden tokens are revealed over a few passes, the surest first.
+"""MaskGIT sampling: masked tokens are unmasked over a few passes, the most certain ones first.
 
 Shapes: B batch, R of its rows, M tokens sampled together, K codes.
 """
@@ -12,63 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from world_models.masking import num_masked
-from world_models.motion import DISPLACEMENTS
+from world_models.model.masking import num_masked
+from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.noise import uniform
 
-__all__ = [
-    "FOR_CHANGES",
-    "Draft",
-    "Pass",
-    "Sample",
-    "SamplingConfig",
-    "entropy",
-    "reveal",
-    "revealing",
-    "sample_tokens",
-]
+__all__ = ["MaskedTokens", "Pass", "Predict", "Sample", "entropy", "sample_tokens", "unmask"]
 
-COLD = 1e-3  # a temperature at which the likeliest is drawn
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """How tokens are sampled.
-
-    Attributes:
-        steps: Passes per frame, on a cosine schedule.
-        temperature: Of the first pass; it falls linearly to 0, so the last pass takes the best.
-        unbiased: Draw what is rare as often as the dynamics says: the temperature stays, and the
-            places that are surest come first, whatever was drawn there. Else what was drawn
-            against the odds is drawn again, and what may move one way or the other stands still.
-        together_from: If not 0, the ids from this one on are drawn as one, and which of them after
-            that. Where one id says that a patch moved, and hundreds how else it may look, each of
-            those is else the less likely, and at a low temperature never drawn.
-        adaptive: Also reveal every token at least as sure as ``threshold``, go on where the
-            schedule hides no more than are left, and stop when none is: easy frames take one or
-            two passes.
-        threshold: Probability from which a sampled token counts as decided.
-    """
-
-    steps: int = 8
-    temperature: float = 1.0
-    unbiased: bool = False
-    together_from: int = 0
-    adaptive: bool = False
-    threshold: float = 0.9
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        for name in ("temperature", "together_from"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-
-
-FOR_CHANGES = SamplingConfig(
-    temperature=0.2, unbiased=True, together_from=DISPLACEMENTS, adaptive=True, threshold=0.4
-)
-"""How tokens that say what changes are best sampled: else what may move stands still."""
+COLD = 1e-3  # a temperature at which the most likely token is drawn
 
 
 @dataclass(frozen=True)
@@ -77,7 +27,7 @@ class Sample:
 
     Attributes:
         tokens: ``(B, M)`` int64.
-        entropy: Of each token's distribution before any was revealed, in nats, ``(B, M)``.
+        entropy: Of each token's distribution before any was unmasked, in nats, ``(B, M)``.
         passes: How many passes each row needed, ``(B,)``.
     """
 
@@ -86,111 +36,126 @@ class Sample:
     passes: Tensor
 
 
-class Draft(NamedTuple):
-    """Tokens of R rows on their way from all hidden to none.
+class MaskedTokens(NamedTuple):
+    """Tokens of R rows, some of them masked.
 
     Attributes:
         tokens: ``(R, M)``.
-        hidden: Which of them are, ``(R, M)``.
-        place: Where in the schedule each row is, ``(R,)``.
-        passes: How many passes each row needed, ``(R,)``.
+        masked: Which of them are masked, ``(R, M)``.
+        step: Where in the schedule each row is, ``(R,)``.
+        passes: How many passes each row has needed, ``(R,)``.
     """
 
     tokens: Tensor
-    hidden: Tensor
-    place: Tensor
+    masked: Tensor
+    step: Tensor
     passes: Tensor
 
-    def rows(self, rows: Tensor) -> Draft:
+    def rows(self, rows: Tensor) -> MaskedTokens:
         """Some of the rows."""
-        return Draft(*(x[rows] for x in self))
+        return MaskedTokens(*(x[rows] for x in self))
 
 
-Pass = Callable[[Draft, Tensor, Tensor, Tensor], tuple[Tensor, Draft]]
-"""From a draft, which rows ``(R,)`` it is of, and a schedule and random numbers as `reveal` takes
-them, to logits and the draft after that."""
-
-
-def reveal(
-    draft: Draft, logits: Tensor, schedule: Tensor, drawn: Tensor, config: SamplingConfig
-) -> Draft:
-    """Take what one pass says of hidden tokens for true where it is sure.
-
-    Args:
-        draft: What the pass saw.
-        logits: What it says, ``(R, M, K)``.
-        schedule: How many tokens are hidden before each pass, and after the last.
-        drawn: Random numbers, ``(R, M)``.
-        config: How to sample.
-    """
-    tokens, hidden, place, passes = draft
-    logits, steps = logits.float(), config.steps
-    left = torch.ones_like(place) if config.unbiased else (steps - 1 - place) / steps
-    temperature = config.temperature * left  # (R,)
-    warm = logits
-    if 0 < config.together_from < logits.shape[-1]:
-        warm = _as_one(logits, temperature, config.together_from)
-    picked = _pick(warm, temperature, drawn)
-    likely = logits.amax(-1) if config.unbiased else logits.gather(-1, picked[..., None])[..., 0]
-    sure = (likely - logits.logsumexp(-1)).exp()  # its probability
-    stay = _least_sure(sure, hidden, schedule[place + 1])
-    if config.adaptive:
-        stay = stay & (sure < config.threshold)
-    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more are hidden
-    return Draft(
-        tokens=torch.where(hidden & ~stay, picked, tokens),
-        hidden=stay,
-        place=torch.maximum(place + 1, reached).clamp(max=steps - 1),
-        passes=passes + hidden.any(1),
-    )
-
-
-def revealing(predict: Callable[[Tensor, Tensor], Tensor], config: SamplingConfig) -> Pass:
-    """The pass that reveals what `predict` says.
-
-    It goes from tokens ``(R, M)``, some hidden, of the rows ``(R,)`` to logits ``(R, M, K)``.
-    """
-
-    def run(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
-        logits = predict(draft.tokens, rows)
-        return logits, reveal(draft, logits, schedule, drawn, config)
-
-    return run
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""From tokens ``(R, M)``, some masked, of the rows ``(R,)`` to logits ``(R, M, K)``."""
+Pass = Callable[[MaskedTokens, Tensor, Tensor, Tensor], tuple[Tensor, MaskedTokens]]
+"""`Predict` and `unmask` in one call: takes tokens, rows, schedule and noise; returns the logits and
+the tokens after the pass."""
 
 
 def sample_tokens(
-    run: Pass, hidden: Tensor, seeds: Tensor, counters: Tensor, config: SamplingConfig
+    predict: Predict,
+    space: TokenSpace,
+    config: SamplingConfig,
+    seeds: Tensor,
+    counters: Tensor,
+    num_frames: int = 1,
+    fused: Pass | None = None,
 ) -> Sample:
-    """Sample M tokens per row.
+    """Sample all tokens of B rows.
 
     Args:
-        run: A pass.
-        hidden: All-hidden tokens ``(B, M)``: the mask id everywhere.
-        seeds: ``(B,)`` int64 and
-        counters: ``(B,)`` int64: which random numbers each row uses.
-        config: How.
+        predict: Returns the logits of tokens.
+        space: The token space.
+        config: How to sample.
+        seeds: ``(B,)`` int64. With the counters they decide each row's random numbers.
+        counters: ``(B,)`` int64.
+        num_frames: Frames that are sampled together.
+        fused: Does what `predict` and `unmask` do, in one call.
     """
-    steps, size = config.steps, hidden.shape[1]
+    steps, size = config.steps, num_frames * space.num_tokens
     schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
-    schedule = schedule.to(hidden.device)
-    drawn = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
+    schedule = schedule.to(seeds.device)
+    noise = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
+    tokens = seeds.new_full((len(seeds), size), space.mask_token)
     none = torch.zeros_like(seeds)
-    # Fields of their own: what is compiled is compiled anew for arguments that share memory.
-    draft = Draft(hidden, torch.ones_like(hidden, dtype=torch.bool), none, none.clone())
-    tokens, taken = hidden.clone(), none.clone()
-    rows = torch.arange(len(seeds), device=seeds.device)  # R of the B: the draft's
+    # No two fields share memory: code is compiled anew for arguments that do.
+    canvas = MaskedTokens(tokens, torch.ones_like(tokens, dtype=torch.bool), none, none.clone())
+    tokens, passes = tokens.clone(), none.clone()
+    rows = torch.arange(len(seeds), device=seeds.device)  # the R of B rows that go on
     for step in range(steps):
-        logits, draft = run(draft, rows, schedule, drawn[:, step])
+        if fused is None:
+            logits = predict(canvas.tokens, rows)
+            canvas = unmask(canvas, logits, schedule, noise[:, step], config, space)
+        else:
+            logits, canvas = fused(canvas, rows, schedule, noise[:, step])
         if step == 0:
             first = entropy(logits)
-        if config.adaptive:
-            if not draft.hidden.any():
+        if config.threshold < 1:
+            unfinished = canvas.masked.any(1)
+            if not unfinished.any():
                 break
-            if (fewer := _halved(draft.hidden.any(1))) is not None:
-                tokens[rows], taken[rows] = draft.tokens, draft.passes
-                rows, draft, drawn = rows[fewer], draft.rows(fewer), drawn[fewer]
-    tokens[rows], taken[rows] = draft.tokens, draft.passes
-    return Sample(tokens, first, taken)
+            if (kept := _halved(unfinished)) is not None:
+                tokens[rows], passes[rows] = canvas.tokens, canvas.passes
+                rows, canvas, noise = rows[kept], canvas.rows(kept), noise[kept]
+    tokens[rows], passes[rows] = canvas.tokens, canvas.passes
+    return Sample(tokens, first, passes)
+
+
+def unmask(
+    canvas: MaskedTokens,
+    logits: Tensor,
+    schedule: Tensor,
+    noise: Tensor,
+    config: SamplingConfig,
+    space: TokenSpace,
+) -> MaskedTokens:
+    """Draw tokens, and keep those that are certain enough.
+
+    Args:
+        canvas: What `predict` saw.
+        logits: What it returned, ``(R, M, K)``.
+        schedule: How many tokens are masked before each pass, and after the last.
+        noise: Uniform random numbers, ``(R, M)``.
+        config: How to sample.
+        space: The token space.
+    """
+    tokens, masked, step, passes = canvas
+    logits, steps = logits.float(), config.steps
+    if space.neutral is None:  # MaskGIT: the temperature falls linearly to 0
+        temperature = config.temperature * ((steps - 1 - step) / steps)  # (R,)
+        drawn = _draw(logits, temperature, noise)
+        logit = logits.gather(-1, drawn[..., None])[..., 0]
+    else:
+        # What was drawn against the odds must not be masked again, or what may move stands still.
+        # So a place is certain where one token is likely, whatever was drawn.
+        temperature = config.temperature * torch.ones_like(step)
+        grouped = logits
+        if space.group_start is not None:
+            grouped = _grouped(logits, temperature, space.group_start)
+        drawn = _draw(grouped, temperature, noise)
+        logit = logits.amax(-1)
+    certainty = (logit - logits.logsumexp(-1)).exp()  # a probability
+    stay = _least_certain(certainty, masked, schedule[step + 1])
+    if config.threshold < 1:
+        stay = stay & (certainty < config.threshold)
+    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more tokens are masked
+    return MaskedTokens(
+        tokens=torch.where(masked & ~stay, drawn, tokens),
+        masked=stay,
+        step=torch.maximum(step + 1, reached).clamp(max=steps - 1),
+        passes=passes + masked.any(1),
+    )
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -199,36 +164,37 @@ def entropy(logits: Tensor) -> Tensor:
     return -(logits.exp() * logits).sum(-1)
 
 
-def _halved(going: Tensor) -> Tensor | None:
-    """Half of the rows, or a quarter and so on, with all that go on; None if they are too many.
+def _halved(unfinished: Tensor) -> Tensor | None:
+    """Half of the rows, or a quarter and so on, with all unfinished ones; None for all rows.
 
-    Of few sizes, a compiled step has few to be compiled for.
+    With few sizes, compiled code is compiled few times.
     """
-    size, num = len(going), int(going.sum())
+    size, num = len(unfinished), int(unfinished.sum())
     while size > num and (half := (size + 1) // 2) >= num:
         size = half
-    if size == len(going):
+    if size == len(unfinished):
         return None
-    return going.argsort(descending=True, stable=True)[:size]
+    return unfinished.argsort(descending=True, stable=True)[:size]
 
 
-def _pick(logits: Tensor, temperature: Tensor, drawn: Tensor) -> Tensor:
-    """Draw a token each; rows at temperature 0 take the likeliest."""
+def _draw(logits: Tensor, temperature: Tensor, noise: Tensor) -> Tensor:
+    """Draw a token each; rows at temperature 0 take the most likely one."""
     most, likeliest = logits.max(-1, keepdim=True)
     cold = (temperature == 0)[:, None]
-    if not torch.compiler.is_compiling() and cold.all():  # compiled, one way must do for all
+    if not torch.compiler.is_compiling() and cold.all():  # compiled code cannot branch on data
         return likeliest.squeeze(-1)
     heat = torch.where(cold, 1.0, temperature[:, None])
     cumulative = ((logits - most) / heat[..., None]).exp().cumsum(-1)
-    at = drawn[..., None] * cumulative[..., -1:]
+    at = noise[..., None] * cumulative[..., -1:]
     index = torch.searchsorted(cumulative, at, right=True).clamp(max=logits.shape[-1] - 1)
     return torch.where(cold[..., None], likeliest, index).squeeze(-1)
 
 
-def _as_one(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
-    """Logits whose draw at a temperature ``(B,)`` takes the ids from `start` on as one.
+def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
+    """Logits with which the ids from `start` on are drawn as one, and then one of them.
 
-    These then are as likely together as a single id of all their probability.
+    At the temperature ``(B,)``, they are as likely together as a single id of all their
+    probability.
     """
     heat = temperature.clamp(min=COLD)[:, None, None]
     others, group = logits[..., :start], logits[..., start:]
@@ -236,7 +202,8 @@ def _as_one(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
     return torch.cat((others, group.logsumexp(-1, keepdim=True) + within), -1)
 
 
-def _least_sure(sure: Tensor, hidden: Tensor, count: Tensor) -> Tensor:
-    """Mark the ``count`` ``(B,)`` least sure of the hidden tokens of each row."""
-    order = sure.masked_fill(~hidden, float("inf")).argsort(dim=-1, stable=True)
-    return (order.argsort(dim=-1) < count[:, None]) & hidden  # scattered ranks are compiled wrongly
+def _least_certain(certainty: Tensor, masked: Tensor, count: Tensor) -> Tensor:
+    """Mark the ``count`` ``(B,)`` least certain of the masked tokens of each row."""
+    order = certainty.masked_fill(~masked, float("inf")).argsort(dim=-1, stable=True)
+    # torch 2.13 compiles scattered ranks wrongly: sort twice.
+    return (order.argsort(dim=-1) < count[:, None]) & masked

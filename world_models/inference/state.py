@@ -1,4 +1,4 @@
-"""Where the rows of a dream are: everything the next frame depends on.
+"""The state of a dream: everything that the next frame depends on.
 
 Shapes: B batch, N tokens per frame.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from world_models.cache import StreamCache
+from world_models.model.kv_cache import KVCache
 
 __all__ = ["WorldState"]
 
@@ -23,20 +23,20 @@ class WorldState:
     Attributes:
         seeds: ``(B,)`` int64; a row's future depends on its past, its actions and its seed.
         frames: The last frame, uint8 ``(B, H, W, 3)``: the real one where it is known.
-        tokens: The same as tokens ``(B, N)``.
-        dynamics: The past as the dynamics keeps it.
-        decoder: The past as the tokenizer's decoder keeps it; None once it was given up,
+        tokens: The last frame as tokens ``(B, N)``.
+        dynamics: The dynamics' KV cache.
+        decoder: That of the tokenizer's decoder; None where no frame is to be decoded any more,
             because only real frames are observed.
-        encoder: The past as the tokenizer's encoder keeps it; None once a frame was imagined,
-            since the encoder has not seen it.
+        encoder: That of the tokenizer's encoder; None once a frame was imagined, which the encoder
+            has not seen.
     """
 
     seeds: Tensor
     frames: Tensor
     tokens: Tensor
-    dynamics: StreamCache
-    decoder: StreamCache | None
-    encoder: StreamCache | None
+    dynamics: KVCache
+    decoder: KVCache | None
+    encoder: KVCache | None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -52,8 +52,7 @@ class WorldState:
     def put(self, index: Tensor, other: WorldState) -> WorldState:
         """Replace the rows in ``index`` by the rows of ``other``; return the state.
 
-        Caches are written in place. What only one of both states keeps, its encoder or decoder,
-        is given up.
+        Caches are written in place. A cache that only one of the states has is dropped.
         """
         mine, others = self._caches(), other._caches()
         for name in mine.keys() & others.keys():
@@ -81,10 +80,10 @@ class WorldState:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> WorldState:
         """Undo `tensors`."""
-        caches: dict[str, StreamCache | None] = {}
+        caches: dict[str, KVCache | None] = {}
         for name in ("dynamics", "decoder", "encoder"):
             own = {k.partition(".")[2]: x for k, x in tensors.items() if k.startswith(name + ".")}
-            caches[name] = StreamCache.from_tensors(own) if own else None
+            caches[name] = KVCache.from_tensors(own) if own else None
         if caches["dynamics"] is None:
             raise ValueError(
                 f"expected the tensors of WorldState.tensors(), got only {sorted(tensors)}"
@@ -92,9 +91,9 @@ class WorldState:
         plain = {name: x for name, x in tensors.items() if "." not in name}
         return cls(**plain, **caches)  # type: ignore[arg-type]
 
-    def _caches(self) -> dict[str, StreamCache]:
+    def _caches(self) -> dict[str, KVCache]:
         named = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: x for name, x in named.items() if isinstance(x, StreamCache)}
+        return {name: x for name, x in named.items() if isinstance(x, KVCache)}
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"seeds": self.seeds, "frames": self.frames, "tokens": self.tokens}

@@ -1,4 +1,4 @@
-"""How unsure a world model is of a frame: the number that AutoExplore is rewarded with.
+"""How uncertain a world model is of a frame: the reward of AutoExplore.
 
 Shapes: B batch, T frames, N tokens per frame, K codes.
 """
@@ -10,13 +10,13 @@ import math
 import torch
 from torch import Tensor
 
-from world_models.sampling import entropy
-from world_models.world import WorldModel
+from world_models.inference.sampling import entropy
+from world_models.inference.world import WorldModel
 
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
 
 GIVEN, PREDICTED = 2, 3  # frames of the published reward, which scores the last one
-SHARE = 4  # one in so many tokens counts: most show a background that is never in doubt
+SHARE = 4  # one in so many tokens counts: most show a background that is never uncertain
 
 
 def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
@@ -40,13 +40,9 @@ def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
         frames: Those given, uint8 ``(B, k, H, W, 3)``.
         actions: ``(B, T - 1)``: all of them, up to the one that leads to the last frame.
     """
-    tokens = model.tokenizer.encode(frames, given=frames.shape[1])
-    dynamics, num_hidden = model.dynamics, actions.shape[1] + 1 - tokens.shape[1]
-    hidden = tokens.new_full((len(tokens), num_hidden, tokens.shape[2]), dynamics.mask_token)
-    sequence = torch.cat((tokens, hidden), 1)  # (B, T, N)
-    if dynamics.config.objective == "paper":
-        x = dynamics.predict_shifted(sequence[:, :-1], actions)
-    else:
-        before = model.before(tokens, frames, num_hidden)
-        x = dynamics.predict_plain(sequence, actions, before)
-    return entropy(dynamics.to_logits(x[:, -1]))
+    tokens = model.tokenizer.encode(frames, num_prompt=frames.shape[1])
+    dynamics, num_ahead = model.dynamics, actions.shape[1] + 1 - tokens.shape[1]
+    masked = tokens.new_full((len(tokens), num_ahead, tokens.shape[2]), dynamics.space.mask_token)
+    sequence = torch.cat((tokens, masked), 1)  # (B, T, N)
+    previous = model.previous_frames(tokens, frames, num_ahead)
+    return entropy(dynamics.objective.joint_logits(dynamics, sequence, actions, previous, 1)[:, 0])

@@ -5,28 +5,22 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.compiled import check_compiler, compiled_methods, settled
-from world_models.dynamics import NO_ACTION, Dynamics
-from world_models.latent_action import LatentActionModel
-from world_models.next_frame import NextFrame, next_frame
-from world_models.sampling import (
-    FOR_CHANGES,
-    Sample,
-    SamplingConfig,
-    entropy,
-    revealing,
-    sample_tokens,
-)
-from world_models.state import WorldState
-from world_models.tokenizer import Tokenizer
+from world_models.inference.sampling import Sample, entropy, sample_tokens
+from world_models.inference.state import WorldState
+from world_models.model.dynamics import Dynamics
+from world_models.model.kv_cache import KVCache
+from world_models.model.latent_action import LatentActionModel
+from world_models.model.objectives import NextFrame
+from world_models.model.token_space import SamplingConfig
+from world_models.tokenizers.base import Tokenizer
 
 __all__ = ["Prediction", "Rollout", "WorldModel"]
 
@@ -38,12 +32,12 @@ class Prediction:
     Attributes:
         frames: uint8 ``(B, H, W, 3)``.
         tokens: int64 ``(B, N)``.
-        entropy: Of each token's distribution before anything of the frame was known, in nats,
+        entropy: Of each token's distribution before any token of the frame was known, in nats,
             ``(B, N)``.
         reward: Expected reward of the action, ``(B,)``.
         termination: Probability that the action ended the episode, ``(B,)``.
         passes: Passes that sampling took, ``(B,)``.
-        surprise: Minus the logarithm of the probability that each token had been given, in nats,
+        surprise: Negative logarithm of the probability that each token had been given, in nats,
             ``(B, N)``; None for imagined frames.
     """
 
@@ -66,15 +60,15 @@ class Rollout:
 
 
 class WorldModel(nn.Module):
-    """A tokenizer and a dynamics model that together imagine a game.
+    """A tokenizer and a dynamics that together imagine a game.
 
-    Call ``eval()`` before use. A state is used up by the call it is given to, because its buffers
-    are written in place: ``state.clone()`` first to come back to it.
+    Call ``eval()`` before use. A state must not be used again after the call it was given to,
+    because its buffers are written in place: ``state.clone()`` first to come back to it.
 
     Args:
         tokenizer: Frames to tokens and back.
         dynamics: Tokens of the next frame.
-        sampling: How tokens are drawn; by default as suits the tokenizer's.
+        sampling: How tokens are sampled; by default as the token space says.
         latent_action: The model that named the actions, if they are latent.
     """
 
@@ -86,23 +80,17 @@ class WorldModel(nn.Module):
         latent_action: LatentActionModel | None = None,
     ):
         super().__init__()
-        t, d = tokenizer.config, dynamics.config
-        if (t.grid, t.num_codes, t.code_dim) != (tuple(d.grid), d.num_codes, d.code_dim):
+        if tokenizer.space != dynamics.space:
             raise ValueError(
-                f"the tokenizer has grid {t.grid}, {t.num_codes} codes of width {t.code_dim}, the "
-                f"dynamics {d.grid}, {d.num_codes}, {d.code_dim}; train the dynamics on tokens of "
-                f"this tokenizer"
-            )
-        if d.frame_patch != (t.patch if t.context else 0):
-            raise ValueError(
-                f"the tokenizer's tokens {'say what changes' if t.context else 'stand alone'}, so "
-                f"the dynamics must have frame_patch {t.patch if t.context else 0}, "
-                f"not {d.frame_patch} (--model.frame-patch)"
+                f"the tokenizer makes tokens of {tokenizer.space}, the dynamics predicts those of "
+                f"{dynamics.space}; train the dynamics on tokens of this tokenizer"
             )
         self.tokenizer = tokenizer
         self.dynamics = dynamics
         self.latent_action = latent_action
-        self.sampling = sampling or (FOR_CHANGES if t.context else SamplingConfig())
+        self.sampling = sampling or tokenizer.space.sampling
+
+    # Real frames ----------------------------------------------------------------------------
 
     @torch.no_grad()
     def start(
@@ -131,15 +119,44 @@ class WorldModel(nn.Module):
             )
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
-        state = self._empty(seeds, frames[:, 0])
+        state = WorldState(
+            seeds=seeds,
+            frames=frames[:, 0],
+            tokens=seeds.new_zeros(batch, self.tokenizer.space.num_tokens),
+            dynamics=self.dynamics.transformer.empty_cache(batch),
+            decoder=self.tokenizer.empty_decoder_cache(batch),
+            encoder=self.tokenizer.empty_encoder_cache(batch),
+        )
         for t in range(num_frames):
-            action = torch.full_like(seeds, NO_ACTION) if t == 0 else actions[:, t - 1]
-            ahead = None if t == 0 and self._shifted else self._look_ahead(state, action)
+            frame = self._first_frame(state) if t == 0 else self._next(state, actions[:, t - 1])
             if tokens is None:
-                state, _ = self._see(state, ahead, frames[:, t])
+                state, _ = self._see(state, frame, frames[:, t])
             else:
-                state, _ = self._become(state, ahead, _known(tokens[:, t]), frames[:, t])
+                state, _ = self._commit(state, frame, _known(tokens[:, t]), frames[:, t])
         return state if tokens is None else replace(state, encoder=None)
+
+    @torch.no_grad()
+    def observe(
+        self, state: WorldState, action: Tensor, frames: Tensor
+    ) -> tuple[WorldState, Prediction]:
+        """Take in the real next frame, and say how it had been expected.
+
+        The prediction's entropy is that of the imagined next frame before any token of the real
+        one was seen; its tokens and frames are the real ones through the tokenizer.
+
+        Args:
+            state: Of rows that have seen real frames only; not to be used again.
+            action: int64 ``(B,)``, what led to the frames.
+            frames: uint8 ``(B, H, W, 3)``.
+        """
+        frame = self._next(state, action)
+        masked = torch.full_like(state.tokens, self.dynamics.space.mask_token)
+        logits = frame.logits(masked, torch.arange(len(masked), device=masked.device))
+        state, seen = self._see(state, frame, frames, entropy(logits))
+        surprise = F.cross_entropy(logits.float().mT, seen.tokens, reduction="none")
+        return state, replace(seen, surprise=surprise)
+
+    # Dreamed frames -------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(
@@ -148,49 +165,25 @@ class WorldModel(nn.Module):
         """Imagine the next frame.
 
         Args:
-            state: Where the rows are; used up.
+            state: Where the rows are; not to be used again.
             action: int64 ``(B,)``.
             generator: Where given, draws new seeds for the rows first; else each row follows the
                 seed it has.
         """
         if state.decoder is None:
             raise ValueError(
-                "these rows gave up their decoder, so step() cannot show a frame; start() again, "
-                "and keep the decoder"
+                "these rows have dropped their decoder, so step() cannot show a frame; start() "
+                "again, and keep the decoder"
             )
-        counters = state.decoder.length
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
-        ahead = self._look_ahead(state, action)
-        sample = self.sample(ahead, state.seeds, counters)
-        return self._become(replace(state, encoder=None), ahead, sample)
+        frame = self._next(state, action)
+        sample = self.sample(frame, state.seeds, state.decoder.length)
+        return self._commit(replace(state, encoder=None), frame, sample)
 
-    def sample(self, ahead: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
-        """Sample all tokens of the next frame; seeds and counters as `sample_tokens` has them."""
-        hidden = seeds.new_full((len(seeds), self.tokenizer.num_tokens), self.dynamics.mask_token)
-        run = partial(ahead.reveal, config=self.sampling)
-        return sample_tokens(run, hidden, seeds, counters, self.sampling)
-
-    @torch.no_grad()
-    def observe(
-        self, state: WorldState, action: Tensor, frames: Tensor
-    ) -> tuple[WorldState, Prediction]:
-        """Let the real next frame arrive, and say how it had been expected.
-
-        The prediction's entropy is that of the imagined next frame before anything of the real
-        one was seen; its tokens and frames are the real ones through the tokenizer.
-
-        Args:
-            state: Where the rows are, all by real frames; used up.
-            action: int64 ``(B,)``, taken before.
-            frames: uint8 ``(B, H, W, 3)``.
-        """
-        ahead = self._look_ahead(state, action)
-        hidden = torch.full_like(state.tokens, self.dynamics.mask_token)
-        logits = ahead.logits(hidden)
-        state, seen = self._see(state, ahead, frames, entropy(logits))
-        surprise = F.cross_entropy(logits.float().mT, seen.tokens, reduction="none")
-        return state, replace(seen, surprise=surprise)
+    def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
+        """Sample all tokens of the next frame; see `sample_tokens`."""
+        return sample_tokens(frame.logits, self.dynamics.space, self.sampling, seeds, counters)
 
     @torch.no_grad()
     def rollout(self, frames: Tensor, actions: Tensor, seeds: Tensor | None = None) -> Rollout:
@@ -231,109 +224,78 @@ class WorldModel(nn.Module):
         num_prompt = frames.shape[1]
         if seeds is None:
             seeds = _draw_seeds(len(frames), frames.device, None)
-        tokens, entropy = self.tokenizer.encode(frames, given=num_prompt), []
+        tokens, entropies = self.tokenizer.encode(frames, num_prompt), []
         while (left := actions.shape[1] + 1 - tokens.shape[1]) > 0:
-            num = min(frames_per_call or left, left)
-            before = self.before(tokens, frames, num)
-            sample = self._sample_jointly(tokens, actions, before, seeds, num)
+            num_ahead = min(frames_per_call or left, left)
+            previous = self.previous_frames(tokens, frames, num_ahead)
+            sample = self._sample_jointly(tokens, actions, previous, seeds, num_ahead)
             tokens = torch.cat((tokens, sample.tokens), 1)
-            entropy.append(sample.entropy)
+            entropies.append(sample.entropy)
         shown = self.tokenizer.decode(tokens, frames)[:, num_prompt:]
-        return Rollout(shown, tokens[:, num_prompt:], torch.cat(entropy, 1))
+        return Rollout(shown, tokens[:, num_prompt:], torch.cat(entropies, 1))
 
     @torch.no_grad()
-    def before(self, tokens: Tensor, given: Tensor, num_ahead: int) -> Tensor | None:
-        """The frame before each of a sequence and of those to come, if that is looked at.
+    def previous_frames(self, tokens: Tensor, prompt: Tensor, num_ahead: int) -> Tensor | None:
+        """The frame before each of a sequence and of those ahead, if the dynamics sees it.
 
-        Of several frames to come only the first one's is known, and stands for the others'.
+        Of several frames ahead only the first one's is known, and stands in for the others'.
 
         Args:
             tokens: Of the frames so far ``(B, k, N)``.
-            given: The real ones of the first of them, uint8 ``(B, g, H, W, 3)``.
+            prompt: The real ones of the first of them, uint8 ``(B, p, H, W, 3)``.
             num_ahead: How many are to come.
         """
-        if not self.dynamics.config.frame_patch:
+        if not self.dynamics.space.patch:
             return None
-        dreamed = self.tokenizer.decode(tokens, given)[:, given.shape[1] :]
-        shown = torch.cat((given, dreamed), 1)
+        dreamed = self.tokenizer.decode(tokens, prompt)[:, prompt.shape[1] :]
+        shown = torch.cat((prompt, dreamed), 1)
         last = shown[:, -1:].expand(-1, num_ahead, -1, -1, -1)
-        return torch.cat((given[:, :1], shown[:, :-1], last), 1)
+        return torch.cat((prompt[:, :1], shown[:, :-1], last), 1)
 
     def sampled(self, **changes: Any) -> WorldModel:
         """The same weights, sampled otherwise; takes fields of `SamplingConfig`."""
-        return self._of(self.tokenizer, self.dynamics, replace(self.sampling, **changes))
+        other = copy.copy(self)
+        other.sampling = replace(self.sampling, **changes)
+        return other
 
-    def compiled(self) -> WorldModel:
-        """The same weights as they are now, with a compiled `step`: faster, above all of few rows.
+    # Parts of the above ---------------------------------------------------------------------
 
-        Needs a C++ compiler on a CPU. The first steps at every new batch size then take up to some
-        minutes, so it pays for long dreams at few batch sizes. Sums are then taken in an order
-        that may depend on the batch size.
-        """
-        check_compiler(next(self.parameters()).device)
-        dynamics = settled(self.dynamics, "token_table")
-        dynamics.transformer = settled(self.dynamics.transformer, "space_bias")
-        names = ("step", "finish", "reveal", "remember")
-        for name, run in compiled_methods(self.dynamics, *names).items():
-            setattr(dynamics, name, run)
-        return self._of(self.tokenizer.compiled(), dynamics, self.sampling)
+    def _first_frame(self, state: WorldState) -> NextFrame:
+        return self.dynamics.objective.first_frame(self.dynamics, state.dynamics, state.frames)
 
-    def _of(self, tokenizer: Tokenizer, dynamics: Dynamics, sampling: SamplingConfig) -> WorldModel:
-        return WorldModel(tokenizer, dynamics, sampling, self.latent_action).train(self.training)
-
-    @property
-    def _shifted(self) -> bool:
-        return self.dynamics.config.objective == "paper"
-
-    def _empty(self, seeds: Tensor, frames: Tensor) -> WorldState:
-        batch = len(seeds)
-        return WorldState(
-            seeds=seeds,
-            frames=frames,
-            tokens=seeds.new_zeros(batch, self.tokenizer.num_tokens),
-            dynamics=self.dynamics.transformer.open(batch),
-            decoder=self.tokenizer.decoder.open(batch),
-            encoder=self.tokenizer.encoder.open(batch),
+    def _next(self, state: WorldState, action: Tensor) -> NextFrame:
+        return self.dynamics.objective.next_frame(
+            self.dynamics, state.dynamics, state.tokens, action, state.frames
         )
 
-    def _look_ahead(self, state: WorldState, action: Tensor) -> NextFrame:
-        return next_frame(self.dynamics, state.dynamics, state.tokens, action, state.frames)
+    def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:
+        return self.tokenizer.decode_step(tokens, cache, previous)
 
     def _see(
-        self,
-        state: WorldState,
-        ahead: NextFrame | None,
-        frames: Tensor,
-        entropy: Tensor | None = None,
+        self, state: WorldState, frame: NextFrame, real: Tensor, entropy: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
+        """The state after a real frame."""
         if state.encoder is None:
             raise ValueError(
                 "these rows have imagined frames that the encoder never saw; observe() needs rows "
                 "of start() or observe(): start() again from the real frames"
             )
-        tokens, encoder = self.tokenizer.encode_step(frames, state.encoder, state.frames)
+        tokens, encoder = self.tokenizer.encode_step(real, state.encoder, state.frames)
         sample = _known(tokens, entropy)
-        return self._become(replace(state, encoder=encoder), ahead, sample, frames)
+        return self._commit(replace(state, encoder=encoder), frame, sample, real)
 
-    def _become(
-        self,
-        state: WorldState,
-        ahead: NextFrame | None,
-        sample: Sample,
-        frames: Tensor | None = None,
+    def _commit(
+        self, state: WorldState, frame: NextFrame, sample: Sample, real: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
-        """The state after a frame of these tokens; `frames` are the real ones, if they are."""
-        decoder, shown = state.decoder, frames
+        """The state after a frame of these tokens; `real` is the real one, if there is one."""
+        decoder, shown = state.decoder, real
         if decoder is not None:
-            shown, decoder = self.tokenizer.decode_step(sample.tokens, decoder, state.frames)
+            shown, decoder = self._decode(sample.tokens, decoder, state.frames)
         assert shown is not None
-        reward = termination = torch.zeros(len(state), device=sample.tokens.device)
-        dynamics = state.dynamics
-        if ahead is not None:
-            dynamics, reward, termination = ahead.commit(sample.tokens)
+        dynamics, reward, termination = frame.commit(sample.tokens)
         state = replace(
             state,
-            frames=shown if frames is None else frames,
+            frames=shown if real is None else real,
             tokens=sample.tokens,
             dynamics=dynamics,
             decoder=decoder,
@@ -348,27 +310,29 @@ class WorldModel(nn.Module):
         )
 
     def _sample_jointly(
-        self, tokens: Tensor, actions: Tensor, before: Tensor | None, seeds: Tensor, num: int
+        self,
+        tokens: Tensor,
+        actions: Tensor,
+        previous: Tensor | None,
+        seeds: Tensor,
+        num_ahead: int,
     ) -> Sample:
-        """Sample ``num`` frames at once: tokens and entropy ``(B, num, N)``."""
-        batch, seen, num_tokens = tokens.shape
+        """Sample frames at once: tokens and entropy ``(B, num_ahead, N)``."""
+        seen, shape = tokens.shape[1], (num_ahead, tokens.shape[2])
 
         def predict(new: Tensor, rows: Tensor) -> Tensor:
-            whole = torch.cat((tokens[rows], new.unflatten(1, (num, num_tokens))), 1)
-            taken = actions[rows, : seen + num - 1]
-            if self._shifted:
-                x = self.dynamics.predict_shifted(whole[:, :-1], taken)
-            else:
-                x = self.dynamics.predict_plain(
-                    whole, taken, None if before is None else before[rows]
-                )
-            return self.dynamics.to_logits(x[:, -num:]).flatten(1, 2)
+            logits = self.dynamics.objective.joint_logits(
+                self.dynamics,
+                torch.cat((tokens[rows], new.unflatten(1, shape)), 1),
+                actions[rows, : seen + num_ahead - 1],
+                None if previous is None else previous[rows],
+                num_ahead,
+            )
+            return logits.flatten(1, 2)
 
-        hidden = tokens.new_full((batch, num * num_tokens), self.dynamics.mask_token)
         counters = torch.full_like(seeds, seen)
-        run = revealing(predict, self.sampling)
-        sample = sample_tokens(run, hidden, seeds, counters, self.sampling)
-        shape = (num, num_tokens)
+        space = self.dynamics.space
+        sample = sample_tokens(predict, space, self.sampling, seeds, counters, num_ahead)
         return replace(
             sample,
             tokens=sample.tokens.unflatten(1, shape),
@@ -377,7 +341,7 @@ class WorldModel(nn.Module):
 
 
 def _known(tokens: Tensor, entropy: Tensor | None = None) -> Sample:
-    """Tokens ``(B, N)`` that nobody had to sample."""
+    """Tokens ``(B, N)`` that need not be sampled."""
     entropy = torch.zeros(tokens.shape, device=tokens.device) if entropy is None else entropy
     return Sample(tokens, entropy, tokens.new_zeros(len(tokens)))
 

@@ -16,18 +16,20 @@ import torch
 from torch import Tensor
 
 from world_models.atomic import atomic_directory, replace_text
-from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
-from world_models.dynamics import Dynamics
-from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.latent_action import LatentActionConfig, LatentActionModel
-from world_models.presets import config_from_dict
-from world_models.sampling import SamplingConfig
-from world_models.storage import pack, unpack
-from world_models.tokenizer import TokenizerConfig
-from world_models.tokenizers import build_tokenizer
+from world_models.inference.world import WorldModel
+from world_models.model.token_space import SamplingConfig
+from world_models.parts import build_part, config_from_dict, part_to_dict
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
-from world_models.world import WorldModel
+from world_models.worlds.card import (
+    CARD,
+    BundleError,
+    WorldCard,
+    card_path,
+    check_files,
+    file_record,
+)
+from world_models.worlds.storage import pack, unpack
 
 __all__ = ["StartBank", "World", "load_world", "record_scores", "save_world"]
 
@@ -105,7 +107,7 @@ def save_world(
             f"action set {card.action_set!r} has {card.num_actions} actions, the dynamics "
             f"{model.dynamics.config.num_actions}"
         )
-    configs: dict[str, Any] = {name: asdict(x.config) for name, x in _parts(model).items()}
+    configs: dict[str, Any] = {name: part_to_dict(part) for name, part in _parts(model).items()}
     card = replace(card, **configs, sampling=asdict(model.sampling), storage=storage)
     _check_starts(starts, card)
     with atomic_directory(path, replace=replace_existing) as part:
@@ -164,18 +166,15 @@ def _parts(model: WorldModel) -> dict[str, Any]:
 
 
 def _build(card: WorldCard) -> WorldModel:
-    dynamics = config_from_dict(DynamicsConfig, card.dynamics)
-    if dynamics.num_actions != card.num_actions:
-        raise ValueError(f"{card.num_actions} action_meanings, {dynamics.num_actions} actions")
-    latent = None
+    parts: dict[str, Any] = {
+        "tokenizer": build_part("tokenizer", card.tokenizer),
+        "dynamics": build_part("dynamics", card.dynamics),
+    }
+    if (num_actions := parts["dynamics"].config.num_actions) != card.num_actions:
+        raise ValueError(f"{card.num_actions} action_meanings, {num_actions} actions")
     if card.latent_action is not None:
-        latent = LatentActionModel(config_from_dict(LatentActionConfig, card.latent_action))
-    return WorldModel(
-        build_tokenizer(config_from_dict(TokenizerConfig, card.tokenizer)),
-        Dynamics(dynamics),
-        config_from_dict(SamplingConfig, card.sampling),
-        latent,
-    )
+        parts["latent_action"] = build_part("latent-action", card.latent_action)
+    return WorldModel(**parts, sampling=config_from_dict(SamplingConfig, card.sampling))
 
 
 def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:

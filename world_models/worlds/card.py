@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["FORMAT", "BundleError", "WorldCard", "card_path", "check_files", "file_record"]
 
-FORMAT = 1
+FORMAT = 2
 CARD, HUB_CARD = "world.json", "config.json"
 
 
@@ -32,7 +32,7 @@ class WorldCard:
         tokenizer: Configuration of the tokenizer.
         dynamics: Configuration of the dynamics.
         latent_action: Configuration of the latent action model, where the world has one.
-        sampling: How tokens are drawn by default.
+        sampling: How tokens are sampled by default.
         storage: How matrices are stored: "float32", "bfloat16" or "int8".
         provenance: Data, runs and versions it came from.
         scores: What was measured, by name.

@@ -6,7 +6,7 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from world_models.card import CARD, HUB_CARD
+from world_models.worlds.card import CARD, HUB_CARD
 
 __all__ = ["VARIABLE", "WorldNotFoundError", "find_world", "list_worlds", "search_folders"]
 
