@@ -11,7 +11,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 
-from world_models.atomic import atomic_directory, remove_leftovers
+from world_models.files import atomic_directory, remove_leftovers
 
 __all__ = ["load_training", "save_training"]
 

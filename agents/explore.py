@@ -6,7 +6,6 @@ of the seed and of the leg's number; so a run that was stopped goes on to the ve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -28,7 +27,7 @@ from agents.explore_config import ExploreConfig
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
 from genie_gym.data.pictures import save_frames
 from genie_gym.registration import LOOKS
-from world_models.atomic import write_json
+from world_models.settings import begin
 
 __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
@@ -56,7 +55,7 @@ def explore(
         The numbers of all evaluations, in order.
     """
     gym.spec(config.env)  # an unknown id is told at once, with near names
-    _begin(config)
+    begin(config.out / "explore.json", asdict(config), may_change=("out", "steps"))
     run = _Run(config)
     try:
         with tqdm(total=config.steps, unit="step", desc=config.env) as bar:
@@ -150,23 +149,6 @@ class _Bar(BaseCallback):
     def _on_step(self) -> bool:
         self._bar.update(self.training_env.num_envs)
         return True
-
-
-def _begin(config: ExploreConfig) -> None:
-    """Writes a new run's settings, or refuses to go on with others; only `steps` may grow."""
-    path = config.out / "explore.json"
-    settings = {key: x for key, x in asdict(config).items() if key not in ("out", "steps")}
-    wanted = json.loads(json.dumps(settings))
-    if path.exists():
-        begun = json.loads(path.read_text())
-        for key in wanted:
-            if begun.get(key) != wanted[key]:
-                raise ValueError(
-                    f"{config.out} holds a run with {key} {begun.get(key)}, not {wanted[key]}: "
-                    "give the same settings to go on with it, or another --out"
-                )
-        return
-    write_json(path, wanted)
 
 
 def _card(config: ExploreConfig, env: Any, result: Evaluation) -> PolicyCard:

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from world_models.atomic import atomic_directory, replace_text
 from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
 from world_models.dynamics import Dynamics
 from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.files import atomic_directory, replace_text
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.presets import config_from_dict
 from world_models.sampling import SamplingConfig

@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from world_models.atomic import atomic_directory, remove_leftovers
+from world_models.files import atomic_directory, remove_leftovers
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 
 __all__ = ["CheckpointState", "Checkpoints"]
