@@ -6,7 +6,6 @@ of the seed and of the leg's number; so a run that was stopped goes on to the ve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -22,13 +21,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from torch import nn
 from tqdm import tqdm
 
-from agents.checkpoint import load_training, save_training
 from agents.evaluation import Evaluation, evaluate
 from agents.explore_config import ExploreConfig
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
 from genie_gym.data.pictures import save_frames
 from genie_gym.registration import LOOKS
-from world_models.atomic import write_json
+from world_models.settings import begin
+from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 
 __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
@@ -56,7 +55,7 @@ def explore(
         The numbers of all evaluations, in order.
     """
     gym.spec(config.env)  # an unknown id is told at once, with near names
-    _begin(config)
+    begin(config.out / "explore.json", asdict(config), may_change=("out", "steps"))
     run = _Run(config)
     try:
         with tqdm(total=config.steps, unit="step", desc=config.env) as bar:
@@ -98,9 +97,11 @@ class _Run:
         self.model = new_model(config, self.env)
         writers = ["tensorboard"] if find_spec("tensorboard") else []
         self.model.set_logger(configure(str(config.out / "tensorboard"), writers))
-        state = load_training(config.out / "checkpoints", self.model, self.meter) or {}
-        self.steps: int = state.get("steps", 0)
-        self.history: list[dict[str, float]] = state.get("history", [])
+        self.checkpoints = Checkpoints(config.out / "checkpoints", keep=1)
+        self.checkpoints.clean()
+        state = self.checkpoints.resume(self._parts())
+        self.steps = state.step if state else 0
+        self.history: list[dict[str, float]] = state.data["history"] if state else []
 
     def leg(self, bar: tqdm) -> Evaluation:
         """Trains from new episodes on, evaluates, and saves."""
@@ -136,8 +137,15 @@ class _Run:
         self.history.append({"steps": float(self.steps), **result.numbers()})
         if result.trained_return >= best:
             save_policy(self.config.out, _card(self.config, self.vector, result), self.model.policy)
-        state = {"steps": self.steps, "history": self.history}
-        save_training(self.config.out / "checkpoints", self.model, self.meter, state)
+        state = CheckpointState(step=self.steps, data={"history": self.history})
+        self.checkpoints.save(self._parts(), state)
+
+    def _parts(self) -> Parts:
+        policy, meter = self.model.policy, self.meter
+        parts: Parts = {"policy": policy, "optimizer": policy.optimizer}
+        if hasattr(meter, "optimizer"):  # it learns as well
+            parts = {**parts, "meter": meter, "meter_optimizer": meter.optimizer}
+        return parts
 
 
 class _Bar(BaseCallback):
@@ -150,23 +158,6 @@ class _Bar(BaseCallback):
     def _on_step(self) -> bool:
         self._bar.update(self.training_env.num_envs)
         return True
-
-
-def _begin(config: ExploreConfig) -> None:
-    """Writes a new run's settings, or refuses to go on with others; only `steps` may grow."""
-    path = config.out / "explore.json"
-    settings = {key: x for key, x in asdict(config).items() if key not in ("out", "steps")}
-    wanted = json.loads(json.dumps(settings))
-    if path.exists():
-        begun = json.loads(path.read_text())
-        for key in wanted:
-            if begun.get(key) != wanted[key]:
-                raise ValueError(
-                    f"{config.out} holds a run with {key} {begun.get(key)}, not {wanted[key]}: "
-                    "give the same settings to go on with it, or another --out"
-                )
-        return
-    write_json(path, wanted)
 
 
 def _card(config: ExploreConfig, env: Any, result: Evaluation) -> PolicyCard:

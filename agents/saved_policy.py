@@ -7,7 +7,6 @@ network and to know where it may play). Nothing is unpickled.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 from agents.autoexplore import AutoExplorePolicy
 from agents.networks import FEATURES
 from genie_gym.actions import ActionSet
-from world_models.atomic import write_json
+from world_models.files import atomic_file, write_json
 
 __all__ = [
     "PolicyCard",
@@ -89,9 +88,8 @@ def build_policy(card: PolicyCard) -> ActorCriticPolicy:
 def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> None:
     """Writes a policy; a reader never sees half of it, since the card comes last."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "policy.safetensors.part"
-    save_model(network, str(part))  # knows that actor and critic share the features
-    os.replace(part, folder / "policy.safetensors")
+    with atomic_file(folder / "policy.safetensors") as part:
+        save_model(network, str(part))  # knows that actor and critic share the features
     write_json(folder / "policy.json", asdict(card))
 
 

@@ -27,8 +27,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.dreams.dreamer import Dreamer
-from benchmarks.dreams.heldout import Windows, draw_windows
 from benchmarks.dreams.scores import dream_clips, score
 from benchmarks.report import report
 from benchmarks.training_speed import WARM_UP, Stopwatch
@@ -36,6 +34,8 @@ from genie_gym.collect.command import CollectConfig, collect
 from world_models.dynamics import Dynamics
 from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.windows import Windows, draw_windows
 from world_models.tokenizer import Tokenizer
 from world_models.training.config import FitConfig
 from world_models.training.fit import FitResult, fit

@@ -21,8 +21,7 @@ import tyro
 from torch import Tensor
 
 from agents.train import train_agent
-from benchmarks.dreams.dreamer import Dreamer
-from benchmarks.dreams.heldout import SEED, Windows
+from benchmarks.dreams.heldout import SEED
 from benchmarks.dreams.measure import measure
 from benchmarks.published import PUBLISHED
 from benchmarks.report import report
@@ -30,8 +29,10 @@ from benchmarks.study_recipes import RECIPES, StudyRecipe, scaled
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.atomic import write_json
 from world_models.episodes import EpisodeDataset
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.windows import Windows
+from world_models.files import write_json
 from world_models.metrics import frame_psnr, frame_ssim
 from world_models.pixels import to_float, to_uint8
 from world_models.training.fit import FitResult

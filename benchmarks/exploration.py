@@ -25,7 +25,7 @@ from benchmarks.exploration_picture import picture
 from benchmarks.report import report
 from genie_gym.collect.policies import make_policy
 from genie_gym.coverage import Coverage
-from world_models.atomic import write_json
+from world_models.files import write_json
 
 REWARDS = {"rnd": "novelty", "autoexplore": "streaming"}
 EXPLORERS = ("random", "sticky", *REWARDS)

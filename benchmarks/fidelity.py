@@ -18,7 +18,6 @@ import tyro
 from torch import nn
 
 import genie_gym  # noqa: F401  registers the env ids
-from benchmarks.dreams.dreamer import Dreamer, Mode
 from benchmarks.dreams.fid import FidUnavailableError, inception
 from benchmarks.dreams.heldout import SEED, collected, described, stored
 from benchmarks.dreams.measure import Amounts, Measured, measure
@@ -33,6 +32,7 @@ from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
 from world_models.bundle import record_scores
 from world_models.card import WorldCard
 from world_models.episodes import EpisodeDataset
+from world_models.evaluation.dreamer import Dreamer, Mode
 from world_models.world import WorldModel
 from world_models.worlds import find_world
 

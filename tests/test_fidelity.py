@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.dreams.dreamer import Dreamer
 from benchmarks.dreams.events import Found, cut, find_events, matched
-from benchmarks.dreams.heldout import Windows
 from benchmarks.dreams.long_dream import dream_long
 from benchmarks.dreams.measure import Amounts, measure
 from benchmarks.dreams.scores import dream_clips, other_actions, score
 from tests.known_world import SHADE, KnownWorld
 from tests.square_walks import ACTIONS, SEED, STEPS, where, windows_of
 from tests.square_world import play
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.windows import Windows
 from world_models.metrics import BEST
 
 

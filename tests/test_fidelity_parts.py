@@ -13,7 +13,6 @@ from torchmetrics.functional.image import (
 )
 
 from benchmarks.dreams import heldout
-from benchmarks.dreams.dreamer import Dreamer
 from benchmarks.dreams.fid import FidUnavailableError, frechet_distance, inception
 from benchmarks.dreams.heldout import unseen_levels
 from benchmarks.dreams.measure import Amounts, measure
@@ -22,6 +21,7 @@ from tests.square_walks import ACTIONS, STEPS, where, windows_of
 from tests.square_world import play
 from world_models import presets
 from world_models.card import WorldCard
+from world_models.evaluation.dreamer import Dreamer
 from world_models.metrics import BEST, differing, frame_psnr, frame_ssim
 from world_models.world import WorldModel
 

@@ -173,7 +173,7 @@ def test_each_stage_can_be_run_alone_and_rounds_can_be_added(whole, capfd):
         run_loop(config(whole, only="explored-1-agnt"))
     begun = len(manifest.entries())
     assert run_loop(config(whole)) and len(manifest.entries()) == begun
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="was begun with seed 0, not 1.*another --out"):
         run_loop(config(whole, seed=1))
 
 

@@ -146,19 +146,27 @@ def test_the_learning_rate_warms_up_falls_as_a_cosine_and_never_rises_again():
     assert set(rates[109:]) == {rates[109]}
 
 
-def test_the_average_equals_its_recursion_and_copies_what_is_not_float():
-    model = torch.nn.BatchNorm1d(3)
-    ema = Ema(model, decay=0.5)
-    expected = model.weight.detach().clone()
-    for step in range(5):
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
+def test_the_average_is_its_recursion_to_the_bit_and_copies_what_is_not_float(decay):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.BatchNorm1d(3))
+    ema = Ema(model, decay)
+    expected = {name: x.clone() for name, x in model.state_dict().items()}
+    for step in range(20):
         with torch.no_grad():
-            model.weight.fill_(step)
-            model.num_batches_tracked.fill_(step)
+            for parameter in model.parameters():
+                parameter.normal_()
+        model(torch.randn(4, 5))  # moves the buffers
         ema.update(model, step)
-        decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * step
-    assert torch.allclose(ema.model.weight, expected)
-    assert ema.model.num_batches_tracked == 4
+        weight = 1 - min(decay, (1 + step) / (10 + step))
+        for name, current in model.state_dict().items():
+            if current.is_floating_point():
+                expected[name] = expected[name].lerp(current, weight)
+            else:
+                expected[name] = current.clone()
+    averaged = ema.model.state_dict()
+    assert averaged["1.num_batches_tracked"] == 20
+    assert all(torch.equal(averaged[name], x) for name, x in expected.items())
 
 
 def test_weight_decay_spares_vectors(tmp_path):

@@ -170,7 +170,7 @@ def test_errors_come_early_and_say_what_to_type(made, tmp_path):
     assert not (tmp_path / "out").exists()
     shutil.copytree(made.tokenizer, tmp_path / "begun")
     wider = replace(TOKENIZER, model=replace(TINY.tokenizer, num_codes=64))
-    with pytest.raises(ValueError, match="model.num_codes: 32, not 64.*another --out"):
+    with pytest.raises(ValueError, match="model.num_codes 32, not 64.*another --out"):
         train_tokenizer(wider, replace(options, out=tmp_path / "begun"))
 
 

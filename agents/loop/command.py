@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ import genie_gym  # noqa: F401  (registers the env ids)
 from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, run_stages
-from world_models.atomic import write_json
+from world_models.settings import begin
 
 __all__ = ["LoopConfig", "main", "run_loop"]
 
@@ -96,28 +95,14 @@ def main(argv: list[str]) -> int:
 def run_loop(config: LoopConfig) -> bool:
     """Runs a loop, or goes on with it; False if it was asked to stop."""
     loop = config.loop()
-    _begin(config)
+    settings = {name: getattr(config, name) for name in ("seed", "world", "test_data", "rounds")}
+    settings["recipe"] = asdict(config.recipe)
+    begin(config.out / "loop.json", settings, may_change=("rounds",))
     return run_stages(loop.stages(), _manifest(config), only=config.only)
 
 
 def _manifest(config: LoopConfig) -> Manifest:
     return Manifest(config.out / "stages.jsonl")
-
-
-def _begin(config: LoopConfig) -> None:
-    """Writes a new loop's settings, or refuses to go on with others; only rounds may grow."""
-    path = config.out / "loop.json"
-    settings = {name: getattr(config, name) for name in ("seed", "world", "test_data")}
-    settings["recipe"] = asdict(config.recipe)
-    wanted = json.loads(json.dumps(settings, default=str))
-    if path.exists():
-        if json.loads(path.read_text()) != wanted:
-            raise ValueError(
-                f"{config.out} holds a loop with other settings (see its loop.json): give the same "
-                "ones to go on with it, or another --out"
-            )
-        return
-    write_json(path, wanted)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -18,8 +18,8 @@ from agents.loop.judge import judge
 from agents.loop.recipes import LoopRecipe
 from agents.loop.stages import Stage
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.atomic import remove_leftovers, write_json
 from world_models.episodes import EpisodeDataset, existing_indices
+from world_models.files import remove_leftovers, write_json
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.run_options import DataOptions, DynamicsOptions

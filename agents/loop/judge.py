@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.metrics import differing, frame_psnr
-from world_models.world import WorldModel
+from world_models.episodes import EpisodeDataset
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.scores import DELTA_STEP, frame_scores
+from world_models.evaluation.windows import draw_windows
 
 __all__ = ["JudgeConfig", "judge"]
-
-_AT_ONCE = 16
-_CONTROL_STEP = 4  # the frame at which the papers say how much the actions matter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +34,13 @@ class JudgeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.windows, self.prompt) < 1 or self.steps < _CONTROL_STEP:
+        if min(self.windows, self.prompt) < 1 or self.steps < DELTA_STEP:
             raise ValueError(
-                f"expected windows and prompt of at least 1 and steps of at least {_CONTROL_STEP}, "
+                f"expected windows and prompt of at least 1 and steps of at least {DELTA_STEP}, "
                 f"got {self.windows}, {self.prompt} and {self.steps}"
             )
 
 
-@torch.no_grad()
 def judge(world: str | Path, data: Path, config: JudgeConfig) -> dict[str, float]:
     """Dreams stretches of real play and compares.
 
@@ -59,49 +56,29 @@ def judge(world: str | Path, data: Path, config: JudgeConfig) -> dict[str, float
         is lost at the 4th frame with random actions.
     """
     loaded = open_world(world)
-    model, device = loaded.model, loaded.device
-    length = config.prompt + config.steps
-    episodes = EpisodeDataset(data)
-    sampler = WindowSampler(
-        episodes.num_frames, length=length, batch_size=config.windows, seed=config.seed
+    dreamer = Dreamer(loaded.model, device=loaded.device)
+    windows = draw_windows(
+        EpisodeDataset(data),
+        num=config.windows,
+        prompt=config.prompt,
+        steps=config.steps,
+        seed=config.seed,
     )
-    batch = episodes.batch(sampler.batch(0), length)
-    frames, actions = torch.from_numpy(batch["frames"]), torch.from_numpy(batch["actions"]).long()
     generator = torch.Generator().manual_seed(config.seed)
-    random = torch.randint(len(loaded.actions), actions.shape, generator=generator)
-    random[:, : config.prompt - 1] = actions[:, : config.prompt - 1]
-    seeds = torch.arange(len(frames))
-    columns: dict[str, list[Tensor]] = {}
-    for rows in torch.arange(len(frames)).split(_AT_ONCE):
-        shown = [x[rows].to(device) for x in (frames, actions, random, seeds)]
-        for name, value in _scores(model, *shown, num_prompt=config.prompt).items():
-            columns.setdefault(name, []).append(value.cpu())
-    return {name: float(torch.cat(values).nanmean()) for name, values in columns.items()}
+    random = torch.randint(len(loaded.actions), windows.actions.shape, generator=generator)
+    given = config.prompt - 1
+    random[:, :given] = windows.actions[:, :given]
 
+    def dream(actions: Tensor) -> Tensor:
+        return dreamer.dream(windows.prompt, actions, windows.seeds).frames
 
-def _scores(
-    model: WorldModel,
-    frames: Tensor,
-    actions: Tensor,
-    random: Tensor,
-    seeds: Tensor,
-    *,
-    num_prompt: int,
-) -> dict[str, Tensor]:
-    prompt, real = frames[:, :num_prompt], frames[:, num_prompt:]
-    last = prompt[:, -1:].expand_as(real)
-    changed = differing(real, last)
-    predicted = {
-        "": model.rollout(prompt, actions, seeds).frames,
-        "_copy": last,
-        "_ceiling": model.tokenizer.reconstruct(frames, given=num_prompt)[:, num_prompt:],
-    }
-    found = {}
-    for kind, shown in predicted.items():
-        found[f"psnr{kind}"] = frame_psnr(shown, real)
-        found[f"changed_psnr{kind}"] = frame_psnr(shown, real, changed)
-    astray = model.rollout(prompt, random, seeds).frames
-    for name, where in (("psnr", None), ("changed_psnr", changed)):
-        lost = found[name] - frame_psnr(astray, real, where)
-        found[f"delta_{name}"] = lost[:, _CONTROL_STEP - 1]
-    return found
+    scores = frame_scores(
+        windows.real,
+        windows.prompt[:, -1:],
+        dream=dream(windows.actions),
+        ceiling=dreamer.reconstruct(windows.frames, config.prompt)[:, config.prompt :],
+        astray={"": dream(random)},
+    )
+    for name in ("delta_psnr", "delta_changed_psnr"):
+        scores[name] = scores[name][:, [DELTA_STEP - 1]]
+    return {name: float(score.nanmean()) for name, score in scores.items()}

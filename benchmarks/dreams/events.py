@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.dreams.dreamer import Dreamer
 from world_models.episodes import EpisodeDataset
+from world_models.evaluation.dreamer import Dreamer
 
 __all__ = ["Found", "Stretch", "cut", "find_events", "matched"]
 

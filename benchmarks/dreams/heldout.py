@@ -1,99 +1,25 @@
-"""Real episodes that a world was not trained on, and windows of them.
-
-Shapes: B windows, k prompt frames, n frames to dream, H height, W width.
-"""
+"""Real episodes that a world was not trained on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import platformdirs
-import torch
-from torch import Tensor
 
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.card import WorldCard
-from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.latent_action import LatentActionModel
+from world_models.episodes import EpisodeDataset
 
-__all__ = ["SEED", "Windows", "collected", "described", "draw_windows", "stored", "unseen_levels"]
+__all__ = ["SEED", "collected", "described", "stored", "unseen_levels"]
 
 SEED = 1_000_003
 """Of held-out collections: no collection for training should take it."""
 
 _ALL_LEVELS = 2**31 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """Stretches of real play: k frames to begin with, and n that a dream is compared with.
-
-    Attributes:
-        frames: uint8 ``(B, k + n, H, W, 3)``.
-        actions: int64 ``(B, k + n - 1)``; ``actions[:, t]`` leads from frame t to frame t + 1.
-        num_prompt: k.
-    """
-
-    frames: Tensor
-    actions: Tensor
-    num_prompt: int
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    @property
-    def prompt(self) -> Tensor:
-        """``(B, k, H, W, 3)``."""
-        return self.frames[:, : self.num_prompt]
-
-    @property
-    def real(self) -> Tensor:
-        """``(B, n, H, W, 3)``."""
-        return self.frames[:, self.num_prompt :]
-
-    @property
-    def num_steps(self) -> int:
-        """N: the frames to dream."""
-        return self.frames.shape[1] - self.num_prompt
-
-    @property
-    def dreamed_actions(self) -> Tensor:
-        """The actions ``(B, n)`` that lead to the frames of `real`."""
-        return self.actions[:, self.num_prompt - 1 :]
-
-    @property
-    def seeds(self) -> Tensor:
-        """One for each window, int64 ``(B,)``."""
-        return torch.arange(len(self))
-
-    def rows(self, index: Tensor) -> Windows:
-        """These windows alone."""
-        return replace(self, frames=self.frames[index], actions=self.actions[index])
-
-    def with_latent_actions(self, model: LatentActionModel) -> Windows:
-        """The same frames, with what a latent action model calls the actions between them."""
-        device = next(model.parameters()).device
-        parts = self.frames.split(16)
-        actions = torch.cat([model.actions(part.to(device)).cpu() for part in parts])
-        return replace(self, actions=actions)
-
-
-def draw_windows(
-    episodes: EpisodeDataset, *, num: int, prompt: int, steps: int, seed: int
-) -> Windows:
-    """Random windows, each of the episodes' equally likely."""
-    sampler = WindowSampler(episodes.num_frames, length=prompt + steps, batch_size=num, seed=seed)
-    batch = episodes.batch(sampler.batch(0), prompt + steps)
-    return Windows(
-        frames=torch.from_numpy(batch["frames"]),
-        actions=torch.from_numpy(batch["actions"]),
-        num_prompt=prompt,
-    )
 
 
 def collected(

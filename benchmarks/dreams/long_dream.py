@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.dreams.dreamer import Dreamer
-from benchmarks.dreams.heldout import Windows
 from genie_gym.actions import ActionSet
 from genie_gym.collect.policies import sticky_plan
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.windows import Windows
 from world_models.metrics import differing, frame_psnr
 from world_models.state import WorldState
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from benchmarks.dreams.dreamer import Dreamer
 from benchmarks.dreams.events import Found, find_events
 from benchmarks.dreams.fid import frechet_distance
-from benchmarks.dreams.heldout import Windows, draw_windows
 from benchmarks.dreams.long_dream import LongDream, dream_long
 from benchmarks.dreams.scores import KINDS, Clips, Picture, Scores, as_it_is, dream_clips, score
 from genie_gym.actions import ActionSet
 from world_models.episodes import EpisodeDataset
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.scores import DELTA_STEP
+from world_models.evaluation.windows import Windows, draw_windows
 
 __all__ = ["Amounts", "Measured", "measure"]
 
 SHORTEST_LONG = 100
-DELTA_STEP = 4  # the step ahead at which the literature reports delta PSNR
 
 
 @dataclass(frozen=True, kw_only=True)

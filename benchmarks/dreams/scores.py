@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import spearman_corrcoef
 
-from benchmarks.dreams.dreamer import Dreamer
-from benchmarks.dreams.heldout import Windows
+from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.scores import frame_scores
+from world_models.evaluation.windows import Windows
 from world_models.metrics import differing, frame_psnr, frame_ssim
 
 __all__ = [
@@ -162,20 +163,18 @@ class Scores:
 
 def score(clips: Clips) -> Scores:
     """Judge every frame of all clips."""
-    changed = differing(clips.real, clips.last)
-    before = torch.cat((clips.last, clips.real[:, :-1]), 1)
-    masks = {"psnr": None, "changed_psnr": changed, "moving_psnr": differing(clips.real, before)}
-    frames = {}
+    frames = frame_scores(
+        clips.real,
+        clips.last,
+        dream=clips.dream,
+        ceiling=clips.ceiling,
+        astray={"_genie": clips.random, "_last_action": clips.last_replaced},
+    )
+    moving = differing(clips.real, torch.cat((clips.last, clips.real[:, :-1]), 1))
     for kind in KINDS:
         suffix = "" if kind == "dream" else f"_{kind}"
-        shown = clips.of(kind)
-        for name, where in masks.items():
-            frames[name + suffix] = frame_psnr(shown, clips.real, where)
-        frames["ssim" + suffix] = frame_ssim(shown, clips.real)
-    for definition, shown in (("genie", clips.random), ("last_action", clips.last_replaced)):
-        for name in ("psnr", "changed_psnr"):
-            astray = frame_psnr(shown, clips.real, masks[name])
-            frames[f"delta_{name}_{definition}"] = frames[name] - astray
+        frames["moving_psnr" + suffix] = frame_psnr(clips.of(kind), clips.real, moving)
+        frames["ssim" + suffix] = frame_ssim(clips.of(kind), clips.real)
     return Scores(
         frames=frames,
         calibration=_rank_correlation(clips.uncertainty, -frames["psnr"]),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.dreams.measure import DELTA_STEP, Measured
+from benchmarks.dreams.measure import Measured
+from world_models.evaluation.scores import DELTA_STEP
 
 __all__ = ["compared_rows", "table_rows"]
 

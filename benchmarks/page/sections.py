@@ -12,9 +12,10 @@ from torch import Tensor
 
 from benchmarks.dreams.events import Found
 from benchmarks.dreams.long_dream import LongDream, contrast, motion
-from benchmarks.dreams.measure import DELTA_STEP, Measured
+from benchmarks.dreams.measure import Measured
 from benchmarks.page.charts import Line, dots, lines
 from benchmarks.page.film import data_uri, error_picture, row, sheet
+from world_models.evaluation.scores import DELTA_STEP
 
 __all__ = [
     "calibration",

@@ -19,7 +19,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
-from world_models.state import WorldState
+from world_models.state import WorldState, merge_rows
 from world_models.uncertainty import frame_uncertainty
 
 __all__ = ["GenieEnv", "GenieVectorEnv"]
@@ -214,12 +214,7 @@ class GenieVectorEnv(FrameVectorEnv):
         return torch.tensor(seeds, device=self.world.device)
 
     def _put(self, rows: Rows, fresh: WorldState) -> None:
-        if self._state is None or len(rows) == self.num_envs:
-            everywhere = np.zeros(self.num_envs, np.intp)
-            everywhere[rows] = np.arange(len(rows))
-            self._state = fresh.rows(self._index(everywhere))
-        else:
-            self._state = self._state.put(self._index(rows), fresh)
+        self._state = merge_rows(self._state, self._index(rows), fresh, self.num_envs)
 
     def _show_frames(self, rows: Rows, frames: Tensor) -> None:
         self._screen[self._index(rows)] = frames

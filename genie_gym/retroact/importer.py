@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import os
-import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from genie_gym.errors import MissingDependencyError
 from genie_gym.retroact import roms
+from world_models.files import atomic_file
 
 __all__ = ["ImportReport", "ale_roms", "import_roms"]
 
@@ -147,15 +146,8 @@ def _holds(path: Path, content: bytes) -> bool:
 def _write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as part:
-            try:
-                part.write(content)
-                part.flush()
-                os.chmod(part.name, 0o644)
-                os.replace(part.name, path)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+        with atomic_file(path) as part:
+            part.write_bytes(content)
     except OSError as failure:
         raise PermissionError(
             f"cannot write {path} ({failure.strerror}). Run the command as the owner of that "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.state import WorldState
+from world_models.state import WorldState, merge_rows
 from world_models.uncertainty import GIVEN, PREDICTED, frame_uncertainty, joint_entropy
 
 __all__ = ["MODES", "EntropyMeter"]
@@ -90,12 +90,7 @@ class EntropyMeter:
         seeds = torch.zeros(len(rows), dtype=torch.int64, device=self.world.device)
         begun = self.world.model.start(shown[:, None], no_actions, seeds)
         fresh = replace(begun, decoder=None)  # nobody looks at the world's pixels
-        if self._state is None or len(rows) == self._num_rows:
-            everywhere = np.zeros(self._num_rows, np.intp)
-            everywhere[rows] = np.arange(len(rows))
-            self._state = fresh.rows(self._index(everywhere))
-        else:
-            self._state = self._state.put(index, fresh)
+        self._state = merge_rows(self._state, index, fresh, self._num_rows)
 
     def score(self, rows: Rows, actions: Any, frames: Any) -> NDArray[np.float64]:
         """Scores the next frame of these rows.

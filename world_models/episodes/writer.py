@@ -14,6 +14,7 @@ from world_models.episodes.episode import Episode
 from world_models.episodes.errors import StorageError, storage_error
 from world_models.episodes.manifest import ShardRecord
 from world_models.episodes.shard import EncodedEpisode, encode_episode, shard_bytes
+from world_models.files import atomic_file, sync
 
 SHARD_BYTES = 16 << 20
 
@@ -123,16 +124,10 @@ class EpisodeWriter:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either complete under its name or absent, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-        _fsync_directory(path.parent)
+        with atomic_file(path, durable=True) as part:
+            part.write_bytes(content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise storage_error(error, path, len(content)) from error
 
 
@@ -151,14 +146,6 @@ def _append(path: Path, line: bytes) -> None:
                 file.truncate(size)
                 raise
         if new:
-            _fsync_directory(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise storage_error(error, path, len(line)) from error
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from world_models.model.kv_cache import KVCache
 
-__all__ = ["WorldState"]
+__all__ = ["WorldState", "merge_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +104,24 @@ class WorldState:
             **{name: on_tensor(x) for name, x in self._tensors().items()},
             **{name: on_cache(cache) for name, cache in self._caches().items()},
         )
+
+
+def merge_rows(
+    state: WorldState | None, index: Tensor, fresh: WorldState, num_rows: int
+) -> WorldState:
+    """Let some rows begin anew, also where there are no others yet.
+
+    Args:
+        state: Where all rows were; None before any began. Written in place, as by `put`.
+        index: int64: the rows that begin.
+        fresh: Where they are now, in that order.
+        num_rows: Number of all rows.
+
+    Returns:
+        Where all rows are. Rows that never began hold a copy of the first fresh one.
+    """
+    if state is not None and len(index) < num_rows:
+        return state.put(index, fresh)
+    sources = torch.zeros(num_rows, dtype=torch.int64, device=index.device)
+    sources[index] = torch.arange(len(index), device=index.device)
+    return fresh.rows(sources)

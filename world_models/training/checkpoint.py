@@ -1,8 +1,8 @@
 """Checkpoints: everything needed to go on exactly, as safetensors and JSON, written atomically.
 
-A checkpoint is a directory ``step-00001000`` with ``model``, ``average`` and ``optimizer``
-``.safetensors`` and ``state.json``. No generator state is in it: the order of the data and all
-noise are functions of the seed and the step (see `world_models.training.fit`).
+A checkpoint is a directory ``step-00001000`` with ``state.json`` and a ``.safetensors`` file for
+each part of the training, a module or an optimizer. No generator state is in it: whatever is random
+must be a function of the seed and the step (see `world_models.training.fit`).
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from world_models.atomic import atomic_directory, remove_leftovers
+from world_models.files import atomic_directory, remove_leftovers
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 
-__all__ = ["CheckpointState", "Checkpoints"]
+__all__ = ["CheckpointState", "Checkpoints", "Parts"]
+
+Parts: TypeAlias = Mapping[str, nn.Module | Optimizer]
+"""What learns and what makes it learn, by the names of their files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +33,17 @@ class CheckpointState:
 
     Attributes:
         step: Steps taken.
-        data: State of the loader: which data, and how far in it.
-        scores: Evaluation of the averaged weights.
+        data: Whatever else the training goes on from, as JSON has it.
+        scores: Evaluation of the weights that are kept for use.
     """
 
     step: int
     data: Mapping[str, Any]
-    scores: Mapping[str, float]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one directory.
+    """The checkpoints of one training, in one directory.
 
     Args:
         folder: Where they are.
@@ -72,36 +75,27 @@ class Checkpoints:
         except (OSError, TypeError, json.JSONDecodeError) as fault:
             raise _damaged(path, f"state.json cannot be read: {fault}") from None
 
-    def save(
-        self, model: nn.Module, average: nn.Module, optimizer: Optimizer, state: CheckpointState
-    ) -> Path:
+    def save(self, parts: Parts, state: CheckpointState) -> Path:
         """Write one, then delete those no longer needed."""
         path = self.folder / f"step-{state.step:08}"
-        with atomic_directory(path, replace=True) as part:
-            write_tensors(part / "model.safetensors", model.state_dict())
-            write_tensors(part / "average.safetensors", average.state_dict())
-            write_tensors(part / "optimizer.safetensors", _optimizer_tensors(model, optimizer))
-            (part / "state.json").write_text(json.dumps(asdict(state), indent=1) + "\n")
+        with atomic_directory(path, replace=True) as folder:
+            for name, part in parts.items():
+                write_tensors(folder / f"{name}.safetensors", _tensors(part))
+            (folder / "state.json").write_text(json.dumps(asdict(state), indent=1) + "\n")
         self.prune()
         return path
 
-    def load(
-        self, path: Path, model: nn.Module, average: nn.Module, optimizer: Optimizer
-    ) -> CheckpointState:
-        """Put everything back as it was."""
+    def resume(self, parts: Parts) -> CheckpointState | None:
+        """Put everything back as it was at the newest one; None if there is none."""
+        path = self.newest()
+        if path is None:
+            return None
         try:
-            for name, module in (("model", model), ("average", average)):
+            for name, part in parts.items():
                 file = path / f"{name}.safetensors"
-                load_weights(module, read_tensors(file), file)
-            tensors = read_tensors(path / "optimizer.safetensors")
+                _restore(part, read_tensors(file), file)
         except WeightsError as fault:
             raise _damaged(path, str(fault)) from None
-        for name, parameter in model.named_parameters():
-            prefix = f"{name}/"
-            kept = {key[len(prefix) :]: x for key, x in tensors.items() if key.startswith(prefix)}
-            if kept:
-                device = parameter.device
-                optimizer.state[parameter] = {key: x.to(device) for key, x in kept.items()}
         return self.state(path)
 
     def prune(self) -> None:
@@ -112,7 +106,7 @@ class Checkpoints:
                 shutil.rmtree(path)
 
     def clean(self) -> None:
-        """Delete what a killed run left half-written."""
+        """Delete what a killed training left half-written."""
         remove_leftovers(self.folder)
 
 
@@ -125,12 +119,23 @@ def _judged(scores: Mapping[str, float]) -> float | None:
     return scores.get("token_loss", scores.get("loss"))
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def _tensors(part: nn.Module | Optimizer) -> dict[str, Tensor]:
+    """A module's weights and buffers, or what an optimizer remembers of each parameter."""
+    if isinstance(part, nn.Module):
+        return part.state_dict()
+    remembered = part.state_dict()["state"]  # by the parameter's place
+    return {f"{place}/{key}": x for place, kept in remembered.items() for key, x in kept.items()}
+
+
+def _restore(part: nn.Module | Optimizer, tensors: Mapping[str, Tensor], source: Path) -> None:
+    if isinstance(part, nn.Module):
+        load_weights(part, tensors, source)
+        return
+    remembered: dict[int, dict[str, Tensor]] = {}
+    for name, x in tensors.items():
+        place, _, key = name.partition("/")
+        remembered.setdefault(int(place), {})[key] = x
+    part.load_state_dict({**part.state_dict(), "state": remembered})
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:

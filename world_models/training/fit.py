@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from world_models.compiled import check_compiler
 from world_models.fused import fusing
-from world_models.training.checkpoint import Checkpoints, CheckpointState
+from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.progress import Progress
@@ -181,16 +181,16 @@ class _Run:
         self._raw_optimizer = optimizer
         self.ema = Ema(model, config.ema_decay)
         self.checkpoints = Checkpoints(out / "checkpoints", config.keep)
+        self._parts: Parts = {"model": model, "average": self.ema.model, "optimizer": optimizer}
         self._metrics: dict[str, list[Tensor]] = {}
 
     def resume(self) -> int:
         """Load the newest checkpoint; returns the number of steps it has taken."""
         if self.fabric.is_global_zero:
             self.checkpoints.clean()
-        newest = self.checkpoints.newest()
-        if newest is None:
+        state = self.checkpoints.resume(self._parts)
+        if state is None:
             return 0
-        state = self.checkpoints.load(newest, self.model, self.ema.model, self._raw_optimizer)
         self.loader.load_state_dict(dict(state.data))
         return state.step
 
@@ -247,7 +247,7 @@ class _Run:
                 if sample is not None:
                     self.progress.picture(step, "real-over-predicted", sample(self.ema.model))
             state = CheckpointState(step=step, data=self.loader.state_dict(), scores=scores)
-            self.checkpoints.save(self.model, self.ema.model, self._raw_optimizer, state)
+            self.checkpoints.save(self._parts, state)
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
             self.progress.say(f"step {step}: {numbers or 'saved'}")
         self.fabric.barrier()

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from world_models.atomic import write_json
 from world_models.bundle import load_world
 from world_models.dynamics import Dynamics
 from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes.episode import code_version
 from world_models.latent_action import LatentActionConfig, LatentActionModel
 from world_models.presets import config_from_dict
+from world_models.settings import begin
 from world_models.tokenizer import TokenizerConfig
 from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
@@ -69,21 +69,10 @@ def begin_run(out: Path, record: RunRecord, write: bool) -> None:
     Raises:
         ValueError: If `out` holds a run of another model.
     """
-    path = out / "run.json"
-    wanted = json.loads(json.dumps(asdict(record)))
-    if not path.exists():
-        if write:
-            write_json(path, wanted)
-        return
-    begun = asdict(read_run(out))
-    for name in ("kind", "model", "frames", "built_on"):
-        if (change := _difference(name, begun[name], wanted[name])) is not None:
-            raise ValueError(
-                f"{out} holds a run with another {change}; give the same settings to go on with "
-                "it, or another --out for a new run"
-            )
-    if write and (change := _difference("fit", begun["fit"], wanted["fit"])) is not None:
-        print(f"going on with another {change}", file=sys.stderr)
+    may_change = ("fit", "data", "command", "versions")
+    changes = begin(out / "run.json", asdict(record), may_change, write=write)
+    if write and "fit" in changes:
+        print(f"going on with what was begun with {changes['fit']}", file=sys.stderr)
 
 
 def read_run(out: Path) -> RunRecord:
@@ -130,15 +119,3 @@ def load_part(source: str, kind: str) -> nn.Module:
         raise ValueError(f"the world {source} has no {kind} model")
     assert isinstance(part, nn.Module)
     return part
-
-
-def _difference(name: str, begun: Any, wanted: Any) -> str | None:
-    """The first difference of two JSON values, in words."""
-    if begun == wanted:
-        return None
-    if isinstance(begun, dict) and isinstance(wanted, dict):
-        for key in sorted(begun.keys() | wanted.keys()):
-            change = _difference(f"{name}.{key}", begun.get(key), wanted.get(key))
-            if change is not None:
-                return change
-    return f"{name}: {begun}, not {wanted}"

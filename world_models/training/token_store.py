@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from world_models.files import atomic_file
 
 __all__ = ["TokenStore"]
 
@@ -45,12 +46,8 @@ class TokenStore:
         """Store the arrays of some episodes as one pack."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{uuid.uuid4().hex}.safetensors"
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(save(dict(arrays)))
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
+        with atomic_file(path, durable=True) as part:
+            part.write_bytes(save(dict(arrays)))
         self.refresh()
 
     def rows(self, key: str, start: int, stop: int) -> np.ndarray:

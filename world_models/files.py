@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "remove_leftovers", "replace_text", "write_json"]
+__all__ = [
+    "atomic_directory",
+    "atomic_file",
+    "remove_leftovers",
+    "replace_text",
+    "sync",
+    "write_json",
+]
 
 _PART = ".part-"
 
@@ -29,12 +36,12 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if path.exists() and not replace:
         raise FileExistsError(f"{path} exists already; choose another place or delete it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f"{path.name}{_PART}{uuid.uuid4().hex[:8]}"
+    part = _beside(path)
     part.mkdir()
     try:
         yield part
         for file in [*part.rglob("*"), part]:
-            _sync(file)
+            sync(file)
         if path.exists():
             old = part.with_name(part.name + "-old")
             path.rename(old)
@@ -42,24 +49,40 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             part.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
 
 
-def remove_leftovers(parent: Path) -> None:
-    """Delete what killed writers left half-written in `parent`; call it when none is at work."""
-    for part in parent.glob(f"*{_PART}*"):
-        shutil.rmtree(part)
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a name beside `path`; the file written there replaces `path` when the block ends well.
+
+    A reader never sees half of it. If the block raises, nothing is left behind.
+
+    Args:
+        path: The final file, in a directory that is there.
+        durable: Whether the file, and then its name, must be on disk before this returns.
+    """
+    part = _beside(path)
+    try:
+        yield part
+        if durable:
+            sync(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file, or another in its place: a reader never sees half of it."""
+    """Write a text file, or another in its place; the directory is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
+    with atomic_file(path) as part:
+        part.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -67,9 +90,24 @@ def write_json(path: Path, value: Any) -> None:
     replace_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def _sync(path: Path) -> None:
+def remove_leftovers(parent: Path) -> None:
+    """Delete what killed writers left half-written in `parent`; call it when none is at work."""
+    for part in parent.glob(f"*{_PART}*"):
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a directory, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _beside(path: Path) -> Path:
+    """A name that no other writer has."""
+    return path.with_name(f"{path.name}{_PART}{uuid.uuid4().hex[:8]}")

@@ -1,0 +1,1 @@
+"""How close a world comes to real play: windows of it, dreams of them, and their scores."""
