@@ -22,7 +22,7 @@ from agents.loop.judge import JudgeConfig, judge
 from agents.loop.stages import Manifest, Stage, run_stages
 from benchmarks.report import report
 from genie_gym.collect.command import CollectConfig, collect
-from genie_gym.retroact import roms
+from genie_gym.retroact import catalogue
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import RECIPES, WorldRecipe
@@ -89,7 +89,9 @@ class Comparison:
 
     def pool_games(self) -> list[str]:
         """The games of the first world: any but the tested ones, and of the same platforms."""
-        names = [game.name for game in roms.playable_games()] if self.pool is None else self.pool
+        names = self.pool
+        if names is None:
+            names = tuple(game.name for game in catalogue.playable_games())
         platforms = {_platform(game) for game in self.games}
         return [name for name in names if name not in self.games and _platform(name) in platforms]
 
