@@ -11,7 +11,7 @@ import torch
 from gymnasium import error
 
 import genie_gym  # noqa: F401
-from benchmarks.dream_soak import soak
+from benchmarks.studies.dream_soak import soak
 from genie_gym.retroact import catalogue
 from tests.compiler import needs_compiler
 from tests.env_contract import Case, EnvContract, actions_for

@@ -1,20 +1,13 @@
-"""Real episodes for the benchmarks of the episode store."""
+"""How benchmarks take the time."""
 
 from __future__ import annotations
 
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from genie_gym.collect.collector import Collection, play_episodes
-from world_models.episodes import Episode
-
-
-def play(env_id: str, num_episodes: int, *, num_envs: int, max_steps: int = 500) -> list[Episode]:
-    """Episodes of the random policy."""
-    collection = Collection(env_id=env_id, max_steps=max_steps)
-    episodes = play_episodes(collection, list(range(num_episodes)), num_envs=num_envs)
-    return sorted(episodes, key=lambda episode: episode.info.index or 0)
+__all__ = ["per_second", "pin_to_one_core", "ratio"]
 
 
 def pin_to_one_core() -> None:
@@ -32,4 +25,9 @@ def per_second(read: Callable[[], object], seconds: float) -> float:
             read()
             count += 1
         rates.append(count / elapsed)
-    return sorted(rates)[2]
+    return statistics.median(rates)
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    """How much longer theirs takes than ours: the median over rounds of the ratio in a round."""
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
