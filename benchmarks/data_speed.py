@@ -34,6 +34,7 @@ from world_models.episodes import (
     WindowSampler,
     encode_episode,
 )
+from world_models.extras import require
 
 LENGTH = 16
 BATCH = 32
@@ -138,6 +139,7 @@ def _minari_dataset(
 
 def measure(given: Namespace) -> Measured:
     """Collecting, reading and opening."""
+    require("minari", extra="minari", what="data_speed compares with Minari")
     episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
     with tempfile.TemporaryDirectory() as name:
         collecting = measure_collection(Path(name) / "collected", 128 if given.quick else 1280)

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.timing import ratio
-from benchmarks.training_speed import can_compile
+from benchmarks.timing import can_compile, ratio
 from genie_gym.collect.collector import Collection, play_episodes
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world

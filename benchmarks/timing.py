@@ -7,7 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["per_second", "pin_to_one_core", "ratio"]
+import torch
+
+from world_models.compiled import check_compiler
+
+__all__ = ["can_compile", "per_second", "pin_to_one_core", "ratio"]
 
 
 def pin_to_one_core() -> None:
@@ -26,6 +30,16 @@ def per_second(read: Callable[[], object], seconds: float) -> float:
             count += 1
         rates.append(count / elapsed)
     return statistics.median(rates)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is something to compile with; says so where there is not."""
+    try:
+        check_compiler(device)
+    except RuntimeError as missing:
+        print(f"only plain steps: {missing}")
+        return False
+    return True
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Measured, named, run_benchmark
-from world_models.compiled import check_compiler
+from benchmarks.timing import can_compile
 from world_models.dynamics import Dynamics
 from world_models.dynamics_config import DynamicsConfig
 from world_models.presets import small
@@ -118,15 +118,6 @@ def matmul_peak(repeats: int) -> float:
         float(product[0, 0])  # waits for the device
         best = min(best, time.perf_counter() - begin)
     return 2 * size**3 / best
-
-
-def can_compile(device: torch.device) -> bool:
-    try:
-        check_compiler(device)
-    except RuntimeError as missing:
-        print(f"only plain steps: {missing}")
-        return False
-    return True
 
 
 def measure(quick: bool) -> Measured:

@@ -160,6 +160,7 @@ import sys, types
 package = types.ModuleType("genie_gym")
 package.__path__ = [{str(PACKAGE)!r}]
 sys.modules["genie_gym"] = package
+sys.path.append({str(PACKAGE.parent)!r})
 from genie_gym.retroact import roms
 roms.data_dir()
 """

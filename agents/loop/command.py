@@ -15,6 +15,7 @@ from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, run_stages
 from world_models.atomic import write_json
+from world_models.extras import require
 
 __all__ = ["LoopConfig", "main", "run_loop"]
 
@@ -96,6 +97,8 @@ def main(argv: list[str]) -> int:
 def run_loop(config: LoopConfig) -> bool:
     """Runs a loop, or goes on with it; False if it was asked to stop."""
     loop = config.loop()
+    if config.only is None:  # told before hours of play
+        require("lightning.fabric", extra="train", what="training needs Lightning")
     _begin(config)
     return run_stages(loop.stages(), _manifest(config), only=config.only)
 

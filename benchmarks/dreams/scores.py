@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import spearman_corrcoef
 
 from benchmarks.dreams.dreamer import Dreamer
 from benchmarks.dreams.heldout import Windows
+from world_models.extras import require
 from world_models.metrics import differing, frame_psnr, frame_ssim
 
 __all__ = [
@@ -28,6 +28,9 @@ __all__ = [
     "score",
 ]
 
+spearman_corrcoef = require(
+    "torchmetrics.functional", extra="bench", what="scoring dreams needs torchmetrics"
+).spearman_corrcoef
 Picture = Callable[[Tensor], Tensor]
 KINDS = ("dream", "copy", "ceiling")
 

@@ -21,15 +21,15 @@ from typing import Any
 
 import h5py
 import numpy as np
-import zarr
 from numcodecs import zstd
-from zarr.codecs import ZstdCodec
 
 from benchmarks.data_speed import play
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.timing import per_second, pin_to_one_core
 from world_models.episodes import Episode, EpisodeDataset, EpisodeWriter
+from world_models.extras import require
 
+zarr = require("zarr", extra="dev", what="this compares with Zarr")
 LENGTH = 16
 CHUNK = 24
 LEVEL = 3
@@ -124,7 +124,7 @@ def zarr_zstd() -> tuple[Callable, Callable]:
             dtype="u1",
             chunks=(CHUNK, *rows.shape[1:]),
             shards=(SHARD_ROWS, *rows.shape[1:]),
-            compressors=ZstdCodec(level=LEVEL, checksum=True),
+            compressors=zarr.codecs.ZstdCodec(level=LEVEL, checksum=True),
         )
         array[:] = rows
 
