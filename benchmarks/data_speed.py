@@ -9,11 +9,11 @@ by itself (JPEG) and as the lossless export stores them (raw).
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,8 +24,9 @@ import gymnasium as gym
 import numpy as np
 
 from benchmarks.collect_speed import measure_collection
-from benchmarks.episode_samples import per_second, pin_to_one_core, play
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
+from benchmarks.timing import per_second, pin_to_one_core
+from genie_gym.collect.collector import Collection, play_episodes
 from world_models.episodes import (
     Episode,
     EpisodeDataset,
@@ -33,12 +34,20 @@ from world_models.episodes import (
     WindowSampler,
     encode_episode,
 )
+from world_models.extras import require
 
 LENGTH = 16
 BATCH = 32
 NUM_OPENED = 10_000
 
 Row = dict[str, Any]
+
+
+def play(env_id: str, num_episodes: int, *, num_envs: int, max_steps: int = 500) -> list[Episode]:
+    """Real episodes of the random policy."""
+    collection = Collection(env_id=env_id, max_steps=max_steps)
+    episodes = play_episodes(collection, list(range(num_episodes)), num_envs=num_envs)
+    return sorted(episodes, key=lambda episode: episode.info.index or 0)
 
 
 def measure_reading(episodes: list[Episode], folder: Path, seconds: float) -> list[Row]:
@@ -128,12 +137,9 @@ def _minari_dataset(
         )
 
 
-def main() -> None:
-    """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+def measure(given: Namespace) -> Measured:
+    """Collecting, reading and opening."""
+    require("minari", extra="minari", what="data_speed compares with Minari")
     episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
     with tempfile.TemporaryDirectory() as name:
         collecting = measure_collection(Path(name) / "collected", 128 if given.quick else 1280)
@@ -151,7 +157,12 @@ def main() -> None:
         "open_10000_seconds": opening,
         "num_frames": sum(len(episode) + 1 for episode in episodes),
     }
-    report("data_speed", figures, rows, given.json)
+    return figures, rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark("data_speed", measure, argv, about=__doc__)
 
 
 if __name__ == "__main__":

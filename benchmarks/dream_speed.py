@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.training_speed import can_compile
+from benchmarks.timing import can_compile, ratio
 from genie_gym.collect.collector import Collection, play_episodes
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
@@ -81,20 +81,20 @@ def _speeds(
         taken = _in_turns(list(contestants.values()), len(fixed.actions), 2 if quick else 15)
         real.close()
         ours, bare, faster, _, *fastest = taken
-        gains.append(_ratio(ours, faster))
+        gains.append(ratio(ours, faster))
         if num_rows == OVERHEAD_ROWS:
-            figures["env_overhead"] = _ratio(ours, bare)
+            figures["env_overhead"] = ratio(ours, bare)
         if num_rows == 1:
             figures["small_world_fps"] = 1 / statistics.median(faster)
         if num_rows == max(all_num_rows):
             figures["most_rows_fps"] = 1 / statistics.median(faster)
         for seconds in fastest:
-            figures["compiled_speedup"] = _ratio(faster, seconds)
+            figures["compiled_speedup"] = ratio(faster, seconds)
         table += [
             {
                 "what": f"{loaded.card.name}, {num_rows} rows, {name}",
                 "steps/s": round(1 / statistics.median(seconds)),
-                "env / this": "" if seconds is ours else f"{_ratio(seconds, ours):.2f}",
+                "env / this": "" if seconds is ours else f"{ratio(seconds, ours):.2f}",
             }
             for name, seconds in zip(contestants, taken, strict=True)
         ]
@@ -145,11 +145,6 @@ def _in_turns(
                 step(chosen)
             seconds.append((time.perf_counter() - begin) / actions.size)
     return [seconds[1:] for seconds in taken]
-
-
-def _ratio(theirs: list[float], ours: list[float]) -> float:
-    """The median over rounds of how much longer theirs takes."""
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 def _adaptive_loss(

@@ -5,18 +5,18 @@ Type: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.dream_speed import NUM_ROWS, measure_dreams
 from benchmarks.env_speed_retro import measure_retro
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
+from benchmarks.timing import ratio
 from genie_gym.actions import action_set, procgen_actions
 from genie_gym.envs.coinrun import CoinRunVectorEnv
 from genie_gym.envs.procgen_rows import load_procgen
@@ -59,19 +59,19 @@ def measure_coinrun(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]
         env.close()
 
     bare, mine, bare_default, mine_default, bare_alone = seconds.values()
-    versus = [_ratio(bare, mine), None, _ratio(bare_default, mine_default), None]
-    versus.append(_ratio(bare_alone, mine_default))
+    versus = [ratio(bare, mine), None, ratio(bare_default, mine_default), None]
+    versus.append(ratio(bare_alone, mine_default))
     rows = [
         {
             "what": f"CoinRun {ROWS} rows, {name}",
             "steps/s": round(_speed(taken)),
-            "env / this": "" if ratio is None else f"{ratio:.2f}",
+            "env / this": "" if share is None else f"{share:.2f}",
         }
-        for (name, taken), ratio in zip(seconds.items(), versus, strict=True)
+        for (name, taken), share in zip(seconds.items(), versus, strict=True)
     ]
     figures = {
-        "coinrun_vs_bare": _ratio(bare, mine),
-        "coinrun_vs_bare_defaults": _ratio(bare_default, mine_default),
+        "coinrun_vs_bare": ratio(bare, mine),
+        "coinrun_vs_bare_defaults": ratio(bare_default, mine_default),
         "coinrun_steps_per_second": _speed(mine_default),
     }
     return figures, rows
@@ -101,29 +101,27 @@ def _speed(seconds: list[float]) -> float:
     return STEPS_PER_ROUND * ROWS / statistics.median(seconds)
 
 
-def _ratio(theirs: list[float], ours: list[float]) -> float:
-    """How fast ours is as a share of theirs: the median over rounds of the ratio in a round."""
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
-
-
-def main() -> None:
-    """Measures and reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.env_speed", description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--world", default="CoinRun", help="the world that dreams, name or path")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--real", action="store_true", help="the real games only")
     only.add_argument("--dreams", action="store_true", help="the dreams only")
     parser.add_argument("--rows", type=int, nargs="+", default=NUM_ROWS, help="of dreams")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    given = parser.parse_args()
+
+
+def measure(given: Namespace) -> Measured:
     parts = []
     if not given.real:
         parts.append(measure_dreams(given.world, given.quick, given.rows))
     if not given.dreams:
         parts += [measure_coinrun(given.quick), measure_retro(given.quick)]
     figures = {name: value for part, _ in parts for name, value in part.items()}
-    report("env_speed", figures, [row for _, rows in parts for row in rows], given.json)
+    return figures, [row for _, rows in parts for row in rows]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark("env_speed", measure, argv, about=__doc__, options=options)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.timing import ratio
 from genie_gym.actions import action_set, retro_buttons
 from genie_gym.envs.frames import fit_square
 from genie_gym.envs.retro import RetroEnv, RetroVectorEnv
@@ -38,9 +39,9 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
     versus_bare, two_workers, rows = [], [], []
     for game in GAMES:
         seconds = _measure(game, rounds)
-        ratios = {name: _ratio(seconds["bare"], seconds[name]) for name in seconds}
+        ratios = {name: ratio(seconds["bare"], seconds[name]) for name in seconds}
         versus_bare.append(ratios["env"])
-        two_workers.append(WORKERS * _ratio(seconds["env"], seconds["workers"]))
+        two_workers.append(WORKERS * ratio(seconds["env"], seconds["workers"]))
         speeds = {
             name: STEPS_PER_ROUND / statistics.median(taken) for name, taken in seconds.items()
         }
@@ -105,15 +106,11 @@ def _actions() -> np.ndarray:
     return np.random.default_rng(0).integers(5, size=STEPS_PER_ROUND)
 
 
-def _ratio(theirs: list[float], ours: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
-
-
-def _row(name: str, speed: float, ratio: float | None) -> dict[str, Any]:
+def _row(name: str, speed: float, share: float | None) -> dict[str, Any]:
     return {
         "what": name,
         "steps/s": round(speed),
-        "env / this": "" if ratio is None else f"{ratio:.2f}",
+        "env / this": "" if share is None else f"{share:.2f}",
     }
 
 

@@ -26,7 +26,7 @@ from benchmarks.dreams.table import table_rows
 from benchmarks.page.film import write_pictures
 from benchmarks.page.page import Subject, write_page
 from benchmarks.page.sections import ranked
-from benchmarks.report import command, report
+from benchmarks.report import command, report, say
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
 from world_models.bundle import record_scores
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         no_fid=no_fid,
         meanings=world.actions.meanings,
     )
-    _say(subject.data)
+    say(subject.data)
     measured = measure(
         Dreamer(_model(config, world), config.mode, world.device, config.batch_size),
         episodes,
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
         _amounts(config),
         clean=_clean(world.card),
         features=features,
-        say=_say,
+        say=say,
     )
     _keep(config, subject, measured)
     report("fidelity", measured.figures(), table_rows(measured, no_fid), config.json)
@@ -158,12 +158,12 @@ def _keep(config: FidelityConfig, subject: Subject, measured: Measured) -> None:
         record_scores(find_world(world_name(config.world)), scores)
     if config.html is not None:
         write_page(config.html, subject, measured)
-        _say(f"wrote {config.html}")
+        say(f"wrote {config.html}")
     if config.pictures is not None:
         chosen = [window for _, window in ranked(measured, NUM_PICTURED)]
         clips, meanings = measured.clips, subject.meanings
         for path in write_pictures(config.pictures, clips, chosen, measured.held, meanings):
-            _say(f"wrote {path}")
+            say(f"wrote {path}")
 
 
 def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
@@ -205,10 +205,6 @@ def _features(config: FidelityConfig) -> tuple[nn.Module | None, str]:
         return inception(config.fid_weights), ""
     except FidUnavailableError as reason:
         return None, str(reason)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

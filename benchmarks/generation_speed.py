@@ -8,17 +8,15 @@ counted; with --quick, which has no time to compile, neither is.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.report import report
+from benchmarks.report import Measured, named, run_benchmark
 from world_models.compiled import compiled_methods, twin
 from world_models.presets import WorldConfig, build, paper, small
 from world_models.sampling import Draft, SamplingConfig, reveal, sample_tokens
@@ -143,7 +141,7 @@ def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[fl
     return seconds(steps, around - 1, [1] * len(steps))
 
 
-def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
+def measure(quick: bool) -> Measured:
     figures: dict[str, float] = {}
     rows: list[list[object]] = [["s/frame", "streaming", "recomputing", "speed-up"]]
     world = make_world(small(NUM_ACTIONS), SMALL_STEPS)
@@ -171,18 +169,18 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
         rows.append([f"peer: {name}, batch 1", "", one, ""])
         rows.append([f"peer: {name}, batch 16", "", many, ""])
     rows.append([f"peer: {PAPER_PEER[0]}, batch 1", "", PAPER_PEER[1], ""])
-    return figures, rows
+    return figures, named(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions, under 60 s")
-    parser.add_argument("--json", metavar="FILE", help="also write the JSON line there", type=Path)
-    arguments = parser.parse_args()
-    figures, rows = measure(arguments.quick)
-    header, *lines = rows
-    table = [dict(zip(map(str, header), line, strict=True)) for line in lines]
-    report("generation_speed", figures, table, arguments.json)
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark(
+        "generation_speed",
+        lambda given: measure(given.quick),
+        argv,
+        about=__doc__,
+        quick="fewer repetitions, not compiled",
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How every benchmark tells its result: a table for people, one JSON object for programs."""
+"""How every benchmark is run, and tells its result: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,78 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "Measured",
+    "cell",
+    "command",
+    "hardware",
+    "named",
+    "prog",
+    "report",
+    "run_benchmark",
+    "say",
+    "table",
+]
+
+Row = Mapping[str, Any]
+Measured = tuple[Mapping[str, float], Sequence[Row]]
+"""What was measured, by the names that are compared from run to run, and the table of it."""
+
 _PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
 
-def report(
+def run_benchmark(
     name: str,
-    figures: Mapping[str, float],
-    rows: Sequence[Mapping[str, Any]],
-    json_path: Path | None,
+    measure: Callable[[Namespace], Measured],
+    argv: Sequence[str] | None,
+    *,
+    about: str | None,
+    options: Callable[[ArgumentParser], object] = lambda parser: None,
+    quick: str = "fewer repetitions",
+) -> int:
+    """The command of a benchmark: read the options, measure, report.
+
+    Args:
+        name: Its module below `benchmarks`.
+        measure: Called with the options.
+        argv: What was typed behind the name; None: as `sys.argv` has it.
+        about: What ``--help`` says of it.
+        options: Adds those it has beside ``--quick`` and ``--json``.
+        quick: What ``--quick`` does; empty where there is no such thing.
+
+    Returns:
+        The exit status.
+    """
+    parser = ArgumentParser(prog=prog(name), description=about)
+    options(parser)
+    if quick:
+        parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    given = parser.parse_args(argv)
+    figures, rows = measure(given)
+    report(name, figures, rows, given.json)
+    return 0
+
+
+def report(
+    name: str, figures: Mapping[str, float], rows: Sequence[Row], json_path: Path | None
 ) -> None:
     """Print the table, and the JSON object as the last line and into `json_path`.
 
     Args:
-        name: module name of the benchmark.
+        name: its module below `benchmarks`.
         figures: what it measured, by the names that are compared from run to run.
         rows: the table; columns are the keys in order of appearance.
         json_path: where to keep the result.
     """
     result = {
-        "benchmark": name,
+        "benchmark": name.rpartition(".")[2],
         "command": command(name),
         "hardware": hardware(),
         "versions": _versions(),
@@ -45,12 +93,29 @@ def report(
     print(line, flush=True)
 
 
+def prog(name: str) -> str:
+    """How this benchmark was called, without its options."""
+    called = sys.argv[0]
+    return called if called.startswith("genie-gym ") else f"python -m benchmarks.{name}"
+
+
 def command(name: str) -> str:
     """What was typed to run this benchmark."""
     return f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip()
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
+def say(line: str) -> None:
+    """A line about how far it is, beside the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def named(lines: Sequence[Sequence[object]]) -> list[dict[str, Any]]:
+    """Rows of a table whose first line names the columns."""
+    header, *rest = lines
+    return [dict(zip(map(str, header), line, strict=True)) for line in rest]
+
+
+def table(rows: Sequence[Row]) -> str:
     """Rows in aligned columns."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]

@@ -10,7 +10,6 @@ Where there is nothing to compile with, it says so, and the figures are those of
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -24,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.report import report
-from world_models.compiled import check_compiler
+from benchmarks.report import Measured, named, run_benchmark
+from benchmarks.timing import can_compile
 from world_models.dynamics import Dynamics
 from world_models.dynamics_config import DynamicsConfig
 from world_models.presets import small
@@ -121,16 +120,7 @@ def matmul_peak(repeats: int) -> float:
     return 2 * size**3 / best
 
 
-def can_compile(device: torch.device) -> bool:
-    try:
-        check_compiler(device)
-    except RuntimeError as missing:
-        print(f"only plain steps: {missing}")
-        return False
-    return True
-
-
-def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
+def measure(quick: bool) -> Measured:
     peak = matmul_peak(5 if quick else 20)
     figures = {"bf16_peak_gflops": peak / 1e9}
     rows: list[list[object]] = [["", "frames/s", "s/step", "share of bf16 matmul peak"]]
@@ -158,18 +148,12 @@ def measure(quick: bool) -> tuple[dict[str, float], list[list[object]]]:
     rows.append(["paper, compiled / plain", speedup, "", ""])
     rows.append(["target of the paper objective on 2 cores", TARGET, "", ""])
     rows += [[f"peer: {name}", speed, "", ""] for name, speed in PEERS.items()]
-    return figures, rows
+    return figures, named(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--json", metavar="FILE", help="also write the JSON line there", type=Path)
-    arguments = parser.parse_args()
-    figures, rows = measure(arguments.quick)
-    header, *lines = rows
-    table = [dict(zip(map(str, header), line, strict=True)) for line in lines]
-    report("training_speed", figures, table, arguments.json)
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark("training_speed", lambda given: measure(given.quick), argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genie_gym.errors import MissingDependencyError
 from genie_gym.pictures import contact_sheet, scaled, side_by_side, write_png
-from genie_gym.retroact import roms
+from genie_gym.retroact import catalogue
 
 __all__ = ["play", "play_real_games"]
 
@@ -56,5 +56,5 @@ def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray
 
 def _playable_ids() -> Iterator[str]:
     yield "Procgen/CoinRun-v0"
-    for game in roms.playable_games():
+    for game in catalogue.playable_games():
         yield game.env_id

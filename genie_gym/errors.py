@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from world_models.extras import MissingDependencyError
+
 __all__ = ["MissingDependencyError", "MissingRomError", "WorkerDiedError"]
-
-
-class MissingDependencyError(ImportError):
-    """A part of genie-gym needs a package that is not installed, or has no build here."""
 
 
 class MissingRomError(FileNotFoundError):

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from benchmarks.ablation import BUDGETS, MEASURES, TITLES, Ablation, Size, arms, table
+from benchmarks.studies.ablation import BUDGETS, MEASURES, TITLES, Ablation, Size, arms, table
 from world_models import presets
 from world_models.training.recipes import RECIPES, WorldRecipe
 
@@ -73,7 +73,7 @@ def test_arms_are_judged_at_equal_steps_and_at_equal_time_and_none_is_trained_tw
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("benchmarks.ablation.train_dynamics", refuse)
+    monkeypatch.setattr("benchmarks.studies.ablation.train_dynamics", refuse)
     again = Ablation(small_recipe(), size, tmp_path)
     assert {budget: again.scores("base", 0, budget) for budget in BUDGETS} == first
 

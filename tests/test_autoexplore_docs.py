@@ -23,8 +23,8 @@ def test_its_commands_and_files_exist():
     assert set(re.findall(r"genie-gym ([a-z][a-z-]+)", TEXT)) <= COMMANDS.keys()
     for link in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (PAGE.parent / link).exists(), link
-    for module in re.findall(r"python -m benchmarks\.(\w+)", TEXT):
-        assert (ROOT / "benchmarks" / f"{module}.py").exists()
+    for module in re.findall(r"python -m (benchmarks[\w.]+)", TEXT):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
 
 
 def test_its_figures_are_those_of_the_committed_results():

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import coinrun_study
-from benchmarks.coinrun_study import SETS, WORLDS, Study, rows
 from benchmarks.dreams.measure import Amounts
-from benchmarks.study_recipes import RECIPES, StudyRecipe
+from benchmarks.studies import coinrun_study
+from benchmarks.studies.coinrun_recipes import RECIPES, StudyRecipe
+from benchmarks.studies.coinrun_study import SETS, WORLDS, Study, rows
 from world_models import presets
 from world_models.card import WorldCard
 from world_models.dynamics import Dynamics

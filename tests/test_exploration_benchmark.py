@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import exploration
-from benchmarks.exploration import EXPLORERS, NUM_POINTS, Budget, all_runs, summary
-from benchmarks.exploration_picture import picture
+from benchmarks.studies import exploration
+from benchmarks.studies.exploration import EXPLORERS, NUM_POINTS, Budget, all_runs, summary
+from benchmarks.studies.exploration_picture import picture
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,6 +1,7 @@
 """Imports go one way: world_models <- genie_gym <- agents <- benchmarks; and import is light."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -41,6 +42,34 @@ def test_no_layer_imports_a_higher_one(layer):
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
+def project_imports(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The project's modules that a file imports, anywhere in it but for types alone."""
+    found, waiting = set(), list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in modules else node.module)
+    return found & modules.keys()
+
+
+def test_no_imports_go_round():
+    files = [path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files
+    }
+    graph = {name: project_imports(path, modules) - {name} for name, path in modules.items()}
+    assert len(graph["genie_gym.retroact.catalogue"]) > 1
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules
+
+
 IMPORT = """
 import json, sys, time
 import gymnasium
@@ -48,7 +77,8 @@ begun = time.perf_counter()
 import genie_gym
 seconds = time.perf_counter() - begun
 heavy = [m for m in ("torch", "cv2", "stable_retro", "procgen", "gym", "h5py", "PIL", "pygame",
-                     "stable_baselines3", "world_models") if m in sys.modules]
+                     "stable_baselines3") if m in sys.modules]
+heavy += [m for m in sys.modules if m.startswith("world_models.") and m != "world_models.extras"]
 families = [i.split("/")[0] for i in gymnasium.registry]
 print(json.dumps([seconds, heavy, families.count("RetroAct"), families.count("Procgen")]))
 """

@@ -17,7 +17,7 @@ from agents.loop.graph import scores
 from agents.loop.judge import JudgeConfig, judge
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, Stage, run_stages
-from benchmarks import loop_gain
+from benchmarks.studies import loop_gain
 from tests.tiny_world import LEVELS, recipe
 from world_models.bundle import load_world
 from world_models.episodes import EpisodeDataset

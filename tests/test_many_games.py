@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from agents.loop.judge import JudgeConfig
-from benchmarks import many_games
-from benchmarks.many_games import Comparison, Sizes
+from benchmarks.studies import many_games
+from benchmarks.studies.many_games import Comparison, Sizes
 from world_models.bundle import load_world
 
 SIZES = Sizes(

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.model_page import PICTURES, ROOT, num_weights, tables, with_tables
+from benchmarks.studies.model_page import PICTURES, ROOT, num_weights, tables, with_tables
 from world_models import presets
 
 PAGE = ROOT / "docs" / "model.md"
@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def test_its_tables_are_those_of_the_code_and_of_the_committed_result():
     assert PAGE.read_text() == with_tables(PAGE.read_text(), tables()), (
-        "python -m benchmarks.model_page brings the page up to date"
+        "python -m benchmarks.studies.model_page brings the page up to date"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from genie_gym import cli
 from genie_gym.errors import MissingDependencyError, MissingRomError
-from genie_gym.retroact import importer, roms
+from genie_gym.retroact import catalogue, importer, roms
 
 PACKAGE = Path(roms.__file__).parents[1]
 
@@ -151,7 +151,7 @@ def test_ale_py_brings_32_games(tmp_path, monkeypatch):
     assert all(name.endswith("-Atari2600") for name in report.imported)
     for name in report.imported:
         assert roms.find_rom(roms.game_dir(name)).read_bytes()
-    assert [game.name for game in roms.playable_games()] == sorted(report.imported)
+    assert [game.name for game in catalogue.playable_games()] == sorted(report.imported)
 
 
 def test_without_stable_retro_the_error_says_what_to_install():
@@ -160,6 +160,7 @@ import sys, types
 package = types.ModuleType("genie_gym")
 package.__path__ = [{str(PACKAGE)!r}]
 sys.modules["genie_gym"] = package
+sys.path.append({str(PACKAGE.parent)!r})
 from genie_gym.retroact import roms
 roms.data_dir()
 """

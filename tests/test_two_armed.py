@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.two_armed import TelevisionVectorEnv, explored, learn_world, shares
+from benchmarks.studies.two_armed import TelevisionVectorEnv, explored, learn_world, shares
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from world_models.extras import require
 from world_models.pixels import to_float
 
 __all__ = ["BEST", "NOTICEABLE", "differing", "frame_psnr", "frame_ssim"]
@@ -43,15 +44,14 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
 
 def frame_ssim(frames: Tensor, real: Tensor) -> Tensor:
     """Structural similarity of each frame, 1 for equal ones."""
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
+    images = require("torchmetrics.functional.image", extra="bench", what="SSIM needs torchmetrics")
     pairs = zip(
         frames.flatten(0, -4).split(_IMAGES_AT_ONCE),
         real.flatten(0, -4).split(_IMAGES_AT_ONCE),
         strict=True,
     )
     scores = [
-        structural_similarity_index_measure(
+        images.structural_similarity_index_measure(
             to_float(a), to_float(b), data_range=1.0, reduction="none"
         )
         for a, b in pairs

@@ -128,6 +128,6 @@ def _known(what: str, name: str, names: Sequence[str] | dict[str, Any]) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (ValueError, OSError, RuntimeError) as failure:
+    except (ValueError, OSError, ImportError, RuntimeError) as failure:
         print(f"train: {failure}", file=sys.stderr)
         sys.exit(1)

@@ -13,6 +13,7 @@ import genie_gym  # noqa: F401  (registers the env ids)
 from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, run_stages
+from world_models.extras import require
 from world_models.settings import begin
 
 __all__ = ["LoopConfig", "main", "run_loop"]
@@ -95,6 +96,8 @@ def main(argv: list[str]) -> int:
 def run_loop(config: LoopConfig) -> bool:
     """Runs a loop, or goes on with it; False if it was asked to stop."""
     loop = config.loop()
+    if config.only is None:  # told before hours of play
+        require("lightning.fabric", extra="train", what="training needs Lightning")
     settings = {name: getattr(config, name) for name in ("seed", "world", "test_data", "rounds")}
     settings["recipe"] = asdict(config.recipe)
     begin(config.out / "loop.json", settings, may_change=("rounds",))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from world_models.extras import require
 from world_models.pixels import to_float
 
 __all__ = ["FidUnavailableError", "frechet_distance", "inception"]
@@ -36,6 +37,7 @@ def inception(weights: Path | None) -> nn.Module:
         raise FidUnavailableError(f"there is no file {weights}")
     try:
         torch.load(weights, map_location="cpu", weights_only=True)  # no pickled code
+        require("torch_fidelity", extra="fid", what="FID needs torch-fidelity")
         from torchmetrics.image.fid import NoTrainInceptionV3
 
         return NoTrainInceptionV3(
@@ -44,7 +46,7 @@ def inception(weights: Path | None) -> nn.Module:
             feature_extractor_weights_path=str(weights),
         )
     except ImportError as fault:
-        raise FidUnavailableError(f"{fault} (pip install 'genie-gym[fid]')") from None
+        raise FidUnavailableError(str(fault)) from None
     except (OSError, RuntimeError, EOFError, UnpicklingError) as fault:
         raise FidUnavailableError(f"{weights} holds no Inception weights: {fault}") from None
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import spearman_corrcoef
 
 from world_models.evaluation.dreamer import Dreamer
 from world_models.evaluation.scores import frame_scores
 from world_models.evaluation.windows import Windows
+from world_models.extras import require
 from world_models.metrics import differing, frame_psnr, frame_ssim
 
 __all__ = [
@@ -29,6 +29,9 @@ __all__ = [
     "score",
 ]
 
+spearman_corrcoef = require(
+    "torchmetrics.functional", extra="bench", what="scoring dreams needs torchmetrics"
+).spearman_corrcoef
 Picture = Callable[[Tensor], Tensor]
 KINDS = ("dream", "copy", "ceiling")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from genie_gym.collect.collector import Collection
 from genie_gym.collect.part import Progress, collect_part
-from genie_gym.errors import MissingDependencyError
+from world_models.extras import require
 
 __all__ = ["collect_in_ray"]
 
@@ -25,12 +25,7 @@ def collect_in_ray(
     should_stop: Callable[[], bool],
 ) -> None:
     """Runs each part as a Ray task; starts a local Ray if none is running."""
-    try:
-        import ray
-    except ImportError as missing:
-        raise MissingDependencyError(
-            "--ray needs Ray. Type: pip install 'genie-gym[scale]'"
-        ) from missing
+    ray = require("ray", extra="scale", what="--ray needs Ray")
     begins_ray = not ray.is_initialized()
     if begins_ray:
         ray.init(include_dashboard=False, log_to_driver=False)

@@ -19,6 +19,7 @@ import numpy as np
 
 from genie_gym.data.pictures import pad_to_square
 from world_models.episodes import Episode, EpisodeDataset, EpisodeInfo, EpisodeWriter
+from world_models.extras import require
 
 INFO_ATTRIBUTE = "genie_gym_info"
 
@@ -110,11 +111,7 @@ def import_minari(source: MinariSource, out: Path) -> int:
 
 
 def _minari() -> Any:
-    try:
-        import minari
-    except ImportError as error:
-        raise ImportError('Minari is not installed: pip install "genie-gym[minari]"') from error
-    return minari
+    return require("minari", extra="minari", what="Minari datasets need Minari")
 
 
 def _to_buffer(episode: Episode) -> Any:

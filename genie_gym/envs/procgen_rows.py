@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genie_gym.errors import MissingDependencyError
+from world_models.extras import MissingDependencyError, require
 
 __all__ = ["ProcgenRows", "load_procgen"]
 
@@ -29,10 +29,11 @@ def load_procgen() -> Any:
     """
     try:
         with _quiet_import():
-            import procgen
-    except ImportError as missing:
-        raise MissingDependencyError(_what_to_type(missing)) from missing
-    return procgen
+            return require("procgen", extra="coinrun", what="CoinRun needs procgen2")
+    except MissingDependencyError as missing:
+        if _has_a_build():
+            raise
+        raise MissingDependencyError(_where_it_runs()) from missing
 
 
 class ProcgenRows:
@@ -112,10 +113,12 @@ def _quiet_import() -> Iterator[None]:
             sys.path[:] = paths
 
 
-def _what_to_type(missing: ImportError) -> str:
+def _has_a_build() -> bool:
     here = (platform.python_implementation(), sys.version_info[:2], sys.platform)
-    if here == ("CPython", (3, 11), "linux") and platform.machine() == "x86_64":
-        return f"CoinRun needs procgen2 ({missing}). Type: pip install 'genie-gym[coinrun]'"
+    return here == ("CPython", (3, 11), "linux") and platform.machine() == "x86_64"
+
+
+def _where_it_runs() -> str:
     return (
         "CoinRun needs procgen2, which is built only for CPython 3.11 on Linux x86-64; this is "
         f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "

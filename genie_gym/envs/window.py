@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genie_gym.errors import MissingDependencyError
+from world_models.extras import require
 
 __all__ = ["Window", "tile"]
 
@@ -25,13 +25,8 @@ class Window:
     """
 
     def __init__(self, *, title: str, fps: int):
-        try:
-            import pygame
-        except ImportError as missing:
-            raise MissingDependencyError(
-                "render_mode='human' needs pygame. Type: pip install 'genie-gym[play]'"
-            ) from missing
-        self._pygame: Any = pygame
+        pygame = require("pygame", extra="play", what="render_mode='human' needs pygame")
+        self._pygame = pygame
         self._title = title
         self._fps = fps
         self._clock = pygame.time.Clock()

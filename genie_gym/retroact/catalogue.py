@@ -13,9 +13,10 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
+from genie_gym.retroact import roms
 from genie_gym.retroact.labels import Labels
 
-__all__ = ["TABLE", "Game", "dreamed", "game", "games"]
+__all__ = ["TABLE", "Game", "dreamed", "game", "games", "playable_games"]
 
 TABLE = Path(__file__).with_name("games.csv")
 
@@ -56,8 +57,6 @@ class Game:
     @property
     def playable(self) -> bool:
         """Whether its ROM is on this machine."""
-        from genie_gym.retroact import roms  # which reads the catalogue itself
-
         return roms.is_playable(self.name)
 
     @property
@@ -104,6 +103,15 @@ def game(name: str) -> Game:
     near = [folded[key] for key in get_close_matches(wanted.lower(), folded, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(f"no game {name!r} among the {len(known)} games of RetroAct.{hint}")
+
+
+def playable_games() -> list[Game]:
+    """The games whose ROM has been imported.
+
+    Raises:
+        MissingDependencyError: If stable-retro is not installed.
+    """
+    return [game for game in games() if roms.find_rom(roms.game_dir(game.name)) is not None]
 
 
 @cache

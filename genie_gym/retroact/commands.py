@@ -52,7 +52,7 @@ def roms_main(argv: list[str]) -> int:
 
 def _status(command: Status) -> int:
     known = Counter(game.platform for game in catalogue.games())
-    playable = roms.playable_games()
+    playable = catalogue.playable_games()
     here = Counter(game.platform for game in playable)
     if command.json:
         platforms = {name: {"playable": here[name], "known": known[name]} for name in known}
@@ -77,6 +77,6 @@ def _import(command: Import) -> int:
         print(f"{name}  <-  {source}")
     print(
         f"{len(report.imported)} games imported, {len(report.already)} were here already, "
-        f"from {report.num_files} files; {len(roms.playable_games())} games can be played now"
+        f"from {report.num_files} files; {len(catalogue.playable_games())} games can be played now"
     )
     return 0 if report.imported or report.already else 1

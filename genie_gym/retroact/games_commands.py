@@ -178,7 +178,7 @@ def _probe(command: Probe) -> int:
 
     chosen: Iterable[Game] = [catalogue.game(name) for name in command.games]
     if command.all_playable:
-        chosen = roms.playable_games()
+        chosen = catalogue.playable_games()
     if not chosen:
         raise ValueError("say which: genie-gym games probe GAME ..., or --all-playable")
     for game in chosen:

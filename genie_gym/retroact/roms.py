@@ -1,6 +1,7 @@
 """What stable-retro has on this machine: its games' folders, start states and ROMs.
 
-All of it is read from files, without importing stable-retro.
+All of it is read from files, without importing stable-retro. Games go by their names here: the
+catalogue asks this module, which knows nothing of the catalogue.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.errors import MissingDependencyError, MissingRomError
-from genie_gym.retroact.catalogue import Game, games
 
 __all__ = [
     "data_dir",
@@ -23,7 +23,6 @@ __all__ = [
     "game_dir",
     "installed_games",
     "is_playable",
-    "playable_games",
     "read_json",
     "require_rom",
     "rom_extension",
@@ -58,7 +57,7 @@ def data_dir() -> Path:
 
 
 def game_dir(name: str) -> Path:
-    """The folder of a game, given as `catalogue.Game.name`."""
+    """The folder of a game, given by its name (`catalogue.Game.name`)."""
     return data_dir() / f"{name}-v0"
 
 
@@ -73,11 +72,6 @@ def is_playable(name: str) -> bool:
         return find_rom(game_dir(name)) is not None
     except MissingDependencyError:
         return False
-
-
-def playable_games() -> list[Game]:
-    """The games whose ROM has been imported."""
-    return [game for game in games() if find_rom(game_dir(game.name)) is not None]
 
 
 def states(folder: Path) -> list[str]:

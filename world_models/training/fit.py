@@ -17,20 +17,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from world_models.compiled import check_compiler
+from world_models.extras import require
 from world_models.fused import fusing
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.progress import Progress
 from world_models.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+else:
+    Fabric = require("lightning.fabric", extra="train", what="training needs Lightning").Fabric
 
 __all__ = ["FitResult", "Loader", "TrainingDivergedError", "fit", "launch", "window_seeds"]
 

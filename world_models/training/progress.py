@@ -12,6 +12,8 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from world_models.extras import require
+
 __all__ = ["Progress"]
 
 
@@ -107,8 +109,5 @@ def _drop_after(log: Path, step: int) -> None:
 
 
 def _start_wandb(project: str, out: Path) -> None:
-    if not importlib.util.find_spec("wandb"):
-        raise ValueError("wandb is not installed; pip install wandb, or leave out the project")
-    import wandb  # type: ignore[import-not-found]
-
+    wandb = require("wandb", extra="wandb", what="--wandb-project needs wandb")
     wandb.init(project=project, name=out.name, dir=str(out), sync_tensorboard=True)

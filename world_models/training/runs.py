@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from world_models.bundle import World, load_world
@@ -33,6 +33,9 @@ from world_models.training.tokens import (
 )
 from world_models.world import WorldModel
 from world_models.worlds import find_world
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 __all__ = [
     "describe",

@@ -2,20 +2,20 @@
 
 Reads what loops (`genie-gym loop`) have judged, one loop for each seed, and makes nothing itself.
 
-Type: python -m benchmarks.loop_gain LOOP ... [--json FILE]
+Type: python -m benchmarks.studies.loop_gain LOOP ... [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.loop.graph import ARMS
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
 
 MEASURES = ("psnr", "changed_psnr", "delta_psnr", "delta_changed_psnr")
 BOUNDS = ("psnr_copy", "psnr_ceiling", "changed_psnr_copy", "changed_psnr_ceiling")
@@ -62,14 +62,19 @@ def summary(
     return figures, rows
 
 
-def main() -> None:
-    """Reads and reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_gain", description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("loops", metavar="LOOP", nargs="+", type=Path, help="folders of loops")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    given = parser.parse_args()
-    figures, rows = summary([judged(loop) for loop in given.loops])
-    report("loop_gain", figures, rows, given.json)
+
+
+def measure(given: Namespace) -> Measured:
+    return summary([judged(loop) for loop in given.loops])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark(
+        "studies.loop_gain", measure, argv, about=__doc__, options=options, quick=""
+    )
 
 
 if __name__ == "__main__":

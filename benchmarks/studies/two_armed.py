@@ -3,13 +3,13 @@
 A walker on the ground switches a television on by standing on the right. Nothing else differs
 between left and right, and nothing is earned anywhere.
 
-Type: python -m benchmarks.two_armed [--quick] [--json FILE]
+Type: python -m benchmarks.studies.two_armed [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import agents  # noqa: F401  (names the policy)
 from agents.sb3 import SB3VecEnv
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
 from genie_gym.actions import ActionSet
 from genie_gym.envs.vector import FrameVectorEnv, RowsOutcome
 from genie_gym.wrappers import DynamicsEntropyVector
@@ -201,12 +201,7 @@ def shares(env: Television) -> NDArray[np.float64]:
     return np.array(env.on).reshape(-1, ROLLOUT, NUM_ROWS).mean((1, 2))
 
 
-def main() -> None:
-    """Measures and reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.two_armed", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one seed")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    given = parser.parse_args()
+def measure(given: Namespace) -> Measured:
     torch.set_num_threads(1)
     steps = QUICK_STEPS if given.quick else STEPS
     figures: dict[str, float] = {}
@@ -229,7 +224,13 @@ def main() -> None:
             }
             figures |= {f"{case}_{name}": value for name, value in numbers.items()}
             rows.append({"television": case, "world saw": learned, "agent sees": shown, **numbers})
-    report("two_armed", figures, rows, given.json)
+    return figures, rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    quick = f"{QUICK_STEPS} steps, one seed"
+    return run_benchmark("studies.two_armed", measure, argv, about=__doc__, quick=quick)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Whether dreams last: memory, NaN and looks over many frames with random resets.
 
-Type: python -m benchmarks.dream_soak [--world W] [--frames N] [--quick] [--json FILE]
+Type: python -m benchmarks.studies.dream_soak [--world W] [--frames N] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
 from genie_gym.envs.genie import GenieVectorEnv
 
 FRAMES, QUICK_FRAMES = 100_000, 5_000
@@ -93,7 +93,7 @@ def _resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _summary(env: GenieVectorEnv, soaked: Soaked) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def _summary(env: GenieVectorEnv, soaked: Soaked) -> Measured:
     figures = {
         "frames": float(len(soaked.looks) * BLOCK),
         "rss_growth": soaked.memory_growth(),
@@ -104,7 +104,7 @@ def _summary(env: GenieVectorEnv, soaked: Soaked) -> tuple[dict[str, float], lis
         "change_spread": float(soaked.spread()[2]),
         "world_parameters": float(sum(weight.numel() for weight in env.model.parameters())),
     }
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "frames": (block + 1) * BLOCK,
             "brightness": f"{soaked.looks[block, 0]:.1f}",
@@ -117,18 +117,23 @@ def _summary(env: GenieVectorEnv, soaked: Soaked) -> tuple[dict[str, float], lis
     return figures, rows
 
 
-def main() -> None:
-    """Measures and reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.dream_soak", description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--world", default="CoinRun", help="the world that dreams, name or path")
     parser.add_argument("--frames", type=int, default=FRAMES, help="how many, in thousands")
-    parser.add_argument("--quick", action="store_true", help=f"only {QUICK_FRAMES} frames")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    given = parser.parse_args()
+
+
+def measure(given: Namespace) -> Measured:
     env = GenieVectorEnv(given.world, NUM_ROWS, max_episode_steps=None)
     soaked = soak(env, QUICK_FRAMES if given.quick else given.frames)
-    figures, rows = _summary(env, soaked)
-    report("dream_soak", figures, rows, given.json)
+    return _summary(env, soaked)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    quick = f"only {QUICK_FRAMES} frames"
+    return run_benchmark(
+        "studies.dream_soak", measure, argv, about=__doc__, options=options, quick=quick
+    )
 
 
 if __name__ == "__main__":

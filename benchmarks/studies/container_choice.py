@@ -1,6 +1,6 @@
 """Which container and compression the episode store uses, measured on real frames.
 
-Type: python -m benchmarks.container_choice [--quick] [--json FILE]
+Type: python -m benchmarks.studies.container_choice [--quick] [--json FILE]
 
 Each candidate holds the same frames in time chunks of 24, padded so that an episode starts a
 chunk, and is read from the page cache on one pinned core. "columns" stores each frame column by
@@ -9,11 +9,11 @@ column. Needs `zarr` (3 or later), which nothing else here does.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +21,15 @@ from typing import Any
 
 import h5py
 import numpy as np
-import zarr
 from numcodecs import zstd
-from zarr.codecs import ZstdCodec
 
-from benchmarks.episode_samples import per_second, pin_to_one_core, play
-from benchmarks.report import report
+from benchmarks.data_speed import play
+from benchmarks.report import Measured, run_benchmark
+from benchmarks.timing import per_second, pin_to_one_core
 from world_models.episodes import Episode, EpisodeDataset, EpisodeWriter
+from world_models.extras import require
 
+zarr = require("zarr", extra="dev", what="this compares with Zarr")
 LENGTH = 16
 CHUNK = 24
 LEVEL = 3
@@ -123,7 +124,7 @@ def zarr_zstd() -> tuple[Callable, Callable]:
             dtype="u1",
             chunks=(CHUNK, *rows.shape[1:]),
             shards=(SHARD_ROWS, *rows.shape[1:]),
-            compressors=ZstdCodec(level=LEVEL, checksum=True),
+            compressors=zarr.codecs.ZstdCodec(level=LEVEL, checksum=True),
         )
         array[:] = rows
 
@@ -261,12 +262,8 @@ def _from_chunks(chunk: Callable[[int], bytes], row: int, shape: tuple[int, ...]
     return np.concatenate(parts)[start : start + LENGTH]
 
 
-def main() -> None:
-    """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+def measure_all(given: Namespace) -> Measured:
+    """Every candidate on every game."""
     count = 8 if given.quick else 24
     games = {
         "coinrun": play("Procgen/CoinRun-v0", count, num_envs=count),
@@ -287,7 +284,12 @@ def main() -> None:
                 for key, value in found.items():
                     figures[_slug(game, candidate.name, layout, key)] = value
         figures |= opening(games["coinrun"][0], Path(name))
-    report("container_choice", figures, rows, given.json)
+    return figures, rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark("studies.container_choice", measure_all, argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 All steps count, those of training too. Each run (an explorer and a seed) is kept in --out, so an
 interrupted benchmark goes on with the next one, and runs can be added.
 
-Type: python -m benchmarks.exploration --env E --world W [--steps N] [--quick] [--json FILE]
+Type: python -m benchmarks.studies.exploration --env E --world W [--steps N] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from agents.explore import new_model
 from agents.explore_config import ExploreConfig
 from agents.rewards import Explored
-from benchmarks.exploration_picture import picture
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
+from benchmarks.studies.exploration_picture import picture
 from genie_gym.collect.policies import make_policy
 from genie_gym.coverage import Coverage
 from world_models.files import write_json
@@ -188,9 +188,7 @@ def all_runs(
     return found
 
 
-def main() -> None:
-    """Measures and reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exploration", description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--env", default="Procgen/CoinRun-v0", help="env id of a real game")
     parser.add_argument("--world", default="CoinRun", help="a world of it, name or path")
     parser.add_argument("--mode", default="streaming", help="reward mode of AutoExplore")
@@ -205,9 +203,9 @@ def main() -> None:
     parser.add_argument("--explorers", nargs="+", default=list(EXPLORERS), choices=EXPLORERS)
     parser.add_argument("--out", type=Path, help="where runs are kept [data/exploration/ENV]")
     parser.add_argument("--picture", type=Path, help="SVG of the curves")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_STEPS} steps, one seed")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    given = parser.parse_args()
+
+
+def measure(given: Namespace) -> Measured:
     torch.set_num_threads(2)
     budget = Budget(
         env=given.env, world=given.world, mode=given.mode,
@@ -220,8 +218,15 @@ def main() -> None:
     if given.picture:
         given.picture.parent.mkdir(parents=True, exist_ok=True)
         given.picture.write_text(picture(runs, NUM_POINTS))
-    figures, rows = summary(runs)
-    report("exploration", figures, rows, given.json)
+    return summary(runs)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    quick = f"{QUICK_STEPS} steps, one seed"
+    return run_benchmark(
+        "studies.exploration", measure, argv, about=__doc__, options=options, quick=quick
+    )
 
 
 if __name__ == "__main__":

@@ -1,24 +1,26 @@
 """Draws the pictures of docs/model.md and writes its tables: sizes from code, figures from results.
 
-Type: python -m benchmarks.model_page
+Type: python -m benchmarks.studies.model_page
 """
 
 from __future__ import annotations
 
 import json
 import re
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.ablation import table
-from benchmarks.model_pictures import architecture, visibility
+from benchmarks.report import prog
+from benchmarks.studies.ablation import table
+from benchmarks.studies.model_pictures import architecture, visibility
 from world_models import presets
 from world_models.motion import DISPLACEMENTS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "ablation.json"
 PICTURES = {"architecture": architecture, "visibility": visibility}
 PRESETS: Mapping[str, Callable[[], presets.WorldConfig]] = {
@@ -82,13 +84,15 @@ def tables() -> dict[str, str]:
     return {"sizes": markdown(sizes()), "ablation": markdown(table(figures))}
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     """Write the pictures and the page."""
+    ArgumentParser(prog=prog("studies.model_page"), description=__doc__).parse_args(argv)
     folder, page = ROOT / "docs" / "images" / "model", ROOT / "docs" / "model.md"
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in PICTURES.items():
         (folder / f"{name}.svg").write_text(draw())
     page.write_text(with_tables(page.read_text(), tables()))
+    return 0
 
 
 def _blocks(config: presets.TransformerConfig) -> str:

@@ -23,9 +23,9 @@ from torch import Tensor
 from agents.train import train_agent
 from benchmarks.dreams.heldout import SEED
 from benchmarks.dreams.measure import measure
-from benchmarks.published import PUBLISHED
-from benchmarks.report import report
-from benchmarks.study_recipes import RECIPES, StudyRecipe, scaled
+from benchmarks.report import report, say
+from benchmarks.studies.coinrun_recipes import RECIPES, StudyRecipe, scaled
+from benchmarks.studies.published import PUBLISHED
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
@@ -114,7 +114,7 @@ class Study:
     def _agent(self) -> Path:
         folder = self.out / "agent"
         if not folder.is_dir():
-            _say("training the agent")
+            say("training the agent")
             train_agent(replace(self.recipe.agent, out=folder))
         return folder
 
@@ -178,7 +178,7 @@ class Study:
     def _measured(self, world: str, name: str, data: Path) -> dict[str, float]:
         kept = self.out / "results" / f"{world}-{name}.json"
         if not kept.exists():
-            _say(f"measuring {world} on {name}")
+            say(f"measuring {world} on {name}")
             write_json(kept, self._measure(world, data))
         return json.loads(kept.read_text())
 
@@ -190,7 +190,7 @@ class Study:
             loaded.actions,
             self.recipe.amounts,
             clean=_painted,
-            say=_say,
+            say=say,
         )
         figures = measured.figures()
         if loaded.model.latent_action is not None:
@@ -239,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         for key, values in results.items()
         for name in ("psnr", "psnr_copy", "psnr_ceiling", "ssim", "delta4_psnr_last_action")
     }
-    report("coinrun_study", figures, rows(results), config.json)
+    report("studies.coinrun_study", figures, rows(results), config.json)
     return 0
 
 
@@ -250,10 +250,6 @@ def _finished(result: FitResult) -> None:
 
 def _painted(frames: Tensor) -> Tensor:
     return torch.from_numpy(paint_over_velocity_map(frames.numpy()))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What token input, TDCE and the two-stream objective are worth: same data, tokenizer and time.
 
-Type: python -m benchmarks.ablation [--recipe coinrun-tiny] [--quick] [--json FILE] [--out FOLDER]
+Type: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
 
 The arms are a ladder from the paper's plain model to ours, each with one thing more than the one
 before, an arm that takes the last step first, and two that do one thing otherwise than ours. All
@@ -15,10 +15,10 @@ Everything is kept in the folder, and the same command goes on where it was stop
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from benchmarks.dreams.scores import dream_clips, score
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
 from benchmarks.training_speed import WARM_UP, Stopwatch
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.dynamics import Dynamics
@@ -289,21 +289,27 @@ def _go_on_if(done: bool) -> None:
         raise SystemExit("stopped; the same command goes on from here")
 
 
-def main() -> None:
-    """Compare and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", default="coinrun-tiny", choices=RECIPES)
-    parser.add_argument("--quick", action="store_true", help="the same with hardly any training")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the JSON line there")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="kept runs")
-    given = parser.parse_args()
+
+
+def measure(given: Namespace) -> Measured:
     recipe = RECIPES[given.recipe]()
     if given.quick:
         with tempfile.TemporaryDirectory() as out:
             figures = Ablation(recipe, QUICK, Path(out)).figures()
     else:
         figures = Ablation(recipe, FULL, given.out).figures()
-    report("ablation", figures, table(figures), given.json)
+    return figures, table(figures)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    quick = "the same with hardly any training"
+    return run_benchmark(
+        "studies.ablation", measure, argv, about=__doc__, options=options, quick=quick
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Does a world that has seen many games learn another one faster? Pretrained against from scratch.
 
-Type: python -m benchmarks.many_games --json F
+Type: python -m benchmarks.studies.many_games --json F
 
 A world learns from random play of all playable games but the tested ones. Each tested game is then
 learned twice from the same few episodes and for the same number of steps: from that world, and from
@@ -22,7 +22,7 @@ from agents.loop.judge import JudgeConfig, judge
 from agents.loop.stages import Manifest, Stage, run_stages
 from benchmarks.report import report
 from genie_gym.collect.command import CollectConfig, collect
-from genie_gym.retroact import roms
+from genie_gym.retroact import catalogue
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import RECIPES, WorldRecipe
@@ -89,7 +89,9 @@ class Comparison:
 
     def pool_games(self) -> list[str]:
         """The games of the first world: any but the tested ones, and of the same platforms."""
-        names = [game.name for game in roms.playable_games()] if self.pool is None else self.pool
+        names = self.pool
+        if names is None:
+            names = tuple(game.name for game in catalogue.playable_games())
         platforms = {_platform(game) for game in self.games}
         return [name for name in names if name not in self.games and _platform(name) in platforms]
 
@@ -208,15 +210,16 @@ class Comparison:
         return self.out / "scores" / f"{game}-{arm}-{seed}.json"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     """The command line."""
-    comparison = tyro.cli(Comparison, description=__doc__)
+    comparison = tyro.cli(Comparison, args=argv, description=__doc__)
     manifest = Manifest(comparison.out / "manifest.jsonl")
     if not run_stages(comparison.stages(), manifest):
-        sys.exit(130)
+        return 130
     scores = comparison.scores()
     rows = [_row(game, arm, found) for (game, arm), found in scores.items()]
-    report("many_games", _figures(scores), rows, comparison.json)
+    report("studies.many_games", _figures(scores), rows, comparison.json)
+    return 0
 
 
 def _row(game: str, arm: str, found: list[dict[str, float]]) -> dict[str, Any]:
@@ -255,4 +258,4 @@ def _platform(game: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

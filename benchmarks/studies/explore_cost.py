@@ -2,14 +2,14 @@
 
 The world is an untrained one of the size asked for, which takes the same time as a trained one.
 
-Type: python -m benchmarks.explore_cost [--rows N] [--world W] [--quick] [--json FILE]
+Type: python -m benchmarks.studies.explore_cost [--rows N] [--world W] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import gymnasium as gym
@@ -18,7 +18,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 import genie_gym  # noqa: F401  (registers the env ids)
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
 from genie_gym.actions import action_set
 from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
 from world_models import presets
@@ -62,14 +62,12 @@ def steps_per_second(env: VectorEnv, steps: int) -> float:
     return float(np.median(rates))
 
 
-def main() -> None:
-    """Measures and reports."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.explore_cost", description=__doc__)
+def options(parser: ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=NUM_ROWS, help="rows of CoinRun")
     parser.add_argument("--world", help="measure this world, name or path")
-    parser.add_argument("--quick", action="store_true", help="fewer steps")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
-    given = parser.parse_args()
+
+
+def measure(given: Namespace) -> Measured:
     torch.set_num_threads(NUM_THREADS)
     steps = QUICK_STEPS if given.quick else STEPS
 
@@ -89,7 +87,12 @@ def main() -> None:
         {"reward": name, "steps/s": rate, "ms per step of all rows": 1000 * given.rows / rate}
         for name, rate in rates.items()
     ]
-    report("explore_cost", figures, table, given.json)
+    return figures, table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    return run_benchmark("studies.explore_cost", measure, argv, about=__doc__, options=options)
 
 
 if __name__ == "__main__":

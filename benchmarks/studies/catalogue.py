@@ -1,6 +1,6 @@
 """Counts of the catalogue's labels beside the public annotation's, and probes beside knowledge.
 
-    python -m benchmarks.catalogue --json benchmarks/results/catalogue.json
+    python -m benchmarks.studies.catalogue --json benchmarks/results/catalogue.json
 
 Also draws docs/images/retroact/*.png.
 """
@@ -8,24 +8,23 @@ Also draws docs/images/retroact/*.png.
 from __future__ import annotations
 
 import csv
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import tyro
 
-from benchmarks.report import report
+from benchmarks.report import Measured, run_benchmark
 from genie_gym.pictures import Picture, write_png
 from genie_gym.retroact import Labels, games
 from genie_gym.retroact.labels import CONTROLS
 from genie_gym.retroact.measured import borne_out, measured_words
 from genie_gym.retroact.selections import selection
 
-PROBES = Path(__file__).parent / "results" / "probe"
+PROBES = Path(__file__).parents[1] / "results" / "probe"
 
 # Counts over the 974 rows of the public annotation, as its authors' release has them.
 PUBLIC: dict[str, dict[str, int]] = {
@@ -72,17 +71,11 @@ _OURS, _PUBLIC, _INK, _PAPER = (70, 130, 180), (200, 200, 200), (40, 40, 40), 25
 _BAR, _LEFT, _WIDTH = 12, 120, 640
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Where the results go."""
-
-    json: Path | None = None
-    pictures: Path = Path("docs/images/retroact")
-    quick: bool = False
-    """The same; counting takes a second."""
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--pictures", type=Path, default=Path("docs/images/retroact"))
 
 
-def main(config: Config) -> None:
+def measure(given: Namespace) -> Measured:
     """Counts, draws and compares."""
     rows: list[dict[str, Any]] = []
     figures: dict[str, float] = {"games": len(games())}
@@ -90,7 +83,7 @@ def main(config: Config) -> None:
         ours = _counts(label)
         rows += _beside(label, ours, public)
         figures |= {f"{label}_{word}": ours[word] for word in public}
-        write_png(config.pictures / f"{label}.png", bars(list(public), ours, public))
+        write_png(given.pictures / f"{label}.png", bars(list(public), ours, public))
     chosen = selection("platformers-50").games
     for label, public in PUBLIC_50.items():
         rows += _beside(
@@ -107,7 +100,7 @@ def main(config: Config) -> None:
         for word in ("measured", "known", "unsure")
     }
     compared, agreement = _agreement()
-    report("catalogue", figures | agreement, rows + compared, config.json)
+    return figures | agreement, rows + compared
 
 
 def bars(words: Sequence[str], ours: Counter[str], public: dict[str, int]) -> Picture:
@@ -166,5 +159,13 @@ def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
     return rows, figures
 
 
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    quick = "the same: counting takes a second"
+    return run_benchmark(
+        "studies.catalogue", measure, argv, about=__doc__, options=options, quick=quick
+    )
+
+
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main()
