@@ -10,7 +10,7 @@ __all__ = ["FitConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """An optimisation run.
+    """An optimisation run: AdamW, linear warm-up from 0, cosine decay.
 
     Attributes:
         steps: Optimiser steps.
@@ -19,20 +19,11 @@ class FitConfig:
         accumulate: Micro-batches whose gradients are averaged into one step.
         learning_rate: After the warm-up.
         min_learning_rate: At the last step, and ever after.
-        warmup_steps: Steps of linear warm-up.
-        warmup_from: Share of the learning rate at which the warm-up starts.
-        weight_decay: Of matrices and kernels; vectors (gains, biases) have none.
-        betas: Of AdamW.
-        clip_norm: Gradients of a larger norm are scaled down to it.
+        warmup_steps: Steps of the warm-up.
         ema_decay: Of the averaged weights that are evaluated and published; 0 keeps no average.
-        precision: "bf16" computes in bfloat16 where autocast allows it, the weights stay float32.
+        precision: "bf16" computes in bfloat16 where autocast allows it; the weights stay float32.
         seed: Of the order of the data and of all noise.
-        log_every: Steps between log entries.
-        save_every: Steps between checkpoints; each is evaluated.
-        eval_batches: Batches of the validation split per evaluation.
-        keep: Newest checkpoints kept, besides the best one.
-        compile: Compile what gains by it, a minute or more at the start, for faster steps after:
-            the loss, or on a CPU the pieces of `world_models.fused`, which needs a C++ compiler.
+        save_every: Steps between checkpoints. Each is evaluated.
     """
 
     steps: int = 10_000
@@ -41,22 +32,13 @@ class FitConfig:
     learning_rate: float = 3e-4
     min_learning_rate: float = 3e-5
     warmup_steps: int = 200
-    warmup_from: float = 0.0
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_norm: float = 10.0
     ema_decay: float = 0.999
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
-    log_every: int = 10
     save_every: int = 1_000
-    eval_batches: int = 8
-    keep: int = 2
-    compile: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep")
-        for name in (*positive, "eval_batches"):
+        for name in ("steps", "batch_size", "accumulate", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.min_learning_rate <= self.learning_rate:
@@ -64,8 +46,6 @@ class FitConfig:
                 "expected 0 < min_learning_rate <= learning_rate, got "
                 f"{self.min_learning_rate} and {self.learning_rate}"
             )
-        if self.clip_norm <= 0:
-            raise ValueError(f"clip_norm must be positive, got {self.clip_norm}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if self.precision not in ("fp32", "bf16"):

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["Ema"]
 
@@ -28,11 +29,10 @@ class Ema:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Follow the model after its step number `step` (from 0)."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (10 + step))
         averaged, current = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in averaged.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [averaged[name] for name in floats], [current[name] for name in floats], weight
-        )
+        average = get_ema_multi_avg_fn(decay)
+        average([averaged[name] for name in floats], [current[name] for name in floats], None)
         for name in averaged.keys() - set(floats):
             averaged[name].copy_(current[name])

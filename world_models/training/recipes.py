@@ -1,7 +1,6 @@
-"""Complete runs: a recipe is a function, a variant calls one and uses `dataclasses.replace`.
+"""Complete trainings: a recipe is a function, a variant calls one and uses `dataclasses.replace`.
 
-`coinrun` made the world that comes with the package; it and `atari` are for a CPU, and short: more
-``--fit.steps`` make better worlds.
+All but `paper` are for a CPU, and short: more ``--fit.steps`` make better worlds.
 """
 
 from __future__ import annotations
@@ -10,12 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from world_models import presets
-from world_models.dynamics_config import DynamicsConfig
-from world_models.latent_action import LatentActionConfig
-from world_models.tokenizer import TokenizerConfig
+from world_models.model.dynamics import DynamicsConfig
+from world_models.model.latent_action import LatentActionConfig
+from world_models.model.losses import DynamicsLossConfig
+from world_models.model.reconstruction import ReconstructionLossConfig
+from world_models.parts import TokenizerConfig
+from world_models.tokenizers.vq import VQTokenizerConfig
 from world_models.training.config import FitConfig
 
 __all__ = ["RECIPES", "DynamicsRecipe", "LatentActionRecipe", "TokenizerRecipe", "WorldRecipe"]
+
+# Squared error alone would spend nothing on small moving sprites.
+SPRITES = ReconstructionLossConfig(changed_weight=20.0, l1_weight=0.05, revive_after=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +29,13 @@ class TokenizerRecipe:
 
     Attributes:
         model: The tokenizer.
+        loss: What it is trained for.
         fit: The optimisation.
         frames: Frames of a training window.
     """
 
     model: TokenizerConfig
+    loss: ReconstructionLossConfig
     fit: FitConfig
     frames: int = 16
 
@@ -39,11 +46,13 @@ class LatentActionRecipe:
 
     Attributes:
         model: The latent action model.
+        loss: What it is trained for.
         fit: The optimisation.
         frames: Frames of a training window.
     """
 
     model: LatentActionConfig
+    loss: ReconstructionLossConfig
     fit: FitConfig
     frames: int = 16
 
@@ -54,29 +63,30 @@ class DynamicsRecipe:
 
     Attributes:
         model: The dynamics.
+        loss: What it is trained for.
         fit: The optimisation.
         frames: Frames of a training window.
         token_stride: Windows of cached tokens begin at every so many frames of an episode; less
-            costs more disk (a tokenizer without time lets them begin anywhere, at no cost).
-        slips: Where tokens say what changes: up to this share of an episode's tokens goes wrong on
-            the way, and those of the next frame mend what they show. So dreams learn to mend
-            themselves.
-        dreamed: Likewise, but up to this share of an episode's frames is what the world that is
-            gone on with dreams there: its own mistakes are those that it learns to mend.
-        events: Share of windows that are chosen for holding a reward or an end: both are rare, and
+            costs more disk. (Tokens of single frames and of motion let windows begin anywhere.)
+        corruption: Of motion tokens: up to this share of an episode's tokens goes wrong, and those
+            of the next frame lead back to the real picture. So dreams learn to correct themselves.
+        self_forcing: Likewise, but up to this share of an episode's frames is replaced by what the
+            world that is fine-tuned dreams there: it learns to correct its own mistakes.
+        events: Share of windows that are chosen for holding a reward or an end. Both are rare, and
             more of them are learned sooner.
     """
 
     model: DynamicsConfig
+    loss: DynamicsLossConfig
     fit: FitConfig
     frames: int = 16
     token_stride: int = 8
-    slips: float = 0.0
-    dreamed: float = 0.0
+    corruption: float = 0.0
+    self_forcing: float = 0.0
     events: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("slips", "dreamed", "events"):
+        for name in ("corruption", "self_forcing", "events"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
@@ -92,24 +102,28 @@ class WorldRecipe:
 
 def coinrun() -> WorldRecipe:
     """CoinRun on a CPU."""
-    recipe = _light(presets.coinrun(), tokenizer_steps=800, dynamics_steps=900, dynamics_batch=16)
-    return replace(recipe, dynamics=replace(recipe.dynamics, frames=8))
+    recipe = _motion(presets.coinrun(), tokenizer_steps=800, dynamics_steps=900, dynamics_batch=16)
+    loss = replace(recipe.dynamics.loss, changed_weight=4.0, mask_steps=2)
+    return replace(recipe, dynamics=replace(recipe.dynamics, loss=loss, frames=8))
 
 
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
-    recipe = _light(presets.atari(), tokenizer_steps=400, dynamics_steps=1800, dynamics_batch=4)
-    fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # exemplars are no averages
+    recipe = _motion(presets.atari(), tokenizer_steps=400, dynamics_steps=1800, dynamics_batch=4)
+    fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # patches of a codebook are no averages
     return replace(recipe, tokenizer=replace(recipe.tokenizer, fit=fit))
 
 
 def atari_many() -> WorldRecipe:
     """Many Atari 2600 games with the five actions of `retroact-5`, on a CPU."""
-    return _light(presets.atari_many(), tokenizer_steps=500, dynamics_steps=1800, dynamics_batch=4)
+    return _motion(presets.atari_many(), tokenizer_steps=500, dynamics_steps=1800, dynamics_batch=4)
 
 
 def paper() -> WorldRecipe:
-    """GenieRedux-G as published, on 8 GPUs: ``torchrun --nproc-per-node 8``."""
+    """GenieRedux-G as published, on 8 GPUs: ``torchrun --nproc-per-node 8``.
+
+    The warm-up starts at 0; the paper's starts at half the learning rate.
+    """
     world = presets.paper()
     fit = FitConfig(
         steps=72_000,
@@ -117,16 +131,19 @@ def paper() -> WorldRecipe:
         learning_rate=1e-4,
         min_learning_rate=5e-5,
         warmup_steps=5_000,
-        warmup_from=0.5,
         ema_decay=0.0,
     )
+    loss = ReconstructionLossConfig()
     return WorldRecipe(
-        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=fit),
+        tokenizer=TokenizerRecipe(model=world.tokenizer, loss=loss, fit=fit),
         latent_action=LatentActionRecipe(
-            model=world.latent_action, fit=replace(fit, steps=150_000, batch_size=7, accumulate=2)
+            model=world.latent_action,
+            loss=loss,
+            fit=replace(fit, steps=150_000, batch_size=7, accumulate=2),
         ),
         dynamics=DynamicsRecipe(
-            model=replace(world.dynamics, objective="paper"),
+            model=world.dynamics,
+            loss=DynamicsLossConfig(),
             fit=replace(fit, steps=180_000, batch_size=10),
         ),
     )
@@ -135,10 +152,11 @@ def paper() -> WorldRecipe:
 def coinrun_tiny() -> WorldRecipe:
     """CoinRun in minutes: for tests, and for comparing variants with each other."""
     world = presets.small(num_actions=7)
-    coder, thinker = (
+    coder, transformer = (
         replace(model.transformer, dim=96, num_layers=2, num_heads=2, head_dim=32, window=8)
-        for model in (world.tokenizer, world.dynamics)
+        for model in (world.latent_action, world.dynamics)
     )
+    tokenizer = VQTokenizerConfig(patch=8, transformer=coder, num_codes=256)
     fit = FitConfig(
         steps=1_000,
         batch_size=8,
@@ -148,14 +166,13 @@ def coinrun_tiny() -> WorldRecipe:
         ema_decay=0.99,
     )
     return WorldRecipe(
-        tokenizer=TokenizerRecipe(
-            model=replace(world.tokenizer, transformer=coder, num_codes=256), fit=fit, frames=8
-        ),
+        tokenizer=TokenizerRecipe(model=tokenizer, loss=SPRITES, fit=fit, frames=8),
         latent_action=LatentActionRecipe(
-            model=replace(world.latent_action, transformer=coder), fit=fit, frames=8
+            model=replace(world.latent_action, transformer=coder), loss=SPRITES, fit=fit, frames=8
         ),
         dynamics=DynamicsRecipe(
-            model=replace(world.dynamics, transformer=thinker, num_codes=256),
+            model=replace(world.dynamics, transformer=transformer),
+            loss=DynamicsLossConfig(changed_weight=4.0, context_noise=0.1),
             fit=replace(fit, batch_size=4),
             frames=8,
         ),
@@ -171,23 +188,32 @@ RECIPES: dict[str, Callable[[], WorldRecipe]] = {
 }
 
 
-def _light(
+def _motion(
     world: presets.WorldConfig, tokenizer_steps: int, dynamics_steps: int, dynamics_batch: int
 ) -> WorldRecipe:
-    coder = FitConfig(
+    """A world with a motion tokenizer."""
+    fit = FitConfig(
         steps=tokenizer_steps,
         batch_size=12,
         learning_rate=1.5e-3,
         warmup_steps=50,
         ema_decay=0.99,
         save_every=100,
-        eval_batches=4,
     )
-    thinker = replace(coder, steps=dynamics_steps, batch_size=dynamics_batch, save_every=200)
     return WorldRecipe(
-        tokenizer=TokenizerRecipe(model=world.tokenizer, fit=coder, frames=8),
+        tokenizer=TokenizerRecipe(model=world.tokenizer, loss=SPRITES, fit=fit, frames=8),
         latent_action=LatentActionRecipe(
-            model=world.latent_action, fit=replace(coder, batch_size=4)
+            model=world.latent_action, loss=SPRITES, fit=replace(fit, batch_size=4)
         ),
-        dynamics=DynamicsRecipe(model=world.dynamics, fit=thinker, slips=0.1),
+        dynamics=DynamicsRecipe(
+            model=world.dynamics,
+            loss=DynamicsLossConfig(
+                changed_weight=20.0,
+                event_weight=5.0,
+                context_noise=0.1,
+                mask_steps=4,  # most tokens are decided in the first pass: that is what is trained
+            ),
+            fit=replace(fit, steps=dynamics_steps, batch_size=dynamics_batch, save_every=200),
+            corruption=0.1,
+        ),
     )

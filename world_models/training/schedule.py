@@ -10,15 +10,14 @@ __all__ = ["learning_rate"]
 
 
 def learning_rate(config: FitConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to the minimum, where it stays.
+    """Linear warm-up from 0, then a cosine down to the minimum, where it stays.
 
     Args:
         config: The run.
         step: Number of steps taken before this one.
     """
     if step < config.warmup_steps:
-        share = (step + 1) / config.warmup_steps
-        return config.learning_rate * (config.warmup_from + (1 - config.warmup_from) * share)
+        return config.learning_rate * ((step + 1) / config.warmup_steps)
     decay_steps = max(1, config.steps - 1 - config.warmup_steps)
     progress = min(1.0, (step - config.warmup_steps) / decay_steps)
     share = (1 + math.cos(math.pi * progress)) / 2

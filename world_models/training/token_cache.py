@@ -1,20 +1,14 @@
-"""Tokens of a dataset, computed once: training the dynamics never touches pixels.
+"""The token cache: tokens of a dataset, computed once. Training the dynamics never touches pixels.
 
-What a frame's tokens are depends on where the encoder began, because it is causal in time: the
-first frame of a sequence is spelled out, later ones say "as before". A dream begins with an empty
-past at its first real frame, so its training windows must, too. Hence tokens are those of *fresh
-windows*: the frames ``[start, start + length)`` encoded with nothing before them, for every
-`stride`-th start. By causality their first k frames have the very tokens that a dream sees which
-starts from these k frames. (Streaming through a whole episode instead would leave most windows
-without any frame spelled out: a picture that cannot be known from the window.)
+A causal encoder makes other tokens of a frame if it began at another one: the first frame of a
+sequence is spelled out, later ones say "as before". A dream begins with an empty past at its first
+real frame, so its training windows must, too. Hence clips ``[start, start + length)`` are encoded
+with nothing before them, for every `stride`-th start. By causality their first k frames have the
+tokens that a dream sees which starts from these k frames.
 
-A tokenizer that looks at each frame alone has one list of tokens per episode, and windows may
-start anywhere. So they may where tokens say what changes: there an episode is followed from its
-first frame to its last, and the decoded frames that the dynamics has to see are kept as well. All
-this is the same here: an episode has *cells* of `cell` frames, a window is one cell or several
-consecutive cells of one frame.
-
-Shapes: B batch, T frames of a window, N tokens per frame.
+A tokenizer that looks at each frame alone has one list of tokens per episode, and windows may start
+anywhere. So they may with a motion tokenizer. It encodes an episode from its first frame to its
+last, and the decoded frames are cached beside the tokens, because the dynamics sees them.
 """
 
 from __future__ import annotations
@@ -24,7 +18,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,279 +26,175 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from world_models.changes import ChangeTokenizer
-from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.latent_action import LatentActionModel
-from world_models.tokenizer import Tokenizer
-from world_models.training.slips import DreamSlips, Slip, Slips
+from world_models.episodes import EpisodeDataset
+from world_models.inference.world import WorldModel
+from world_models.model.latent_action import LatentActionModel
+from world_models.tokenizers.base import Tokenizer
+from world_models.tokenizers.motion.tokenizer import MotionTokenizer
+from world_models.training.corruption import RandomTokens, SelfForcing
 from world_models.training.token_store import TokenStore
-from world_models.world import WorldModel
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["CachedWindows", "Cells", "TokenLoader", "action_cells", "fingerprint", "token_cells"]
+__all__ = ["Encoding", "action_encoding", "compute", "fingerprint", "token_encoding"]
 
-PACK_CELLS = 256
-PACK_FRAMES = 8192  # of episodes that are followed side by side
+PACK_CLIPS = 256
+PACK_FRAMES = 8192  # of whole episodes that are encoded side by side
 GPU_PACK_FRAMES = 32768  # there, many take as long as few
-BATCH_CELLS = 32
+BATCH_CLIPS = 32
 Encode = Callable[..., dict[str, Tensor]]
-# No bearing on the codes; which painter it is, and if an overlay, the names of the weights tell.
-UNSEEN = ("reconstruction", "revive_after", "decoder_only", "painter", "overlay")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cells:
-    """How an episode is cut and encoded.
+class Encoding:
+    """How an episode is cut into clips and encoded.
 
     Attributes:
         name: Folder of the cache below the dataset: names the encoder and the cut.
-        arrays: What is stored of every cell.
-        encode: uint8 frames ``(B, cell, H, W, 3)`` to these arrays, integers ``(B, ...)``.
-        cell: Frames encoded together.
-        stride: Frames from one cell's start to the next one's.
-        follow: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, their actions
-            ``(B, T - 1)``, and a seed of each for what may be drawn, and returns their cells
-            ``(B, T, ...)``, each of one frame.
+        arrays: What is stored of every clip.
+        encode: uint8 frames ``(B, length, H, W, 3)`` to these arrays, integers ``(B, ...)``.
+        length: Frames of a clip.
+        stride: Frames from one clip's start to the next one's.
+        whole: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, their actions
+            ``(B, T - 1)``, and a seed for each, and returns arrays ``(B, T, ...)``: clips are
+            single frames.
     """
 
     name: str
     arrays: tuple[str, ...]
     encode: Encode
-    cell: int = 1
+    length: int = 1
     stride: int = 1
-    follow: bool = False
+    whole: bool = False
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
-        """Cells of episodes with so many frames."""
-        return np.maximum((num_frames - self.cell) // self.stride + 1, 0)
+        """Clips of episodes with so many frames."""
+        return np.maximum((num_frames - self.length) // self.stride + 1, 0)
 
 
 def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     """Names what a tokenizer or latent action model encodes to.
 
-    Equal for models whose codes are equal by construction: a decoder may be fine-tuned, and counts
-    only where asked for.
+    Equal for models whose codes are equal by construction: a decoder may have been fine-tuned, and
+    counts only if `decoder`.
     """
-    config = {k: repr(v) for k, v in vars(model.config).items() if k not in UNSEEN}
+    config = {name: repr(value) for name, value in vars(model.config).items()}
+    config["type"] = type(model.config).__name__
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    passed: tuple[str, ...] = ("quantizer.unused", "unused")
-    if not decoder:
-        passed += tuple(f"{part}." for part in getattr(model, "DECODER", ()))
+    ignored: tuple[str, ...] = () if decoder else getattr(model, "decoder_parts", ())
     for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(passed):
+        if not name.startswith(ignored) and not name.endswith("unused"):  # counted in training
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def token_cells(
+def token_encoding(
     tokenizer: Tokenizer,
     length: int,
     stride: int,
     *,
-    slips: float = 0.0,
+    corruption: float = 0.0,
     dreamer: WorldModel | None = None,
-    dreamed: float = 0.0,
-) -> Cells:
-    """Tokens ``(B, cell, N)`` for training windows of `length` frames.
+    self_forcing: float = 0.0,
+) -> Encoding:
+    """Tokens ``(B, length, N)`` for training windows of `length` frames.
 
-    Where tokens say what changes, also the decoded frame "before" each, uint8 ``(H, W, 3)``, and,
-    if something goes wrong on the way, the tokens that were "shown" in place of the right ones.
+    With a motion tokenizer also the decoded "previous_frames", uint8 ``(H, W, 3)``, and where
+    tokens go wrong, the "input_tokens" that were decoded in place of the right ones.
 
     Args:
         tokenizer: Of a trained world to be.
         length: Frames of a window.
         stride: See `DynamicsRecipe.token_stride`.
-        slips: See `DynamicsRecipe.slips`.
-        dreamer: The world that dreams what goes wrong.
-        dreamed: See `DynamicsRecipe.dreamed`.
+        corruption: See `DynamicsRecipe`.
+        dreamer: The world whose dreams replace frames.
+        self_forcing: See `DynamicsRecipe`.
     """
-    if isinstance(tokenizer, ChangeTokenizer):
-        name = f"tokens/{fingerprint(tokenizer, decoder=True)}" + (f"-{slips:g}" if slips else "")
+    if isinstance(tokenizer, MotionTokenizer):
+        name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
+        name += f"-{corruption:g}" if corruption else ""
         if dreamer is not None:
-            name += f"-{fingerprint(dreamer.dynamics)}-{dreamed:g}"
-        arrays = ("tokens", "before", *(("shown",) if slips or dreamer else ()))
-        encode = _followed(tokenizer, slips, dreamer, dreamed)
-        return Cells(name=name, arrays=arrays, encode=encode, follow=True)
+            name += f"-{fingerprint(dreamer.dynamics)}-{self_forcing:g}"
+        arrays: tuple[str, ...] = ("tokens", "previous_frames")
+        arrays += ("input_tokens",) if corruption or dreamer else ()
+        encode = _follow_episodes(tokenizer, corruption, dreamer, self_forcing)
+        return Encoding(name=name, arrays=arrays, encode=encode, whole=True)
     if dreamer is not None:
-        raise ValueError("dreamed frames are mended by tokens that say what changes; these do not")
+        raise ValueError("self-forcing needs a motion tokenizer: no other tokens lead back")
     alone = not tokenizer.config.transformer.temporal
-    cell, stride = (1, 1) if alone else (length, stride)
-    name = f"tokens/{fingerprint(tokenizer)}-{cell}-{stride}"
+    length, stride = (1, 1) if alone else (length, stride)
+    name = f"tokens/{fingerprint(tokenizer)}-{length}-{stride}"
     encode = _only("tokens", tokenizer.encode)
-    return Cells(name=name, arrays=("tokens",), encode=encode, cell=cell, stride=stride)
+    return Encoding(name=name, arrays=("tokens",), encode=encode, length=length, stride=stride)
 
 
-def action_cells(model: LatentActionModel, length: int, stride: int) -> Cells:
-    """Latent actions ``(B, cell - 1)`` for training windows of `length` frames."""
+def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encoding:
+    """Latent actions ``(B, length - 1)`` for training windows of `length` frames."""
     name = f"latent-actions/{fingerprint(model)}-{length}-{stride}"
     encode = _only("actions", model.actions)
-    return Cells(name=name, arrays=("actions",), encode=encode, cell=length, stride=stride)
+    return Encoding(name=name, arrays=("actions",), encode=encode, length=length, stride=stride)
 
 
 def _only(name: str, encode: Callable[[Tensor], Tensor]) -> Encode:
     return lambda frames: {name: encode(frames)}
 
 
-def _followed(
-    tokenizer: ChangeTokenizer, slips: float, dreamer: WorldModel | None, dreamed: float
+def _follow_episodes(
+    tokenizer: MotionTokenizer, corruption: float, dreamer: WorldModel | None, self_forcing: float
 ) -> Encode:
     def encode(frames: Tensor, actions: Tensor, seeds: Tensor) -> dict[str, Tensor]:
-        faults: list[Slip] = []
+        faults: list[RandomTokens | SelfForcing] = []
         if dreamer is not None:
-            faults.append(DreamSlips(dreamer, actions, seeds, dreamed))
-        if slips:
-            faults.append(Slips(seeds, slips, tokenizer.config.num_codes))
-        said: list[Tensor] = []
+            faults.append(SelfForcing(dreamer, actions, seeds, self_forcing))
+        if corruption:
+            faults.append(RandomTokens(seeds, corruption, tokenizer.space.num_codes))
+        decoded: list[Tensor] = []
 
-        def slip(tokens: Tensor, before: Tensor) -> Tensor:
+        def corrupt(tokens: Tensor, previous: Tensor) -> Tensor:
             for fault in faults:
-                tokens = fault(tokens, before)
-            said.append(tokens)
+                tokens = fault(tokens, previous)
+            decoded.append(tokens)
             return tokens
 
-        tokens, pictures = tokenizer.follow(frames, slip=slip if faults else None)
-        cells = {"tokens": tokens, "before": torch.cat((frames[:, :1], pictures[:, :-1]), 1)}
-        return cells | ({"shown": torch.stack(said, 1)} if faults else {})
+        tokens, shown = tokenizer.follow(frames, corrupt=corrupt if faults else None)
+        previous = torch.cat((frames[:, :1], shown[:, :-1]), 1)
+        arrays = {"tokens": tokens, "previous_frames": previous}
+        return arrays | ({"input_tokens": torch.stack(decoded, 1)} if faults else {})
 
     return encode
 
 
-def compute(dataset: EpisodeDataset, cells: Cells, fabric: Fabric) -> TokenStore:
+def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> TokenStore:
     """Encode what is not in the cache yet; all processes share the work."""
-    store = TokenStore(dataset.path / cells.name)
-    counts = cells.count(dataset.num_frames)
-    there = [f"{entry.key}/{cells.arrays[0]}" in store for entry in dataset.entries]
+    store = TokenStore(dataset.path / encoding.name)
+    counts = encoding.count(dataset.num_frames)
+    there = [f"{entry.key}/{encoding.arrays[0]}" in store for entry in dataset.entries]
     missing = sorted((i for i in np.flatnonzero(counts) if not there[i]), key=counts.__getitem__)
     mine = missing[fabric.global_rank :: fabric.world_size]
-    total = int(counts[mine].sum()) * cells.cell
+    total = int(counts[mine].sum()) * encoding.length
     quiet = True if not total or not fabric.is_global_zero else None
-    with tqdm(total=total, unit="frame", desc=cells.name.split("/")[0], disable=quiet) as bar:
-        followed = PACK_FRAMES if fabric.device.type == "cpu" else GPU_PACK_FRAMES
-        for group in _groups(mine, counts, followed if cells.follow else PACK_CELLS):
-            if cells.follow:
-                with fabric.autocast():  # what it gets wrong, the next frame's tokens mend
-                    encoded = _follow(dataset, cells, group, fabric.device)
+    with tqdm(total=total, unit="frame", desc=encoding.name.split("/")[0], disable=quiet) as bar:
+        frames = PACK_FRAMES if fabric.device.type == "cpu" else GPU_PACK_FRAMES
+        for group in _groups(mine, counts, frames if encoding.whole else PACK_CLIPS):
+            if encoding.whole:
+                with fabric.autocast():  # what it gets wrong, the next frame's tokens correct
+                    encoded = _encode_whole(dataset, encoding, group, fabric.device)
             else:
-                encoded = _encode(dataset, cells, group, fabric.device)
+                encoded = _encode_clips(dataset, encoding, group, fabric.device)
             arrays: dict[str, np.ndarray] = {}
             for i, found in zip(group, encoded, strict=True):
                 arrays |= {f"{dataset.entries[i].key}/{name}": x for name, x in found.items()}
             store.add(arrays)
-            bar.update(int(counts[group].sum()) * cells.cell)
+            bar.update(int(counts[group].sum()) * encoding.length)
     fabric.barrier()
     store.refresh()
     return store
 
 
-class CachedWindows:
-    """Training windows of one or two caches: tokens, and latent actions where they are used.
-
-    Args:
-        dataset: The episodes.
-        length: Frames T of a window.
-        tokens: How tokens are cut.
-        actions: How latent actions are cut; without them windows have the true actions.
-        fabric: Which process this is.
-    """
-
-    def __init__(
-        self,
-        dataset: EpisodeDataset,
-        length: int,
-        tokens: Cells,
-        actions: Cells | None,
-        fabric: Fabric,
-    ):
-        self.dataset, self.length = dataset, length
-        parts = [tokens] if actions is None else [tokens, actions]
-        self._parts = [(cells, compute(dataset, cells, fabric)) for cells in parts]
-        self._stride = max(cells.stride for cells in parts)
-        self.num_starts = np.maximum((dataset.num_frames - length) // self._stride + 1, 0)
-        if not self.num_starts.any():
-            raise ValueError(
-                f"none of the {len(dataset)} episodes in {dataset.path} has {length} frames; "
-                "collect longer episodes or train on shorter windows (--frames)"
-            )
-        names = "+".join(cells.name for cells in parts)
-        self.fingerprint = f"{dataset.fingerprint}:{names}"
-
-    def batch(self, places: np.ndarray) -> dict[str, Tensor]:
-        """Windows at rows of (episode, number of the start)."""
-        rows = [self._window(int(i), int(n) * self._stride) for i, n in places]
-        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
-
-    def with_events(self) -> np.ndarray:
-        """The windows that hold a reward or an end: rows of (episode, number of the start)."""
-        found: list[tuple[int, int]] = []
-        for index in np.flatnonzero(self.num_starts):
-            length = int(self.dataset.num_frames[index])
-            episode = self.dataset.transitions(int(index), 0, length)
-            events = np.flatnonzero((episode["rewards"] != 0) | episode["terminated"])
-            starts = np.arange(self.num_starts[index]) * self._stride
-            first, last = np.searchsorted(events, [starts, starts + self.length - 1])
-            found += [(int(index), int(number)) for number in np.flatnonzero(last > first)]
-        return np.array(found, np.int64).reshape(-1, 2)
-
-    def _window(self, index: int, start: int) -> dict[str, Any]:
-        window = self.dataset.transitions(index, start, self.length)
-        key = self.dataset.entries[index].key
-        for cells, store in self._parts:
-            first, number = start // cells.stride, self.length // cells.cell
-            for name in cells.arrays:
-                codes = store.rows(f"{key}/{name}", first, first + number)
-                codes = codes if cells.cell == 1 else codes[0]
-                window[name] = codes.astype(np.int64) if codes.dtype == np.uint16 else codes
-        return window
-
-
-class TokenLoader:
-    """Endless random batches of cached windows, each game as often; like `WindowLoader`.
-
-    Args:
-        windows: The windows.
-        events: Share of windows that are chosen for holding a reward or an end.
-        sampler_options: See `WindowSampler`.
-    """
-
-    def __init__(self, windows: CachedWindows, *, events: float = 0.0, **sampler_options: Any):
-        self.windows = windows
-        games = windows.dataset.env_numbers
-        rare = windows.with_events() if events else None
-        if rare is not None and not len(rare):
-            raise ValueError(
-                f"{windows.dataset.path} has no reward and no end to choose windows for; leave "
-                "events at 0, or collect episodes that have some"
-            )
-        self.sampler = WindowSampler(
-            windows.num_starts, groups=games, length=1, rare=rare, rare_share=events,
-            **sampler_options,
-        )  # fmt: skip
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Continue from the current position."""
-        for places in self.sampler:
-            yield self.windows.batch(places)
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many batches were handed out, and of what."""
-        return self.sampler.state_dict() | {"fingerprint": self.windows.fingerprint}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        if state["fingerprint"] != self.windows.fingerprint:
-            raise ValueError(
-                "the checkpoint was trained on other episodes or on other tokens: "
-                f"{state['fingerprint']} instead of {self.windows.fingerprint}. Start a new run "
-                "for this data (another --out, or --from a world made of the old run)"
-            )
-        self.sampler.load_state_dict(state)
-
-
 def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list[int]]:
-    """Episodes that are encoded, and stored, together: about `size` cells."""
+    """Episodes that are encoded, and stored, together: about `size` clips."""
     group: list[int] = []
     for episode in episodes:
         group.append(int(episode))
@@ -316,33 +206,33 @@ def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list
 
 
 @torch.no_grad()
-def _encode(
-    dataset: EpisodeDataset, cells: Cells, group: list[int], device: torch.device
+def _encode_clips(
+    dataset: EpisodeDataset, encoding: Encoding, group: list[int], device: torch.device
 ) -> list[dict[str, np.ndarray]]:
-    """The arrays of each episode of a group, cells encoded by the batch."""
+    """The arrays of each episode of a group, clips encoded by the batch."""
     pieces = []
     for frames in _frames(dataset, group):
-        windows = np.lib.stride_tricks.sliding_window_view(frames, cells.cell, axis=0)
-        pieces.append(np.moveaxis(windows[:: cells.stride], -1, 1))  # (cells, cell, H, W, 3)
-    batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CELLS)
-    encoded = [_stored(cells.encode(batch.to(device))) for batch in batches]
-    whole = {name: np.concatenate([part[name] for part in encoded]) for name in cells.arrays}
-    if cells.cell == 1:
+        windows = np.lib.stride_tricks.sliding_window_view(frames, encoding.length, axis=0)
+        pieces.append(np.moveaxis(windows[:: encoding.stride], -1, 1))  # (clips, length, H, W, 3)
+    batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CLIPS)
+    encoded = [_stored(encoding.encode(batch.to(device))) for batch in batches]
+    whole = {name: np.concatenate([part[name] for part in encoded]) for name in encoding.arrays}
+    if encoding.length == 1:
         whole = {name: x[:, 0] for name, x in whole.items()}
     begins = np.cumsum([0, *map(len, pieces)])
     return [{name: x[begin:end] for name, x in whole.items()} for begin, end in pairwise(begins)]
 
 
 @torch.no_grad()
-def _follow(
-    dataset: EpisodeDataset, cells: Cells, group: list[int], device: torch.device
+def _encode_whole(
+    dataset: EpisodeDataset, encoding: Encoding, group: list[int], device: torch.device
 ) -> list[dict[str, np.ndarray]]:
     """The arrays of each episode of a group, side by side from the first frame to the last."""
     episodes = [torch.from_numpy(frames) for frames in _frames(dataset, group)]
     seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in group], device=device)
     actions = [torch.from_numpy(dataset.actions(i)) for i in group]
     frames, taken = (pad_sequence(x, batch_first=True).to(device) for x in (episodes, actions))
-    encoded = _stored(cells.encode(frames, taken, seeds))
+    encoded = _stored(encoding.encode(frames, taken, seeds))
     return [
         {name: x[row, : len(episode)] for name, x in encoded.items()}
         for row, episode in enumerate(episodes)
