@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import torch.distributed as dist
 import tyro
 
-from world_models.dynamics_config import DynamicsConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import (
     RECIPES,
@@ -70,12 +69,6 @@ train tokenizer RECIPE --help (or dynamics, ...) lists every setting of a recipe
 """
 
 
-def _reshaped(asked: object, usual: object) -> bool:
-    if isinstance(asked, DynamicsConfig) and isinstance(usual, DynamicsConfig):
-        usual = usual.trained_as(asked)
-    return asked != usual
-
-
 def main(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
@@ -96,17 +89,15 @@ def main(argv: list[str]) -> int:
         command_class,
         args=argv[2:],
         default=command_class(options=missing, recipe=recipe),
+        config=(tyro.conf.AvoidSubcommands,),  # a recipe has one kind of tokenizer
         prog=f"train {kind} {argv[1]}",
     )
-    if command.options.from_world and _reshaped(command.recipe.model, recipe.model):
-        raise ValueError(
-            "--from takes the model as the world has it; leave out --model settings, but those of "
-            "a dynamics that say how it is trained"
-        )
+    if command.options.from_world and command.recipe.model != recipe.model:
+        raise ValueError("--from takes the model as the world has it; leave out --model settings")
     result = _trainer(kind)(command.recipe, command.options)
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads must end before the process does
-    done = "finished" if result.finished else "stopped; the same command goes on"
+    done = "finished" if result.finished else "stopped; run the same command to resume"
     print(f"{done} at step {result.step}: {result.checkpoint}")
     return 0 if result.finished else 130
 

@@ -1,34 +1,28 @@
-"""What goes wrong on the way through an episode, so that dreams learn to mend themselves.
+"""Faults on the way through an episode, so that dreams learn to correct themselves.
 
-Tokens that say what changes can be told of any picture: those of the next real frame, told of a
-picture that went wrong, mend it. What goes wrong is drawn at random, or dreamed by the world that
-is to learn from it.
+Motion tokens can be found for any previous frame: those of the next real frame, found for a picture
+that went wrong, lead back to the real one. Tokens go wrong at random, or as the world that learns
+from it dreams them (self-forcing).
 
 Shapes: B episodes side by side, T frames, N tokens per frame, H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from world_models.dynamics import NO_ACTION
-from world_models.next_frame import next_frame
+from world_models.inference.world import WorldModel
+from world_models.model.token_space import NO_ACTION
 from world_models.noise import RowNoise
-from world_models.world import WorldModel
 
-__all__ = ["DreamSlips", "Slip", "Slips"]
+__all__ = ["RandomTokens", "SelfForcing"]
 
-Slip = Callable[[Tensor, Tensor], Tensor]
-"""From a frame's tokens ``(B, N)`` and the picture before it to the tokens that are shown."""
-
-ANY_TOKEN = 0.25  # what is said instead is any token, not another patch's
+ANY_TOKEN = 0.25  # share of wrong tokens that are any token, not another patch's
 
 
-class Slips:
-    """Tokens that go wrong here and there: some episodes' often, most seldom.
+class RandomTokens:
+    """Replaces tokens at random: many in a few episodes, few in most.
 
     Args:
         seeds: Of each episode ``(B,)``.
@@ -40,17 +34,17 @@ class Slips:
         self._noise, self._num_codes = RowNoise(seeds), num_codes
         self._share = share * self._noise.rand(1).square()
 
-    def __call__(self, tokens: Tensor, before: Tensor) -> Tensor:
-        """See `Slip`."""
+    def __call__(self, tokens: Tensor, previous: Tensor) -> Tensor:
+        """Corrupt a frame's tokens ``(B, N)``; see `Corrupt`."""
         num = tokens.shape[1]
-        wrong, place, any_, token = self._noise.rand(4, num).unbind(1)
-        other = tokens.gather(1, (place * num).long())
+        wrong, patch, any_, token = self._noise.rand(4, num).unbind(1)
+        other = tokens.gather(1, (patch * num).long())
         other = torch.where(any_ < ANY_TOKEN, (token * self._num_codes).long(), other)
         return torch.where(wrong < self._share, other, tokens)
 
 
-class DreamSlips:
-    """Frames that are what a world dreams there, given what was shown before: some episodes' often.
+class SelfForcing:
+    """Replaces frames by what a world dreams after what was shown: many in some episodes.
 
     Args:
         world: In eval mode.
@@ -63,20 +57,20 @@ class DreamSlips:
         self._world, self._seeds = world, seeds
         first = torch.full_like(actions[:, :1], NO_ACTION)
         self._actions = torch.cat((first, actions), 1)
-        self._cache = world.dynamics.transformer.open(len(seeds))
-        self._last = seeds.new_zeros(len(seeds), world.tokenizer.num_tokens)
+        self._cache = world.dynamics.transformer.empty_cache(len(seeds))
+        self._last = seeds.new_zeros(len(seeds), world.tokenizer.space.num_tokens)
         self._noise, self._time = RowNoise(seeds), 0
         self._share = share * self._noise.rand(1)
 
-    def __call__(self, tokens: Tensor, before: Tensor) -> Tensor:
-        """See `Slip`."""
-        action = self._actions[:, self._time]
-        ahead = next_frame(self._world.dynamics, self._cache, self._last, action, before)
+    def __call__(self, tokens: Tensor, previous: Tensor) -> Tensor:
+        """Corrupt a frame's tokens ``(B, N)``; see `Corrupt`."""
+        dynamics, action = self._world.dynamics, self._actions[:, self._time]
+        frame = dynamics.objective.next_frame(dynamics, self._cache, self._last, action, previous)
         shown = tokens
         if self._time:
             counters = torch.full_like(self._seeds, self._time)
-            dreamed = self._world.sample(ahead, self._seeds, counters).tokens
+            dreamed = self._world.sample(frame, self._seeds, counters).tokens
             shown = torch.where(self._noise.rand(1) < self._share, dreamed, tokens)
-        self._cache, *_ = ahead.commit(shown)
+        self._cache, *_ = frame.commit(shown)
         self._last, self._time = shown, self._time + 1
         return shown

@@ -23,21 +23,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from world_models.compiled import check_compiler
+from world_models.compiler import check_compiler
 from world_models.extras import require
-from world_models.fused import fusing
+from world_models.kernels.fused import fused_kernels
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.progress import Progress
 from world_models.training.schedule import learning_rate
+from world_models.training.validation import Loss
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 else:
     Fabric = require("lightning.fabric", extra="train", what="training needs Lightning").Fabric
 
-__all__ = ["FitResult", "Loader", "TrainingDivergedError", "fit", "launch", "window_seeds"]
+__all__ = [
+    "FitResult",
+    "Loader",
+    "Loss",
+    "TrainingDivergedError",
+    "fit",
+    "launch",
+    "window_seeds",
+]
+
+BETAS = (0.9, 0.99)  # of AdamW
+WEIGHT_DECAY = 1e-4  # of matrices and kernels; vectors (gains, biases) have none
+CLIP_NORM = 10.0  # gradients of a larger norm are scaled down to it
+LOG_EVERY = 10  # steps
+KEPT_CHECKPOINTS = 2  # the newest ones, besides the best
 
 Batch = dict[str, Tensor]
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -102,6 +117,8 @@ def fit(
     config: FitConfig,
     out: Path,
     *,
+    loss: Loss | None = None,
+    compile: bool = False,
     fabric: Fabric | None = None,
     evaluate: Evaluate | None = None,
     sample: Sample | None = None,
@@ -110,11 +127,12 @@ def fit(
     """Train a model, going on from the newest checkpoint in `out` if there is one.
 
     Args:
-        model: Has ``loss(batch) -> (loss, metrics)``; only parameters that require a gradient
-            are trained.
+        model: Only parameters that require a gradient are trained.
         loader: Where batches come from.
         config: How to optimise.
         out: The run's directory: checkpoints, metrics.jsonl, tensorboard, samples.
+        loss: The loss of a model and a batch; by default ``model.loss(batch)``.
+        compile: See `DataOptions`.
         fabric: As `launch` returns it; needed beforehand only to give the loader its rank.
         evaluate: Called with the averaged model at each checkpoint; its "loss" chooses the best.
         sample: Called likewise, returns a picture, uint8 (H, W, 3).
@@ -125,7 +143,7 @@ def fit(
         RuntimeError: It should be compiled, and there is nothing to compile it with.
     """
     fabric = fabric or launch(config.precision)
-    run = _Run(fabric, model, loader, config, out)
+    run = _Run(fabric, model, loss or _own_loss, loader, config, out, compile)
     step = begun = run.resume()
     visible = fabric.is_global_zero
     run.progress = progress = Progress(
@@ -138,10 +156,10 @@ def fit(
             while step < config.steps and not asked:
                 run.train(next(batches), step)
                 step += 1
-                if config.compile and step == begun + 1:
+                if compile and step == begun + 1:
                     progress.restart_clock()  # what compiles does not train
                 saving = step % config.save_every == 0 or step == config.steps
-                if saving or step % config.log_every == 0 or fabric.world_size == 1 and stopped():
+                if saving or step % LOG_EVERY == 0 or fabric.world_size == 1 and stopped():
                     asked = run.log(step, stopped())  # all processes agree on it here
                 if saving or asked:
                     run.save(step, evaluate, sample)
@@ -158,12 +176,16 @@ def fit(
 class _Loss(nn.Module):
     """Makes a model's loss its forward pass, which is what DDP and torch.compile wrap."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, loss: Loss):
         super().__init__()
-        self.model = model
+        self.model, self.loss = model, loss
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.model.loss(batch)  # type: ignore[operator]
+        return self.loss(self.model, batch)
+
+
+def _own_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    return model.loss(batch)
 
 
 class _Run:
@@ -172,20 +194,27 @@ class _Run:
     progress: Progress
 
     def __init__(
-        self, fabric: Fabric, model: nn.Module, loader: Loader, config: FitConfig, out: Path
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        loss: Loss,
+        loader: Loader,
+        config: FitConfig,
+        out: Path,
+        compile: bool,
     ):
         self.fabric, self.model, self.loader, self.config = fabric, model, loader, config
         optimizer = _optimizer(fabric.to_device(model).train(), config)
-        loss = _Loss(model)
-        self.fused = config.compile and fabric.device.type == "cpu"
-        if config.compile:
+        wrapped = _Loss(model, loss)
+        self.fused = compile and fabric.device.type == "cpu"
+        if compile:
             check_compiler(fabric.device)
             if not self.fused:  # on a CPU a whole loss is no faster, and torch 2.13 crashes in it
-                loss.compile()
-        self.loss, self.optimizer = fabric.setup(loss, optimizer)
+                wrapped.compile()
+        self.loss, self.optimizer = fabric.setup(wrapped, optimizer)
         self._raw_optimizer = optimizer
         self.ema = Ema(model, config.ema_decay)
-        self.checkpoints = Checkpoints(out / "checkpoints", config.keep)
+        self.checkpoints = Checkpoints(out / "checkpoints", KEPT_CHECKPOINTS)
         self._parts: Parts = {"model": model, "average": self.ema.model, "optimizer": optimizer}
         self._metrics: dict[str, list[Tensor]] = {}
 
@@ -211,14 +240,14 @@ class _Run:
         parts = _split({**batch, "seeds": seeds}, config.accumulate)
         for part in parts:
             with (
-                fusing(self.fused),
+                fused_kernels(self.fused),
                 fabric.no_backward_sync(self.loss, enabled=part is not parts[-1]),
             ):
                 loss, metrics = self.loss(fabric.to_device(part))
                 fabric.backward(loss / len(parts))
             self._note({**metrics, "loss": loss.detach()})
         norm = fabric.clip_gradients(
-            self.loss, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False
+            self.loss, self.optimizer, max_norm=CLIP_NORM, error_if_nonfinite=False
         )
         assert norm is not None
         self._note({"gradient_norm": norm})
@@ -287,10 +316,10 @@ def _split(batch: Batch, num: int) -> list[Batch]:
 def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, fused=True)
 
 
 @contextmanager

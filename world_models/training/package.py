@@ -6,40 +6,34 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from world_models.bundle import StartBank, load_world, save_world
-from world_models.card import WorldCard
-from world_models.dynamics import Dynamics
 from world_models.episodes import EpisodeDataset
-from world_models.latent_action import LatentActionModel
-from world_models.sampling import SamplingConfig
-from world_models.tokenizer import Tokenizer
+from world_models.inference.world import WorldModel
+from world_models.model.dynamics import Dynamics
+from world_models.model.latent_action import LatentActionModel
+from world_models.model.token_space import SamplingConfig
+from world_models.tokenizers.base import Tokenizer
 from world_models.training.run_folder import RunRecord, load_part, load_run, read_run
 from world_models.training.run_options import DataOptions
-from world_models.training.tokens import fingerprint
-from world_models.world import WorldModel
-from world_models.worlds import find_world
+from world_models.training.token_cache import fingerprint
+from world_models.worlds.bundle import StartBank, load_world, save_world
+from world_models.worlds.card import WorldCard
+from world_models.worlds.find import find_world
 
 __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """See `SamplingConfig`; what is None is as suits the tokens.
+    """See `SamplingConfig`. None: as the token space says.
 
     Attributes:
-        steps: Passes per frame.
-        temperature: Of the first pass.
-        unbiased: Draw what is rare as often as the dynamics says.
-        together_from: The ids from this one on are drawn as one, and which of them after that.
-        adaptive: Stop when all is decided.
-        threshold: Probability from which a token counts as decided.
+        steps: Most passes per frame.
+        temperature: Softmax temperature.
+        threshold: Probability from which a token is unmasked ahead of the schedule.
     """
 
     steps: int | None = None
     temperature: float | None = None
-    unbiased: bool | None = None
-    together_from: int | None = None
-    adaptive: bool | None = None
     threshold: float | None = None
 
     def applied(self, usual: SamplingConfig) -> SamplingConfig:
@@ -54,16 +48,16 @@ class BundleOptions:
     Attributes:
         out: The bundle's directory; its name is the world's name.
         data: The dataset, for the beginnings of dreams and for what the card says.
-        tokenizer: The tokenizer run, or the world (name or path) that was gone on with.
+        tokenizer: The tokenizer run, or the world (name or path) that was fine-tuned.
         dynamics: The dynamics run.
         latent_action: The latent action run, where the dynamics was trained on latent actions.
         env_id: Use the episodes of this env alone.
         storage: How matrices are stored; int8 is a quarter of float32.
-        starts: Beginnings kept for dreams.
+        starts: Number of beginnings kept for dreams.
         start_frames: Real frames of each.
         seed: Of the choice of beginnings.
         replace: Whether a bundle may be there already.
-        sampling: How the world samples unless told otherwise: by default as suits its tokens.
+        sampling: How the world samples by default.
     """
 
     out: Path

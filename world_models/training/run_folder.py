@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from world_models.bundle import load_world
-from world_models.dynamics import Dynamics
-from world_models.dynamics_config import DynamicsConfig
 from world_models.episodes.episode import code_version
-from world_models.latent_action import LatentActionConfig, LatentActionModel
-from world_models.presets import config_from_dict
+from world_models.parts import build_part
 from world_models.settings import begin
-from world_models.tokenizer import TokenizerConfig
-from world_models.tokenizers import build_tokenizer
 from world_models.training.checkpoint import Checkpoints
 from world_models.weights import load_weights, read_tensors
-from world_models.worlds import find_world
+from world_models.worlds.bundle import load_world
+from world_models.worlds.find import find_world
 
-__all__ = ["PARTS", "RunRecord", "begin_run", "build_part", "load_part", "load_run", "read_run"]
-
-# Kind of run -> (configuration, model).
-PARTS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
-    "tokenizer": (TokenizerConfig, build_tokenizer),
-    "latent-action": (LatentActionConfig, LatentActionModel),
-    "dynamics": (DynamicsConfig, Dynamics),
-}
+__all__ = ["RunRecord", "begin_run", "load_part", "load_run", "read_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +28,8 @@ class RunRecord:
 
     Attributes:
         kind: "tokenizer", "latent-action" or "dynamics".
-        model: The model's configuration.
+        model: The model's configuration; see `part_to_dict`.
+        loss: What it is trained for.
         frames: Frames of a training window.
         fit: The optimisation.
         data: The dataset: path, fingerprint, env ids, action set, number of episodes and frames.
@@ -53,6 +41,7 @@ class RunRecord:
 
     kind: str
     model: dict[str, Any]
+    loss: dict[str, Any]
     frames: int
     fit: dict[str, Any]
     data: dict[str, Any]
@@ -84,12 +73,6 @@ def read_run(out: Path) -> RunRecord:
         raise ValueError(f"{out} is no training run: it has no run.json") from None
     except (TypeError, json.JSONDecodeError) as fault:
         raise ValueError(f"{path} cannot be read: {fault}") from None
-
-
-def build_part(kind: str, config: Mapping[str, Any]) -> nn.Module:
-    """The untrained model of a kind from its configuration as plain values."""
-    config_class, model_class = PARTS[kind]
-    return model_class(config_from_dict(config_class, config))
 
 
 def load_run(out: Path, kind: str) -> nn.Module:

@@ -22,10 +22,12 @@ class DataOptions:
         out: The run's directory. The same command goes on with a run that was stopped.
         env_id: Use the episodes of this env alone.
         policy: Use the episodes of this policy alone.
-        from_world: Fine-tune this world (name or path): the model is the world's, the way it is
-            trained the recipe's.
+        from_world: Fine-tune this world (name or path): the model is the world's, the loss and the
+            optimisation are the recipe's.
         workers: Processes that read frames ahead.
         on_damage: Whether to stop at damaged data or to read around it.
+        compile: Compile what gains by it, a minute or more at the start, for faster steps after:
+            the loss, or on a CPU `world_models.kernels`, which needs a C++ compiler.
         wandb_project: Mirror the logs to this Weights & Biases project.
     """
 
@@ -36,6 +38,7 @@ class DataOptions:
     from_world: Annotated[str | None, tyro.conf.arg(name="from")] = None
     workers: int = 0
     on_damage: Literal["refuse", "skip"] = "refuse"
+    compile: bool = False
     wandb_project: str | None = None
 
     def episodes(self) -> EpisodeDataset:
@@ -58,8 +61,8 @@ class DynamicsOptions(DataOptions):
         tokenizer: A tokenizer run, or a world (name or path); by default that of `from_world`.
         latent_action: A latent action run or a world, to train on its latent actions in place of
             the true ones.
-        outcome_only: Of `from_world`: train the head of rewards and ends alone. They are rare, so
-            that `events` is best large, which what is dreamed would suffer from.
+        outcome_only: Train the outcome head of `from_world` alone. Rewards and ends are rare: it
+            gains from a large `events`, which would harm what is dreamed.
     """
 
     tokenizer: str | None = None

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from world_models.bundle import World, load_world
-from world_models.dynamics import Dynamics
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.episodes.loader import WindowLoader
 from world_models.episodes.shard import Entry
-from world_models.latent_action import LatentActionModel
-from world_models.tokenizer import Tokenizer
-from world_models.tokenizers import build_tokenizer
+from world_models.inference.world import WorldModel
+from world_models.model.dynamics import Dynamics
+from world_models.model.latent_action import LatentActionModel
+from world_models.parts import build_tokenizer, part_to_dict
+from world_models.tokenizers.base import Tokenizer
 from world_models.training import strips
-from world_models.training.evaluation import evaluator, spread
-from world_models.training.fit import FitResult, fit, launch
+from world_models.training.fit import FitResult, Loss, fit, launch
 from world_models.training.recipes import DynamicsRecipe, LatentActionRecipe, TokenizerRecipe
 from world_models.training.run_folder import RunRecord, begin_run, load_part
 from world_models.training.run_options import DataOptions, DynamicsOptions
-from world_models.training.tokens import (
-    CachedWindows,
-    TokenLoader,
-    action_cells,
-    fingerprint,
-    token_cells,
-)
-from world_models.world import WorldModel
-from world_models.worlds import find_world
+from world_models.training.token_cache import action_encoding, fingerprint, token_encoding
+from world_models.training.token_loader import CachedWindows, TokenLoader
+from world_models.training.validation import evaluator, evenly_spaced
+from world_models.worlds.bundle import World, load_world
+from world_models.worlds.find import find_world
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -44,6 +41,7 @@ __all__ = [
     "train_tokenizer",
 ]
 
+EVAL_BATCHES = 8  # of held-out windows, per evaluation
 NUM_STRIPS = 4
 
 
@@ -54,53 +52,58 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
         torch.manual_seed(recipe.fit.seed)
         model = build_tokenizer(recipe.model)
     else:
-        weights = world.model.tokenizer.state_dict()
-        model = build_tokenizer(replace(world.model.tokenizer.config, decoder_only=True))
-        model.load_state_dict(weights)
-    return _train_on_frames("tokenizer", model, strips.reconstructed, recipe, options, episodes)
+        model = world.model.tokenizer
+        _train_only(model, model.decoder_parts)
+    loss = partial(_loss, config=recipe.loss, decoder_only=world is not None)
+    return _train_on_frames(
+        "tokenizer", model, loss, strips.reconstructed, recipe, options, episodes
+    )
 
 
 def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> FitResult:
-    """Train a latent action model; `from_world` goes on with a world's."""
+    """Train a latent action model, or fine-tune that of a world (`from_world`)."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
         model = LatentActionModel(recipe.model)
     elif world.model.latent_action is None:
-        raise ValueError(f"{options.from_world} has no latent actions to go on with")
+        raise ValueError(f"{options.from_world} has no latent actions to fine-tune")
     else:
         model = world.model.latent_action
-    return _train_on_frames("latent-action", model, strips.inferred, recipe, options, episodes)
+    loss = partial(_loss, config=recipe.loss)
+    return _train_on_frames(
+        "latent-action", model, loss, strips.inferred, recipe, options, episodes
+    )
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
-    """Train a dynamics on cached tokens; `from_world` goes on with a world's."""
+    """Train a dynamics on cached tokens, or fine-tune that of a world (`from_world`)."""
     world, episodes = _begin(options)
     if options.outcome_only and world is None:
-        raise ValueError("to train the head of rewards and ends alone, name a world: --from WORLD")
+        raise ValueError("outcome_only fine-tunes a world: name it with --from WORLD")
     tokenizer, latent = _tokenizer(options, world), _latent_action(options, world)
-    _check_frames(episodes, tokenizer.config.frame_size)
+    _check_frames(episodes, tokenizer.frame_size)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
-        model = Dynamics(recipe.model, tokenizer.codes())
+        model = Dynamics(recipe.model, tokenizer.space, tokenizer.codes())
     else:
-        weights = world.model.dynamics.state_dict()
-        training = replace(recipe.model, outcome_only=options.outcome_only)
-        model = Dynamics(world.model.dynamics.config.trained_as(training))
-        model.load_state_dict(weights)
+        model = world.model.dynamics
     _check_actions(model, episodes, latent)
-    WorldModel(tokenizer, model)  # refuses a tokenizer that does not match
 
     fabric = launch(recipe.fit.precision)
     dreamer = _dreamer(recipe, world, tokenizer, latent)
     for part in (tokenizer, latent, dreamer):
         if part is not None:
             fabric.to_device(part.eval().requires_grad_(False))
-    cut = (recipe.frames, recipe.token_stride)
-    tokens = token_cells(
-        tokenizer, *cut, slips=recipe.slips, dreamer=dreamer, dreamed=recipe.dreamed
+    clip = (recipe.frames, recipe.token_stride)
+    tokens = token_encoding(
+        tokenizer,
+        *clip,
+        corruption=recipe.corruption,
+        dreamer=dreamer,
+        self_forcing=recipe.self_forcing,
     )
-    actions = None if latent is None else action_cells(latent, *cut)
+    actions = None if latent is None else action_encoding(latent, *clip)
     train, held_out = _split(episodes, recipe.frames)
     train_windows, windows = (
         CachedWindows(part, recipe.frames, tokens, actions, fabric) for part in (train, held_out)
@@ -110,16 +113,19 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
 
     def sample(model: nn.Module) -> Tensor:
         assert isinstance(model, Dynamics)
-        batch = windows.batch(spread(places, NUM_STRIPS))
+        batch = windows.batch(evenly_spaced(places, NUM_STRIPS))
         starts = np.stack([batch["episode"].numpy(), batch["start"].numpy()], 1)
         frames = torch.from_numpy(held_out.batch(starts, recipe.frames)["frames"])
-        dreamer = WorldModel(tokenizer, model)
-        dreamer.sampling = replace(dreamer.sampling, steps=model.config.schedule_steps)
+        dreamer = WorldModel(tokenizer, model).sampled(steps=recipe.loss.mask_steps)
         return strips.dream(dreamer, *fabric.to_device((frames, batch["actions"])))
 
+    if options.outcome_only:
+        _train_only(model, ("outcome.",))
+    loss = partial(_outcome_loss if options.outcome_only else _loss, config=recipe.loss)
     record = RunRecord(
         kind="dynamics",
-        model=asdict(model.config),
+        model=part_to_dict(model),
+        loss=asdict(recipe.loss),
         frames=recipe.frames,
         fit=asdict(recipe.fit),
         data=describe(episodes),
@@ -127,9 +133,25 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
             "tokenizer": fingerprint(tokenizer),
             "latent_action": None if latent is None else fingerprint(latent),
             "world": options.from_world,
+            "outcome_only": options.outcome_only,
         },
     )
-    return _fit(model, loader, windows.batch, places, sample, record, recipe, options, fabric)
+    return _fit(model, loss, loader, windows.batch, places, sample, record, recipe, options, fabric)
+
+
+def _loss(model: Any, batch: dict[str, Tensor], **how: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    return model.loss(batch, **how)
+
+
+def _outcome_loss(
+    model: Any, batch: dict[str, Tensor], **how: Any
+) -> tuple[Tensor, dict[str, Tensor]]:
+    return model.outcome_loss(batch, **how)
+
+
+def _train_only(model: nn.Module, parts: tuple[str, ...]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(parts))
 
 
 def describe(episodes: EpisodeDataset) -> dict[str, object]:
@@ -168,6 +190,7 @@ def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
 def _train_on_frames(
     kind: str,
     model: Tokenizer | LatentActionModel,
+    loss: Loss,
     picture: Callable[[nn.Module, Tensor], Tensor],
     recipe: TokenizerRecipe | LatentActionRecipe,
     options: DataOptions,
@@ -186,21 +209,23 @@ def _train_on_frames(
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def sample(model: nn.Module) -> Tensor:
-        return picture(model, fabric.to_device(fetch(spread(places, NUM_STRIPS))["frames"]))
+        return picture(model, fabric.to_device(fetch(evenly_spaced(places, NUM_STRIPS))["frames"]))
 
     record = RunRecord(
         kind=kind,
-        model=asdict(model.config),
+        model=part_to_dict(model),
+        loss=asdict(recipe.loss),
         frames=recipe.frames,
         fit=asdict(recipe.fit),
         data=describe(episodes),
         built_on={"world": options.from_world},
     )
-    return _fit(model, loader, fetch, places, sample, record, recipe, options, fabric)
+    return _fit(model, loss, loader, fetch, places, sample, record, recipe, options, fabric)
 
 
 def _fit(
     model: nn.Module,
+    loss: Loss,
     loader: WindowLoader | TokenLoader,
     fetch: Callable[[np.ndarray], dict[str, Tensor]],
     places: np.ndarray,
@@ -212,13 +237,15 @@ def _fit(
 ) -> FitResult:
     begin_run(options.out, record, write=fabric.is_global_zero)
     config = recipe.fit
-    places = spread(places, config.batch_size * config.eval_batches)
-    evaluate = evaluator(fetch, places, config.batch_size, fabric.device)
+    places = evenly_spaced(places, config.batch_size * EVAL_BATCHES)
+    evaluate = evaluator(loss, fetch, places, config.batch_size, fabric.device)
     return fit(
         model,
         loader,
         config,
         options.out,
+        loss=loss,
+        compile=options.compile,
         fabric=fabric,
         evaluate=evaluate,
         sample=sample,
@@ -257,7 +284,7 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
     if own is not None and fingerprint(tokenizer) != fingerprint(own):
         raise ValueError(
             f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
-            "its dynamics can go on only with its own tokenizer, or one fine-tuned from it "
+            "its dynamics can only be fine-tuned with its own tokenizer, or one fine-tuned from it "
             "(train tokenizer --from)"
         )
     return tokenizer
@@ -277,15 +304,15 @@ def _dreamer(
     tokenizer: Tokenizer,
     latent: LatentActionModel | None,
 ) -> WorldModel | None:
-    """The world whose own mistakes are to be mended."""
-    if not recipe.dreamed:
+    """The world that learns from its own dreams."""
+    if not recipe.self_forcing:
         return None
     if world is None or latent is not None:
         raise ValueError(
-            "dreamed frames are those of a trained world on true actions: leave --dreamed at 0, or "
-            "go on with one (--from WORLD)"
+            "self-forcing needs a trained world with true actions: leave --self-forcing at 0, or "
+            "fine-tune one (--from WORLD)"
         )
-    return WorldModel(tokenizer, world.model.dynamics, world.model.sampling)
+    return WorldModel(tokenizer, copy.deepcopy(world.model.dynamics), world.model.sampling)
 
 
 def _check_frames(episodes: EpisodeDataset, size: int) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from world_models.latent_action import LatentActionModel
+from world_models.inference.world import WorldModel
+from world_models.model.latent_action import LatentActionModel
 from world_models.pixels import to_float, to_uint8
-from world_models.tokenizer import Tokenizer
-from world_models.world import WorldModel
+from world_models.tokenizers.base import Tokenizer
 
 __all__ = ["dream", "inferred", "real_over_predicted", "reconstructed"]
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluator", "spread"]
+__all__ = ["Loss", "evaluator", "evenly_spaced"]
+
+Loss = Callable[[Any, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
+"""From a model and a batch to the loss and metrics."""
 
 
-def spread(places: np.ndarray, num: int) -> np.ndarray:
-    """At most `num` of the rows, evenly spaced."""
+def evenly_spaced(places: np.ndarray, num: int) -> np.ndarray:
+    """At most `num` of the rows."""
     return places[np.linspace(0, len(places) - 1, min(num, len(places))).astype(int)]
 
 
 def evaluator(
+    loss: Loss,
     fetch: Callable[[np.ndarray], dict[str, Tensor]],
     places: np.ndarray,
     batch_size: int,
@@ -25,6 +30,7 @@ def evaluator(
     """Return a function from a model to its mean metrics.
 
     Args:
+        loss: Returns the loss and the metrics of a model and a batch.
         fetch: Turns rows of `places` into a batch.
         places: The windows.
         batch_size: Windows at a time.
@@ -38,8 +44,8 @@ def evaluator(
             batch = fetch(places[begin : begin + batch_size])
             rows = len(batch["actions"])
             batch["seeds"] = torch.arange(begin, begin + rows)
-            loss, metrics = model.loss({k: v.to(device) for k, v in batch.items()})  # type: ignore[operator]
-            for name, value in {**metrics, "loss": loss}.items():
+            cost, metrics = loss(model, {k: v.to(device) for k, v in batch.items()})
+            for name, value in {**metrics, "loss": cost}.items():
                 totals[name] = totals.get(name, 0.0) + float(value) * rows / len(places)
         return totals
 
