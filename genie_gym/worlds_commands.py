@@ -10,8 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from world_models.card import BundleError, WorldCard
-from world_models.worlds import find_world, list_worlds, search_folders
+from world_models.worlds.card import BundleError, WorldCard
+from world_models.worlds.find import find_world, list_worlds, search_folders
 
 __all__ = ["List", "Show", "Verify", "main"]
 
@@ -107,7 +107,7 @@ def _show(command: Show) -> int:
 
 
 def _verify(command: Verify) -> int:
-    from world_models.bundle import load_world  # torch: list and show answer at once without it
+    from world_models.worlds.bundle import load_world  # torch: list and show answer at once without it
 
     paths = [find_world(world) for world in command.worlds] or list(list_worlds().values())
     faults = 0

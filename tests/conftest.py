@@ -17,7 +17,7 @@ def pytest_configure(config):
 def coinrun_world(request) -> Path:
     """A bundle named CoinRun, trained on real frames and found by its name; kept between runs."""
     from tests.tiny_world import tiny_world
-    from world_models.worlds import VARIABLE
+    from world_models.worlds.find import VARIABLE
 
     cache = request.config.rootpath / ".pytest_cache" / "worlds"
     cache.mkdir(parents=True, exist_ok=True)

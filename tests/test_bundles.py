@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from genie_gym.worlds_commands import main
 from world_models import presets
-from world_models.bundle import StartBank, load_world, record_scores, save_world
-from world_models.card import BundleError, WorldCard, file_record
-from world_models.storage import pack, unpack
-from world_models.worlds import WorldNotFoundError, find_world, list_worlds
+from world_models.worlds.bundle import StartBank, load_world, record_scores, save_world
+from world_models.worlds.card import BundleError, WorldCard, file_record
+from world_models.worlds.storage import pack, unpack
+from world_models.worlds.find import WorldNotFoundError, find_world, list_worlds
 
 ACTIONS = ("NOOP", "LEFT", "RIGHT")
 CARD = WorldCard(
@@ -311,5 +311,5 @@ def test_verify_names_the_damaged_file(bundle, capsys, damage, name):
 
 
 def test_looking_for_worlds_loads_no_torch():
-    code = "import sys, world_models.worlds, world_models.card; assert 'torch' not in sys.modules"
+    code = "import sys, world_models.worlds, world_models.worlds.card; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,10 +11,10 @@ from benchmarks.studies import coinrun_study
 from benchmarks.studies.coinrun_recipes import RECIPES, StudyRecipe
 from benchmarks.studies.coinrun_study import SETS, WORLDS, Study, rows
 from world_models import presets
-from world_models.card import WorldCard
-from world_models.dynamics import Dynamics
-from world_models.latent_action import LatentActionModel
-from world_models.tokenizer import Tokenizer
+from world_models.worlds.card import WorldCard
+from world_models.model.dynamics import Dynamics
+from world_models.model.latent_action import LatentActionModel
+from world_models.tokenizers.vq import Tokenizer
 from world_models.training.config import FitConfig
 from world_models.training.recipes import (
     DynamicsRecipe,

@@ -16,7 +16,7 @@ from genie_gym.envs.retro import RetroVectorEnv
 from genie_gym.registration import LOOKS
 from genie_gym.wrappers import DynamicsEntropy, DynamicsEntropyVector
 from tests.tiny_world import LEVELS
-from world_models.uncertainty import frame_uncertainty, joint_entropy
+from world_models.inference.uncertainty import frame_uncertainty, joint_entropy
 
 REAL = "Procgen/CoinRun-v0"
 LEVEL = {

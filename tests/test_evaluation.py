@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from world_models.evaluation.scores import frame_scores
-from world_models.metrics import BEST
+from world_models.evaluation.metrics import BEST
 
 
 def shade(*levels: int) -> torch.Tensor:

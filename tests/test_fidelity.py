@@ -15,7 +15,7 @@ from tests.square_walks import ACTIONS, SEED, STEPS, where, windows_of
 from tests.square_world import play
 from world_models.evaluation.dreamer import Dreamer
 from world_models.evaluation.windows import Windows
-from world_models.metrics import BEST
+from world_models.evaluation.metrics import BEST
 
 
 def scores_of(world, windows, mode="stream"):

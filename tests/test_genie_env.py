@@ -15,8 +15,8 @@ from benchmarks.studies.dream_soak import soak
 from genie_gym.retroact import catalogue
 from tests.compiler import needs_compiler
 from tests.env_contract import Case, EnvContract, actions_for
-from world_models.world import WorldModel
-from world_models.worlds import WorldNotFoundError
+from world_models.inference.world import WorldModel
+from world_models.worlds.find import WorldNotFoundError
 
 pytestmark = pytest.mark.usefixtures("world")
 

@@ -11,7 +11,7 @@ import pytest
 from agents.loop.judge import JudgeConfig
 from benchmarks.studies import many_games
 from benchmarks.studies.many_games import Comparison, Sizes
-from world_models.bundle import load_world
+from world_models.worlds.bundle import load_world
 
 SIZES = Sizes(
     pool_episodes=1,

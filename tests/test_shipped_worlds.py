@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import genie_gym  # noqa: F401  registers the env ids
 from genie_gym.worlds_commands import main
-from world_models.bundle import load_world
-from world_models.card import BundleError, WorldCard
-from world_models.worlds import SHIPPED, VARIABLE, WorldNotFoundError
+from world_models.worlds.bundle import load_world
+from world_models.worlds.card import BundleError, WorldCard
+from world_models.worlds.find import SHIPPED, VARIABLE, WorldNotFoundError
 
 WORLDS = sorted(path.name for path in SHIPPED.iterdir())
 ATARI = [name for name in WORLDS if "Atari2600" in WorldCard.read(SHIPPED / name).env_id]

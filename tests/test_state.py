@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from world_models.presets import build, tiny
-from world_models.state import WorldState, merge_rows
-from world_models.world import WorldModel
+from world_models.inference.state import WorldState, merge_rows
+from world_models.inference.world import WorldModel
 
 NUM_ROWS = 4
 

@@ -8,20 +8,20 @@ import torch
 
 from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, changing, log
 from world_models import presets
-from world_models.bundle import load_world, save_world
-from world_models.dynamics import NO_ACTION
+from world_models.worlds.bundle import load_world, save_world
+from world_models.model.dynamics import NO_ACTION
 from world_models.episodes import EpisodeDataset
-from world_models.sampling import FOR_CHANGES, SamplingConfig
+from world_models.inference.sampling import FOR_CHANGES, SamplingConfig
 from world_models.training.checkpoint import Checkpoints
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
-from world_models.training.tokens import (
+from world_models.training.token_cache import (
     fingerprint,
 )
-from world_models.world import WorldModel
+from world_models.inference.world import WorldModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tests.square_runs import TINY, changing
 from world_models import presets
-from world_models.bundle import load_world
+from world_models.worlds.bundle import load_world
 from world_models.episodes import EpisodeDataset, sequential_windows
-from world_models.tokenizers import build_tokenizer
+from world_models.parts import build_tokenizer
 from world_models.training.fit import launch
 from world_models.training.run_folder import load_run
-from world_models.training.slips import DreamSlips, Slips
-from world_models.training.tokens import (
+from world_models.training.corruption import DreamSlips, Slips
+from world_models.training.token_cache import (
     CachedWindows,
     TokenLoader,
     compute,
@@ -125,8 +125,8 @@ def test_the_past_is_what_was_shown_and_the_target_what_mends_it(made):
 
 
 def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("world_models.training.tokens.PACK_CELLS", 20)
-    monkeypatch.setattr("world_models.training.tokens.BATCH_CELLS", 5)
+    monkeypatch.setattr("world_models.training.token_cache.PACK_CELLS", 20)
+    monkeypatch.setattr("world_models.training.token_cache.BATCH_CELLS", 5)
     shutil.copytree(made.data, tmp_path / "data", ignore=shutil.ignore_patterns("tokens"))
     data, fabric = EpisodeDataset(tmp_path / "data"), launch()
     tokenizer = load_run(made.tokenizer, "tokenizer")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.compiler import needs_compiler
-from world_models.blocks import SpaceTimeTransformer, TransformerConfig
-from world_models.compiled import compiled_methods
-from world_models.dynamics import NO_ACTION, Dynamics
-from world_models.latent_action import LatentActionModel
+from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
+from world_models.inference.compile import compiled_methods
+from world_models.model.dynamics import NO_ACTION, Dynamics
+from world_models.model.latent_action import LatentActionModel
 from world_models.next_frame import next_frame
 from world_models.presets import tiny
-from world_models.tokenizers import build_tokenizer
+from world_models.parts import build_tokenizer
 
 GRID = (3, 4)
 AT = 5  # the frame that is perturbed

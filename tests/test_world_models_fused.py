@@ -15,12 +15,12 @@ from torch import Tensor
 from tests.compiler import needs_compiler
 from tests.test_training_loop import losses
 from tests.training_toy import CONFIG
-from world_models.attention import Attention
-from world_models.blocks import geglu
-from world_models.dynamics import Dynamics
-from world_models.dynamics_config import DynamicsConfig
+from world_models.model.attention import Attention
+from world_models.model.transformer import geglu
+from world_models.model.dynamics import Dynamics
+from world_models.model.dynamics import DynamicsConfig
 from world_models.fused import fusing, is_fusing
-from world_models.peg import Peg
+from world_models.model.peg import Peg
 from world_models.presets import tiny
 from world_models.training.fit import fit
 

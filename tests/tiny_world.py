@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.dynamics import Dynamics
-from world_models.tokenizer import Tokenizer
+from world_models.model.dynamics import Dynamics
+from world_models.tokenizers.vq import Tokenizer
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions

@@ -11,7 +11,7 @@ import numpy as np
 import platformdirs
 
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.card import WorldCard
+from world_models.worlds.card import WorldCard
 from world_models.episodes import EpisodeDataset
 
 __all__ = ["SEED", "collected", "described", "stored", "unseen_levels"]

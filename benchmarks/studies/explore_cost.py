@@ -22,8 +22,8 @@ from benchmarks.report import Measured, run_benchmark
 from genie_gym.actions import action_set
 from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
 from world_models import presets
-from world_models.bundle import StartBank, save_world
-from world_models.card import WorldCard
+from world_models.worlds.bundle import StartBank, save_world
+from world_models.worlds.card import WorldCard
 
 NUM_ROWS, NUM_THREADS = 16, 2
 WARM_UP, REPEATS, STEPS, QUICK_STEPS = 2, 3, 8, 3

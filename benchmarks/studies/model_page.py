@@ -18,7 +18,7 @@ from benchmarks.report import prog
 from benchmarks.studies.ablation import table
 from benchmarks.studies.model_pictures import architecture, visibility
 from world_models import presets
-from world_models.motion import DISPLACEMENTS
+from world_models.tokenizers.motion.displacement import DISPLACEMENTS
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "ablation.json"

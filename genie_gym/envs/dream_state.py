@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from safetensors.torch import load, save
 
-from world_models.state import WorldState
+from world_models.inference.state import WorldState
 
 __all__ = ["from_bytes", "to_bytes"]
 

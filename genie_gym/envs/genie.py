@@ -19,8 +19,8 @@ from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
-from world_models.state import WorldState, merge_rows
-from world_models.uncertainty import frame_uncertainty
+from world_models.inference.state import WorldState, merge_rows
+from world_models.inference.uncertainty import frame_uncertainty
 
 __all__ = ["GenieEnv", "GenieVectorEnv"]
 

@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from genie_gym.registration import LOOKS
 from genie_gym.wrappers.entropy_meter import EntropyMeter
 from genie_gym.wrappers.intrinsic import OWN_REWARD, IntrinsicRewardVector
-from world_models.card import WorldCard
+from world_models.worlds.card import WorldCard
 
 __all__ = ["DynamicsEntropy", "DynamicsEntropyVector"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.state import WorldState, merge_rows
-from world_models.uncertainty import GIVEN, PREDICTED, frame_uncertainty, joint_entropy
+from world_models.inference.state import WorldState, merge_rows
+from world_models.inference.uncertainty import GIVEN, PREDICTED, frame_uncertainty, joint_entropy
 
 __all__ = ["MODES", "EntropyMeter"]
 

@@ -13,9 +13,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from world_models.state import WorldState
-from world_models.uncertainty import frame_uncertainty
-from world_models.world import Prediction, WorldModel
+from world_models.inference.state import WorldState
+from world_models.inference.uncertainty import frame_uncertainty
+from world_models.inference.world import Prediction, WorldModel
 
 __all__ = ["Dream", "Dreamer", "Mode"]
 

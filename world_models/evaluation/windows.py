@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.latent_action import LatentActionModel
+from world_models.model.latent_action import LatentActionModel
 
 __all__ = ["Windows", "draw_windows"]
 

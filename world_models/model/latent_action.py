@@ -77,9 +77,7 @@ class LatentActionModel(nn.Module):
             Predicted pixels ``(B, T - 1, C, H, W)``, actions ``(B, T - 1)``, quantisation loss.
         """
         embedded = self.patches(pixels)  # (B, T, N, D)
-        action, indices, quantisation = self.quantizer(
-            self._action_vectors(embedded), revive_after
-        )
+        action, indices, quantisation = self.quantizer(self._action_vectors(embedded), revive_after)
         x = self.decoder(embedded[:, :-1] + action[:, :, None])
         predicted = pixels_from_patches(
             self.to_patches(x), self.config.patch, self.config.frame_size

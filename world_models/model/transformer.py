@@ -201,9 +201,7 @@ class SpaceTimeTransformer(nn.Module):
         """Run a sequence of frames ``(B, F, N, D)`` at once."""
         return self.last_layer(self.all_but_last(x))
 
-    def all_but_last(
-        self, x: Tensor, num_clean: int | None = None, num_frozen: int = 0
-    ) -> Tensor:
+    def all_but_last(self, x: Tensor, num_clean: int | None = None, num_frozen: int = 0) -> Tensor:
         """Run all layers but the last one.
 
         With ``num_clean=T`` the first T frames of the pass are clean and the other F - T are

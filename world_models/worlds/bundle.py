@@ -15,25 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD:world_models/worlds/bundle.py
-from world_models.atomic import atomic_directory, replace_text
 from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.files import atomic_directory, replace_text
 from world_models.inference.world import WorldModel
 from world_models.model.token_space import SamplingConfig
 from world_models.parts import build_part, config_from_dict, part_to_dict
-=======
-from world_models.card import CARD, BundleError, WorldCard, card_path, check_files, file_record
-from world_models.dynamics import Dynamics
-from world_models.dynamics_config import DynamicsConfig
-from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.files import atomic_directory, replace_text
-from world_models.latent_action import LatentActionConfig, LatentActionModel
-from world_models.presets import config_from_dict
-from world_models.sampling import SamplingConfig
-from world_models.storage import pack, unpack
-from world_models.tokenizer import TokenizerConfig
-from world_models.tokenizers import build_tokenizer
->>>>>>> once:world_models/bundle.py
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 from world_models.worlds.card import (
     CARD,

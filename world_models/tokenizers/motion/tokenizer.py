@@ -88,9 +88,7 @@ class Residual(Protocol):
     def derived(self) -> Tensor:
         """What decoding needs that depends on its weights alone."""
 
-    def decode(
-        self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: Any
-    ) -> Tensor:
+    def decode(self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: Any) -> Tensor:
         """Pixels of tokens ``(B, 1, N)`` of single frames; not clipped to [0, 1]."""
 
     def train_frame(
@@ -226,9 +224,7 @@ class MotionTokenizer(Tokenizer):
         """See `Tokenizer.decode_inputs`."""
         return derived or self.derived()
 
-    def decode_frame(
-        self, tokens: Tensor, inputs: Any, previous: Tensor
-    ) -> tuple[Tensor, None]:
+    def decode_frame(self, tokens: Tensor, inputs: Any, previous: Tensor) -> tuple[Tensor, None]:
         """See `Tokenizer.decode_frame`."""
         pixels = self.pixels(previous[:, None])
         shown = self.residual.decode(self.codec, tokens[:, None], pixels, inputs)
