@@ -18,8 +18,8 @@ from benchmarks.timing import can_compile, ratio
 from genie_gym.collect.collector import Collection, play_episodes
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
-from world_models.worlds.card import WorldCard
 from world_models.pixels import to_float
+from world_models.worlds.card import WorldCard
 
 NUM_ROWS = (1, 4, 16, 64)
 OVERHEAD_ROWS = 16

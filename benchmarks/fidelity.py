@@ -29,11 +29,11 @@ from benchmarks.page.sections import ranked
 from benchmarks.report import command, report, say
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
-from world_models.worlds.bundle import record_scores
-from world_models.worlds.card import WorldCard
 from world_models.episodes import EpisodeDataset
 from world_models.evaluation.dreamer import Dreamer, Mode
 from world_models.inference.world import WorldModel
+from world_models.worlds.bundle import record_scores
+from world_models.worlds.card import WorldCard
 from world_models.worlds.find import find_world
 
 __all__ = ["FidelityConfig", "main"]

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from benchmarks.report import Measured, named, run_benchmark
 from world_models.inference.compile import compiled_methods, twin
-from world_models.presets import WorldConfig, build, paper, small
 from world_models.inference.sampling import Draft, SamplingConfig, reveal, sample_tokens
 from world_models.inference.world import WorldModel
+from world_models.presets import WorldConfig, build, paper, small
 
 NUM_ACTIONS = 5
 WINDOW = 16

@@ -25,8 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Measured, named, run_benchmark
 from benchmarks.timing import can_compile
-from world_models.model.dynamics import Dynamics
-from world_models.model.dynamics import DynamicsConfig
+from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.presets import small
 from world_models.training.config import FitConfig
 from world_models.training.fit import fit, launch

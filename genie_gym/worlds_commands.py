@@ -107,7 +107,9 @@ def _show(command: Show) -> int:
 
 
 def _verify(command: Verify) -> int:
-    from world_models.worlds.bundle import load_world  # torch: list and show answer at once without it
+    from world_models.worlds.bundle import (
+        load_world,  # torch: list and show answer at once without it
+    )
 
     paths = [find_world(world) for world in command.worlds] or list(list_worlds().values())
     faults = 0

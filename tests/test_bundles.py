@@ -17,8 +17,8 @@ from genie_gym.worlds_commands import main
 from world_models import presets
 from world_models.worlds.bundle import StartBank, load_world, record_scores, save_world
 from world_models.worlds.card import BundleError, WorldCard, file_record
-from world_models.worlds.storage import pack, unpack
 from world_models.worlds.find import WorldNotFoundError, find_world, list_worlds
+from world_models.worlds.storage import pack, unpack
 
 ACTIONS = ("NOOP", "LEFT", "RIGHT")
 CARD = WorldCard(

@@ -11,7 +11,6 @@ from benchmarks.studies import coinrun_study
 from benchmarks.studies.coinrun_recipes import RECIPES, StudyRecipe
 from benchmarks.studies.coinrun_study import SETS, WORLDS, Study, rows
 from world_models import presets
-from world_models.worlds.card import WorldCard
 from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
 from world_models.tokenizers.vq import Tokenizer
@@ -22,6 +21,7 @@ from world_models.training.recipes import (
     TokenizerRecipe,
     WorldRecipe,
 )
+from world_models.worlds.card import WorldCard
 
 
 def smallest() -> StudyRecipe:

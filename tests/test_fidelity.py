@@ -14,8 +14,8 @@ from tests.known_world import SHADE, KnownWorld
 from tests.square_walks import ACTIONS, SEED, STEPS, where, windows_of
 from tests.square_world import play
 from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.windows import Windows
 from world_models.evaluation.metrics import BEST
+from world_models.evaluation.windows import Windows
 
 
 def scores_of(world, windows, mode="stream"):

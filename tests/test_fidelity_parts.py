@@ -20,10 +20,10 @@ from genie_gym.actions import ActionSet
 from tests.square_walks import ACTIONS, STEPS, where, windows_of
 from tests.square_world import play
 from world_models import presets
-from world_models.worlds.card import WorldCard
 from world_models.evaluation.dreamer import Dreamer
 from world_models.evaluation.metrics import BEST, differing, frame_psnr, frame_ssim
 from world_models.inference.world import WorldModel
+from world_models.worlds.card import WorldCard
 
 
 def test_frame_scores_are_those_of_torchmetrics():

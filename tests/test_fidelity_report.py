@@ -16,8 +16,8 @@ from benchmarks import fidelity
 from benchmarks.page.charts import Line, dots, lines, ticks
 from genie_gym.cli import main as cli
 from tests.browser import rendered, visible_text
-from world_models.worlds.card import WorldCard
 from world_models.episodes import EpisodeDataset
+from world_models.worlds.card import WorldCard
 from world_models.worlds.find import VARIABLE
 
 SMALL = ["--episodes", "4", "--max-steps", "60", "--windows", "6", "--event-windows", "4"]

@@ -19,8 +19,8 @@ from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from agents.loop.stages import Manifest, Stage, run_stages
 from benchmarks.studies import loop_gain
 from tests.tiny_world import LEVELS, recipe
-from world_models.worlds.bundle import load_world
 from world_models.episodes import EpisodeDataset
+from world_models.worlds.bundle import load_world
 
 REAL = "Procgen/CoinRun-v0"
 AGENT = {

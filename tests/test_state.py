@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from world_models.presets import build, tiny
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.world import WorldModel
+from world_models.presets import build, tiny
 
 NUM_ROWS = 4
 

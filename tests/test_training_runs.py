@@ -8,10 +8,10 @@ import torch
 
 from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, changing, log
 from world_models import presets
-from world_models.worlds.bundle import load_world, save_world
-from world_models.model.dynamics import NO_ACTION
 from world_models.episodes import EpisodeDataset
 from world_models.inference.sampling import FOR_CHANGES, SamplingConfig
+from world_models.inference.world import WorldModel
+from world_models.model.dynamics import NO_ACTION
 from world_models.training.checkpoint import Checkpoints
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, LatentActionRecipe
@@ -21,7 +21,7 @@ from world_models.training.runs import train_dynamics, train_latent_action, trai
 from world_models.training.token_cache import (
     fingerprint,
 )
-from world_models.inference.world import WorldModel
+from world_models.worlds.bundle import load_world, save_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from tests.square_runs import TINY, changing
 from world_models import presets
-from world_models.worlds.bundle import load_world
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.parts import build_tokenizer
+from world_models.training.corruption import DreamSlips, Slips
 from world_models.training.fit import launch
 from world_models.training.run_folder import load_run
-from world_models.training.corruption import DreamSlips, Slips
 from world_models.training.token_cache import (
     CachedWindows,
     TokenLoader,
     compute,
     token_cells,
 )
+from world_models.worlds.bundle import load_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from world_models.next_frame import next_frame
 
 from tests.compiler import needs_compiler
-from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
 from world_models.inference.compile import compiled_methods
 from world_models.model.dynamics import NO_ACTION, Dynamics
 from world_models.model.latent_action import LatentActionModel
-from world_models.next_frame import next_frame
-from world_models.presets import tiny
+from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
 from world_models.parts import build_tokenizer
+from world_models.presets import tiny
 
 GRID = (3, 4)
 AT = 5  # the frame that is perturbed

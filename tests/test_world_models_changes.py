@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from world_models import motion
-from world_models.tokenizers.motion.residual_vq import ChangeTokenizer
-from world_models.tokenizers.motion.displacement import DISPLACEMENTS, REACH, STILL, displaced, match
 from world_models.pixels import to_float
 from world_models.presets import tiny
+from world_models.tokenizers.motion.displacement import (
+    DISPLACEMENTS,
+    REACH,
+    STILL,
+    displaced,
+    match,
+)
+from world_models.tokenizers.motion.residual_vq import ChangeTokenizer
 from world_models.tokenizers.vq import TokenizerConfig
 
 PATCH, SIZE = 8, 32

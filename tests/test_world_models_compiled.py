@@ -11,11 +11,11 @@ import torch
 from tests.compiler import needs_compiler
 from tests.test_world_models_world import ACTIONS, dream, prompt, tokens_of
 from world_models.inference.compile import TILE, compiled, compiled_methods
+from world_models.inference.sampling import Draft, SamplingConfig, reveal
+from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics
 from world_models.model.masking import num_masked
 from world_models.presets import build, paper, tiny
-from world_models.inference.sampling import Draft, SamplingConfig, reveal
-from world_models.inference.world import WorldModel
 
 
 def make_world(

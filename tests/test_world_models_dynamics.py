@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from world_models.model.transformer import TransformerConfig
-from world_models.model.dynamics import Dynamics
-from world_models.model.dynamics import DynamicsConfig
+from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.masking import misread
+from world_models.model.transformer import TransformerConfig
 from world_models.noise import RowNoise
 from world_models.presets import tiny
 from world_models.tokenizers.vq import Tokenizer, TokenizerConfig

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from world_models.tokenizers.motion.patch_codebook import ExemplarTokenizer
-from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
-from world_models.presets import tiny
-from world_models.worlds.storage import pack, unpack
-from world_models.tokenizers.vq import TokenizerConfig
 from world_models.parts import build_tokenizer
+from world_models.presets import tiny
+from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
+from world_models.tokenizers.motion.patch_codebook import ExemplarTokenizer
+from world_models.tokenizers.vq import TokenizerConfig
 from world_models.training.token_cache import fingerprint
 from world_models.weights import load_weights
+from world_models.worlds.storage import pack, unpack
 
 PATCH, SIZE, NUM = 8, 32, 12
 

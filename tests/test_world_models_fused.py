@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from world_models.fused import fusing, is_fusing
 
 from tests.compiler import needs_compiler
 from tests.test_training_loop import losses
 from tests.training_toy import CONFIG
 from world_models.model.attention import Attention
-from world_models.model.transformer import geglu
-from world_models.model.dynamics import Dynamics
-from world_models.model.dynamics import DynamicsConfig
-from world_models.fused import fusing, is_fusing
+from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.peg import Peg
+from world_models.model.transformer import geglu
 from world_models.presets import tiny
 from world_models.training.fit import fit
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from tests import square_world as square
+from world_models.inference.sampling import SamplingConfig
+from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
 from world_models.presets import tiny
-from world_models.inference.sampling import SamplingConfig
 from world_models.tokenizers.vq import Tokenizer
-from world_models.inference.world import WorldModel
 
 
 def fit(

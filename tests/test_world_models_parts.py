@@ -10,17 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from world_models.kernels.token_distance import token_distance_cross_entropy
 from world_models.model.attention import Attention, SpatialBias, alibi_slopes
-from world_models.model.transformer import geglu
 from world_models.model.masking import num_masked, sample_bernoulli_masks, sample_schedule_masks
-from world_models.noise import uniform
 from world_models.model.outcome import OutcomeHead
 from world_models.model.peg import Peg
+from world_models.model.quantizer import Quantizer
+from world_models.model.reconstruction import (
+    ReconstructionConfig,
+    changed_pixels,
+    reconstruction_loss,
+)
+from world_models.model.transformer import geglu
+from world_models.noise import uniform
 from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.presets import build, config_from_dict, config_to_dict, paper, small, tiny
-from world_models.model.quantizer import Quantizer
-from world_models.model.reconstruction import ReconstructionConfig, changed_pixels, reconstruction_loss
-from world_models.kernels.token_distance import token_distance_cross_entropy
 from world_models.tokenizers.vq import Tokenizer, TokenizerConfig
 
 

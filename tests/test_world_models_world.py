@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tests.square_runs import changing
-from world_models.presets import build, tiny
 from world_models.inference.sampling import SamplingConfig, revealing, sample_tokens
 from world_models.inference.state import WorldState
 from world_models.inference.world import Prediction, WorldModel
+from world_models.presets import build, tiny
 
 PROMPT = 3
 

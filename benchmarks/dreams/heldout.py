@@ -11,8 +11,8 @@ import numpy as np
 import platformdirs
 
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.worlds.card import WorldCard
 from world_models.episodes import EpisodeDataset
+from world_models.worlds.card import WorldCard
 
 __all__ = ["SEED", "collected", "described", "stored", "unseen_levels"]
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.metrics import differing, frame_psnr, frame_ssim
 from world_models.evaluation.scores import frame_scores
 from world_models.evaluation.windows import Windows
 from world_models.extras import require
-from world_models.evaluation.metrics import differing, frame_psnr, frame_ssim
 
 __all__ = [
     "KINDS",

@@ -31,11 +31,11 @@ from benchmarks.dreams.scores import dream_clips, score
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.training_speed import WARM_UP, Stopwatch
 from genie_gym.collect.command import CollectConfig, collect
-from world_models.model.dynamics import Dynamics
-from world_models.model.dynamics import DynamicsConfig
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.evaluation.dreamer import Dreamer
 from world_models.evaluation.windows import Windows, draw_windows
+from world_models.inference.world import WorldModel
+from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.tokenizers.vq import Tokenizer
 from world_models.training.config import FitConfig
 from world_models.training.fit import FitResult, fit
@@ -44,7 +44,6 @@ from world_models.training.run_folder import load_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_tokenizer
 from world_models.weights import load_weights, read_tensors
-from world_models.inference.world import WorldModel
 
 LEVELS = {
     "num_levels": "4",

@@ -31,9 +31,9 @@ from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset
 from world_models.evaluation.dreamer import Dreamer
+from world_models.evaluation.metrics import frame_psnr, frame_ssim
 from world_models.evaluation.windows import Windows
 from world_models.files import write_json
-from world_models.evaluation.metrics import frame_psnr, frame_ssim
 from world_models.pixels import to_float, to_uint8
 from world_models.training.fit import FitResult
 from world_models.training.package import BundleOptions, build_bundle

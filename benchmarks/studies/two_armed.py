@@ -27,12 +27,12 @@ from benchmarks.report import Measured, run_benchmark
 from genie_gym.actions import ActionSet
 from genie_gym.envs.vector import FrameVectorEnv, RowsOutcome
 from genie_gym.wrappers import DynamicsEntropyVector
-from world_models.worlds.bundle import StartBank, save_world
-from world_models.worlds.card import WorldCard
+from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics
 from world_models.presets import tiny
 from world_models.tokenizers.vq import Tokenizer
-from world_models.inference.world import WorldModel
+from world_models.worlds.bundle import StartBank, save_world
+from world_models.worlds.card import WorldCard
 
 ACTIONS = ActionSet(name="walk-3", meanings=("STAY", "RIGHT", "LEFT"))
 SIDE, CELL = 4, 4  # cells of a frame each way, pixels of a cell each way

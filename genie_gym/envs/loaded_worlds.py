@@ -12,9 +12,9 @@ import torch
 
 from genie_gym.actions import ActionSet, action_set
 from genie_gym.retroact import catalogue
+from world_models.inference.world import WorldModel
 from world_models.worlds.bundle import StartBank, load_world
 from world_models.worlds.card import WorldCard, card_path
-from world_models.inference.world import WorldModel
 from world_models.worlds.find import find_world
 
 __all__ = ["LoadedWorld", "choose_device", "open_world"]
