@@ -52,9 +52,10 @@ class GenieVectorEnv(FrameVectorEnv):
         dtype: "float32", "bfloat16" or "float16".
         compile: Compile a step: faster, above all of few rows, after minutes in which that is done;
             how many depends on ``num_envs``. Needs a C++ compiler on a CPU.
-        steps: Sampling passes per frame; None: as the world says, also for the next two.
-        temperature: Of the first sampling pass; 0 takes the likeliest token.
-        adaptive: Whether to stop sampling when every token is sure enough.
+        steps: Most sampling passes per frame; None: as the world says, also for the next two.
+        temperature: Softmax temperature of sampling; 0 takes the most likely token.
+        threshold: Probability from which a token is unmasked ahead of the schedule; at 1 every
+            frame takes all passes.
         action_set: Checked to be the world's, if given.
         autoreset_mode: When a row whose episode ended begins the next one.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
@@ -76,7 +77,7 @@ class GenieVectorEnv(FrameVectorEnv):
         compile: bool = False,
         steps: int | None = None,
         temperature: float | None = None,
-        adaptive: bool | None = None,
+        threshold: float | None = None,
         action_set: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -96,7 +97,7 @@ class GenieVectorEnv(FrameVectorEnv):
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
-        asked = {"steps": steps, "temperature": temperature, "adaptive": adaptive}
+        asked = {"steps": steps, "temperature": temperature, "threshold": threshold}
         self.model = self.world.model.sampled(**{k: v for k, v in asked.items() if v is not None})
         self._output = output
         self._state: WorldState | None = None
@@ -149,7 +150,7 @@ class GenieVectorEnv(FrameVectorEnv):
         )
         self._state = state
         self._show_frames(np.arange(self.num_envs), prediction.frames)
-        entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.config.num_codes)
+        entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
         numbers = torch.stack((prediction.reward, prediction.termination, entropy)).cpu().numpy()
         rngs = self.np_random
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
@@ -204,7 +205,7 @@ class GenieVectorEnv(FrameVectorEnv):
         frames = starts.frames[drawn].to(self.world.device)
         for start, clip in zip(drawn, frames, strict=True):
             if start not in known:
-                known[start] = self.model.tokenizer.encode(clip[None], given=len(clip))[0]
+                known[start] = self.model.tokenizer.encode(clip[None], num_prompt=len(clip))[0]
         tokens = torch.stack([known[start] for start in drawn])
         return frames, starts.actions[drawn].to(self.world.device), tokens
 
@@ -237,9 +238,9 @@ class GenieEnv(FrameEnv):
 
     def reseed(self, seed: int) -> None:
         """Gives the dream another future from where it is."""
-        assert isinstance(self.rows, GenieVectorEnv)
-        self.rows.reseed([seed])
-        self.np_random = self.rows.np_random[0]
+        assert isinstance(self.vector_env, GenieVectorEnv)
+        self.vector_env.reseed([seed])
+        self.np_random = self.vector_env.np_random[0]
 
 
 def _to_host(given: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 
 from genie_gym.actions import ActionSet, action_set
 from genie_gym.retroact import catalogue
+from world_models.inference.compile import CompiledWorld
 from world_models.inference.world import WorldModel
 from world_models.worlds.bundle import StartBank, load_world
 from world_models.worlds.card import WorldCard, card_path
@@ -102,7 +103,7 @@ def _origin(world: str) -> tuple[str, ...]:
 def _load(path: Path, changed: int, device: torch.device, dtype: str, compile: bool) -> LoadedWorld:
     if compile:
         plain = _load(path, changed, device, dtype, False)
-        return replace(plain, model=plain.model.compiled())
+        return replace(plain, model=CompiledWorld(plain.model))
     world = load_world(path)
     return LoadedWorld(
         card=world.card,

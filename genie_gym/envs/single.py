@@ -22,36 +22,36 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     metadata = FrameVectorEnv.metadata
 
-    def __init__(self, rows: FrameVectorEnv):
-        self.rows = rows
-        self.metadata = rows.metadata
-        self.render_mode = rows.render_mode
-        self.observation_space = rows.single_observation_space
-        self.action_space = rows.single_action_space
+    def __init__(self, vector_env: FrameVectorEnv):
+        self.vector_env = vector_env
+        self.metadata = vector_env.metadata
+        self.render_mode = vector_env.render_mode
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
 
     @property
     def action_meanings(self) -> tuple[str, ...]:
         """What each action index means."""
-        return self.rows.action_meanings
+        return self.vector_env.action_meanings
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Begins a new episode."""
         super().reset(seed=seed)
-        frames, infos = self.rows.reset_with_generator(
+        frames, infos = self.vector_env.reset_with_generator(
             self.np_random, seeded=seed is not None, options=options
         )
         return frames[0], _info(infos)
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Takes one action."""
-        frames, rewards, terminated, truncated, infos = self.rows.step(self._batched(action))
+        frames, rewards, terminated, truncated, infos = self.vector_env.step(self._batched(action))
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
 
     def save_state(self) -> bytes:
         """The state as bytes: restored anywhere, it has the same future."""
-        return self.rows.save_state()[0]
+        return self.vector_env.save_state()[0]
 
     def load_state(self, state: bytes) -> NDArray[np.uint8]:
         """Puts the env into a saved state, of this env or another of the same kind.
@@ -59,18 +59,18 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         Returns:
             The frame shown in that state.
         """
-        frames = self.rows.load_state([state])
-        self.np_random = self.rows.np_random[0]
+        frames = self.vector_env.load_state([state])
+        self.np_random = self.vector_env.np_random[0]
         return frames[0]
 
     def render(self) -> NDArray[np.uint8] | None:
         """The picture in mode "rgb_array"; "human" draws into a window by itself."""
-        pictures = self.rows.render()
+        pictures = self.vector_env.render()
         return None if pictures is None else pictures[0]
 
     def close(self) -> None:
         """Ends the simulator; may be called more than once."""
-        self.rows.close()
+        self.vector_env.close()
 
     def _batched(self, action: Any) -> NDArray[Any]:
         given = np.asarray(action)

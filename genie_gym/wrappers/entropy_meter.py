@@ -136,7 +136,7 @@ class EntropyMeter:
         return self._number(expected[index])
 
     def _number(self, entropy: Tensor) -> NDArray[np.float64]:
-        num_codes = self.world.model.dynamics.config.num_codes
+        num_codes = self.world.model.dynamics.space.num_codes
         return frame_uncertainty(entropy, num_codes).double().cpu().numpy()
 
     def _tensor(self, frames: Any) -> Tensor:

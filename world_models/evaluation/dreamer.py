@@ -162,7 +162,7 @@ class Dreamer:
         return self.model.tokenizer.reconstruct(frames, num_prompt).cpu()
 
     def _uncertainty(self, entropy: Tensor) -> Tensor:
-        return frame_uncertainty(entropy, self.model.dynamics.config.num_codes).cpu()
+        return frame_uncertainty(entropy, self.model.dynamics.space.num_codes).cpu()
 
     def _batches(self, ask: Callable, *tensors: Tensor) -> list:
         parts = zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)

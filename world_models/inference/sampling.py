@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from world_models.model.masking import num_masked
+from world_models.model.masking import cosine_schedule
 from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.noise import uniform
 
@@ -84,8 +84,7 @@ def sample_tokens(
         fused: Does what `predict` and `unmask` do, in one call.
     """
     steps, size = config.steps, num_frames * space.num_tokens
-    schedule = torch.tensor([num_masked(step, steps, size) for step in range(steps + 1)])
-    schedule = schedule.to(seeds.device)
+    schedule = torch.tensor(cosine_schedule(steps, size), device=seeds.device)
     noise = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     tokens = seeds.new_full((len(seeds), size), space.mask_token)
     none = torch.zeros_like(seeds)

@@ -175,10 +175,11 @@ class WorldModel(nn.Module):
                 "these rows have dropped their decoder, so step() cannot show a frame; start() "
                 "again, and keep the decoder"
             )
+        counters = state.decoder.length
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
         frame = self._next(state, action)
-        sample = self.sample(frame, state.seeds, state.decoder.length)
+        sample = self.sample(frame, state.seeds, counters)
         return self._commit(replace(state, encoder=None), frame, sample)
 
     def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:

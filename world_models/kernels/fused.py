@@ -19,22 +19,22 @@ from world_models.compiler import compiled
 
 __all__ = ["compiled_once", "fused_kernels", "is_fused"]
 
-_fused = ContextVar("fused", default=False)
+FUSED = ContextVar("fused", default=False)
 
 
 @contextmanager
 def fused_kernels(enabled: bool = True) -> Iterator[None]:
     """Use the compiled kernels in what is computed, and differentiated, inside."""
-    token = _fused.set(enabled)
+    token = FUSED.set(enabled)
     try:
         yield
     finally:
-        _fused.reset(token)
+        FUSED.reset(token)
 
 
 def is_fused() -> bool:
-    """Whether `fused_kernels` holds. Never so within code that is itself compiled."""
-    return not torch.compiler.is_compiling() and _fused.get()
+    """Whether `fused_kernels` holds; not within code that is itself compiled."""
+    return not torch.compiler.is_compiling() and FUSED.get()
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:

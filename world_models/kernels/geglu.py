@@ -21,7 +21,9 @@ def geglu(x: Tensor) -> Tensor:
     """Map ``(..., 2 I)``, values and gates, to ``(..., I)``."""
     if is_fused():
         return _fused(x)
-    return _Geglu.apply(x) if torch.is_grad_enabled() else geglu_plain(x)
+    if torch.is_grad_enabled():
+        return _Geglu.apply(x)
+    return geglu_plain(x)
 
 
 def geglu_plain(x: Tensor) -> Tensor:

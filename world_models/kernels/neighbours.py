@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from world_models.kernels.fused import compiled_once, is_fused
 
-__all__ = ["add_neighbours", "add_neighbours_plain", "convolve", "convolve_fusible"]
+__all__ = ["add_neighbours", "add_neighbours_plain", "convolve", "shifted_sums"]
 
 Grid = tuple[int, int]
 
@@ -49,7 +49,8 @@ def add_neighbours(
 def add_neighbours_plain(x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid) -> Tensor:
     """See `add_neighbours`; all frames are clean."""
     kernels = taps.to(seen.dtype)
-    added = convolve_fusible(seen, grid, kernels[-1], bias.to(seen.dtype))
+    own = shifted_sums if torch.compiler.is_compiling() else convolve
+    added = own(seen, grid, kernels[-1], bias.to(seen.dtype))
     for age in range(1, min(len(taps), seen.shape[1])):
         given = convolve(seen[:, :-age], grid, kernels[-1 - age])
         added = added + F.pad(given, (0, 0, 0, 0, age, 0))
@@ -63,10 +64,8 @@ def convolve(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor | None = None) 
     return image.permute(0, 2, 3, 1).reshape(x.shape)
 
 
-def convolve_fusible(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
-    """`convolve`; in compiled code nine shifted sums, which fuse with what follows."""
-    if not torch.compiler.is_compiling():
-        return convolve(x, grid, weight, bias)
+def shifted_sums(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
+    """`convolve` as nine shifted sums, which a compiler fuses with what follows."""
     kernel = weight.flatten(1).mT.contiguous()  # (9, D): channels must lie side by side
     added = bias
     for place, tap in zip(shifted(padded(x, grid)), kernel, strict=True):

@@ -5,6 +5,7 @@ Shapes: H heads, E width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from world_models.kernels.fused import compiled_once, is_fused
 
-__all__ = ["qk_norm", "qk_norm_plain"]
+__all__ = ["QKNorm", "qk_norm", "qk_norm_plain"]
+
+QKNorm = Callable[[Tensor, Tensor, tuple[int, ...]], tuple[Tensor, Tensor, Tensor]]
 
 EPSILON = 1e-6  # the least length that is divided by
 
@@ -24,12 +27,13 @@ def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, 
     Args:
         qkv: Queries, keys and values, ``(..., 3, H, E)``.
         gain: ``(1, E)``.
-        order: Which axis of ``(..., H, E)`` comes where. The results are contiguous.
+        order: Which axis of ``qkv`` comes where; that of the 3 comes first. The results are
+            contiguous.
     """
     if is_fused():
         return _Fused.apply(qkv, gain, order)
     if torch.is_grad_enabled():
-        return _QKNorm.apply(_ordered(qkv, order), gain)
+        return _QKNorm.apply(qkv.permute(order).contiguous(), gain)
     return qk_norm_plain(qkv, gain, order)
 
 
@@ -37,17 +41,10 @@ def qk_norm_plain(
     qkv: Tensor, gain: Tensor, order: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `qk_norm`."""
-    qkv = _ordered(qkv, order)
+    qkv = qkv.permute(order).contiguous()
     length = torch.linalg.vector_norm(qkv[:2], dim=-1, keepdim=True).clamp_min(EPSILON)
     unit = qkv[:2] / length
-    return unit[0].mul_(gain), unit[1], qkv[2]
-
-
-def _ordered(qkv: Tensor, order: tuple[int, ...]) -> Tensor:
-    """Map ``(..., 3, H, E)`` to ``(3, ...)``, the other axes put in order."""
-    first = qkv.ndim - 3
-    axes = [axis if axis < first else axis + 1 for axis in order]
-    return qkv.permute(first, *axes).contiguous()
+    return unit[0] * gain, unit[1], qkv[2]
 
 
 class _QKNorm(torch.autograd.Function):
@@ -92,7 +89,7 @@ class _Fused(torch.autograd.Function):
 
 @compiled_once
 def _fused_forward(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, ...]:
-    *pair, value = (x.permute(order) for x in qkv.unbind(-3))
+    *pair, value = qkv.permute(order).unbind(0)
     lengths = [
         torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True).clamp_min(EPSILON) for x in pair
     ]
@@ -121,6 +118,6 @@ def _fused_backward(
             (of_key, key, key_length),
         )
     ]
+    parts = torch.stack([x.to(of_value.dtype) for x in (*inner, of_value)])
     back = [order.index(axis) for axis in range(len(order))]
-    parts = [x.to(of_value.dtype).permute(back) for x in (*inner, of_value)]
-    return torch.stack(parts, -3), of_gain.to(gain.dtype)
+    return parts.permute(back).contiguous(), of_gain.to(gain.dtype)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.kernels.qk_norm import qk_norm
+from world_models.kernels.qk_norm import QKNorm, qk_norm
 
 __all__ = ["Attention", "SpatialBias", "alibi_slopes", "temporal_bias"]
 
@@ -32,14 +32,20 @@ class Attention(nn.Module):
         self.gain = nn.Parameter(torch.ones(2, 1, head_dim))
         self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
 
-    def project(self, x: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Map ``(..., D)`` to queries, keys and values ``(..., H, E)``, their axes in this order.
+    def project(
+        self, x: Tensor, order: tuple[int, ...], normalise: QKNorm = qk_norm
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map ``(..., D)`` to queries, keys and values.
 
-        Matrix products and sums are fast where the axes they need come last and are contiguous.
+        Args:
+            x: What is attended from and to.
+            order: Which axis of ``(..., 3, H, E)`` comes where; that of the 3 comes first. Matrix
+                products and sums are fast where the axes they need come last and are contiguous.
+            normalise: `qk_norm`, or without gradients `qk_norm_plain`.
         """
         qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
         gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only their product matters
-        return qk_norm(qkv, gain, order)
+        return normalise(qkv, gain, order)
 
     @staticmethod
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:

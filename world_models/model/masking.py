@@ -6,18 +6,21 @@ Shapes: B batch, T frames, N tokens per frame.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from world_models.noise import RowNoise
 
-__all__ = ["bernoulli_masks", "num_masked", "replace_tokens", "schedule_masks"]
+__all__ = ["bernoulli_masks", "cosine_schedule", "replace_tokens", "schedule_masks"]
 
 
-def num_masked(step: int, steps: int, num_tokens: int) -> int:
-    """Tokens still masked when pass ``step`` (0-based) of ``steps`` begins: the cosine schedule."""
-    return math.floor(num_tokens * math.cos(math.pi / 2 * step / steps) + 1e-9)
+@cache
+def cosine_schedule(steps: int, num_tokens: int) -> tuple[int, ...]:
+    """Tokens still masked when each of so many passes begins, and after the last: none."""
+    shares = (math.cos(math.pi / 2 * step / steps) for step in range(steps + 1))
+    return tuple(math.floor(num_tokens * share + 1e-9) for share in shares)
 
 
 def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> Tensor:
@@ -31,7 +34,7 @@ def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> T
     Returns:
         Bool ``(B, T, N)``, True where masked; at least one token of every frame.
     """
-    counts = [max(1, num_masked(s, steps, like.shape[-1])) for s in range(steps)]
+    counts = [max(1, count) for count in cosine_schedule(steps, like.shape[-1])[:-1]]
     noise = noise or RowNoise.like(like)
     drawn = (noise.rand(like.shape[1]) * steps).long()
     count = torch.tensor(counts, device=like.device)[drawn]  # (B, T)

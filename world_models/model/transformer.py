@@ -8,19 +8,26 @@ head, W past frames in the window, L temporal layers, P convolutions (PEG).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from world_models.kernels.geglu import geglu
+from world_models.kernels.geglu import geglu, geglu_plain
 from world_models.kernels.neighbours import convolve
+from world_models.kernels.qk_norm import qk_norm_plain
 from world_models.model.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
 from world_models.model.kv_cache import CacheEntry, KVCache
 from world_models.model.peg import Peg
 
 __all__ = ["Activations", "Past", "SpaceTimeTransformer", "TransformerConfig"]
+
+
+# Orders of the axes of ``(B, F, N, 3, H, E)``, or without F; see `Attention.project`.
+SPACE, TIME = (3, 0, 1, 4, 2, 5), (3, 0, 2, 4, 1, 5)
+SPACE_STEP, TIME_STEP = (2, 0, 3, 1, 4), (2, 0, 1, 3, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +117,14 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(dim, 2 * inner, bias=False)
         self.down = nn.Linear(inner, dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual."""
-        return self.down(geglu(self.up(self.norm(x))))
+    def forward(self, x: Tensor, gate: Callable[[Tensor], Tensor] = geglu) -> Tensor:
+        """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual.
+
+        Args:
+            x: The input.
+            gate: `geglu`, or without gradients `geglu_plain`.
+        """
+        return self.down(gate(self.up(self.norm(x))))
 
 
 class Layer(nn.Module):
@@ -133,10 +145,10 @@ class Layer(nn.Module):
         x = self.peg(x, _autocast(x), num_clean)
         if self.over == "space":
             x = x[:, skip:]
-            q, k, v = self.attention.project(_autocast(x), (0, 1, 3, 2, 4))  # (B, F, H, N, E)
+            q, k, v = self.attention.project(_autocast(x), SPACE)  # (B, F, H, N, E)
             out = self.attention.attend(q, k, v, bias).transpose(2, 3)
         else:
-            q, k, v = self.attention.project(_autocast(x), (0, 2, 3, 1, 4))  # (B, N, H, F, E)
+            q, k, v = self.attention.project(_autocast(x), TIME)  # (B, N, H, F, E)
             x, q, bias = x[:, skip:], q[..., skip:, :], bias[..., skip:, :]
             out = self.attention.attend(q, k, v, bias).permute(0, 3, 1, 2, 4)
         x = _add(x, self.attention.out(out.flatten(-2)))
@@ -149,7 +161,7 @@ class Layer(nn.Module):
         bias: Tensor,
         past: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one new frame ``(B, N, D)``.
+        """Run one new frame ``(B, N, D)``, without gradients.
 
         Args:
             x: The frame.
@@ -164,13 +176,13 @@ class Layer(nn.Module):
         if tail is not None:
             x = x + tail
         if past is None:
-            q, k, v = self.attention.project(x, (0, 2, 1, 3))  # (B, H, N, E)
+            q, k, v = self.attention.project(x, SPACE_STEP, qk_norm_plain)  # (B, H, N, E)
             out = self.attention.attend(q, k, v, bias).transpose(1, 2)
         else:
-            q, k, v = self.attention.project(x, (0, 1, 2, 3))  # (B, N, H, E)
+            q, k, v = self.attention.project(x, TIME_STEP, qk_norm_plain)  # (B, N, H, E)
             out = self.attention.attend_past(q, k, v, *past, bias)
         x = x + self.attention.out(out.flatten(-2))
-        return (x if self.ff is None else x + self.ff(x)), k, v
+        return (x if self.ff is None else x + self.ff(x, geglu_plain)), k, v
 
 
 class SpaceTimeTransformer(nn.Module):
