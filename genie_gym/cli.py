@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "worlds": (
         "genie_gym.worlds_commands:main",
-        "the worlds on this machine: list, show, verify",
+        "the worlds on this machine: list, show, verify; make the shipped ones anew",
     ),
     "train-agent": (
         "agents.train:main",

@@ -1,4 +1,4 @@
-"""`genie-gym worlds list | show WORLD | verify WORLD ...`."""
+"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Annotated
 
 import tyro
 
+from world_models.settings import begin
 from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import find_world, list_worlds, search_folders
 
-__all__ = ["List", "Show", "Verify", "main"]
+__all__ = ["List", "Make", "Show", "Verify", "main"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,28 @@ class Verify:
     """Names or paths."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Make:
+    """Makes one of the worlds that come with the package anew, by its recipe.
+
+    Stopped or killed, the same command resumes.
+    """
+
+    name: tyro.conf.Positional[str]
+    """The world's name."""
+    out: Path | None = None
+    """The folder of the build; by default runs/worlds/NAME."""
+    scale: float = 1.0
+    """Multiplies episodes and training steps, to try the recipe out."""
+    list: bool = False
+    """Print the stages and which are done, and run none."""
+
+
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Make, tyro.conf.subcommand("make")]
 )
 
 
@@ -59,6 +78,8 @@ def main(argv: list[str]) -> int:
     )
     if isinstance(command, List):
         return _list(command)
+    if isinstance(command, Make):
+        return _make(command)
     return _show(command) if isinstance(command, Show) else _verify(command)
 
 
@@ -125,6 +146,32 @@ def _verify(command: Verify) -> int:
             print(f"ok       {path}: {num / 1e6:.1f}M parameters, {starts} starts")
     print(f"{len(paths) - faults} of {len(paths)} worlds are intact")
     return 1 if faults else 0
+
+
+def _make(command: Make) -> int:
+    from genie_gym.build.build import Build
+    from genie_gym.build.recipes import WORLDS
+    from genie_gym.build.stages import Manifest, run_stages
+
+    if command.name not in WORLDS:
+        raise ValueError(f"no recipe {command.name!r}; there are {', '.join(WORLDS)}")
+    if command.scale <= 0:
+        raise ValueError(f"scale must be positive, got {command.scale}")
+    env, recipe = WORLDS[command.name]
+    out = (command.out or Path("runs/worlds") / command.name).absolute()
+    build = Build(env, out, command.scale)
+    recipe(build)
+    manifest = Manifest(out / "stages.jsonl")
+    if command.list:
+        done = manifest.done()
+        for stage in build.stages:
+            print("done   " if stage.name in done else "to do  ", stage.name)
+        return 0
+    begin(out / "build.json", {"world": command.name, "scale": command.scale})
+    if not run_stages(build.stages, manifest):
+        return 130
+    print(f"made {out / 'worlds' / command.name}")
+    return 0
 
 
 def _num_bytes(path: Path) -> int:

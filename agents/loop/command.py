@@ -12,7 +12,7 @@ import tyro
 import genie_gym  # noqa: F401  (registers the env ids)
 from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
-from agents.loop.stages import Manifest, run_stages
+from genie_gym.build.stages import Manifest, run_stages
 from world_models.extras import require
 from world_models.settings import begin
 

@@ -16,12 +16,12 @@ from typing import Any
 from agents.explore import explore
 from agents.loop.judge import judge
 from agents.loop.recipes import LoopRecipe
-from agents.loop.stages import Stage
+from genie_gym.build import work
+from genie_gym.build.stages import Stage
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.episodes import EpisodeDataset, existing_indices
-from world_models.files import remove_leftovers, write_json
+from world_models.files import write_json
 from world_models.training.config import FitConfig
-from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["ARMS", "Loop", "scores"]
@@ -215,33 +215,19 @@ class Loop:
         )
 
     def _tokenizer(self, data: Path, out: Path, world: str | None, fit: FitConfig) -> bool:
-        from world_models.training.runs import train_tokenizer  # Lightning: seconds
-
         recipe = replace(self.recipe.training.tokenizer, fit=replace(fit, seed=self.seed))
-        return train_tokenizer(recipe, DataOptions(data=data, out=out, from_world=world)).finished
+        return work.train_tokenizer(recipe, DataOptions(data=data, out=out, from_world=world))
 
     def _dynamics(
         self, data: Path, out: Path, tokenizer: Path, world: str | None, fit: FitConfig
     ) -> bool:
-        from world_models.training.runs import train_dynamics
-
         recipe = replace(self.recipe.training.dynamics, fit=replace(fit, seed=self.seed))
         options = DynamicsOptions(data=data, out=out, from_world=world, tokenizer=str(tokenizer))
-        return train_dynamics(recipe, options).finished
+        return work.train_dynamics(recipe, options)
 
     def _bundle(self, data: Path, tokenizer: Path, dynamics: Path, out: Path) -> bool:
-        remove_leftovers(out.parent)  # of a bundle that a kill left half-written
-        build_bundle(
-            BundleOptions(
-                out=out,
-                data=data,
-                tokenizer=tokenizer,
-                dynamics=dynamics,
-                storage=self.recipe.storage,
-                replace=True,
-            )
-        )
-        return True
+        parts = {"tokenizer": tokenizer, "dynamics": dynamics}
+        return work.bundle(out, data=data, storage=self.recipe.storage, **parts)
 
 
 def scores(loop: Loop) -> list[dict[str, Any]]:

@@ -59,8 +59,8 @@ class MaskedTokens(NamedTuple):
 Predict = Callable[[Tensor, Tensor], Tensor]
 """From tokens ``(R, M)``, some masked, of the rows ``(R,)`` to logits ``(R, M, K)``."""
 Pass = Callable[[MaskedTokens, Tensor, Tensor, Tensor], tuple[Tensor, MaskedTokens]]
-"""`Predict` and `unmask` in one call: takes tokens, rows, schedule and noise; returns the logits and
-the tokens after the pass."""
+"""`Predict` and `unmask` in one call: from tokens, rows, schedule and noise to the logits and the
+tokens after the pass."""
 
 
 def sample_tokens(
