@@ -1,4 +1,4 @@
-"""Stages that build on each other, and the record of which are done."""
+"""Runs stages that depend on each other, and records which are done."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ __all__ = ["Manifest", "Stage", "run_stages"]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A piece of work that can be stopped anywhere and run again.
+    """A piece of work that can be interrupted anywhere and run again.
 
     Attributes:
-        name: What it makes.
-        needs: The stages before it.
-        run: Does what is left to do; returns whether it is finished, False if it was asked to
-            stop.
+        name: Name of the stage.
+        needs: Names of the stages that must be done first.
+        run: Does the remaining work; returns True when finished, False when interrupted.
     """
 
     name: str
@@ -32,12 +31,12 @@ class Stage:
 
 
 class Manifest:
-    """Which stages were begun and which are done: lines of JSON, only ever added to.
+    """A log of which stages were started and which are done: an append-only file of JSON lines.
 
-    A line torn by a kill counts as never written.
+    A line that was cut off by a kill is ignored.
 
     Args:
-        path: The file.
+        path: Path of the file.
     """
 
     def __init__(self, path: Path):
@@ -58,7 +57,7 @@ class Manifest:
         return {entry["stage"] for entry in self.entries() if entry["event"] == "done"}
 
     def note(self, stage: str, event: str, **more: Any) -> None:
-        """Adds an event; it is on disk when this returns."""
+        """Appends an event; it is on disk when this returns."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         torn = self._path.exists() and not self._path.read_bytes().endswith(b"\n")
         line = json.dumps({"stage": stage, "event": event, **more}) + "\n"
@@ -73,21 +72,21 @@ def run_stages(
     manifest: Manifest,
     *,
     only: str | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> bool:
-    """Runs what is not done yet, in order.
+    """Runs the stages that are not done yet, in order.
 
     Args:
-        stages: Each after those it needs.
-        manifest: What is done.
-        only: Run this stage alone, again if it is done.
-        say: Told what goes on.
+        stages: The stages, each after the ones it needs.
+        manifest: The log of the stages.
+        only: Run only this stage, even if it is done.
+        log: Called with a line for each stage that starts.
 
     Returns:
-        Whether all of it is finished; False if a stage was asked to stop.
+        True when everything is finished, False when a stage was interrupted.
 
     Raises:
-        ValueError: If `only` is no stage, or what it needs is not done.
+        ValueError: If `only` is not a stage, or the stages it needs are not done.
     """
     chosen = list(stages) if only is None else [_named(stages, only)]
     for stage in chosen:
@@ -96,13 +95,15 @@ def run_stages(
             continue
         missing = [name for name in stage.needs if name not in done]
         if missing:
-            raise ValueError(f"{stage.name} needs {', '.join(missing)}, not done yet: run it first")
-        say(f"== {stage.name}")
-        manifest.note(stage.name, "begun")
-        begun = time.monotonic()
+            raise ValueError(
+                f"{stage.name} needs {', '.join(missing)}, which is not done: run it first"
+            )
+        log(f"== {stage.name}")
+        manifest.note(stage.name, "started")
+        started = time.monotonic()
         if not stage.run():
             return False
-        manifest.note(stage.name, "done", seconds=round(time.monotonic() - begun, 1))
+        manifest.note(stage.name, "done", seconds=round(time.monotonic() - started, 1))
     return True
 
 
@@ -111,5 +112,5 @@ def _named(stages: Sequence[Stage], name: str) -> Stage:
     if name not in by_name:
         near = get_close_matches(name, by_name, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no stage {name!r}; there are {', '.join(by_name)}.{hint}")
+        raise ValueError(f"no stage {name!r}: expected one of {', '.join(by_name)}.{hint}")
     return by_name[name]

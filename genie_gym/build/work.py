@@ -1,0 +1,34 @@
+"""The work of the stages: each function does the remaining work and returns whether it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from world_models.files import remove_leftovers
+from world_models.training.package import BundleOptions, build_bundle
+from world_models.training.recipes import DynamicsRecipe, TokenizerRecipe
+from world_models.training.run_options import DataOptions, DynamicsOptions
+
+__all__ = ["bundle", "train_dynamics", "train_tokenizer"]
+
+
+def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> bool:
+    """Train a tokenizer, or fine-tune the decoder of a world."""
+    from world_models.training import runs  # imports Lightning, which takes seconds
+
+    return runs.train_tokenizer(recipe, options).finished
+
+
+def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
+    """Train a dynamics, or fine-tune the dynamics of a world."""
+    from world_models.training import runs
+
+    return runs.train_dynamics(recipe, options).finished
+
+
+def bundle(out: Path, **options: Any) -> bool:
+    """Write a world bundle; takes the fields of `BundleOptions`."""
+    remove_leftovers(out.parent)  # from a kill while a bundle was being written
+    build_bundle(BundleOptions(out=out, replace=True, **options))
+    return True
