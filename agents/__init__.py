@@ -1,6 +1,6 @@
-"""Agents that learn in real and dreamed envs; the only layer that knows Stable-Baselines3.
+"""Agents that learn in real and dreamed envs; the only layer that uses Stable-Baselines3.
 
-Importing it makes ``RecurrentPPO("AutoExplorePolicy", env)`` known.
+Importing this package registers the policy of ``RecurrentPPO("AutoExplorePolicy", env)``.
 """
 
 from sb3_contrib import RecurrentPPO

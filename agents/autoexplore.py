@@ -1,4 +1,4 @@
-"""The network of the AutoExplore agent: it sees one frame at a time and remembers the others."""
+"""The network of the AutoExplore agent: it sees one frame per step and has an LSTM as memory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.nn.utils.rnn import pad_sequence
 
 from agents.networks import SmallCNN
 
-__all__ = ["AutoExplorePolicy", "outputs"]
+__all__ = ["AutoExplorePolicy", "run_lstm"]
 
 
 class AutoExplorePolicy(RecurrentActorCriticPolicy):
-    """Four convolutions, an LSTM, and on it a linear actor and a linear critic.
+    """Four convolutions and an LSTM, followed by a linear actor and a linear critic.
 
-    For sb3-contrib's RecurrentPPO, by name: ``RecurrentPPO("AutoExplorePolicy", env)``. Actor and
-    critic both train the network below them.
+    Use it with sb3-contrib by name: ``RecurrentPPO("AutoExplorePolicy", env)``. The losses of
+    actor and critic both train the shared layers.
 
     Args:
-        observation_space: Frames; Stable-Baselines3 hands them over channels first.
-        action_space: Any that Stable-Baselines3 has a distribution for.
-        lr_schedule: Learning rate by remaining progress.
+        observation_space: Frames; Stable-Baselines3 passes them channels first.
+        action_space: Any space that Stable-Baselines3 has a distribution for.
+        lr_schedule: Maps the remaining progress (1 to 0) to the learning rate.
         **options: Other settings of ``RecurrentActorCriticPolicy``, such as ``lstm_hidden_size``.
     """
 
@@ -58,43 +58,43 @@ class AutoExplorePolicy(RecurrentActorCriticPolicy):
         lstm_states: RNNStates,
         episode_starts: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Value of each observation, log-probability of its action, entropy of all actions.
+        """Return the value, the log-probability of the action and the entropy for each step.
 
-        Unlike the base class's, the values have a gradient down to the pixels.
+        Unlike in the base class, the gradient of the values reaches the convolutions.
         """
         features: Any = self.extract_features(obs)
-        latent = outputs(self.lstm_actor, features, lstm_states.pi, episode_starts)
+        latent = run_lstm(self.lstm_actor, features, lstm_states.pi, episode_starts)
         distribution = self._get_action_dist_from_latent(latent)
         entropy = distribution.entropy()
-        assert entropy is not None  # discrete actions always have one
+        assert entropy is not None  # categorical distributions always have one
         return self.value_net(latent), distribution.log_prob(actions), entropy
 
 
-def outputs(
+def run_lstm(
     lstm: nn.LSTM, features: Tensor, states: tuple[Tensor, ...], episode_starts: Tensor
 ) -> Tensor:
-    """What an LSTM makes of sequences in which episodes begin, all in one call of it.
+    """Run an LSTM over sequences with episode boundaries, in a single call of the LSTM.
 
     Args:
-        lstm: With one layer or more, not batch first.
-        features: ``(sequences * steps, F)``, one sequence after the other.
-        states: Hidden and cell state before each sequence ``(layers, sequences, H)``.
-        episode_starts: 1 where an episode begins ``(sequences * steps,)``; nothing before it is
-            remembered.
+        lstm: An LSTM with ``batch_first=False`` and any number of layers.
+        features: ``(sequences * steps, F)``, sequence by sequence.
+        states: Hidden and cell state before each sequence, ``(layers, sequences, H)``.
+        episode_starts: 1 at the first step of an episode, where the state is reset to zero,
+            ``(sequences * steps,)``.
 
     Returns:
-        ``(sequences * steps, H)``.
+        Outputs ``(sequences * steps, H)``.
     """
-    begins = episode_starts.view(states[0].shape[1], -1) > 0
-    cuts = begins.clone()
+    starts = episode_starts.view(states[0].shape[1], -1) > 0
+    cuts = starts.clone()
     cuts[:, 0] = True
-    piece = cuts.flatten().cumsum(0) - 1  # the pieces between cuts become the batch
-    lengths = piece.bincount()
-    first = piece.view_as(cuts)[:, 0]
-    before = [x.new_zeros(x.shape[0], len(lengths), x.shape[2]) for x in states]
-    for whole, given in zip(before, states, strict=True):
-        whole[:, first] = given * ~begins[:, 0, None]
-    padded = pad_sequence(list(features.split(lengths.tolist())))  # (longest, pieces, F)
-    found, _ = lstm(padded, (before[0], before[1]))
+    segment = cuts.flatten().cumsum(0) - 1  # each segment becomes one row of the batch
+    lengths = segment.bincount()
+    first = segment.view_as(cuts)[:, 0]
+    initial = [x.new_zeros(x.shape[0], len(lengths), x.shape[2]) for x in states]
+    for full, given in zip(initial, states, strict=True):
+        full[:, first] = given * ~starts[:, 0, None]
+    padded = pad_sequence(list(features.split(lengths.tolist())))  # (longest, segments, F)
+    outputs, _ = lstm(padded, (initial[0], initial[1]))
     real = torch.arange(len(padded), device=lengths.device) < lengths[:, None]
-    return found.transpose(0, 1)[real]
+    return outputs.transpose(0, 1)[real]

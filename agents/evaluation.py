@@ -1,4 +1,4 @@
-"""How an agent plays: what it earns, how far it gets about, and what that looks like."""
+"""Evaluates an agent: returns, places visited, and the frames of one episode."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One episode of each row.
+    """Results of one episode per row.
 
     Attributes:
-        trained_return: Mean sum of the reward that the agent is trained with.
-        env_return: Mean sum of the env's own reward.
+        trained_return: Mean return of the reward that the agent is trained on.
+        env_return: Mean return of the env's own reward.
         length: Mean number of steps.
-        places: Distinct places seen: see `Coverage`.
-        finished: Of CoinRun, episodes that ended at the coin.
-        frames: All frames of the first row's episode ``(T + 1, H, W, 3)``.
+        places: Number of distinct places seen; see `Coverage`.
+        finished: Number of episodes that ended at the coin (CoinRun only, else 0).
+        frames: All frames of the first row's episode, uint8 ``(T + 1, H, W, 3)``.
     """
 
     trained_return: float
@@ -36,37 +36,37 @@ class Evaluation:
     frames: NDArray[np.uint8]
 
     def numbers(self) -> dict[str, float]:
-        """All but the frames."""
+        """All fields except the frames."""
         return {key: float(value) for key, value in vars(self).items() if key != "frames"}
 
 
-def evaluate(env: VectorEnv, player: SavedPolicy, *, seed: int, max_steps: int) -> Evaluation:
+def evaluate(env: VectorEnv, policy: SavedPolicy, *, seed: int, max_steps: int) -> Evaluation:
     """Plays one episode in each row.
 
     Args:
-        env: In autoreset mode SAME_STEP; it is reset.
-        player: Who plays.
-        seed: Of the env's episodes and of the player's draws.
-        max_steps: Episodes are cut after so many steps.
+        env: A vector env in autoreset mode SAME_STEP; it is reset first.
+        policy: The policy to evaluate.
+        seed: Seed of the env's episodes and of the policy's sampling.
+        max_steps: Maximum steps per episode.
     """
     frames, infos = env.reset(seed=seed)
     coverage = Coverage(env.unwrapped)  # type: ignore[arg-type]
     coverage.see(frames, infos)
     for row in range(env.num_envs):
-        player.begin(row, np.random.default_rng([seed, row]))
-    going = np.ones(env.num_envs, np.bool_)
+        policy.begin(row, np.random.default_rng([seed, row]))
+    running = np.ones(env.num_envs, np.bool_)
     sums, lengths = np.zeros((2, env.num_envs)), np.zeros(env.num_envs)
     shown = [frames[0]]
     for _ in range(max_steps):
-        frames, rewards, terminated, truncated, infos = env.step(player.act(frames))
+        frames, rewards, terminated, truncated, infos = env.step(policy.act(frames))
         coverage.see(frames, infos)
-        sums += going * np.stack([rewards, infos.get(OWN_REWARD, rewards)])
-        lengths += going
+        sums += running * np.stack([rewards, infos.get(OWN_REWARD, rewards)])
+        lengths += running
         ended = terminated | truncated
-        if going[0]:
+        if running[0]:
             shown.append(infos["final_obs"][0] if ended[0] else frames[0])
-        going &= ~ended
-        if not going.any():
+        running &= ~ended
+        if not running.any():
             break
     return Evaluation(
         trained_return=float(sums[0].mean()),

@@ -1,7 +1,7 @@
-"""`genie-gym explore`: trains an agent to look for what a world does not know (AutoExplore).
+"""`genie-gym explore`: trains an agent to find what a world model cannot predict (AutoExplore).
 
-The training goes in legs. Each begins with new episodes, and everything random in it is a function
-of the seed and of the leg's number; so a run that was stopped goes on to the very same agent.
+Training runs in iterations. Each starts new episodes, and all its randomness is derived from the
+seed and the iteration's number, so an interrupted run resumes to exactly the same agent.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ def main(argv: list[str]) -> int:
     """The command line."""
     config = tyro.cli(ExploreConfig, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
     explore(config)
-    pairs = [f"{key} {value}" for key, value in config.explored().all_env_kwargs().items()]
+    pairs = [f"{key} {value}" for key, value in config.rewarded_env().all_env_kwargs().items()]
     kwargs = f" --env-kwargs {' '.join(pairs)}" if pairs else ""
     print(f"genie-gym collect {config.env} --policy {config.out} --epsilon 0.15{kwargs} --out DIR")
     return 0
 
 
 def explore(
-    config: ExploreConfig, on_leg: Callable[[Evaluation], None] = lambda result: None
+    config: ExploreConfig, on_evaluation: Callable[[Evaluation], None] = lambda result: None
 ) -> list[dict[str, float]]:
-    """Trains an agent, or goes on with it.
+    """Trains an agent, or resumes its training.
 
     Args:
-        config: What to train.
-        on_leg: Told each evaluation of a leg that was trained now.
+        config: Settings of the training.
+        on_evaluation: Called with the evaluation after each iteration trained by this call.
 
     Returns:
-        The numbers of all evaluations, in order.
+        The numbers of all evaluations, in order, those before a resume included.
     """
-    gym.spec(config.env)  # an unknown id is told at once, with near names
+    gym.spec(config.env)  # raises early for an unknown id, with suggestions
     begin(config.out / "explore.json", asdict(config), may_change=("out", "steps"))
     run = _Run(config)
     try:
         with tqdm(total=config.steps, unit="step", desc=config.env) as bar:
             bar.update(run.steps)
             while run.steps < config.steps:
-                on_leg(run.leg(bar))
+                on_evaluation(run.iterate(bar))
     finally:
         run.env.close()
     return run.history
 
 
 def new_model(config: ExploreConfig, env: VecEnv) -> RecurrentPPO:
-    """The untrained agent of these settings."""
+    """Builds the untrained agent."""
     return RecurrentPPO(
         "AutoExplorePolicy",
         env,
@@ -87,11 +87,11 @@ def new_model(config: ExploreConfig, env: VecEnv) -> RecurrentPPO:
 
 
 class _Run:
-    """A training and where it stands."""
+    """A training run and its progress."""
 
     def __init__(self, config: ExploreConfig):
         self.config = config
-        env = config.explored().make()
+        env = config.rewarded_env().make()
         self.vector, self.env = env.env, VecMonitor(env)
         self.meter: Any = getattr(env.env, "meter", None)
         self.model = new_model(config, self.env)
@@ -103,17 +103,17 @@ class _Run:
         self.steps = state.step if state else 0
         self.history: list[dict[str, float]] = state.data["history"] if state else []
 
-    def leg(self, bar: tqdm) -> Evaluation:
-        """Trains from new episodes on, evaluates, and saves."""
+    def iterate(self, bar: tqdm) -> Evaluation:
+        """Trains for one iteration, evaluates, and saves."""
         model, config, number = self.model, self.config, len(self.history)
         model.set_random_seed(_seed(config.seed, number))
-        model.set_env(self.env)  # so that the next episodes are new
+        model.set_env(self.env)  # makes `learn` reset the env
         model.num_timesteps = self.steps
-        steps = min(config.leg, config.steps - self.steps)
+        steps = min(config.eval_every, config.steps - self.steps)
         model.learn(steps, callback=_Bar(bar), log_interval=1, reset_num_timesteps=False)
         self.steps = model.num_timesteps
         result = self._evaluate(number)
-        self._keep(result)
+        self._save(result)
         return result
 
     def _evaluate(self, number: int) -> Evaluation:
@@ -121,9 +121,9 @@ class _Run:
         network = self.model.policy
         if isinstance(self.meter, nn.Module):
             self.meter.eval()
-        player = SavedPolicy(network, num_envs=config.num_envs, temperature=config.eval_temperature)
+        policy = SavedPolicy(network, num_envs=config.num_envs, temperature=config.eval_temperature)
         seed = _seed(config.seed, number, 1)
-        result = evaluate(self.vector, player, seed=seed, max_steps=config.eval_steps)
+        result = evaluate(self.vector, policy, seed=seed, max_steps=config.eval_steps)
         if isinstance(self.meter, nn.Module):
             self.meter.train()
         for name, value in result.numbers().items():
@@ -132,7 +132,7 @@ class _Run:
         save_frames(result.frames, config.out / "animations" / f"step-{self.steps:09}.gif")
         return result
 
-    def _keep(self, result: Evaluation) -> None:
+    def _save(self, result: Evaluation) -> None:
         best = max((past["trained_return"] for past in self.history), default=-np.inf)
         self.history.append({"steps": float(self.steps), **result.numbers()})
         if result.trained_return >= best:
@@ -143,13 +143,13 @@ class _Run:
     def _parts(self) -> Parts:
         policy, meter = self.model.policy, self.meter
         parts: Parts = {"policy": policy, "optimizer": policy.optimizer}
-        if hasattr(meter, "optimizer"):  # it learns as well
+        if hasattr(meter, "optimizer"):  # the meter is trained too
             parts = {**parts, "meter": meter, "meter_optimizer": meter.optimizer}
         return parts
 
 
 class _Bar(BaseCallback):
-    """Moves the progress bar."""
+    """Advances the progress bar."""
 
     def __init__(self, bar: tqdm):
         super().__init__()
@@ -162,7 +162,7 @@ class _Bar(BaseCallback):
 
 def _card(config: ExploreConfig, env: Any, result: Evaluation) -> PolicyCard:
     actions = env.unwrapped.actions
-    kwargs = config.explored().all_env_kwargs()
+    kwargs = config.rewarded_env().all_env_kwargs()
     return PolicyCard(
         env_id=config.env,
         action_set=actions.name,

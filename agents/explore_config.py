@@ -1,11 +1,11 @@
-"""The settings of an exploring agent's training."""
+"""Settings for training an exploring agent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.rewards import Explored
+from agents.rewards import RewardedEnv
 from genie_gym.collect.command import parse_value
 
 __all__ = ["ExploreConfig"]
@@ -13,38 +13,38 @@ __all__ = ["ExploreConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
-    """Trains a recurrent PPO agent to look for what a world model cannot foresee.
+    """Trains a recurrent PPO agent to find what a world model cannot predict.
 
-    Run the same command again to go on after an interruption. The best policy so far lies in
-    `out`, as `genie-gym collect --policy OUT` takes it.
+    Run the same command again to resume after an interruption. The best policy so far is saved
+    in `out`, which `genie-gym collect --policy OUT` takes.
 
     Attributes:
         env: Env id of a real game.
-        out: The run's folder.
+        out: Folder of the run.
         world: Name or path of the world whose uncertainty is the reward.
         reward: paper (as published), streaming (cheaper: the world follows the episode),
-            surprise (how unlikely what came was), novelty (random network distillation, without
-            a world) or own (the env's own reward).
-        steps: Env steps in all rows together.
-        leg: Env steps between evaluations; runs go on from the last one.
+            surprise (how unlikely the frame was), novelty (random network distillation, no world
+            needed) or own (the env's own reward).
+        steps: Total env steps, summed over the rows.
+        eval_every: Env steps per iteration: train, evaluate, save. Runs resume from the last one.
         num_envs: Rows of the vector env.
-        max_steps: Episodes are truncated after so many steps.
-        eval_steps: Episodes of an evaluation are cut after so many steps.
-        eval_temperature: Of the action distribution in evaluations.
+        max_steps: Maximum steps per episode.
+        eval_steps: Maximum steps per episode in evaluations.
+        eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
         rollout: Steps of each row between updates.
-        batch_size: Of the updates.
+        batch_size: Steps in each minibatch.
         epochs: Passes over each rollout.
-        learning_rate: Of Adam.
-        gamma: Discount.
-        gae_lambda: Of the advantage estimate.
+        learning_rate: Learning rate of Adam.
+        gamma: Discount factor.
+        gae_lambda: Lambda of generalized advantage estimation.
         entropy: Weight of the entropy bonus.
-        clip_norm: Longest gradient.
-        scale: Multiplies the reward, the env's own excepted.
+        clip_norm: Maximum norm of the gradient.
+        scale: Factor on the reward; not applied to the env's own.
         memory: Width of the LSTM.
-        seed: Of everything.
-        device: Of the agent; the world takes a GPU if there is one.
-        dtype: What the world computes in.
-        env_kwargs: Further arguments of the env, as KEY VALUE pairs, beside those of the world.
+        seed: Seed of all randomness.
+        device: Device of the agent; the world uses a GPU if there is one.
+        dtype: Floating-point type that the world computes in.
+        env_kwargs: Further arguments of the env as KEY VALUE pairs, on top of the world's own.
     """
 
     env: str
@@ -52,7 +52,7 @@ class ExploreConfig:
     world: str | None = None
     reward: str = "streaming"
     steps: int = 500_000
-    leg: int = 25_000
+    eval_every: int = 25_000
     num_envs: int = 16
     max_steps: int = 500
     eval_steps: int = 250
@@ -73,16 +73,16 @@ class ExploreConfig:
     env_kwargs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.explored()
-        if self.steps < self.leg or self.leg < self.num_envs * self.rollout:
+        self.rewarded_env()
+        if self.steps < self.eval_every or self.eval_every < self.num_envs * self.rollout:
             raise ValueError(
-                "expected num_envs x rollout <= leg <= steps, got "
-                f"{self.num_envs} x {self.rollout}, {self.leg} and {self.steps}"
+                "expected num_envs x rollout <= eval_every <= steps, got "
+                f"{self.num_envs} x {self.rollout}, {self.eval_every} and {self.steps}"
             )
 
-    def explored(self) -> Explored:
+    def rewarded_env(self) -> RewardedEnv:
         """The env and its reward."""
-        return Explored(
+        return RewardedEnv(
             env=self.env,
             world=self.world,
             reward=self.reward,

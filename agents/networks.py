@@ -11,12 +11,12 @@ __all__ = ["FEATURES", "ImpalaCNN", "SmallCNN"]
 
 
 class ImpalaCNN(BaseFeaturesExtractor):
-    """The residual network of IMPALA, which Procgen's authors train with.
+    """The residual network of IMPALA, used by Procgen's authors.
 
     Args:
-        observation_space: Frames (C, H, W), uint8; Stable-Baselines3 hands them in as [0, 1].
+        observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
         features_dim: Width of the output.
-        channels: Output channels of the three stages, each halving height and width.
+        channels: Output channels of each stage; every stage halves height and width.
     """
 
     def __init__(
@@ -59,11 +59,12 @@ class _Residual(nn.Module):
 
 
 class SmallCNN(BaseFeaturesExtractor):
-    """The four convolutions of the AutoExplore agent, each followed by a halving of the picture.
+    """The four convolutions of the AutoExplore agent, each followed by 2x2 max pooling.
 
     Args:
-        observation_space: Frames (C, H, W), uint8; Stable-Baselines3 hands them in as [0, 1].
-        channels: Output channels of the convolutions; 64x64 pixels become 4x4x64 features.
+        observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
+        channels: Output channels of the convolutions. By default 64x64 pixels become 4x4x64
+            features.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Planning in a dream: try many futures from one saved state, all in one batch."""
+"""Planning in a dream: tries many action sequences from one saved state, in one batch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["Plan", "PlannerConfig", "plan"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
-    """The cross-entropy method over sequences of actions; one round is random shooting.
+    """The cross-entropy method over action sequences; with one round it is random shooting.
 
     Attributes:
-        horizon: Actions of a plan.
-        rounds: Batches of futures; after each, actions of the best ones become likelier.
-        elites: Share of the futures that count as the best.
-        smoothing: Share of the old probabilities kept from round to round.
-        discount: Of rewards, per step.
-        repeat: Steps for which each action of a plan is held.
+        horizon: Number of actions in a plan.
+        rounds: Number of sampled batches; the best sequences of one shape the next.
+        elites: Fraction of the sequences that count as the best, in (0, 1].
+        smoothing: Weight of the previous action probabilities in each update, in [0, 1).
+        discount: Discount factor per step, in (0, 1].
+        repeat: Number of steps that each action is held.
     """
 
     horizon: int = 12
@@ -45,12 +45,12 @@ class PlannerConfig:
 
 @dataclass(frozen=True)
 class Plan:
-    """The best future found.
+    """The best action sequence found.
 
     Attributes:
         actions: int64 ``(horizon,)``.
-        value: Its sum of rewards.
-        values: That of every future of the last round ``(num_envs,)``.
+        value: Return of the sequence.
+        values: Return of every sequence of the last round, ``(num_envs,)``.
     """
 
     actions: NDArray[np.int64]
@@ -61,27 +61,27 @@ class Plan:
 def plan(
     dreams: FrameVectorEnv, state: bytes, config: PlannerConfig, rng: np.random.Generator
 ) -> Plan:
-    """Searches for the actions with the largest sum of rewards.
+    """Searches for the actions with the largest return.
 
     Args:
-        dreams: A vector env to try futures in, one per row; 64 rows are a good number.
-        state: What ``save_state()`` of an env of the same kind returned: where to plan from.
-        config: How to search.
-        rng: Draws the actions.
+        dreams: A vector env; each row tries one sequence. 64 rows work well.
+        state: The state to plan from, from ``save_state()`` of an env of the same kind.
+        config: Settings of the search.
+        rng: Samples the actions.
     """
-    num_futures, num_actions = dreams.num_envs, len(dreams.actions)
-    odds = np.full((config.horizon, num_actions), 1 / num_actions)
-    num_elites = max(1, round(config.elites * num_futures))
+    num_sequences, num_actions = dreams.num_envs, len(dreams.actions)
+    probs = np.full((config.horizon, num_actions), 1 / num_actions)
+    num_elites = max(1, round(config.elites * num_sequences))
     best: Plan | None = None
     for _ in range(config.rounds):
-        drawn = rng.random((num_futures, config.horizon, 1))
-        actions = (drawn > odds.cumsum(-1)[..., :-1]).sum(-1)
+        drawn = rng.random((num_sequences, config.horizon, 1))
+        actions = (drawn > probs.cumsum(-1)[..., :-1]).sum(-1)
         values = _returns(dreams, state, actions, config)
         order = np.argsort(-values, kind="stable")
         if best is None or values[order[0]] >= best.value:
             best = Plan(actions[order[0]], float(values[order[0]]), values)
         frequent = np.eye(num_actions)[actions[order[:num_elites]]].mean(0)
-        odds = config.smoothing * odds + (1 - config.smoothing) * frequent
+        probs = config.smoothing * probs + (1 - config.smoothing) * frequent
     assert best is not None
     return Plan(best.actions, best.value, values)
 
@@ -89,7 +89,7 @@ def plan(
 def _returns(
     dreams: FrameVectorEnv, state: bytes, actions: NDArray[np.int64], config: PlannerConfig
 ) -> NDArray[np.float64]:
-    """The sum of rewards of each row's actions, up to the end of its episode."""
+    """The return of each row's actions, up to the end of its episode."""
     dreams.load_state([state] * dreams.num_envs)
     values, alive = np.zeros(len(actions)), np.ones(len(actions), np.bool_)
     steps = np.repeat(actions, config.repeat, axis=1)

@@ -1,4 +1,4 @@
-"""What an exploring agent is rewarded with, by name."""
+"""The rewards an exploring agent can be trained on, by name."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
 from genie_gym.wrappers.entropy_meter import MODES
 
-__all__ = ["REWARDS", "Explored"]
+__all__ = ["REWARDS", "RewardedEnv"]
 
 REWARDS = (*MODES, "novelty", "own")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explored:
-    """An env and the reward to explore it with.
+class RewardedEnv:
+    """An env and the reward to train on in it.
 
     Attributes:
         env: Env id.
         world: Name or path of the world whose uncertainty is the reward.
-        reward: paper, streaming or surprise: see `DynamicsEntropyVector`; novelty: random network
-            distillation, which needs no world; own: the env's own reward.
-        scale: Multiplies the reward, the env's own excepted.
-        max_steps: Episodes are truncated after so many steps.
-        num_envs: Rows.
-        seed: Of the networks of novelty.
-        dtype: What the world computes in; bfloat16 changes its number by a thousandth and takes
-            two thirds of the time.
-        env_kwargs: Further arguments of the env, beside those the world was made with.
+        reward: paper, streaming or surprise (see `DynamicsEntropyVector`), novelty (random
+            network distillation, no world needed) or own (the env's own reward).
+        scale: Factor on the reward; not applied to the env's own.
+        max_steps: Maximum steps per episode.
+        num_envs: Rows of the vector env.
+        seed: Seed of the novelty networks.
+        dtype: Floating-point type that the world computes in. bfloat16 changes the reward by a
+            thousandth and takes two thirds of the time.
+        env_kwargs: Further arguments of the env, on top of those the world was trained with.
     """
 
     env: str
@@ -52,12 +52,12 @@ class Explored:
             raise ValueError(f"reward must be one of {', '.join(REWARDS)}, got {self.reward!r}")
         if self.reward in MODES and self.world is None:
             raise ValueError(
-                f"the reward {self.reward!r} is the uncertainty of a world: add --world NAME, or "
-                "take --reward novelty"
+                f"reward {self.reward!r} is the uncertainty of a world, but no world was given: "
+                "add --world NAME, or use --reward novelty"
             )
 
     def all_env_kwargs(self) -> dict[str, Any]:
-        """The env's arguments: those the world was made with, then those given here."""
+        """Arguments of the env: those the world was trained with, overridden by `env_kwargs`."""
         if self.world is None:
             return self.env_kwargs
         card = open_world(self.world).card
@@ -74,10 +74,10 @@ class Explored:
         )
 
     def make(self, env: VectorEnv | None = None) -> SB3VecEnv:
-        """The env with its reward, ready for Stable-Baselines3.
+        """The env with its reward, as a Stable-Baselines3 env.
 
         Args:
-            env: What `make_plain` returned, perhaps wrapped; by default a new one.
+            env: The env of `make_plain`, possibly wrapped; by default a new one.
         """
         env = env or self.make_plain()
         if self.reward == "novelty":

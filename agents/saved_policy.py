@@ -1,7 +1,7 @@
-"""Trained policies on disk as safetensors and JSON, and as players for `genie-gym collect`.
+"""Saves trained policies as safetensors and JSON, and loads them for `genie-gym collect`.
 
-A folder holds ``policy.safetensors`` (weights) and ``policy.json`` (what is needed to build the
-network and to know where it may play). Nothing is unpickled.
+A folder holds ``policy.safetensors`` (weights) and ``policy.json`` (the settings of the network
+and the env it was trained in). Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyCard:
-    """What a saved policy is.
+    """Description of a saved policy.
 
     Attributes:
         env_id: The env it was trained in.
-        action_set: The action set its outputs mean.
-        action_meanings: The meaning of each output.
+        action_set: Name of the action set it was trained with.
+        action_meanings: The meaning of each action index.
         frame_shape: Shape (H, W, C) of the frames it sees.
         features: Name of its feature extractor, a key of `agents.networks.FEATURES`.
-        memory: Width of its LSTM; 0 if it acts on each frame alone.
+        memory: Width of its LSTM; 0 if it has none.
         observes: Env arguments that change what it sees, e.g. ``{"velocity_map": True}``.
         training: How it was trained, for the record.
-        format: Version of this format.
+        format: Version of the file format.
     """
 
     env_id: str
@@ -65,15 +65,18 @@ class PolicyCard:
 
     def __post_init__(self) -> None:
         if self.format != _FORMAT:
-            raise ValueError(f"policy format {self.format}: this version reads {_FORMAT}")
+            raise ValueError(
+                f"expected a policy of format {_FORMAT}, got format {self.format}: train it again "
+                "with this version"
+            )
         if self.features not in FEATURES:
-            raise ValueError(f"unknown features {self.features!r}: one of {sorted(FEATURES)}")
+            raise ValueError(f"features must be one of {sorted(FEATURES)}, got {self.features!r}")
         object.__setattr__(self, "action_meanings", tuple(self.action_meanings))
         object.__setattr__(self, "frame_shape", tuple(self.frame_shape))
 
 
 def build_policy(card: PolicyCard) -> ActorCriticPolicy:
-    """The network that a card describes, with fresh weights."""
+    """Builds the network that a card describes, with untrained weights."""
     height, width, channels = card.frame_shape
     frames = spaces.Box(0, 255, (channels, height, width), np.uint8)
     actions = spaces.Discrete(len(card.action_meanings))
@@ -86,10 +89,10 @@ def build_policy(card: PolicyCard) -> ActorCriticPolicy:
 
 
 def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> None:
-    """Writes a policy; a reader never sees half of it, since the card comes last."""
+    """Saves a policy; the card is written last, so a reader never sees a partial policy."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "policy.safetensors") as part:
-        save_model(network, str(part))  # knows that actor and critic share the features
+        save_model(network, str(part))  # handles tensors shared by actor and critic
     write_json(folder / "policy.json", asdict(card))
 
 
@@ -97,15 +100,15 @@ def load_card(folder: Path) -> PolicyCard:
     """Reads a policy's card.
 
     Raises:
-        ValueError: If the folder has none, or it cannot be used.
+        ValueError: If the folder has no card, or it is invalid.
     """
     path = folder / "policy.json"
     try:
         return PolicyCard(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise ValueError(f"{folder} is no saved policy: it has no policy.json") from None
+        raise ValueError(f"{folder} is not a saved policy: it has no policy.json") from None
     except (TypeError, json.JSONDecodeError) as fault:
-        raise ValueError(f"{path} is not a policy card: {fault}") from None
+        raise ValueError(f"{path} is not a valid policy card: {fault}") from None
 
 
 def load_policy(
@@ -116,16 +119,16 @@ def load_policy(
     num_envs: int,
     temperature: float = 1.0,
 ) -> SavedPolicy:
-    """Loads a saved policy to play with in an env.
+    """Loads a saved policy for use in an env.
 
     Raises:
-        ValueError: If it is damaged, or was trained for other actions or other observations.
+        ValueError: If it is damaged, or was trained with other actions or observations.
     """
     card = load_card(folder)
     if card.action_meanings != actions.meanings:
         raise ValueError(
-            f"{folder} was trained with action set {card.action_set!r}, the env has "
-            f"{actions.name!r}: give the env action_set={card.action_set!r}"
+            f"{folder} was trained with action_set={card.action_set!r}, the env has "
+            f"action_set={actions.name!r}: make the env with action_set={card.action_set!r}"
         )
     for key, value in card.observes.items():
         if env_kwargs.get(key) != value:
@@ -142,27 +145,27 @@ def load_policy(
 
 
 class SavedPolicy:
-    """Plays with a trained network; each row samples with its own episode's generator."""
+    """A trained policy that plays; each row samples with its own episode's generator."""
 
     def __init__(self, network: ActorCriticPolicy, *, num_envs: int, temperature: float):
         self._network = network.eval()
         self._temperature = temperature
         self._rngs = [np.random.default_rng(0) for _ in range(num_envs)]
-        self._never = torch.zeros(num_envs)  # no episode begins within a call of the network
+        self._no_starts = torch.zeros(num_envs)  # `begin` resets the memory instead
         self._memory: tuple[torch.Tensor, ...] = ()
         if isinstance(network, RecurrentActorCriticPolicy):
             layers, _, width = network.lstm_hidden_state_shape
             self._memory = tuple(torch.zeros(layers, num_envs, width) for _ in range(2))
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """The row remembers nothing and samples from this generator from now on."""
+        """Starts an episode in a row: clears its memory and sets its random generator."""
         self._rngs[row] = rng
         for part in self._memory:
             part[:, row] = 0
 
     @torch.no_grad()
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Samples one action per row; temperature 0 takes the likeliest."""
+        """Samples one action per row; temperature 0 takes the most likely one."""
         observations = torch.from_numpy(frames).permute(0, 3, 1, 2)
         logits = self._logits(observations).double()
         if self._temperature == 0:
@@ -176,6 +179,6 @@ class SavedPolicy:
         if not self._memory:
             return network.get_distribution(observations).distribution.logits
         distribution, self._memory = network.get_distribution(
-            observations, self._memory, self._never
+            observations, self._memory, self._no_starts
         )
         return distribution.distribution.logits

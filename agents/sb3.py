@@ -1,4 +1,4 @@
-"""Any of our vector envs as a Stable-Baselines3 `VecEnv`."""
+"""Adapts the vector envs of this package to Stable-Baselines3's `VecEnv`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["SB3VecEnv", "make_sb3_env"]
 
 
 def make_sb3_env(env_id: str, num_envs: int, **kwargs: Any) -> SB3VecEnv:
-    """Makes an env by its id, ready for Stable-Baselines3.
+    """Makes an env by its id, as a Stable-Baselines3 env.
 
     Args:
         env_id: For example ``"Procgen/CoinRun-v0"`` or ``"RetroAct/Kangaroo-Atari2600-v0"``.
         num_envs: Number of rows.
-        **kwargs: What the env takes, and ``max_episode_steps``.
+        **kwargs: Arguments of the env, and ``max_episode_steps``.
     """
     mode = AutoresetMode.SAME_STEP
     return SB3VecEnv(gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=mode, **kwargs))
@@ -28,22 +28,22 @@ def make_sb3_env(env_id: str, num_envs: int, **kwargs: Any) -> SB3VecEnv:
 class SB3VecEnv(VecEnv):
     """Adapter from a Gymnasium vector env to Stable-Baselines3.
 
-    Stable-Baselines3 expects the first frame of the next episode in the step that ended one, so
-    the env has to be in autoreset mode SAME_STEP. Its ``final_obs`` becomes
+    When a step ends an episode, Stable-Baselines3 expects that step to return the first frame of
+    the next one, so the env must be in autoreset mode SAME_STEP. Its ``final_obs`` becomes
     ``terminal_observation``, and a truncation ``TimeLimit.truncated``.
 
     Args:
-        env: The vector env; it is closed together with this one.
-        endless: Tell every end of an episode as a truncation. What an agent finds of interest goes
-            on in the next episode; told otherwise, it would learn to stay where nothing ends.
+        env: The vector env; closing this env closes it too.
+        endless: Report every end of an episode as a truncation. With a reward for exploration,
+            terminations would teach the agent to avoid everything that ends an episode.
     """
 
     def __init__(self, env: VectorEnv, endless: bool = False):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
-                f"the env's autoreset mode is {mode}, Stable-Baselines3 works with SAME_STEP: "
-                "gym.make_vec(..., autoreset_mode='SameStep'), or agents.sb3.make_sb3_env(id, n)"
+                f"Stable-Baselines3 needs autoreset mode SAME_STEP, the env has {mode}: use "
+                "gym.make_vec(..., autoreset_mode='SameStep') or agents.sb3.make_sb3_env(id, n)"
             )
         self.env, self._endless = env, endless
         self.render_mode = env.render_mode
@@ -51,10 +51,12 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> np.ndarray:
-        """Resets all rows, with the seeds and options set before by `seed` and `set_options`."""
+        """Resets all rows with the seeds and options of `seed` and `set_options`."""
         given = [options for options in self._options if options]
         if any(options != given[0] for options in given):
-            raise ValueError("one set of options for all rows: set_options({...})")
+            raise ValueError(
+                "reset options must be the same for all rows, got several: use set_options({...})"
+            )
         seeds = list(self._seeds)
         seed: Any = None if all(one is None for one in seeds) else seeds
         frames, infos = self.env.reset(seed=seed, options=given[0] if given else None)
@@ -64,7 +66,7 @@ class SB3VecEnv(VecEnv):
         return frames
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Keeps the actions for `step_wait`."""
+        """Stores the actions for `step_wait`."""
         self._actions = np.asarray(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -86,30 +88,30 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """The picture of each row, if the env was made with ``render_mode="rgb_array"``."""
+        """Rendered frame of each row; None unless made with ``render_mode="rgb_array"``."""
         pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
         return list(pictures) if pictures is not None else [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of the env, once for each row asked for; the rows share it."""
+        """An attribute of the env, once per index; the rows share it."""
         return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute of the env; the rows share it, so only for all of them."""
+        """Sets an attribute of the env. The rows share it, so `indices` must cover all rows."""
         self._all_rows(indices, f"set_attr({attr_name!r})")
         setattr(self.env.unwrapped, attr_name, value)
 
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Calls a method of the env; a list with one entry per row is handed out as it is."""
+        """Calls a method of the env; a result with one entry per row is returned unchanged."""
         self._all_rows(indices, f"env_method({method_name!r})")
         result = getattr(self.env.unwrapped, method_name)(*args, **kwargs)
         by_row = isinstance(result, list) and len(result) == self.num_envs
         return result if by_row else [result] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """Whether a Gymnasium vector wrapper of this class is around the env."""
+        """Whether the env is wrapped by this class of Gymnasium vector wrapper."""
         env: Any = self.env
         wrapped = isinstance(env, wrapper_class)
         while not wrapped and env is not env.unwrapped:
@@ -119,11 +121,14 @@ class SB3VecEnv(VecEnv):
 
     def _all_rows(self, indices: VecEnvIndices, call: str) -> None:
         if len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError(f"{call} cannot be for some rows only: they are one env")
+            raise ValueError(
+                f"{call} cannot be for some rows only, since the rows share one env: leave "
+                "indices out"
+            )
 
 
 def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """One row's info, in plain Python values where they are numbers."""
+    """One row's info; scalars become plain Python values."""
     return {
         key: values[row].item() if np.ndim(values[row]) == 0 else values[row]
         for key, values in infos.items()

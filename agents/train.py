@@ -1,7 +1,7 @@
-"""`genie-gym train-agent`: PPO on an env's own reward, for trained-agent data.
+"""`genie-gym train-agent`: trains PPO on an env's own reward, to collect data with.
 
-The workshop paper collects CoinRun data with an agent trained on easy levels that sees its
-velocity painted into the frame; `coinrun` below is that recipe, `coinrun_quick` a small one.
+The workshop paper collects CoinRun data with an agent that was trained on easy levels with the
+velocity map; `coinrun` below is that recipe, `coinrun_quick` a small version.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class AgentConfig:
     Attributes:
         env: Env id.
         out: Folder for the saved policy.
-        steps: Env steps in all.
+        steps: Total env steps, summed over the rows.
         num_envs: Rows of the vector env.
-        features: Feature extractor: nature or impala.
+        features: Feature extractor: nature, impala or small.
         rollout: Steps of each row between updates.
-        batch_size: Of the updates.
+        batch_size: Steps in each minibatch.
         epochs: Passes over each rollout.
-        learning_rate: Of Adam.
-        gamma: Discount.
+        learning_rate: Learning rate of Adam.
+        gamma: Discount factor.
         entropy: Weight of the entropy bonus.
-        seed: Of everything.
+        seed: Seed of all randomness.
         env_kwargs: Further arguments of the env.
     """
 
@@ -62,13 +62,13 @@ class AgentConfig:
             raise ValueError(f"features must be one of {sorted(FEATURES)}, got {self.features!r}")
         if self.steps < self.num_envs * self.rollout:
             raise ValueError(
-                f"steps ({self.steps}) must cover at least one rollout of num_envs x rollout = "
-                f"{self.num_envs * self.rollout}"
+                f"steps must be at least num_envs x rollout = {self.num_envs * self.rollout}, "
+                f"got {self.steps}"
             )
 
 
 def coinrun() -> AgentConfig:
-    """The workshop paper's agent: easy levels, velocity map, Procgen's usual PPO settings."""
+    """The workshop paper's agent: easy levels, velocity map, Procgen's PPO settings."""
     return AgentConfig(
         out=Path("runs/coinrun-agent"),
         env_kwargs={"distribution_mode": "easy", "velocity_map": True},
@@ -76,7 +76,7 @@ def coinrun() -> AgentConfig:
 
 
 def coinrun_quick() -> AgentConfig:
-    """Minutes on two cores: a small network, enough to run right and jump."""
+    """A small network that learns to run right and jump, in minutes on two cores."""
     return AgentConfig(
         out=Path("runs/coinrun-agent-quick"),
         steps=1_000_000,
@@ -92,7 +92,7 @@ RECIPES = {"coinrun": coinrun, "coinrun-quick": coinrun_quick}
 
 
 def main(argv: list[str]) -> int:
-    """The command line: a recipe's name, then any field to override."""
+    """The command line: the name of a recipe, then any field to override."""
     config = tyro.extras.overridable_config_cli(
         {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()}, args=argv
     )

@@ -25,6 +25,7 @@ STUDIES = {
     "two_armed": "where AutoExplore goes when only uncertainty differs, and with pure noise",
     "loop_gain": "what AutoExplore's data is worth, from loops that have ended",
     "dream_soak": "100,000 dreamed frames: memory and drift",
+    "step_calls": "how much code one dreamed step runs through, by file",
     "container_choice": "file formats for episodes",
     "catalogue": "the catalogue's labels beside the public annotation and the probes",
     "model_page": "draws the pictures of docs/model.md and writes its tables",

@@ -2,7 +2,7 @@
 
 Both ways run in the same process on the same bfloat16 weights, decoding to pixels included: 8
 passes per frame at SMALL, 25 at the paper's size. The weights are untrained: time does not depend
-on them (sampling is not adaptive here). Both ways are compiled, and the time that takes is not
+on them (every frame takes all passes here). Both ways are compiled, and the time that takes is not
 counted; with --quick, which has no time to compile, neither is.
 """
 
@@ -12,14 +12,16 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.report import Measured, named, run_benchmark
-from world_models.inference.compile import compiled_methods, twin
-from world_models.inference.sampling import Draft, SamplingConfig, reveal, sample_tokens
+from world_models.inference.compile import CompiledWorld, Compiler
+from world_models.inference.sampling import MaskedTokens, sample_tokens, unmask
 from world_models.inference.world import WorldModel
+from world_models.model.token_space import SamplingConfig
 from world_models.presets import WorldConfig, build, paper, small
 
 NUM_ACTIONS = 5
@@ -31,20 +33,21 @@ PAPER_PEER = ("Jafar, paper size", 25.7)
 
 
 def make_world(config: WorldConfig, steps: int) -> WorldModel:
+    """A world that takes so many passes per frame; "paper" would take one, whatever is asked."""
     torch.manual_seed(0)
-    world = build(replace(config, sampling=SamplingConfig(steps=steps))).eval()
-    return world.to(torch.bfloat16)
+    dynamics = replace(config.dynamics, objective="two_stream")
+    world = build(replace(config, dynamics=dynamics, sampling=SamplingConfig(steps=steps)))
+    return world.eval().to(torch.bfloat16)
 
 
-def prompt(world: WorldModel | Recomputer, batch: int, num_frames: int) -> tuple[Tensor, Tensor]:
-    size = world.tokenizer.config.frame_size
-    frames = torch.randint(256, (batch, num_frames, size, size, 3), dtype=torch.uint8)
-    return frames, torch.randint(NUM_ACTIONS, (batch, num_frames - 1))
+def first_frames(world: WorldModel, batch: int) -> Tensor:
+    size = world.tokenizer.frame_size
+    return torch.randint(256, (batch, 1, size, size, 3), dtype=torch.uint8)
 
 
 def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
     """One call dreams one frame more."""
-    state = world.start(*prompt(world, batch, 1))
+    state = world.start(first_frames(world, batch), torch.zeros(batch, 0, dtype=torch.int64))
     action = torch.randint(NUM_ACTIONS, (batch,))
 
     def step() -> None:
@@ -54,7 +57,7 @@ def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
     return step
 
 
-class Recomputer(nn.Module):
+class Window(nn.Module):
     """The other way: the same weights, each pass over the whole window."""
 
     def __init__(self, world: WorldModel):
@@ -62,51 +65,68 @@ class Recomputer(nn.Module):
         self.dynamics, self.tokenizer = world.dynamics, world.tokenizer
         self.sampling = world.sampling
 
-    @torch.no_grad()
-    def reveal(
-        self, draft: Draft, schedule: Tensor, drawn: Tensor, past: Tensor, actions: Tensor
-    ) -> tuple[Tensor, Draft]:
-        window = torch.cat((past, draft.tokens[:, None]), 1)
-        found = self.dynamics.predict_plain(window, actions)[:, -1]
-        logits = self.dynamics.to_logits(found)
-        return logits, reveal(draft, logits, schedule, drawn, self.sampling)
+    def logits(self, tokens: Tensor, past: Tensor, actions: Tensor) -> Tensor:
+        """Predict the last frame, some of whose tokens are masked."""
+        window = torch.cat((past, tokens[:, None]), 1)
+        objective = self.dynamics.objective
+        return objective.joint_logits(self.dynamics, window, actions, None, num_ahead=1)[:, 0]
 
-    @torch.no_grad()
+    def sampling_pass(
+        self, canvas: MaskedTokens, schedule: Tensor, noise: Tensor, past: Tensor, actions: Tensor
+    ) -> tuple[Tensor, MaskedTokens]:
+        """`logits`, and the unmasking after it."""
+        logits = self.logits(canvas.tokens, past, actions)
+        return logits, unmask(canvas, logits, schedule, noise, self.sampling, self.dynamics.space)
+
     def outcome(self, window: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        finished = self.dynamics.finished(window, actions)[:, -1]
-        return self.dynamics.outcome.predict(finished)
+        """Reward and end of the last frame, finished."""
+        objective = self.dynamics.objective
+        states = objective.outcome_states(self.dynamics, window, actions, None)
+        return self.dynamics.outcome.predict(states[:, -1])
 
-    @torch.no_grad()
     def show(self, window: Tensor, first: Tensor) -> Tensor:
+        """Decode the whole window."""
         return self.tokenizer.decode(window, first)
 
-    def compiled(self) -> Recomputer:
-        own = twin(self)
-        for name, run in compiled_methods(self, "reveal", "outcome", "show").items():
-            setattr(own, name, run)
-        return own
+
+class Recomputer:
+    """Dreams with a `Window`; compiled, its calls are those of a `CompiledWorld`."""
+
+    def __init__(self, world: WorldModel, compile: bool):
+        window = Window(world)
+        self.world, self.compiled, self.logits = world, compile, window.logits
+        run: Callable[[Callable[..., Any]], Callable[..., Any]] = _unchanged
+        if compile:
+            run = compiler = Compiler(window)
+            window = compiler.part
+        self.sampling_pass = run(window.sampling_pass)
+        self.outcome, self.show = run(window.outcome), run(window.show)
 
 
 def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
     """One call dreams one frame more, each sampling pass over the whole window."""
-    config = rival.dynamics.config
-    num_tokens = config.grid[0] * config.grid[1]
-    tokens = torch.randint(config.num_codes, (batch, WINDOW - 1, num_tokens))
+    world, space = rival.world, rival.world.dynamics.space
+    past = torch.randint(space.num_codes, (batch, WINDOW - 1, space.num_tokens))
     actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
-    hidden = torch.full_like(tokens[:, 0], rival.dynamics.mask_token)
-    seeds, first = torch.arange(batch), prompt(rival, batch, 1)[0]
+    seeds, first = torch.arange(batch), first_frames(world, batch)
 
-    def run(draft: Draft, rows: Tensor, schedule: Tensor, drawn: Tensor) -> tuple[Tensor, Draft]:
-        return rival.reveal(draft, schedule, drawn, tokens[rows], actions[rows])
+    def predict(tokens: Tensor, rows: Tensor) -> Tensor:
+        return rival.logits(tokens, past[rows], actions[rows])
+
+    def fused(
+        canvas: MaskedTokens, rows: Tensor, schedule: Tensor, noise: Tensor
+    ) -> tuple[Tensor, MaskedTokens]:
+        return rival.sampling_pass(canvas, schedule, noise, past[rows], actions[rows])
 
     @torch.no_grad()
     def step() -> None:
-        nonlocal tokens
-        frame = sample_tokens(run, hidden, seeds, seeds, rival.sampling).tokens
-        window = torch.cat((tokens, frame[:, None]), 1)
+        nonlocal past
+        one_call = fused if rival.compiled else None
+        sample = sample_tokens(predict, space, world.sampling, seeds, seeds, fused=one_call)
+        window = torch.cat((past, sample.tokens[:, None]), 1)
         rival.outcome(window, actions)
         rival.show(window, first)
-        tokens = window[:, 1:]
+        past = window[:, 1:]
 
     return step
 
@@ -145,9 +165,9 @@ def measure(quick: bool) -> Measured:
     figures: dict[str, float] = {}
     rows: list[list[object]] = [["s/frame", "streaming", "recomputing", "speed-up"]]
     world = make_world(small(NUM_ACTIONS), SMALL_STEPS)
-    rival = Recomputer(world)
+    rival = Recomputer(world, compile=not quick)
     if not quick:
-        world, rival = world.compiled(), rival.compiled()
+        world = CompiledWorld(world)
     for batch, turns, calls in ((1, 2 if quick else 15, 8), (16, 1 if quick else 7, 2)):
         both = [streaming(world, batch), recomputing(rival, batch)]
         stream, again = (t / batch for t in seconds(both, turns, [calls, 1]))
@@ -161,7 +181,7 @@ def measure(quick: bool) -> Measured:
         rows.append([f"SMALL, batch 1, frame {mark}", t, "", ""])
     world = make_world(paper(NUM_ACTIONS), PAPER_STEPS)
     if not quick:
-        world = world.compiled()
+        world = CompiledWorld(world)
     [slow] = seconds([streaming(world, 1)], 1 if quick else 9, [1])
     figures["paper_b1_s_per_frame"] = slow
     rows.append(["paper, batch 1", slow, "", ""])
@@ -170,6 +190,10 @@ def measure(quick: bool) -> Measured:
         rows.append([f"peer: {name}, batch 16", "", many, ""])
     rows.append([f"peer: {PAPER_PEER[0]}, batch 1", "", PAPER_PEER[1], ""])
     return figures, named(rows)
+
+
+def _unchanged(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from world_models.inference.compile import check_compiler
+from world_models.compiler import check_compiler
 
 __all__ = ["can_compile", "per_second", "pin_to_one_core", "ratio"]
 

@@ -1,7 +1,7 @@
 """How fast the dynamics trains: one training step, forward to optimiser, as `fit` runs it.
 
 Two objectives of the same size: the paper's (one pass over the frames) and ours (two streams, twice
-the frames in a pass), each compiled (`FitConfig.compile`) and plain. They take turns, since a
+the frames in a pass), each compiled (`--compile`) and plain. They take turns, since a
 shared machine is faster at one time than at another. Beside them, how much of the
 matrix-multiplication peak the step reaches, measured in the same run.
 
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.report import Measured, named, run_benchmark
 from benchmarks.timing import can_compile
 from world_models.model.dynamics import Dynamics, DynamicsConfig
+from world_models.model.losses import DynamicsLossConfig
+from world_models.parts import build_tokenizer
 from world_models.presets import small
 from world_models.training.config import FitConfig
 from world_models.training.fit import fit, launch
 
 BATCH, FRAMES, NUM_ACTIONS = 4, 16, 5
 OBJECTIVES = {"paper": "train", "two_stream": "two_stream"}  # and what figures call them
+LOSS = DynamicsLossConfig(changed_weight=4.0, context_noise=0.1)
 WARM_UP, ROUNDS = 3, 3
 TARGET = 150.0  # frames/s, the paper's objective, on 2 cores
 # Frames/s of other models at this size and batch on 2 cores of an AMD EPYC.
@@ -62,31 +66,34 @@ class Stopwatch:
         return [b - a for a, b in pairwise(self.times[1 + WARM_UP :])]
 
 
-def make_batch(config: DynamicsConfig) -> dict[str, Tensor]:
-    num_tokens = config.grid[0] * config.grid[1]
-    shape = (BATCH, FRAMES - 1)
+def make_config(objective: str) -> DynamicsConfig:
+    return replace(small(NUM_ACTIONS).dynamics, objective=objective)  # type: ignore[arg-type]
+
+
+def make_model(config: DynamicsConfig) -> Dynamics:
+    space = build_tokenizer(small(NUM_ACTIONS).tokenizer).space
+    torch.manual_seed(0)
+    return Dynamics(config, space, torch.randn(space.num_codes, space.code_dim))
+
+
+def make_batch(model: Dynamics) -> dict[str, Tensor]:
+    space, shape = model.space, (BATCH, FRAMES - 1)
     return {
-        "tokens": torch.randint(config.num_codes, (BATCH, FRAMES, num_tokens)),
-        "actions": torch.randint(config.num_actions, shape),
+        "tokens": torch.randint(space.num_codes, (BATCH, FRAMES, space.num_tokens)),
+        "actions": torch.randint(model.config.num_actions, shape),
         "rewards": torch.zeros(shape),
         "terminated": torch.zeros(shape, dtype=torch.bool),
     }
 
 
-def make_config(objective: str) -> DynamicsConfig:
-    return replace(small(NUM_ACTIONS).dynamics, objective=objective)  # type: ignore[arg-type]
-
-
 def train_steps(config: DynamicsConfig, steps: int, compiled: bool) -> list[float]:
     """Seconds of training steps."""
-    torch.manual_seed(0)
-    model = Dynamics(config, torch.randn(config.num_codes, config.code_dim))
-    loader = Stopwatch(make_batch(config))
-    settings = FitConfig(
-        steps=WARM_UP + steps + 1, batch_size=BATCH, save_every=10**6, compile=compiled
-    )
+    model = make_model(config)
+    loader = Stopwatch(make_batch(model))
+    settings = FitConfig(steps=WARM_UP + steps + 1, batch_size=BATCH, save_every=10**6)
+    loss = partial(Dynamics.loss, config=LOSS)
     with tempfile.TemporaryDirectory() as out:
-        fit(model, loader, settings, Path(out))
+        fit(model, loader, settings, Path(out), loss=loss, compile=compiled)
     return loader.seconds()
 
 
@@ -95,12 +102,11 @@ def count_flops(objective: str) -> float:
 
     torch's counter takes the gradient of a depth-wise convolution for a full one.
     """
-    config = make_config(objective)
-    model = Dynamics(config, torch.randn(config.num_codes, config.code_dim))
+    model = make_model(make_config(objective))
     device = launch().device
-    batch = {name: value.to(device) for name, value in make_batch(config).items()}
+    batch = {name: value.to(device) for name, value in make_batch(model).items()}
     with FlopCounterMode(display=False) as counter:
-        model.to(device).loss(batch)[0].backward()
+        model.to(device).loss(batch, LOSS)[0].backward()
     counts = counter.get_flop_counts()["Global"]
     return sum(n for op, n in counts.items() if "convolution" not in str(op))
 

@@ -1,6 +1,6 @@
-"""Learned simulators of games as Gymnasium environments, beside the real games.
+"""Gymnasium environments of learned game simulators and of the real games.
 
-Importing this package registers the env ids and does nothing else: no torch, no emulator.
+Importing this package only registers the env ids; it imports neither torch nor an emulator.
 """
 
 from genie_gym.registration import register_envs

@@ -1,7 +1,7 @@
-"""Named action sets: what each action index means, and which buttons say so on each platform.
+"""Named action sets: what each action index means, and its buttons on each platform.
 
-A world model and the real game it was learned from share one action set, so that the same index
-does the same thing on both sides. The order of the actions is part of the format: it never changes.
+A world model and the real game it was learned from share one action set, so the same index does
+the same thing in both. The order of the actions is part of the file formats and never changes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ __all__ = ["ACTION_SETS", "ActionSet", "action_set", "procgen_actions", "retro_b
 
 @dataclass(frozen=True, kw_only=True)
 class ActionSet:
-    """An ordered list of actions, known by name.
+    """An ordered list of actions with a name.
 
     Attributes:
-        name: How commands, datasets and world bundles refer to it.
+        name: The name that commands, datasets and world bundles use.
         meanings: One upper-case word per action index, e.g. ``("NOOP", "RIGHT")``.
     """
 
@@ -26,16 +26,20 @@ class ActionSet:
 
     def __post_init__(self) -> None:
         if not self.meanings or len(set(self.meanings)) != len(self.meanings):
-            raise ValueError(f"action set {self.name!r} needs distinct meanings: {self.meanings}")
+            raise ValueError(
+                f"action set {self.name!r} needs at least one action and distinct meanings, got "
+                f"{self.meanings}"
+            )
 
     def __len__(self) -> int:
         return len(self.meanings)
 
     def index(self, meaning: str) -> int:
-        """The index of an action by its meaning."""
+        """Returns the index of the action with this meaning."""
         if meaning not in self.meanings:
             raise ValueError(
-                f"action set {self.name!r} has no action {meaning!r}; it has {self.meanings}"
+                f"action set {self.name!r} has no action {meaning!r}: expected one of "
+                f"{self.meanings}"
             )
         return self.meanings.index(meaning)
 
@@ -45,7 +49,7 @@ _DIRECTIONS = ("RIGHT", "LEFT", "UP", "DOWN", "JUMP")
 ACTION_SETS: dict[str, ActionSet] = {
     actions.name: actions
     for actions in (
-        # The paper's set: no no-op (UP is rarely effective and serves as one).
+        # The paper's set. It has no no-op; UP serves as one, since it rarely does anything.
         ActionSet(name="retroact-5", meanings=_DIRECTIONS),
         ActionSet(name="retroact-7", meanings=("NOOP", *_DIRECTIONS, "SECONDARY")),
         ActionSet(
@@ -55,7 +59,7 @@ ACTION_SETS: dict[str, ActionSet] = {
     )
 }
 
-# Platform -> (button that jumps, button of the secondary action), as games commonly use them.
+# Platform -> (jump button, button of the secondary action), as most games assign them.
 _JUMP_AND_SECONDARY: dict[str, tuple[str, str]] = {
     "32x": ("B", "Y"),
     "Arcade": ("A", "B"),
@@ -82,10 +86,10 @@ _PROCGEN: dict[str, int] = {
 
 
 def action_set(name: str) -> ActionSet:
-    """Looks an action set up by name.
+    """Returns the action set with this name.
 
     Raises:
-        ValueError: If there is none of that name; the message lists those there are.
+        ValueError: If there is none; the message lists all names.
     """
     if name in ACTION_SETS:
         return ACTION_SETS[name]
@@ -95,19 +99,19 @@ def action_set(name: str) -> ActionSet:
 
 
 def retro_buttons(actions: ActionSet, platform: str) -> tuple[tuple[str, ...], ...]:
-    """The buttons that each action holds down on a platform.
+    """Returns the buttons that each action holds down on a platform.
 
     Args:
         actions: A ``retroact-*`` set.
         platform: A platform as stable-retro spells it, e.g. ``"Nes"``.
 
     Returns:
-        For each action index, the names of the pressed buttons (none for ``NOOP``).
+        The names of the pressed buttons for each action index (none for ``NOOP``).
     """
     if platform not in _JUMP_AND_SECONDARY:
         raise ValueError(
-            f"no buttons are known for platform {platform!r}: "
-            f"expected one of {sorted(_JUMP_AND_SECONDARY)}"
+            f"platform must be one of {sorted(_JUMP_AND_SECONDARY)}, whose buttons are known, got "
+            f"{platform!r}"
         )
     jump, secondary = _JUMP_AND_SECONDARY[platform]
     named = {"NOOP": (), "JUMP": (jump,), "SECONDARY": (secondary,)}
@@ -116,7 +120,7 @@ def retro_buttons(actions: ActionSet, platform: str) -> tuple[tuple[str, ...], .
 
 
 def procgen_actions(actions: ActionSet) -> tuple[int, ...]:
-    """Procgen's own action index for each action of a set."""
+    """Returns Procgen's own action index for each action of a set."""
     return tuple(_PROCGEN[meaning] for meaning in _known(actions, _PROCGEN, "Procgen"))
 
 

@@ -1,4 +1,4 @@
-"""The command `genie-gym`: a table of subcommands, each imported only when it is called."""
+"""The command `genie-gym`: a table of subcommands, imported on use."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from difflib import get_close_matches
 
 __all__ = ["main"]
 
-# Name -> ("module:function" taking the remaining arguments, one line of help). Layers above this
-# one are reached by these strings alone.
+# Name -> ("module:function" taking the remaining arguments, one line of help). Strings, because
+# this layer must not import the layers above it.
 COMMANDS: dict[str, tuple[str, str]] = {
     "roms": (
         "genie_gym.retroact.commands:roms_main",
-        "which games can be played here; import ROMs by checksum",
+        "list the games that can be played here; import ROMs",
     ),
     "games": (
         "genie_gym.retroact.games_commands:games_main",
-        "the games by what they look like and how they play; what their buttons do",
+        "search the catalogue of games; measure what their buttons do",
     ),
     "collect": (
         "genie_gym.collect.command:main",
-        "collect episodes of any env with any policy; stopped or killed, it goes on",
+        "collect episodes of any env with any policy; resumes after an interruption",
     ),
     "train": (
         "world_models.train:main",
@@ -29,29 +29,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "worlds": (
         "genie_gym.worlds_commands:main",
-        "the worlds on this machine: list, show, verify; make the shipped ones anew",
+        "list, show and verify the worlds on this machine; rebuild the shipped ones",
     ),
     "train-agent": (
         "agents.train:main",
-        "PPO on a real env's own reward, for trained-agent data",
+        "train PPO on a real env's own reward, to collect data with",
     ),
     "explore": (
         "agents.explore:main",
-        "train an agent that looks for what a world does not know (AutoExplore)",
+        "train an agent to find what a world cannot predict (AutoExplore)",
     ),
     "loop": (
         "agents.loop.command:main",
-        "collect, train a world, explore what it does not know, and again",
+        "train a world, explore where it is uncertain, fine-tune it, repeat",
     ),
     "data": (
         "genie_gym.data.commands:main",
-        "look at, verify, merge, import and export episode datasets",
+        "show, verify, merge, import and export episode datasets",
     ),
     "bench": (
         "benchmarks.command:main",
-        "measure: how true a dream is (fidelity), and how fast everything runs",
+        "measure the fidelity of dreams and the speed of everything",
     ),
-    "demo": ("benchmarks.demo:main", "play the real games, dream one beside the real one"),
+    "demo": ("benchmarks.demo:main", "play the real games; show a dream beside the real game"),
 }
 
 
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"genie-gym: no command {name!r}.{hint}\n\n{_help()}", file=sys.stderr)
         return 2
     module, function = COMMANDS[name][0].split(":")
-    sys.argv = [f"genie-gym {name}", *rest]  # so that a command's own --help names it rightly
+    sys.argv = [f"genie-gym {name}", *rest]  # a command's own --help shows argv[0]
     try:
         return getattr(importlib.import_module(module), function)(rest)
     except (ValueError, OSError, ImportError, RuntimeError) as failure:
@@ -93,7 +93,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "genie-gym COMMAND --help says what a command takes.",
+            "genie-gym COMMAND --help lists the options of a command.",
         ]
     )
 

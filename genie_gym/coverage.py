@@ -1,4 +1,4 @@
-"""How much of a game has been seen: distinct places, counted from the game's own state."""
+"""Counts the distinct places of a game that have been visited, from the game's own state."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from genie_gym.envs.vector import FrameVectorEnv
 
 __all__ = ["POSITION_BYTES", "Coverage"]
 
-# Bytes of the Atari 2600's memory that tell where the player is: the room, if there are several,
-# then x and y. Other games are told apart by their screens.
+# Addresses in the Atari 2600's memory of the player's position: the room, if there are several,
+# then x and y. For games not listed, places are distinguished by their screens.
 POSITION_BYTES: dict[str, tuple[int, ...]] = {
     "Hero-Atari2600": (28, 27, 31),
     "Kangaroo-Atari2600": (17, 16),
     "MontezumaRevenge-Atari2600": (3, 42, 43),
 }
-_CELL = 4  # steps of x and y that count as one place
-_SCREEN = (11, 8)  # columns and rows of a screen that is still told apart
-_GREY_STEP = 32  # of 256
+_CELL = 4  # width and height of a place, in units of x and y
+_SCREEN = (11, 8)  # columns and rows that a screen is reduced to
+_GREY_STEP = 32  # size of a grey level, of 256
 
 
 class Coverage:
-    """Counts the distinct places that the rows of an env have been to.
+    """Counts the distinct places that the rows of an env have visited.
 
-    A place is, in CoinRun, a cell of a level's grid; in the games of `POSITION_BYTES` the player's
-    position, four steps wide, and room; elsewhere, dreams included, a screen of 11x8 pixels in 8
-    grey levels.
+    In CoinRun a place is a cell of a level's grid. In the games of `POSITION_BYTES` it is the room
+    and the player's position, in cells of 4x4. Everywhere else, dreams included, it is a screen
+    reduced to 11x8 pixels and 8 grey levels.
 
     Attributes:
         places: All places seen.
-        furthest: Of CoinRun, how far to the right any row came in each level, in cells.
-        finished: Of CoinRun, how many episodes ended at the coin.
+        furthest: Level -> furthest column reached by any row, in cells (CoinRun only).
+        finished: Number of episodes that ended at the coin (CoinRun only).
 
     Args:
-        env: The env itself, without wrappers.
+        env: The unwrapped env.
     """
 
     def __init__(self, env: FrameVectorEnv):
@@ -50,11 +50,11 @@ class Coverage:
         self.finished = 0
 
     def see(self, frames: NDArray[np.uint8], infos: dict[str, Any]) -> None:
-        """Counts where the rows are now; of rows that have just begun again, their beginning.
+        """Adds the current places of all rows; call it after every `reset` and `step`.
 
         Args:
-            frames: What reset or step returned.
-            infos: What it returned, too.
+            frames: The frames that `reset` or `step` returned.
+            infos: The infos that it returned.
         """
         if isinstance(self._env, CoinRunVectorEnv):
             self._see_coinrun(self._env, infos)
@@ -68,9 +68,9 @@ class Coverage:
         for level, (x, y) in zip(levels.tolist(), env.agent_positions().tolist(), strict=True):
             self.places.add((level, int(x), int(y)))
             self.furthest[level] = max(x, self.furthest.get(level, 0.0))
-        for told in (infos, infos.get("final_info", {})):
-            if "level_complete" in told:
-                self.finished += int((told["level_complete"] & told["_level_complete"]).sum())
+        for info in (infos, infos.get("final_info", {})):
+            if "level_complete" in info:
+                self.finished += int((info["level_complete"] & info["_level_complete"]).sum())
 
     def _see_memory(self, env: RetroVectorEnv) -> None:
         *room, x, y = POSITION_BYTES[env.game.name]
@@ -81,7 +81,7 @@ class Coverage:
 
 
 def screen(frame: NDArray[np.uint8]) -> bytes:
-    """What is left of a frame to tell it from others."""
+    """Reduces a frame to a small grey picture, as bytes."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, _SCREEN, interpolation=cv2.INTER_AREA)
     return (small // _GREY_STEP).astype(np.uint8).tobytes()

@@ -1,4 +1,4 @@
-"""Plays every real game that is playable here and writes a picture of each."""
+"""Plays every real game that is playable on this machine and writes a picture of each."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from genie_gym.retroact import catalogue
 
 __all__ = ["play", "play_real_games"]
 
-_HEIGHT = 192  # of the pictures: three times a frame's
+_HEIGHT = 192  # of the pictures, in pixels: three times the height of a frame
 
 
 def play_real_games(out: Path, steps: int, seed: int) -> Path:
-    """Plays every real game that is playable here at random; returns a contact sheet's path."""
+    """Plays every playable real game with random actions; returns the path of a contact sheet."""
     pictures, labels = [], []
     for env_id in _playable_ids():
         try:
             native, observed, total = play(env_id, steps, seed)
         except MissingDependencyError as missing:
-            print(f"  left out {env_id}: {missing}")
+            print(f"  skipped {env_id}: {missing}")
             continue
         pair = [scaled(picture, height=_HEIGHT) for picture in (native, observed)]
         pictures.append(side_by_side(pair))
@@ -33,13 +33,13 @@ def play_real_games(out: Path, steps: int, seed: int) -> Path:
         print(f"  {env_id:<44} {steps} steps, reward {total:g}", flush=True)
     path = out / "contact_sheet.png"
     write_png(path, contact_sheet(pictures, labels, columns=5))
-    print(f"{len(pictures)} games: the screen, and beside it the 64x64 frame that an agent sees")
+    print(f"{len(pictures)} games: the screen, and the 64x64 frame that an agent sees")
     print(f"wrote {path}")
     return path
 
 
 def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
-    """Plays at random; returns the last screen, the last observation and the sum of rewards."""
+    """Plays randomly; returns the last screen, the last observation and the total reward."""
     env = gym.make(env_id, render_mode="rgb_array")
     env.action_space.seed(seed)
     frame, _ = env.reset(seed=seed)

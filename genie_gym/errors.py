@@ -1,4 +1,4 @@
-"""Errors that users of several modules can meet; each message says what to type next."""
+"""Errors that several modules raise; each message says what to type next."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class MissingRomError(FileNotFoundError):
 
 
 class WorkerDiedError(RuntimeError):
-    """The process that ran an emulator ended, or stopped answering."""
+    """A worker process, such as an emulator, ended unexpectedly or stopped responding."""

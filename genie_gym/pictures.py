@@ -1,4 +1,4 @@
-"""Small helpers that lay frames out as pictures for people to look at."""
+"""Helpers that arrange frames into pictures for viewing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _GAP = 4
 
 
 def scaled(picture: Picture, *, height: int) -> Picture:
-    """Scales a picture to a height; enlarged, its pixels stay sharp."""
+    """Scales a picture to a height; enlarging repeats pixels without blurring."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     how = cv2.INTER_NEAREST if height >= picture.shape[0] else cv2.INTER_AREA
     return np.asarray(cv2.resize(picture, (width, height), interpolation=how))
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Pictures of one height in a row, with a small gap."""
+    """Joins pictures of equal height in a row, with small gaps."""
     gap = np.full((pictures[0].shape[0], _GAP, 3), 32, np.uint8)
     parts: list[Picture] = [pictures[0]]
     for picture in pictures[1:]:
@@ -35,7 +35,7 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
 
 
 def labelled(picture: Picture, label: str) -> Picture:
-    """The picture under a line of text, which is cut to its width."""
+    """Puts a line of text above a picture; the text is cut to the picture's width."""
     letters = max(1, picture.shape[1] // 7)
     strip = np.full((_LABEL_HEIGHT, picture.shape[1], 3), 32, np.uint8)
     cv2.putText(
@@ -51,16 +51,16 @@ def contact_sheet(
     columns: int | None = None,
     background: int = 32,
 ) -> Picture:
-    """Lays pictures of any sizes out in a grid.
+    """Arranges pictures of any sizes in a grid.
 
     Args:
-        pictures: What to show, row by row.
-        labels: A line of text over each.
-        columns: Pictures per row; about as many as rows by default.
-        background: Grey level between and around the pictures.
+        pictures: The pictures, row by row.
+        labels: A line of text above each picture.
+        columns: Pictures per row; by default the grid is about square.
+        background: Grey level between and around the pictures, 0 to 255.
     """
     if not pictures:
-        raise ValueError("no pictures to lay out")
+        raise ValueError("expected at least one picture, got none")
     if labels is not None:
         pairs = zip(pictures, labels, strict=True)
         pictures = [labelled(picture, label) for picture, label in pairs]
@@ -76,8 +76,8 @@ def contact_sheet(
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Writes a picture, making the folder where needed."""
+    """Writes a picture as PNG; creates the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    smallest = [cv2.IMWRITE_PNG_COMPRESSION, 9]  # a fifth of the default's size on pixel art
+    smallest = [cv2.IMWRITE_PNG_COMPRESSION, 9]  # a fifth of the default size for pixel art
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), smallest):
         raise OSError(f"could not write {path}")

@@ -1,4 +1,4 @@
-"""The env ids of this package, entered into Gymnasium's registry."""
+"""Registers the env ids of this package with Gymnasium."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from genie_gym.retroact import catalogue
 __all__ = ["LOOKS", "register_envs"]
 
 LOOKS = {"velocity_map": False, "use_backgrounds": True, "frame_size": 64}
-"""Arguments of real envs that change what frames look like, with their defaults: who learned from
-such frames needs such frames."""
+"""Arguments of real envs that change how frames look, with their defaults. A model only works on
+frames that look like those it was trained on."""
 
-# Five minutes of play at 15 steps a second; `gym.make(id, max_episode_steps=...)` overrides it.
+# Five minutes of play at 15 steps per second; `gym.make(id, max_episode_steps=...)` overrides it.
 RETRO_MAX_EPISODE_STEPS = 4500
-# As long as the episodes that worlds are learned from; None lets a dream go on for ever.
+# The length of the episodes that worlds are trained on; `max_episode_steps=-1` means no limit.
 DREAM_MAX_EPISODE_STEPS = 500
 
 
 def register_envs() -> None:
-    """Registers every env, real and dreamed. Safe to call again."""
+    """Registers every env, real and dreamed. Can be called repeatedly."""
     _register("Procgen/CoinRun-v0", "genie_gym.envs.coinrun:CoinRun", {})
     for game in catalogue.games():
         _register(
@@ -42,7 +42,7 @@ def register_envs() -> None:
 def _register(
     env_id: str, entry: str, kwargs: dict[str, Any], *, max_episode_steps: int | None = None
 ) -> None:
-    # `gymnasium.register` searches the whole registry for each new id: a second for 1,000 of them.
+    # `gymnasium.register` searches the whole registry for each id: a second for 1,000 ids.
     registry[env_id] = EnvSpec(
         id=env_id,
         entry_point=f"{entry}Env",

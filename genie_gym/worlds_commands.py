@@ -27,35 +27,35 @@ class List:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Shows what a world says about itself."""
+    """Shows the card of a world."""
 
     world: tyro.conf.Positional[str]
-    """Name or path."""
+    """Name or path of the world."""
     json: bool = False
     """Print the whole card as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Reads every byte of worlds and checks it; all worlds on this machine if none is named."""
+    """Checks every byte of worlds."""
 
     worlds: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names or paths."""
+    """Names or paths of the worlds; by default all on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """Makes one of the worlds that come with the package anew, by its recipe.
+    """Rebuilds one of the shipped worlds from its recipe.
 
-    Stopped or killed, the same command resumes.
+    Run the same command again to resume after an interruption.
     """
 
     name: tyro.conf.Positional[str]
-    """The world's name."""
+    """Name of the world."""
     out: Path | None = None
-    """The folder of the build; by default runs/worlds/NAME."""
+    """Folder of the build; by default runs/worlds/NAME."""
     scale: float = 1.0
-    """Multiplies episodes and training steps, to try the recipe out."""
+    """Factor on the numbers of episodes and training steps; below 1 for a quick trial."""
     list: bool = False
     """Print the stages and which are done, and run none."""
 
@@ -89,7 +89,7 @@ def _list(command: List) -> int:
         print(json.dumps({name: str(path) for name, path in worlds.items()}))
         return 0
     if not worlds:
-        print("no worlds yet, looked in")
+        print("no worlds found in")
         print("\n".join(f"  {folder}" for folder in search_folders()))
         return 0
     print(f"{'world':<24} {'learned from':<34} {'actions':<12} {'MiB':>6}  path")
@@ -154,7 +154,9 @@ def _make(command: Make) -> int:
     from genie_gym.build.stages import Manifest, run_stages
 
     if command.name not in WORLDS:
-        raise ValueError(f"no recipe {command.name!r}; there are {', '.join(WORLDS)}")
+        raise ValueError(
+            f"no recipe for the world {command.name!r}: expected one of {', '.join(WORLDS)}"
+        )
     if command.scale <= 0:
         raise ValueError(f"scale must be positive, got {command.scale}")
     env, recipe = WORLDS[command.name]

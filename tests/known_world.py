@@ -50,7 +50,7 @@ class KnownWorld:
     """
 
     latent_action = None
-    dynamics = SimpleNamespace(config=SimpleNamespace(num_codes=NUM_CODES))
+    dynamics = SimpleNamespace(space=SimpleNamespace(num_codes=NUM_CODES))
 
     def __init__(
         self, noise: int = 0, deaf: bool = False, lag: int = 0, late: int = 0, chance: int = 0
@@ -58,7 +58,7 @@ class KnownWorld:
         self.noise, self.deaf, self.lag, self.late, self.chance = noise, deaf, lag, late, chance
         self.tokenizer = self
 
-    def reconstruct(self, frames: Tensor, given: int = 1) -> Tensor:
+    def reconstruct(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
         """The frames, with one channel a little wrong."""
         shaded = frames.clone()
         shaded[..., 2] += SHADE

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from tests.square_episodes import write_episodes
 from world_models import presets
+from world_models.model.losses import DynamicsLossConfig
+from world_models.tokenizers.motion.residual_vq import ResidualVQConfig
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
-from world_models.training.recipes import DynamicsRecipe, TokenizerRecipe
+from world_models.training.recipes import SPRITES, DynamicsRecipe, TokenizerRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_tokenizer
 
-FIT = FitConfig(steps=6, batch_size=4, warmup_steps=2, log_every=1, save_every=3, eval_batches=2)
+FIT = FitConfig(steps=6, batch_size=4, warmup_steps=2, save_every=3)
 TINY = presets.tiny()
-TOKENIZER = TokenizerRecipe(model=TINY.tokenizer, fit=FIT, frames=8)
-DYNAMICS = DynamicsRecipe(model=TINY.dynamics, fit=FIT, frames=8, token_stride=4)
+LOSS = replace(SPRITES, revive_after=20)
+TOKENIZER = TokenizerRecipe(model=TINY.tokenizer, loss=LOSS, fit=FIT, frames=8)
+DYNAMICS = DynamicsRecipe(
+    model=TINY.dynamics, loss=DynamicsLossConfig(), fit=FIT, frames=8, token_stride=4
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,15 @@ class Made:
     world: Path
 
 
+@contextmanager
+def every_step_logged() -> Iterator[None]:
+    """Runs this short would else log nothing but their last step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("world_models.training.fit.LOG_EVERY", 1)
+        yield
+
+
+@every_step_logged()
 def make_world(root: Path) -> Made:
     """A world made by the three commands."""
     data = write_episodes(root / "data")
@@ -51,11 +69,10 @@ def log(run: Path, group: str) -> list[dict]:
     return [line for line in lines if line["group"] == group]
 
 
-def changing() -> presets.WorldConfig:
-    """A world whose tokens say what changes."""
+def motion() -> presets.WorldConfig:
+    """A world with a motion tokenizer."""
     coder = replace(TINY.tokenizer.transformer, temporal=False)
-    return replace(
-        TINY,
-        tokenizer=replace(TINY.tokenizer, transformer=coder, num_codes=256, context=True),
-        dynamics=replace(TINY.dynamics, num_codes=256, frame_patch=TINY.tokenizer.patch),
+    tokenizer = ResidualVQConfig(
+        frame_size=TINY.tokenizer.frame_size, patch=4, transformer=coder, num_codes=256
     )
+    return replace(TINY, tokenizer=tokenizer)

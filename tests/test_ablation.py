@@ -3,10 +3,13 @@
 import json
 from dataclasses import asdict, replace
 
+import pytest
 import torch
 
 from benchmarks.studies.ablation import BUDGETS, MEASURES, TITLES, Ablation, Size, arms, table
-from world_models import presets
+from world_models.model.dynamics import Dynamics
+from world_models.model.losses import DynamicsLossConfig
+from world_models.parts import build_tokenizer
 from world_models.training.recipes import RECIPES, WorldRecipe
 
 SECONDS = {
@@ -24,38 +27,76 @@ def small_recipe() -> WorldRecipe:
     """The recipe of the ablation, smaller."""
     recipe = RECIPES["coinrun-tiny"]()
     small = {"dim": 32, "num_layers": 1, "num_heads": 2, "head_dim": 16}
-    coder, thinker = (
-        replace(part.model, transformer=replace(part.model.transformer, **small), num_codes=32)
+    tokenizer, dynamics = (
+        replace(part.model, transformer=replace(part.model.transformer, **small))
         for part in (recipe.tokenizer, recipe.dynamics)
     )
-    fit = replace(recipe.dynamics.fit, batch_size=2, eval_batches=1, warmup_steps=1)
+    fit = replace(recipe.dynamics.fit, batch_size=2, warmup_steps=1)
     return replace(
         recipe,
-        tokenizer=replace(recipe.tokenizer, model=coder, fit=fit, frames=4),
-        dynamics=replace(recipe.dynamics, model=thinker, fit=fit, frames=4),
+        tokenizer=replace(
+            recipe.tokenizer, model=replace(tokenizer, num_codes=32), fit=fit, frames=4
+        ),
+        dynamics=replace(recipe.dynamics, model=dynamics, fit=fit, frames=4),
     )
 
 
 def test_each_arm_of_the_ladder_differs_from_the_one_before_in_one_thing():
-    found = arms(presets.small(num_actions=7).dynamics)
+    found = arms(RECIPES["coinrun-tiny"]().dynamics)
     assert list(found) == list(TITLES)
     base, token_input, tdce, two_stream, alone, whole, light = (
-        asdict(config) for config in found.values()
+        asdict(arm.model) | asdict(arm.loss) for arm in found.values()
     )
 
     def changed(one: dict, other: dict) -> dict:
         return {key: other[key] for key in one if one[key] != other[key]}
 
     assert changed(base, token_input) == {"token_input": True}
-    assert changed(token_input, tdce) == {"tdce_weight": 1.0}
+    assert changed(token_input, tdce) == {"TDCE_WEIGHT": 1.0}
     assert changed(tdce, two_stream) == {"objective": "two_stream"}
     assert changed(base, alone) == {"objective": "two_stream"}
-    assert changed(two_stream, whole) == {"learn_past": 1.0}
-    assert changed(two_stream, light) == {"reward_weight": 0.1, "termination_weight": 0.1}
-    assert (base["objective"], base["token_input"], base["tdce_weight"]) == ("paper", False, 0)
+    assert changed(two_stream, whole) == {"LEARNED_SHARE": 1.0}
+    assert changed(two_stream, light) == {"OUTCOME_WEIGHT": 0.1}
+    assert (base["objective"], base["token_input"], base["TDCE_WEIGHT"]) == ("paper", False, 0)
 
 
-def test_arms_are_judged_at_equal_steps_and_at_equal_time_and_none_is_trained_twice(
+def test_ours_is_what_the_recipe_trains_and_what_is_varied_reaches_the_loss():
+    recipe = RECIPES["coinrun-tiny"]().dynamics
+    found = arms(recipe)
+    ours, common = found["two_stream"], asdict(recipe.loss)
+    assert ours.model == recipe.model
+    assert {key: value for key, value in asdict(ours.loss).items() if key in common} == common
+    for name in ("TDCE_WEIGHT", "OUTCOME_WEIGHT", "LEARNED_SHARE"):
+        assert getattr(ours.loss, name) == getattr(recipe.loss, name)
+    tokenizer = build_tokenizer(RECIPES["coinrun-tiny"]().tokenizer.model)
+    torch.manual_seed(0)
+    codes = torch.randn(tokenizer.space.num_codes, tokenizer.space.code_dim)
+    dynamics = Dynamics(recipe.model, tokenizer.space, codes)
+    batch = {
+        "tokens": torch.randint(tokenizer.space.num_codes, (1, 3, tokenizer.space.num_tokens)),
+        "actions": torch.zeros(1, 2, dtype=torch.int64),
+        "rewards": torch.ones(1, 2),
+        "terminated": torch.ones(1, 2, dtype=torch.bool),
+        "seeds": torch.zeros(1, dtype=torch.int64),
+    }
+
+    def parts(loss: DynamicsLossConfig) -> tuple[float, float]:
+        """The loss of tokens, and that of all."""
+        _, metrics = dynamics.loss(batch, loss)
+        return float(metrics["token_loss"]), float(metrics["loss"])
+
+    tokens, total = parts(recipe.loss)
+    assert parts(ours.loss) == (tokens, total)
+    light_tokens, light_total = parts(found["light_outcome"].loss)
+    assert light_tokens == tokens and light_total - tokens == pytest.approx(
+        0.1 * (total - tokens), rel=1e-3
+    )
+    _, metrics = dynamics.loss(batch, replace(found["base"].loss, changed_weight=0.0))
+    assert float(metrics["token_loss"]) == pytest.approx(float(metrics["cross_entropy"]), rel=1e-5)
+    assert parts(replace(ours.loss, changed_weight=0.0))[0] > 1.1 * float(metrics["token_loss"])
+
+
+def test_arms_are_evaluated_at_equal_steps_and_at_equal_time_and_none_is_trained_twice(
     tmp_path, monkeypatch
 ):
     size = Size(episodes=24, tokenizer_steps=2, steps=2, timed_steps=1, windows=2)
@@ -83,7 +124,7 @@ def test_seconds_per_step_are_measured_once(tmp_path, monkeypatch):
     ablation = Ablation(small_recipe(), size, tmp_path)
     turns = iter([3.0, 30.0] * 2 + [1.0, 2.0])
     ablation.arms = {name: ablation.arms[name] for name in ("base", "two_stream")}
-    monkeypatch.setattr(Ablation, "_time_step", lambda self, config: next(turns))
+    monkeypatch.setattr(Ablation, "_time_step", lambda self, arm: next(turns))
     assert ablation.seconds_per_step == {"base": 3.0, "two_stream": 30.0}  # medians of turns
     again = Ablation(small_recipe(), size, tmp_path)
     assert again.seconds_per_step == ablation.seconds_per_step

@@ -7,7 +7,7 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 import agents
-from agents.autoexplore import AutoExplorePolicy, outputs
+from agents.autoexplore import AutoExplorePolicy, run_lstm
 from agents.saved_policy import PolicyCard, build_policy, load_policy, save_policy
 from agents.sb3 import make_sb3_env
 from genie_gym.actions import action_set
@@ -115,7 +115,7 @@ def test_episodes_that_begin_within_sequences_are_told_apart_in_one_call():
     starts = (torch.rand(5, 11) < 0.2).float()
     starts[0], starts[1, 0], starts[2, 1:] = 0, 1, 0
     expected, _ = policy._process_sequence(features, states, starts.flatten(), policy.lstm_actor)
-    found = outputs(policy.lstm_actor, features, states, starts.flatten())
+    found = run_lstm(policy.lstm_actor, features, states, starts.flatten())
     assert torch.allclose(found, expected, atol=1e-5)
     assert starts.sum() > 5
 

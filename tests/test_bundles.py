@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from genie_gym.worlds_commands import main
 from world_models import presets
+from world_models.parts import part_to_dict
 from world_models.worlds.bundle import StartBank, load_world, record_scores, save_world
 from world_models.worlds.card import BundleError, WorldCard, file_record
 from world_models.worlds.find import WorldNotFoundError, find_world, list_worlds
@@ -61,6 +62,7 @@ def test_a_saved_world_dreams_the_same_dream(bundle, model, starts):
     for name, value in model.state_dict().items():
         assert torch.equal(world.model.state_dict()[name], value)
     assert world.model.tokenizer.config == model.tokenizer.config
+    assert world.model.tokenizer.space == model.tokenizer.space == world.model.dynamics.space
     assert world.model.dynamics.config == model.dynamics.config
     assert world.model.sampling == model.sampling
     assert (world.card.env_kwargs, world.card.action_meanings) == ({"level": 3}, ACTIONS)
@@ -141,8 +143,9 @@ def test_missing_file(bundle):
 
 
 def test_unknown_version(bundle):
-    edit(bundle, lambda card: card.update(format=2))
-    broken(bundle, r"world\.json has format 2, this version of genie-gym reads 1")
+    for other in (1, 3):
+        edit(bundle, lambda card, other=other: card.update(format=other))
+        broken(bundle, rf"world\.json has format {other}, this version of genie-gym reads 2")
 
 
 def test_damaged_card(bundle):
@@ -156,6 +159,9 @@ def test_damaged_card(bundle):
         (lambda c: c.pop("env_id"), "incomplete.*env_id"),
         (lambda c: c.update(colour="red"), r"unknown entries \['colour'\]"),
         (lambda c: c["dynamics"].update(speed=9), "DynamicsConfig has no.*speed"),
+        (lambda c: c["dynamics"]["space"].update(num_codes=33), "makes tokens of.*33"),
+        (lambda c: c["dynamics"].pop("space"), "describes no model: 'space'"),
+        (lambda c: c["tokenizer"].update(kind="mine"), "no tokenizer kind 'mine'"),
         (lambda c: c["action_meanings"].pop(), "2 action_meanings, 3 actions"),
         (lambda c: c["files"].update({"../x": {}}), "outside the bundle"),
         (lambda c: c["files"].pop("dynamics.safetensors"), "lists no dynamics.safetensors"),
@@ -236,9 +242,9 @@ def test_scores_are_recorded_without_touching_the_weights(bundle):
 def test_the_layout_of_the_hub_loads_too(tmp_path, model, starts):
     card = replace(
         CARD,
-        tokenizer=asdict(model.tokenizer.config),
-        dynamics=asdict(model.dynamics.config),
-        latent_action=asdict(model.latent_action.config),
+        tokenizer=part_to_dict(model.tokenizer),
+        dynamics=part_to_dict(model.dynamics),
+        latent_action=part_to_dict(model.latent_action),
         sampling=asdict(model.sampling),
     )
     (tmp_path / "config.json").write_text(card.to_json())
@@ -311,5 +317,6 @@ def test_verify_names_the_damaged_file(bundle, capsys, damage, name):
 
 
 def test_looking_for_worlds_loads_no_torch():
-    code = "import sys, world_models.worlds, world_models.worlds.card; assert 'torch' not in sys.modules"
+    code = "import sys, world_models.worlds.find as _, world_models.worlds.card as _; "
+    code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -219,10 +219,10 @@ def test_pictures_are_large_and_of_the_ended_episode_until_it_begins_anew():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"distribution_mode": "extreme"}, "'easy' and 'hard', got 'extreme'"),
+        ({"distribution_mode": "extreme"}, "'easy' or 'hard', got 'extreme'"),
         ({"num_levels": -1}, "num_levels=-1"),
-        ({"start_level": 5}, "give num_levels="),
-        ({"num_levels": 2**31 - 1, "start_level": 1}, "from 0 to 2147483647"),
+        ({"start_level": 5}, "add num_levels="),
+        ({"num_levels": 2**31 - 1, "start_level": 1}, "at most 2147483647"),
         ({"action_set": "retroact-7"}, "coinrun-7"),
         ({"num_threads": 0}, "num_threads"),
     ],

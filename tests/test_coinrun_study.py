@@ -13,7 +13,9 @@ from benchmarks.studies.coinrun_study import SETS, WORLDS, Study, rows
 from world_models import presets
 from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
-from world_models.tokenizers.vq import Tokenizer
+from world_models.model.losses import DynamicsLossConfig
+from world_models.model.reconstruction import ReconstructionLossConfig
+from world_models.parts import build_tokenizer
 from world_models.training.config import FitConfig
 from world_models.training.recipes import (
     DynamicsRecipe,
@@ -26,18 +28,19 @@ from world_models.worlds.card import WorldCard
 
 def smallest() -> StudyRecipe:
     world = presets.tiny(num_actions=7, frame_size=64)
-    coder = replace(world.tokenizer, patch=16)
+    tokenizer = replace(world.tokenizer, patch=16)
     latent = replace(world.latent_action, patch=16)
-    fit = FitConfig(steps=4, batch_size=2, save_every=4, eval_batches=1, precision="fp32")
+    fit = FitConfig(steps=4, batch_size=2, save_every=4, precision="fp32")
+    pixels = ReconstructionLossConfig()
     base = RECIPES["tiny"]()
     return replace(
         base,
         agent=replace(base.agent, steps=64, num_envs=4, rollout=16, batch_size=32, epochs=1),
         world=WorldRecipe(
-            tokenizer=TokenizerRecipe(model=coder, fit=fit, frames=4),
-            latent_action=LatentActionRecipe(model=latent, fit=fit, frames=4),
+            tokenizer=TokenizerRecipe(model=tokenizer, loss=pixels, fit=fit, frames=4),
+            latent_action=LatentActionRecipe(model=latent, loss=pixels, fit=fit, frames=4),
             dynamics=DynamicsRecipe(
-                model=replace(world.dynamics, grid=coder.grid), fit=fit, frames=4
+                model=world.dynamics, loss=DynamicsLossConfig(), fit=fit, frames=4
             ),
         ),
         random_episodes=3,
@@ -94,9 +97,10 @@ def test_the_paper_recipe_has_the_published_sizes():
     assert (paper.random_episodes, paper.agent_episodes) == (88_000, 10_000)
     assert paper.agent.steps == 25_000_000
     with torch.device("meta"):
-        tokenizer = Tokenizer(paper.world.tokenizer.model)
-        dynamics = Dynamics(paper.world.dynamics.model, tokenizer.codes())
+        tokenizer = build_tokenizer(paper.world.tokenizer.model)
+        dynamics = Dynamics(paper.world.dynamics.model, tokenizer.space)
         latent = LatentActionModel(paper.world.latent_action.model)
     sizes = [sum(p.numel() for p in x.parameters()) / 1e6 for x in (tokenizer, dynamics, latent)]
     assert sizes == pytest.approx([101.6, 80.2, 168.7], rel=0.02)
     assert paper.world.dynamics.model.num_actions == 7
+    assert paper.world.dynamics.model.objective == "paper"

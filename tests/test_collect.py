@@ -154,7 +154,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path, wo
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert "run the same command to go on" in printed
+    assert "run the same command to resume" in printed
     assert "Traceback" not in errors
     count = len(EpisodeDataset(tmp_path))
     assert 0 < count < 20_000
@@ -245,7 +245,7 @@ def test_bad_input_is_told_and_nothing_is_written(tmp_path, given, message):
     assert not out.exists() or not any(out.rglob("*.h5"))
 
 
-def test_command_line_says_how_to_go_on(tmp_path, capsys):
+def test_command_line_says_what_to_type_next(tmp_path, capsys):
     arguments = [COINRUN, "--out", str(tmp_path), "--episodes", "2", "--max-steps", "5"]
     assert main(arguments) == 0
     assert "data show" in capsys.readouterr().out

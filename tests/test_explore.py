@@ -1,4 +1,4 @@
-"""`genie-gym explore`: trained on a real game with a real world, stopped and gone on with."""
+"""`genie-gym explore`: trained on a real game with a real world, stopped and resumed."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from agents.explore import ExploreConfig, explore
-from agents.rewards import Explored
+from agents.rewards import RewardedEnv
 from genie_gym.cli import main
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.episodes import EpisodeDataset
@@ -28,7 +28,7 @@ def world(coinrun_world):
 
 def config(out: Path, **changes) -> ExploreConfig:
     base = ExploreConfig(
-        env=REAL, out=out, world="CoinRun", steps=192, leg=64, num_envs=4, max_steps=20,
+        env=REAL, out=out, world="CoinRun", steps=192, eval_every=64, num_envs=4, max_steps=20,
         eval_steps=12, rollout=16, batch_size=32, epochs=1, memory=32,
     )  # fmt: skip
     return replace(base, **changes)
@@ -43,11 +43,11 @@ def weights(out: Path) -> dict[str, list]:
 
 
 class Killed(Exception):
-    """Ends a run as a kill would: nothing in it is told."""
+    """Ends a run as a kill would: no cleanup runs."""
 
 
 @pytest.mark.parametrize("reward", ["streaming", "novelty"])
-def test_killed_and_gone_on_with_it_ends_as_if_it_had_not_been(tmp_path, reward):
+def test_a_killed_run_resumes_to_the_same_result(tmp_path, reward):
     whole = explore(config(tmp_path / "whole", reward=reward))
 
     def kill(_):
@@ -55,14 +55,14 @@ def test_killed_and_gone_on_with_it_ends_as_if_it_had_not_been(tmp_path, reward)
 
     for _ in range(3):
         with pytest.raises(Killed):
-            explore(config(tmp_path / "cut", reward=reward), on_leg=kill)
+            explore(config(tmp_path / "cut", reward=reward), on_evaluation=kill)
     assert explore(config(tmp_path / "cut", reward=reward)) == whole
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     longer = explore(config(tmp_path / "cut", reward=reward, steps=256))
     assert longer[:3] == whole and len(longer) == 4
 
 
-def test_killed_in_the_middle_of_a_leg(tmp_path, monkeypatch):
+def test_killed_in_the_middle_of_an_iteration(tmp_path, monkeypatch):
     whole = explore(config(tmp_path / "whole", steps=128))
     from agents.rewards import DynamicsEntropyVector
 
@@ -70,7 +70,7 @@ def test_killed_in_the_middle_of_a_leg(tmp_path, monkeypatch):
 
     def dying(self, actions):
         calls.append(1)
-        if len(calls) == 40:  # in the second leg
+        if len(calls) == 40:  # in the second iteration
             raise Killed
         return step(self, actions)
 
@@ -84,7 +84,7 @@ def test_killed_in_the_middle_of_a_leg(tmp_path, monkeypatch):
 def test_the_command_leaves_a_policy_that_collects(tmp_path, capfd):
     out = tmp_path / "run"
     arguments = (
-        f"--world CoinRun --out {out} --steps 128 --leg 64 --num-envs 4 --rollout 16 "
+        f"--world CoinRun --out {out} --steps 128 --eval-every 64 --num-envs 4 --rollout 16 "
         "--batch-size 32 --eval-steps 10 --memory 32"
     )
     assert main(["explore", REAL, *arguments.split()]) == 0
@@ -114,7 +114,7 @@ def test_the_best_policy_is_kept(tmp_path):
 
 
 def test_the_env_is_the_one_the_world_was_made_with(world):
-    explored = Explored(env=REAL, world="CoinRun", env_kwargs={"start_level": 3})
+    explored = RewardedEnv(env=REAL, world="CoinRun", env_kwargs={"start_level": 3})
     kwargs = explored.all_env_kwargs()
     assert kwargs["use_backgrounds"] is False and kwargs["num_levels"] == 2
     assert kwargs["start_level"] == 3 and kwargs["action_set"] == "coinrun-7"
@@ -123,7 +123,7 @@ def test_the_env_is_the_one_the_world_was_made_with(world):
 def test_the_rewards_are_what_their_names_say():
     totals = {}
     for reward in ("paper", "streaming", "surprise", "novelty", "own"):
-        explored = Explored(env=REAL, world="CoinRun", reward=reward, scale=1.0, num_envs=4)
+        explored = RewardedEnv(env=REAL, world="CoinRun", reward=reward, scale=1.0, num_envs=4)
         env = explored.make()
         env.seed(0)
         env.reset()
@@ -133,15 +133,15 @@ def test_the_rewards_are_what_their_names_say():
     assert all((totals[reward] > 0).all() for reward in ("paper", "streaming", "surprise"))
     assert len({tuple(total.round(3)) for total in totals.values()}) == 5
     with pytest.raises(ValueError, match="--world"):
-        Explored(env=REAL)
+        RewardedEnv(env=REAL)
     with pytest.raises(ValueError, match="streaming"):
-        Explored(env=REAL, world="CoinRun", reward="fast")
+        RewardedEnv(env=REAL, world="CoinRun", reward="fast")
 
 
 def test_a_retro_game_is_explored_for_novelty(tmp_path):
     retro = config(
         tmp_path, env="RetroAct/Kangaroo-Atari2600-v0", world=None, reward="novelty", num_envs=2,
-        steps=64, leg=64,
+        steps=64, eval_every=64,
     )  # fmt: skip
     (result,) = explore(retro)
     assert result["places"] >= 1 and result["trained_return"] > 0

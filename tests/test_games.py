@@ -10,8 +10,8 @@ import pytest
 from genie_gym import retroact
 from genie_gym.cli import main
 from genie_gym.retroact import Labels, catalogue, labels, update
-from genie_gym.retroact.measured import borne_out, measured_words
-from genie_gym.retroact.probe import ALLOWS
+from genie_gym.retroact.measured import confirmed_controls, measured_words
+from genie_gym.retroact.probe import CONFIRMS
 from genie_gym.retroact.probe_measure import measure
 from genie_gym.retroact.probe_play import ACTIONS, Branches, ProbeConfig, play_branches
 from genie_gym.retroact.public import read_annotation, todays_game, write_annotation
@@ -66,7 +66,7 @@ def test_games_answer_to_every_part_of_a_question():
     ("asked", "message"),
     [
         ({"gnre": "pl"}, "Did you mean 'genre'"),
-        ({"genre": "plattformer"}, "expected one of pl, pl_fly"),
+        ({"genre": "plattformer"}, "must be one of pl, pl_fly"),
         ({"platform": "Nintendo"}, "expected one of .*Nes"),
     ],
 )
@@ -101,16 +101,16 @@ def test_selections_are_what_they_say():
         selection("platformer-50")
 
 
-def test_every_measured_label_is_borne_out_by_a_committed_probe():
+def test_every_measured_label_is_confirmed_by_a_committed_probe():
     words = measured_words(PROBES)
     for game in retroact.games():
         if not game.labels.measured:
             continue
-        found = borne_out(game.labels, words[game.name])
+        found = confirmed_controls(game.labels, words[game.name])
         assert game.labels.measured.split() == found, game.name
         assert (game.labels.controls_evidence == "measured") == (len(found) == 6), game.name
     assert {game.name for game in selection("playable-33").games} == set(words)
-    assert {word for each in words.values() for word in each.values()} <= set(ALLOWS)
+    assert {word for each in words.values() for word in each.values()} <= set(CONFIRMS)
 
 
 def drawn(x: int, y: int, shot: int | None = None) -> np.ndarray:
@@ -190,5 +190,5 @@ def test_ids_of_any_spelling_mean_todays_games(tmp_path):
 
 def test_the_vocabularies_share_no_doubtful_word():
     assert len(labels.GENRES) == 15 and len(labels.VIEWS) == 5 and len(labels.MOTIONS) == 5
-    with pytest.raises(ValueError, match="never 'hop'"):
+    with pytest.raises(ValueError, match="got 'hop'"):
         labels.check_word("jump", "hop")

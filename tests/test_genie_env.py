@@ -15,6 +15,7 @@ from benchmarks.studies.dream_soak import soak
 from genie_gym.retroact import catalogue
 from tests.compiler import needs_compiler
 from tests.env_contract import Case, EnvContract, actions_for
+from world_models.inference.compile import CompiledWorld
 from world_models.inference.world import WorldModel
 from world_models.worlds.find import WorldNotFoundError
 
@@ -23,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("world")
 ID = "GenieRedux/CoinRun-v0"
 CASES = (
     Case(env_id=ID, kwargs={"steps": 2}),
-    Case(env_id=ID, kwargs={"steps": 3, "adaptive": True, "dtype": "bfloat16"}),
+    Case(env_id=ID, kwargs={"steps": 3, "threshold": 0.9, "dtype": "bfloat16"}),
 )
 
 
 class TestDreams(EnvContract):
-    @pytest.fixture(params=CASES, ids=["fixed", "adaptive-bf16"])
+    @pytest.fixture(params=CASES, ids=["fixed", "threshold-bf16"])
     def case(self, request):
         return request.param
 
@@ -63,8 +64,10 @@ def test_a_compiled_dream_is_the_same_dream():
         shown.append([env.step(action)[0] for action in moves])
     apart = np.abs(np.int16(shown[0]) - np.int16(shown[1]))
     assert (apart > 1).mean() < 0.01, "sums are taken in another order, and that is all"
-    assert "step" in vars(fast.unwrapped.rows.model.dynamics)
-    assert "step" not in vars(plain.unwrapped.rows.model.dynamics), "the other env was compiled too"
+    models = [env.unwrapped.vector_env.model for env in (fast, plain)]
+    assert [isinstance(model, CompiledWorld) for model in models] == [True, False]
+    assert models[0].dynamics is models[1].dynamics
+    assert "step" not in vars(models[1].dynamics), "the other env was compiled too"
 
 
 def test_a_reset_of_some_rows_computes_these_alone(world, monkeypatch):
@@ -137,8 +140,8 @@ def test_tensors_are_the_same_frames_and_actions_may_be_tensors():
 
 def test_one_copy_of_a_world_however_many_envs(world):
     one, two = gym.make(ID, steps=2).unwrapped, gym.make_vec(ID, num_envs=2, steps=5).unwrapped
-    assert one.rows.model.dynamics is two.model.dynamics is world.model.dynamics
-    assert (one.rows.model.sampling.steps, two.model.sampling.steps) == (2, 5)
+    assert one.vector_env.model.dynamics is two.model.dynamics is world.model.dynamics
+    assert (one.vector_env.model.sampling.steps, two.model.sampling.steps) == (2, 5)
     assert world.model.sampling.steps == 4
     assert not any(p.requires_grad for p in world.model.parameters())
 

@@ -89,7 +89,7 @@ class OddDreams(MalformedCalls):
         super().__init__()
         self.env = gym.make(ID, steps=1).unwrapped
         self.twin = gym.make(ID, steps=1).unwrapped
-        self.prompt = real_prompt(self.env.rows.world)
+        self.prompt = real_prompt(self.env.vector_env.world)
         self.state = None
         self.ended = False
 

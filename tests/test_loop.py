@@ -13,18 +13,18 @@ import torch
 
 from agents.explore_config import ExploreConfig
 from agents.loop.command import LoopConfig, main, run_loop
+from agents.loop.evaluate import WorldEvaluationConfig, evaluate_world
 from agents.loop.graph import scores
-from agents.loop.judge import JudgeConfig, judge
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
-from agents.loop.stages import Manifest, Stage, run_stages
 from benchmarks.studies import loop_gain
+from genie_gym.build.stages import Manifest, Stage, run_stages
 from tests.tiny_world import LEVELS, recipe
 from world_models.episodes import EpisodeDataset
 from world_models.worlds.bundle import load_world
 
 REAL = "Procgen/CoinRun-v0"
 AGENT = {
-    "env": REAL, "steps": 64, "leg": 32, "num_envs": 2, "max_steps": 20, "eval_steps": 6,
+    "env": REAL, "steps": 64, "eval_every": 32, "num_envs": 2, "max_steps": 20, "eval_steps": 6,
     "rollout": 16, "batch_size": 32, "epochs": 1, "memory": 16,
 }  # fmt: skip
 
@@ -41,10 +41,7 @@ def tiny() -> LoopRecipe:
     runs = recipe()
     coder = replace(runs.tokenizer.model.transformer, dim=32)
     thinker = replace(runs.dynamics.model.transformer, dim=32, num_layers=1)
-    fit = replace(
-        runs.tokenizer.fit, steps=6, batch_size=2, warmup_steps=2, save_every=2, log_every=1,
-        eval_batches=1,
-    )  # fmt: skip
+    fit = replace(runs.tokenizer.fit, steps=6, batch_size=2, warmup_steps=2, save_every=2)
     training = replace(
         runs,
         tokenizer=replace(
@@ -55,7 +52,7 @@ def tiny() -> LoopRecipe:
         ),
         dynamics=replace(
             runs.dynamics,
-            model=replace(runs.dynamics.model, transformer=thinker, num_codes=32),
+            model=replace(runs.dynamics.model, transformer=thinker),
             fit=fit,
             frames=4,
         ),
@@ -65,8 +62,8 @@ def tiny() -> LoopRecipe:
         name="CoinRun",
         training=training,
         explorer=ExploreConfig(world="CoinRun", **AGENT),
-        tester=ExploreConfig(reward="own", **AGENT),
-        judging=JudgeConfig(windows=4, steps=4),
+        test_agent=ExploreConfig(reward="own", **AGENT),
+        evaluation=WorldEvaluationConfig(windows=4, steps=4),
         random_episodes=6,
         round_frames=450,  # more than 20 episodes have
         test_episodes=6,
@@ -99,7 +96,7 @@ def whole(tmp_path_factory) -> Path:
     return out
 
 
-def test_the_loop_makes_and_judges_a_world_of_each_arm(whole):
+def test_the_loop_makes_and_evaluates_a_world_of_each_arm(whole):
     rows = scores(config(whole).loop())
     assert [row["world"] for row in rows] == ["first", "explored-1", "control-1"]
     assert all(row["psnr_ceiling"] > 5 and row["psnr_copy"] > 5 for row in rows)
@@ -109,11 +106,11 @@ def test_the_loop_makes_and_judges_a_world_of_each_arm(whole):
     assert {e.info.policy for e in control.entries} == {"random"}
     assert all("round-1/agent+0.15" in e.info.policy for e in explored.entries)
     tested = EpisodeDataset(whole / "data" / "test")
-    assert all("tester+0.15" in e.info.policy for e in tested.entries)
+    assert all("test-agent+0.15" in e.info.policy for e in tested.entries)
     cards = [
         load_world(whole / path).card for path in ("worlds/CoinRun", "explored/round-1/CoinRun")
     ]
-    assert cards[0].tokenizer == {**cards[1].tokenizer, "decoder_only": False}
+    assert cards[0].tokenizer == cards[1].tokenizer
 
 
 @pytest.mark.timeout(1200)
@@ -164,8 +161,8 @@ def _die_in(name: str, out: Path, after: float) -> None:
 def test_each_stage_can_be_run_alone_and_rounds_can_be_added(whole, capfd):
     manifest = Manifest(whole / "stages.jsonl")
     before = result(whole)
-    (whole / "scores" / "explored-1-judge.json").unlink()
-    assert run_loop(config(whole, only="explored-1-judge"))
+    (whole / "scores" / "explored-1-evaluation.json").unlink()
+    assert run_loop(config(whole, only="explored-1-evaluation"))
     assert result(whole) == before
     with pytest.raises(ValueError, match="explored-2-tokenizer needs explored-2-data"):
         run_loop(config(whole, only="explored-2-tokenizer", rounds=2))
@@ -173,7 +170,7 @@ def test_each_stage_can_be_run_alone_and_rounds_can_be_added(whole, capfd):
         run_loop(config(whole, only="explored-1-agnt"))
     begun = len(manifest.entries())
     assert run_loop(config(whole)) and len(manifest.entries()) == begun
-    with pytest.raises(ValueError, match="was begun with seed 0, not 1.*another --out"):
+    with pytest.raises(ValueError, match="was started with seed 0, not 1.*another --out"):
         run_loop(config(whole, seed=1))
 
 
@@ -181,8 +178,8 @@ def test_loops_can_share_world_and_held_out_set(whole, tmp_path):
     shared = {"world": str(whole / "worlds" / "CoinRun"), "test_data": whole / "data" / "test"}
     other = config(tmp_path / "other", seed=1, **shared)
     names = [stage.name for stage in other.loop().stages()]
-    assert names[0] == "judge" and names[1] == "explored-1-agent"
-    assert run_loop(config(tmp_path / "other", seed=1, only="judge", **shared))
+    assert names[0] == "evaluation" and names[1] == "explored-1-agent"
+    assert run_loop(config(tmp_path / "other", seed=1, only="evaluation", **shared))
     assert scores(other.loop()) == scores(config(whole).loop())[:1]
     with pytest.raises(ValueError, match="is no folder"):
         config(tmp_path / "other", test_data=tmp_path / "nowhere")
@@ -190,14 +187,14 @@ def test_loops_can_share_world_and_held_out_set(whole, tmp_path):
 
 def test_the_gain_is_that_of_one_arm_over_the_other(whole, tmp_path):
     first, explored, control = scores(config(whole).loop())
-    figures, rows = loop_gain.summary([loop_gain.judged(whole)] * 2)
+    figures, rows = loop_gain.summary([loop_gain.evaluated(whole)] * 2)
     assert figures["gain_psnr"] == pytest.approx(explored["psnr"] - control["psnr"])
     assert figures["first_delta_psnr"] == pytest.approx(first["delta_psnr"])
     assert figures["gain_psnr_sd"] == 0
     assert figures["control_frames_learned"] == control["frames_learned"]
     assert [row["world"] for row in rows] == ["first", "explored", "control", "gain"]
     with pytest.raises(ValueError, match="run the loop to its end"):
-        loop_gain.judged(tmp_path)
+        loop_gain.evaluated(tmp_path)
 
 
 def test_the_manifest_survives_a_torn_line(tmp_path):
@@ -223,9 +220,10 @@ def test_a_stage_that_was_asked_to_stop_is_not_done(tmp_path):
     assert run_stages(stages, manifest) and manifest.done() == {"a", "b"}
 
 
-def test_the_judge_knows_a_perfect_world_from_a_copy(whole):
+def test_the_evaluation_knows_a_perfect_world_from_a_copy(whole):
     """The tokenizer's ceiling is what the pictures allow; copying scores what copying scores."""
-    found = judge(whole / "worlds" / "CoinRun", whole / "data" / "test", JudgeConfig(windows=8))
+    world, data = whole / "worlds" / "CoinRun", whole / "data" / "test"
+    found = evaluate_world(world, data, WorldEvaluationConfig(windows=8))
     assert found["psnr"] < found["psnr_ceiling"] + 3
     assert found["psnr_copy"] != found["psnr"]
     assert found["changed_psnr_copy"] < found["psnr_copy"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from agents.loop.judge import JudgeConfig
+from agents.loop.evaluate import WorldEvaluationConfig
 from benchmarks.studies import many_games
 from benchmarks.studies.many_games import Comparison, Sizes
 from world_models.worlds.bundle import load_world
@@ -20,7 +20,7 @@ SIZES = Sizes(
     max_steps=24,
     pretraining=(2, 2),
     tuning=(2, 2),
-    judging=JudgeConfig(windows=2, prompt=1, steps=4),
+    evaluation=WorldEvaluationConfig(windows=2, prompt=1, steps=4),
 )
 
 
@@ -33,7 +33,7 @@ def test_the_tested_games_are_not_learned_before():
         Comparison(games=("Hero-Atari2600",), pool=("Hero-Atari2600",))
 
 
-def test_both_arms_learn_and_are_judged_and_nothing_is_done_twice(tmp_path, monkeypatch, capsys):
+def test_both_arms_learn_and_are_evaluated_and_nothing_is_done_twice(tmp_path, monkeypatch, capsys):
     comparison = Comparison(
         out=tmp_path, games=("Pong-Atari2600",), pool=("Boxing-Atari2600",), seeds=(0,), sizes=SIZES
     )

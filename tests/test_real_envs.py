@@ -83,7 +83,7 @@ class OddCalls(MalformedCalls):
         shown = self.twin.load_state(self.state)
         for action in self.since:
             shown, *_ = self.twin.step(action)
-        assert np.array_equal(shown, self.env.rows.frames[0])
+        assert np.array_equal(shown, self.env.vector_env.frames[0])
 
     def teardown(self):
         self.env.close()

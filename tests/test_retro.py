@@ -49,7 +49,7 @@ def play(env, actions):
 
 
 def processes(env):
-    rows = env.unwrapped.rows if isinstance(env.unwrapped, RetroEnv) else env.unwrapped
+    rows = env.unwrapped.vector_env if isinstance(env.unwrapped, RetroEnv) else env.unwrapped
     return [worker.pid for worker in rows._workers]
 
 
@@ -330,7 +330,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a back
 envs = [RetroEnv("Airstriker-Genesis"), RetroVectorEnv("Pong-Atari2600", num_envs=2)]
 for env in envs:
     env.reset(seed=0)
-rows = [envs[0].rows, envs[1]]
+rows = [envs[0].vector_env, envs[1]]
 try:
     print(*[worker.pid for row in rows for worker in row._workers], flush=True)
     while True:

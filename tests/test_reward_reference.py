@@ -12,6 +12,7 @@ import genie_gym  # noqa: F401
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
 from tests.tiny_world import LEVELS
+from world_models.model.token_space import NO_ACTION
 
 REAL = "Procgen/CoinRun-v0"
 LEVEL = {
@@ -88,24 +89,25 @@ def reference(world, logits) -> float:
 
 
 @torch.no_grad()
-def logits_of_last(world, frames: list, actions: list, num_hidden: int):
-    """The last frame's logits, the last few frames hidden, with the whole past computed anew."""
+def logits_of_last(world, frames: list, actions: list, num_masked: int):
+    """The last frame's logits, the last few frames masked, with the whole past computed anew."""
     dynamics, tokenizer = world.model.dynamics, world.model.tokenizer
-    given = torch.from_numpy(np.stack(frames[: len(frames) - num_hidden]))[None]
+    given = torch.from_numpy(np.stack(frames[: len(frames) - num_masked]))[None]
     tokens = tokenizer.encode(given)
-    hidden = torch.full((1, num_hidden, tokens.shape[2]), dynamics.mask_token)
-    x = dynamics.predict_plain(torch.cat((tokens, hidden), 1), torch.tensor([actions]))
+    masked = torch.full((1, num_masked, tokens.shape[2]), dynamics.space.mask_token)
+    first = torch.tensor([[NO_ACTION, *actions]])
+    x = dynamics.transformer(dynamics.embed(torch.cat((tokens, masked), 1), first))
     return dynamics.to_logits(x[0, -1])
 
 
 def paper(world, frames: list, actions: list) -> float:
     if len(frames) < 5:
         return 0.0
-    return reference(world, logits_of_last(world, frames[-5:], actions[-4:], num_hidden=3))
+    return reference(world, logits_of_last(world, frames[-5:], actions[-4:], num_masked=3))
 
 
 def streaming(world, frames: list, actions: list) -> float:
-    return reference(world, logits_of_last(world, frames, actions, num_hidden=1))
+    return reference(world, logits_of_last(world, frames, actions, num_masked=1))
 
 
 REFERENCES = {"paper": paper, "streaming": streaming}
@@ -147,7 +149,7 @@ def test_the_meter_is_told_the_actions_of_the_agent(world):
 def test_surprise_is_how_unlikely_the_real_frame_was(world):
     done = Played("surprise")
     for reward, (frames, actions) in list(zip(done.rewards, done.pasts, strict=True))[::9]:
-        logits = logits_of_last(world, frames, actions, num_hidden=1).double().log_softmax(-1)
+        logits = logits_of_last(world, frames, actions, num_masked=1).double().log_softmax(-1)
         came = world.model.tokenizer.encode(torch.from_numpy(np.stack(frames))[None])[0, -1]
         unlikely = sorted(-logits[range(len(came)), came].numpy() * 2 / math.log(logits.shape[1]))
         assert reward == pytest.approx(np.mean(unlikely[-(len(came) // 4) :]), abs=1e-4)

@@ -1,4 +1,4 @@
-"""Work is gone on with under the settings it was begun with."""
+"""A job is resumed only with the settings it was started with."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_the_same_settings_go_on(path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": 1}, "run was begun with seed 0, not 1: .* or another --out"),
+        ({"seed": 1}, "run was started with seed 0, not 1: .* choose another --out"),
         ({"model": {"dim": 32, "betas": (0.9, 0.99)}}, "model.dim 64, not 32"),
         ({"new": True}, "new None, not True"),
     ],

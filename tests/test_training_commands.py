@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.square_runs import TINY, log
+from tests.square_runs import TINY, every_step_logged, log
 from world_models.train import main
 from world_models.training.checkpoint import Checkpoints
 from world_models.training.run_folder import read_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def every_step_is_logged():
+    with every_step_logged():
+        yield
+
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +31,7 @@ def test_the_command_line_trains_with_overrides_and_knows_its_names(made, tmp_pa
     arguments = ["--data", str(made.data), "--out", str(tmp_path / "t"), "--frames", "8"]
     arguments += ["--model.frame-size", "16", "--model.transformer.dim", "32"]
     arguments += ["--model.patch", "4", "--model.transformer.num-layers", "1"]
-    arguments += ["--fit.steps", "2", "--fit.batch-size", "2", "--fit.eval-batches", "1"]
+    arguments += ["--fit.steps", "2", "--fit.batch-size", "2"]
     assert main(["tokenizer", "coinrun-tiny", *arguments]) == 0
     assert "finished at step 2" in capsys.readouterr().out
     assert read_run(tmp_path / "t").model["transformer"]["dim"] == 32
@@ -41,6 +48,8 @@ import sys
 for name in ("gymnasium", "stable_baselines3", "stable_retro", "procgen", "cv2", "PIL",
              "tensorboard", "platformdirs", "wandb", "ray", "minari", "pygame"):
     sys.modules[name] = None  # importing it raises ImportError
+import world_models.training.fit
+world_models.training.fit.LOG_EVERY = 1
 from world_models.train import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -65,18 +74,17 @@ def arguments_of(kind: str, data: Path, out: Path, tokenizer: Path, **fit: int) 
         "model.transformer.num-layers": 1,
         "model.transformer.num-heads": 2,
         "model.transformer.head-dim": 16,
-        "model.num-codes": TINY.tokenizer.num_codes,
-        "model.code-dim": TINY.tokenizer.code_dim,
         "fit.precision": "fp32",
-        "fit.log-every": 1,
         "fit.warmup-steps": 1,
-        "fit.eval-batches": 1,
     }
     values |= {f"fit.{name.replace('_', '-')}": value for name, value in fit.items()}
     arguments = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     if kind == "tokenizer":
-        return [kind, "coinrun-tiny", *arguments, "--model.frame-size", "16", "--model.patch", "4"]
-    arguments += ["--model.num-actions", "5", "--model.grid", "4", "4"]
+        model = TINY.tokenizer
+        arguments += ["--model.frame-size", "16", "--model.patch", "4"]
+        arguments += ["--model.num-codes", f"{model.num_codes}"]
+        return [kind, "coinrun-tiny", *arguments, "--model.code-dim", f"{model.code_dim}"]
+    arguments += ["--model.num-actions", "5"]
     return [kind, "coinrun-tiny", *arguments, "--tokenizer", str(tokenizer)]
 
 
@@ -98,7 +106,7 @@ def test_a_training_command_killed_with_kill_9_goes_on_to_the_very_same_losses(
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     alone(arguments(whole))
-    command = [sys.executable, "-m", "genie_gym.cli", "train", *arguments(killed)]
+    command = [sys.executable, "-m", "tests.logged_training", *arguments(killed)]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     metrics = killed / "metrics.jsonl"
     while not metrics.exists() or metrics.read_text().count("\n") < 25:
@@ -134,7 +142,7 @@ def test_torchrun_with_two_processes_equals_one_with_twice_the_batch(kind, made,
     one, two = tmp_path / "one", tmp_path / "two"
     few = {"steps": 5, "save_every": 5}
     arguments = arguments_of(kind, data, two, made.tokenizer, batch_size=2, **few)
-    command = [*torchrun, "-m", "world_models.train", *arguments]
+    command = [*torchrun, "-m", "tests.logged_training", *arguments]
     subprocess.run(command, cwd=ROOT, check=True, timeout=200)
     alone(arguments_of(kind, data, one, made.tokenizer, batch_size=4, **few))
     expected = [line["loss"] for line in log(one, "train")]

@@ -6,24 +6,41 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.square_runs import DYNAMICS, FIT, TINY, TOKENIZER, changing, log
+from tests.square_runs import (
+    DYNAMICS,
+    FIT,
+    LOSS,
+    TINY,
+    TOKENIZER,
+    every_step_logged,
+    log,
+    motion,
+)
 from world_models import presets
 from world_models.episodes import EpisodeDataset
-from world_models.inference.sampling import FOR_CHANGES, SamplingConfig
 from world_models.inference.world import WorldModel
-from world_models.model.dynamics import NO_ACTION
+from world_models.model.dynamics import Dynamics
+from world_models.model.losses import DynamicsLossConfig
+from world_models.model.token_space import NO_ACTION, SamplingConfig
+from world_models.parts import build_tokenizer
+from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
+from world_models.tokenizers.motion.tokenizer import SAMPLING
 from world_models.training.checkpoint import Checkpoints
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, LatentActionRecipe
 from world_models.training.run_folder import load_run, read_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_latent_action, train_tokenizer
-from world_models.training.token_cache import (
-    fingerprint,
-)
+from world_models.training.token_cache import fingerprint
 from world_models.worlds.bundle import load_world, save_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def every_step_is_logged():
+    with every_step_logged():
+        yield
 
 
 def test_runs_make_a_world_that_dreams(made):
@@ -70,10 +87,11 @@ def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path
     )
     packs = sorted((made.data / "tokens").rglob("*.safetensors"))
     size = replace(DYNAMICS.model.transformer, num_layers=1)
-    asked = replace(DYNAMICS.model, transformer=size, schedule_steps=1, context_noise=0.25)
-    train_dynamics(replace(DYNAMICS, model=asked), options)
-    config = load_run(tmp_path / "d", "dynamics").config
-    assert config == replace(DYNAMICS.model, schedule_steps=1, context_noise=0.25)
+    asked = DynamicsLossConfig(mask_steps=1, context_noise=0.25)
+    model = replace(DYNAMICS.model, transformer=size)
+    train_dynamics(replace(DYNAMICS, model=model, loss=asked), options)
+    assert load_run(tmp_path / "d", "dynamics").config == DYNAMICS.model  # the world's
+    assert DynamicsLossConfig(**read_run(tmp_path / "d").loss) == asked  # the recipe's
     assert sorted((made.data / "tokens").rglob("*.safetensors")) == packs
     first, scratch = log(tmp_path / "d", "train")[0], log(made.dynamics, "train")[0]
     assert first["loss"] != scratch["loss"]  # it went on from the world's weights
@@ -83,12 +101,12 @@ def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path
             data=made.data,
             tokenizer=tmp_path / "t",
             dynamics=tmp_path / "d",
-            sampling=SamplingOptions(adaptive=True),
+            sampling=SamplingOptions(threshold=0.9),
         )
     )
     tuned_world = load_world(tmp_path / "Square2")
     assert tuned_world.card.storage == "bfloat16"
-    assert tuned_world.model.sampling == SamplingConfig(adaptive=True)  # else as usual
+    assert tuned_world.model.sampling == SamplingConfig(threshold=0.9)  # else as usual
 
 
 def test_rewards_and_ends_alone_can_be_learned_on(made, tmp_path):
@@ -106,18 +124,18 @@ def test_rewards_and_ends_alone_can_be_learned_on(made, tmp_path):
 
 
 def test_a_world_samples_as_suits_its_tokens_unless_told_otherwise():
-    for config, usual in ((TINY, SamplingConfig()), (presets.atari(), FOR_CHANGES)):
+    for config, usual in ((TINY, SamplingConfig()), (presets.atari(), SAMPLING)):
         built = presets.build(config)
         world = WorldModel(built.tokenizer, built.dynamics)
         assert world.sampling == usual
         assert SamplingOptions().applied(usual) == usual
-        told = SamplingOptions(steps=3, unbiased=False).applied(usual)
-        assert told == replace(usual, steps=3, unbiased=False)
+        told = SamplingOptions(steps=3, temperature=0.0).applied(usual)
+        assert told == replace(usual, steps=3, temperature=0.0)
 
 
 def test_latent_actions_take_the_place_of_the_true_ones(made, tmp_path):
     model = replace(TINY.latent_action, num_actions=3)
-    recipe = LatentActionRecipe(model=model, fit=FIT, frames=8)
+    recipe = LatentActionRecipe(model=model, loss=LOSS, fit=FIT, frames=8)
     train_latent_action(recipe, DataOptions(data=made.data, out=tmp_path / "lam"))
     options = DynamicsOptions(
         data=made.data,
@@ -152,9 +170,6 @@ def test_errors_come_early_and_say_what_to_type(made, tmp_path):
     more = replace(DYNAMICS, model=replace(TINY.dynamics, num_actions=7))
     with pytest.raises(ValueError, match="5 actions.*takes 7.*--model.num-actions 5"):
         train_dynamics(more, dynamics)
-    for change in ({"num_codes": 64}, {"grid": (2, 2)}):
-        with pytest.raises(ValueError, match="tokenizer"):
-            train_dynamics(replace(DYNAMICS, model=replace(TINY.dynamics, **change)), dynamics)
     with pytest.raises(ValueError, match="has 40 frames"):
         train_tokenizer(replace(TOKENIZER, frames=40), options)
     with pytest.raises(ValueError, match="has 40 frames"):
@@ -165,8 +180,8 @@ def test_errors_come_early_and_say_what_to_type(made, tmp_path):
         train_dynamics(DYNAMICS, replace(dynamics, tokenizer=None))
     with pytest.raises(ValueError, match="is a dynamics run, expected a tokenizer run"):
         train_dynamics(DYNAMICS, replace(dynamics, tokenizer=str(made.dynamics)))
-    with pytest.raises(ValueError, match=r"dreamed must lie in \[0, 1\], got 2"):
-        replace(DYNAMICS, dreamed=2)
+    with pytest.raises(ValueError, match=r"self_forcing must lie in \[0, 1\], got 2"):
+        replace(DYNAMICS, self_forcing=2)
     assert not (tmp_path / "out").exists()
     shutil.copytree(made.tokenizer, tmp_path / "begun")
     wider = replace(TOKENIZER, model=replace(TINY.tokenizer, num_codes=64))
@@ -198,12 +213,12 @@ def test_a_world_goes_on_from_its_own_dreams_and_is_bundled_with_its_tokenizer(m
     card = replace(first.card, name="First", provenance={"tokenizer": "6 steps"})
     torch.manual_seed(0)
     assert first.starts is not None
-    save_world(tmp_path / "First", card, presets.build(changing()).eval(), first.starts)
-    recipe = replace(DYNAMICS, model=changing().dynamics, slips=0.1, dreamed=0.5)
+    save_world(tmp_path / "First", card, presets.build(motion()).eval(), first.starts)
+    recipe = replace(DYNAMICS, corruption=0.1, self_forcing=0.5)
     own = DynamicsOptions(
         data=made.data, out=tmp_path / "d", tokenizer=str(tmp_path / "First"), from_world=None
     )
-    with pytest.raises(ValueError, match="leave --dreamed at 0, or go on with one"):
+    with pytest.raises(ValueError, match="leave --self-forcing at 0, or fine-tune one"):
         train_dynamics(recipe, own)
     train_dynamics(recipe, replace(own, tokenizer=None, from_world=str(tmp_path / "First")))
     options = BundleOptions(
@@ -234,7 +249,12 @@ def test_a_bundle_refuses_parts_that_do_not_belong_together(made, tmp_path):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_fit_together(name):
     recipe = RECIPES[name]()
-    tokenizer, dynamics = recipe.tokenizer.model, recipe.dynamics.model
-    assert tokenizer.grid == dynamics.grid
-    assert (tokenizer.num_codes, tokenizer.code_dim) == (dynamics.num_codes, dynamics.code_dim)
+    with torch.device("meta"):
+        tokenizer = build_tokenizer(recipe.tokenizer.model)
+        dynamics = Dynamics(recipe.dynamics.model, tokenizer.space, tokenizer.codes())
+    assert dynamics.codes.shape == (tokenizer.space.num_codes, tokenizer.space.code_dim)
+    assert recipe.latent_action.model.frame_size == tokenizer.frame_size
     assert recipe.tokenizer.frames >= 2 and NO_ACTION < 0
+    if name not in ("coinrun-tiny", "paper"):
+        assert tokenizer.space.neutral == STILL and tokenizer.space.patch
+        assert tokenizer.space.group_start == (None if name == "atari" else DISPLACEMENTS)

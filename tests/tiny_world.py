@@ -16,7 +16,7 @@ import torch
 
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.model.dynamics import Dynamics
-from world_models.tokenizers.vq import Tokenizer
+from world_models.tokenizers.vq import VQTokenizer
 from world_models.training.package import BundleOptions, SamplingOptions, build_bundle
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
@@ -41,16 +41,12 @@ def recipe() -> WorldRecipe:
         warmup_steps=30,
         save_every=200,
         ema_decay=0.98,
-        eval_batches=2,
         precision="fp32",
     )
     size = {"dim": 96, "num_heads": 4, "head_dim": 16, "position_dim": 16, "window": 8}
     coder = replace(base.tokenizer.model.transformer, num_layers=1, **size)
     thinker = replace(base.dynamics.model.transformer, num_layers=2, **size)
     tokenizer = replace(base.tokenizer.model, patch=PATCH, transformer=coder, num_codes=NUM_CODES)
-    dynamics = replace(
-        base.dynamics.model, grid=tokenizer.grid, transformer=thinker, num_codes=NUM_CODES
-    )
     return replace(
         base,
         tokenizer=replace(
@@ -61,7 +57,7 @@ def recipe() -> WorldRecipe:
         ),
         dynamics=replace(
             base.dynamics,
-            model=dynamics,
+            model=replace(base.dynamics.model, transformer=thinker),
             fit=replace(fit, steps=DYNAMICS_STEPS, learning_rate=3e-3),
             frames=8,
         ),
@@ -119,7 +115,8 @@ def _train(out: Path) -> None:
 def _key() -> str:
     """Changes with the data, the recipe and the names and shapes of the weights."""
     runs = recipe()
-    parts = (Tokenizer(runs.tokenizer.model), Dynamics(runs.dynamics.model))
+    tokenizer = VQTokenizer(runs.tokenizer.model)
+    parts = (tokenizer, Dynamics(runs.dynamics.model, tokenizer.space))
     shapes = [(name, tuple(x.shape)) for part in parts for name, x in part.state_dict().items()]
     text = f"{runs} {shapes} {LEVELS} {EPISODES} {MAX_STEPS}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,6 @@ CONFIG = FitConfig(
     min_learning_rate=1e-3,
     warmup_steps=5,
     precision="fp32",
-    log_every=1,
     save_every=10,
 )
 

@@ -1,4 +1,4 @@
-"""Packages that only some features need: what to type where one is missing."""
+"""Optional packages: import one, or say how to install it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ __all__ = ["MissingDependencyError", "require"]
 
 
 class MissingDependencyError(ImportError):
-    """A part of genie-gym needs a package that is not installed, or has no build here."""
+    """A feature of genie-gym needs a package that is not installed or cannot be."""
 
 
 def require(module: str, *, extra: str, what: str) -> Any:
-    """Imports what an extra of genie-gym brings.
+    """Import an optional module.
 
     Args:
-        module: What to import.
-        extra: The extra whose installation brings it.
-        what: What cannot go on without it, as the error begins: "training needs Lightning".
+        module: The module.
+        extra: The extra of genie-gym that installs it.
+        what: Start of the error message, such as "training needs Lightning".
 
     Returns:
         The module.
 
     Raises:
-        MissingDependencyError: If it cannot be imported; the message ends in what to type.
+        MissingDependencyError: If it cannot be imported; the message ends with the pip command.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Files and directories that are either complete or not there."""
+"""Atomic writes: files and directories that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _PART = ".part-"
 
 @contextmanager
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty directory beside `path` that takes its name when the block ends well.
+    """Yield an empty directory; it is renamed to `path` when the block succeeds.
 
-    The files are on disk before the name is. If the block raises, nothing is left behind.
+    The files are synced to disk before the rename. If the block raises, the directory is deleted.
 
     Args:
         path: The final directory.
-        replace: Whether a directory of that name may be there; it is removed at the end.
+        replace: Replace a directory that exists at `path`; False raises FileExistsError.
     """
     if path.exists() and not replace:
-        raise FileExistsError(f"{path} exists already; choose another place or delete it first")
+        raise FileExistsError(f"{path} already exists; choose another place or delete it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _beside(path)
     part.mkdir()
@@ -57,13 +57,13 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a name beside `path`; the file written there replaces `path` when the block ends well.
+    """Yield a temporary path; the file written there replaces `path` when the block succeeds.
 
-    A reader never sees half of it. If the block raises, nothing is left behind.
+    A reader never sees half of it. If the block raises, the file is deleted.
 
     Args:
-        path: The final file, in a directory that is there.
-        durable: Whether the file, and then its name, must be on disk before this returns.
+        path: The final file. Its directory must exist.
+        durable: Sync the file and its name to disk before returning.
     """
     part = _beside(path)
     try:
@@ -79,19 +79,19 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file, or another in its place; the directory is made."""
+    """Write a text file atomically; its directory is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as part:
         part.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`replace_text` with a value, for people and programs."""
+    """Write a value as indented JSON, atomically."""
     replace_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Delete what killed writers left half-written in `parent`; call it when none is at work."""
+    """Delete the temporary files of killed writers in `parent`. No writer may be running."""
     for part in parent.glob(f"*{_PART}*"):
         if part.is_dir():
             shutil.rmtree(part)
@@ -100,7 +100,7 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or the names in a directory, are on disk."""
+    """Wait until a file's content, or a directory's list of names, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -109,5 +109,5 @@ def sync(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name that no other writer has."""
+    """A temporary path in the same directory, unique to this writer."""
     return path.with_name(f"{path.name}{_PART}{uuid.uuid4().hex[:8]}")

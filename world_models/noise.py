@@ -1,7 +1,7 @@
-"""Random numbers that are a function of where they are used, not of what was drawn before.
+"""Counter-based random numbers: a pure function of a row's seed and a counter.
 
-A row of a batch then has the same future whatever rows stand beside it, and a saved state needs
-no generator. The hash is SplitMix64's finaliser over 64-bit integers that wrap around.
+A row of a batch then has the same future whatever the other rows are, and a saved state needs no
+generator. The hash is SplitMix64's finaliser, in 64-bit integers that wrap around.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
     """Return ``num`` uniform numbers in [0, 1) per row, ``(B, num)``.
 
     Args:
-        seeds: ``(B,)`` int64, whose future a row lives.
-        counters: ``(B,)`` int64, where in that future it stands.
-        draw: Which draw at that point.
-        num: How many.
+        seeds: Seed of each row, ``(B,)`` int64.
+        counters: Counter of each row, such as its frame number, ``(B,)`` int64.
+        draw: Index of the draw with these counters.
+        num: Numbers per row.
     """
     row = _mix(_mix(seeds) + counters * GOLDEN)
     place = torch.arange(num, device=seeds.device) + draw * num
@@ -34,12 +34,12 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
 
 
 class RowNoise:
-    """Successive draws for a batch, each row's from its own seed alone.
+    """Successive draws for a batch; each row's depend on its own seed alone.
 
-    Training is then the same however the rows are shared out among processes.
+    Training is then the same however the rows are distributed over processes.
 
     Args:
-        seeds: ``(B,)`` int64.
+        seeds: Seed of each row, ``(B,)`` int64.
     """
 
     def __init__(self, seeds: Tensor):
@@ -52,7 +52,7 @@ class RowNoise:
 
     @classmethod
     def of(cls, batch: dict[str, Tensor]) -> RowNoise:
-        """Noise for a training batch: from its "seeds" ``(B,)``, or from torch's generator."""
+        """Noise for a training batch, seeded by its "seeds" ``(B,)`` or by torch's generator."""
         return cls(batch["seeds"]) if "seeds" in batch else cls.like(batch["tokens"])
 
     def rand(self, *shape: int) -> Tensor:
@@ -69,4 +69,4 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _shift(x: Tensor, by: int) -> Tensor:
-    return (x >> by) & ((1 << (64 - by)) - 1)  # >> alone would repeat the sign
+    return (x >> by) & ((1 << (64 - by)) - 1)  # >> alone repeats the sign bit

@@ -1,4 +1,4 @@
-"""The parts of a world by name: which configuration builds which model, and how it is written."""
+"""The parts of a world: builds them from configurations, and writes configurations as JSON."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ TOKENIZERS: dict[str, tuple[type[Any], Callable[[Any], Tokenizer]]] = {
 
 
 def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
-    """The untrained tokenizer of a configuration."""
+    """Build an untrained tokenizer."""
     return TOKENIZERS[_kind(config)][1](config)
 
 
 def part_to_dict(part: nn.Module) -> dict[str, Any]:
-    """What builds a part, as plain values, as JSON holds them."""
+    """The configuration of a part as JSON values, for `build_part`."""
     config: Any = part.config
     if isinstance(part, Tokenizer):
         return {"kind": _kind(config), **asdict(config)}
@@ -51,7 +51,7 @@ def part_to_dict(part: nn.Module) -> dict[str, Any]:
 
 
 def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
-    """The untrained "tokenizer", "latent-action" or "dynamics" of `part_to_dict`."""
+    """Build an untrained "tokenizer", "latent-action" or "dynamics" from `part_to_dict`."""
     values = dict(values)
     if name == "tokenizer":
         kind = values.pop("kind", None)
@@ -66,7 +66,7 @@ def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
 
 
 def config_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Undo `dataclasses.asdict`. Every key must be known, and every value is checked again."""
+    """Undo `dataclasses.asdict`. Unknown keys raise ValueError, and values are checked again."""
     hints = get_type_hints(cls)
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(names))

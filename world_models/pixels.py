@@ -1,4 +1,4 @@
-"""The one conversion between stored pixels and what the networks see.
+"""The conversion between stored pixels and the networks' input, in one place.
 
 Stored: uint8 ``(..., H, W, C)``, 0 to 255. Networks: float ``(..., C, H, W)``, 0 to 1.
 """
@@ -13,7 +13,7 @@ __all__ = ["check_patch", "patches_from_pixels", "pixels_from_patches", "to_floa
 
 
 def check_patch(frame_size: int, patch: int) -> None:
-    """Raise ValueError unless patches fill a frame."""
+    """Raise ValueError unless whole patches fill a frame."""
     if patch < 1 or frame_size % patch:
         raise ValueError(
             f"frame_size {frame_size} is not a multiple of patch {patch}; take a patch such as "
@@ -26,7 +26,7 @@ def to_float(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     if frames.dtype != torch.uint8:
         raise ValueError(
             f"expected uint8 frames (..., H, W, C) in 0..255, got {frames.dtype}; "
-            "stored frames are never floats: pass them as the dataset gives them"
+            "pass the frames as they are stored, without converting them"
         )
     return frames.movedim(-1, -3).to(dtype).div(255)
 

@@ -1,6 +1,6 @@
-"""Architectures by name: a preset returns the configuration of a world, `build` the model.
+"""Architectures by name: a preset returns a world's configuration, `build` makes the model.
 
-A variant calls a preset and uses `dataclasses.replace`. How worlds are trained is in
+For a variant, call a preset and use `dataclasses.replace`. For training, see
 `world_models.training.recipes`.
 """
 
@@ -26,10 +26,10 @@ class WorldConfig:
     """The architecture of a world.
 
     Attributes:
-        tokenizer: Frames to tokens and back.
-        dynamics: Tokens of the next frame.
-        latent_action: The model that names actions, if they are latent.
-        sampling: How tokens are sampled; None: as suits the tokenizer.
+        tokenizer: Configuration of the tokenizer.
+        dynamics: Configuration of the dynamics.
+        latent_action: Configuration of the latent action model.
+        sampling: How tokens are sampled; None uses the tokenizer's default.
     """
 
     tokenizer: TokenizerConfig
@@ -55,7 +55,7 @@ def paper(num_actions: int = 5) -> WorldConfig:
 
 
 def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
-    """Width 256, patches of 8: real time on two CPU cores."""
+    """Width 256, patches of 8 pixels: runs in real time on two CPU cores."""
     coder = TransformerConfig(
         dim=256, num_layers=4, num_heads=4, ff_mult=3.0, ff_per_block=1, position_dim=64
     )
@@ -70,13 +70,13 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
 
 
 def coinrun() -> WorldConfig:
-    """CoinRun, 7 actions, its velocity map painted: 3.0M weights, 4 MiB in int8."""
+    """CoinRun, 7 actions, with its velocity map: 3.0M weights, 4 MiB in int8."""
     tokenizer = ResidualVQConfig(transformer=_motion_coder(), threshold=3e-3, overlay=True)
     return _motion_world(tokenizer, num_actions=7, num_layers=4, brightness=True)
 
 
 def atari(num_actions: int = 5) -> WorldConfig:
-    """One Atari 2600 game, few sprites on still backgrounds."""
+    """One Atari 2600 game: few sprites on still backgrounds."""
     return _motion_world(PatchCodebookConfig(threshold=2e-4), num_actions, num_layers=5)
 
 
@@ -109,7 +109,7 @@ def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
 
 
 def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
-    """Build an untrained world; with ``latent_action`` also the model that names actions."""
+    """Build an untrained world, with ``latent_action`` including a latent action model."""
     tokenizer = build_tokenizer(config.tokenizer)
     return WorldModel(
         tokenizer,
@@ -120,7 +120,7 @@ def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
 
 
 def _motion_coder() -> TransformerConfig:
-    """Encoder and decoder of motion tokenizers: lighter than `small`, one frame at a time."""
+    """Encoder and decoder of motion tokenizers: narrower than `small`, one frame at a time."""
     coder = small().latent_action.transformer
     return replace(coder, dim=128, num_layers=3, num_heads=2, ff_mult=4.0, temporal=False)
 
@@ -133,7 +133,7 @@ def _motion_world(
     dynamics = DynamicsConfig(
         transformer=size,
         num_actions=num_actions,
-        action_input="add",  # heard at once; a channel among many is learned late
+        action_input="add",  # learned sooner than one channel among many
         brightness=brightness,
     )
     return replace(base, tokenizer=tokenizer, dynamics=dynamics)

@@ -1,4 +1,4 @@
-"""The settings of long work, kept in its folder: it is gone on with under the same ones only."""
+"""The settings of a job, saved in its folder: it can only be resumed with the same ones."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def begin(
     *,
     write: bool = True,
 ) -> dict[str, str]:
-    """Write the settings of new work, or check that the work `path` is of has the same.
+    """Save the settings of a new job, or check that a resumed job has the saved ones.
 
     Args:
-        path: A JSON file in the folder of the work.
-        settings: All of them; what JSON does not know is written as text.
-        may_change: Names of those that may differ; the file keeps what they were at first.
-        write: Whether to write; False for all but one of several processes.
+        path: A JSON file in the job's folder.
+        settings: All settings; values that JSON does not support are written as text.
+        may_change: Settings that may differ. The file keeps their first values.
+        write: Whether to write the file; False for all but one of several processes.
 
     Returns:
-        Which of those that may differ do, and how in words.
+        The settings of `may_change` that differ, each with the difference in words.
 
     Raises:
-        ValueError: Naming the first setting that differs, both values, and what to do.
+        ValueError: If another setting differs; the message has both values and what to do.
     """
     wanted = json.loads(json.dumps(settings, default=str))
     if not path.exists():
@@ -39,30 +39,32 @@ def begin(
             write_json(path, wanted)
         return {}
     try:
-        begun = json.loads(path.read_text())
+        saved = json.loads(path.read_text())
     except json.JSONDecodeError as fault:
-        raise ValueError(f"{path} cannot be read: {fault}; give another --out") from None
+        raise ValueError(
+            f"{path} cannot be read: {fault}; delete it or choose another --out"
+        ) from None
     changes = {}
-    for name in {**wanted, **begun}:
-        change = _difference(name, begun.get(name), wanted.get(name))
+    for name in {**wanted, **saved}:
+        change = _difference(name, saved.get(name), wanted.get(name))
         if change is None:
             continue
         if name not in may_change:
             raise ValueError(
-                f"{path.parent} was begun with {change}: give the same settings to go on with it, "
-                "or another --out"
+                f"{path.parent} was started with {change}: use the same settings to resume it, or "
+                "choose another --out"
             )
         changes[name] = change
     return changes
 
 
-def _difference(name: str, begun: Any, wanted: Any) -> str | None:
+def _difference(name: str, saved: Any, wanted: Any) -> str | None:
     """The first difference of two JSON values, in words; None if they are equal."""
-    if begun == wanted:
+    if saved == wanted:
         return None
-    if isinstance(begun, dict) and isinstance(wanted, dict):
-        for key in sorted(begun.keys() | wanted.keys()):
-            change = _difference(f"{name}.{key}", begun.get(key), wanted.get(key))
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        for key in sorted(saved.keys() | wanted.keys()):
+            change = _difference(f"{name}.{key}", saved.get(key), wanted.get(key))
             if change is not None:
                 return change
-    return f"{name} {begun}, not {wanted}"
+    return f"{name} {saved}, not {wanted}"

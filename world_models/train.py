@@ -28,12 +28,12 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["main"]
 
-FLAT = tyro.conf.arg(name="")  # its fields are flags of the command itself
+FLAT = tyro.conf.arg(name="")  # flags without a prefix
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTokenizer:
-    """Trains a tokenizer; with --from, a world's decoder alone, so that tokens stay."""
+    """Train a tokenizer. With --from, only a world's decoder: its tokens stay the same."""
 
     options: Annotated[DataOptions, FLAT]
     recipe: Annotated[TokenizerRecipe, FLAT]
@@ -41,7 +41,7 @@ class TrainTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLatentAction:
-    """Trains a latent action model, which names what happens between two frames."""
+    """Train a latent action model, which infers the action between two frames."""
 
     options: Annotated[DataOptions, FLAT]
     recipe: Annotated[LatentActionRecipe, FLAT]
@@ -49,7 +49,7 @@ class TrainLatentAction:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainDynamics:
-    """Trains a dynamics on tokens, which are computed once and kept beside the data."""
+    """Train a dynamics on tokens, which are computed once and cached in the dataset's folder."""
 
     options: Annotated[DynamicsOptions, FLAT]
     recipe: Annotated[DynamicsRecipe, FLAT]
@@ -65,12 +65,12 @@ USAGE = f"""usage: train {{{",".join(KINDS)}}} RECIPE --data DATA --out RUN ...
 
 recipes: {", ".join(RECIPES)}
 
-train tokenizer RECIPE --help (or dynamics, ...) lists every setting of a recipe.
+`train tokenizer RECIPE --help` lists every setting; likewise for the others.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns the exit status."""
+    """Run the command and return its exit status."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0
@@ -89,11 +89,11 @@ def main(argv: list[str]) -> int:
         command_class,
         args=argv[2:],
         default=command_class(options=missing, recipe=recipe),
-        config=(tyro.conf.AvoidSubcommands,),  # a recipe has one kind of tokenizer
+        config=(tyro.conf.AvoidSubcommands,),  # the recipe fixes the kind of tokenizer
         prog=f"train {kind} {argv[1]}",
     )
     if command.options.from_world and command.recipe.model != recipe.model:
-        raise ValueError("--from takes the model as the world has it; leave out --model settings")
+        raise ValueError("--from uses the model of the world; leave out --model settings")
     result = _trainer(kind)(command.recipe, command.options)
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads must end before the process does
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
 
 
 def _trainer(kind: str) -> Callable[[Any, Any], Any]:
-    from world_models.training import runs  # Lightning Fabric: seconds, not needed for --help
+    from world_models.training import runs  # imports Lightning, which --help need not wait for
 
     return getattr(runs, f"train_{kind.replace('-', '_')}")
 

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors only, checked against what the model expects."""
+"""Tensors on disk: safetensors only, checked against the model they are loaded into."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["WeightsError", "load_weights", "read_tensors", "write_tensors"]
 
 
 class WeightsError(ValueError):
-    """A file of tensors is damaged or does not fit."""
+    """A file of tensors is damaged or does not fit the model."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors from any device; the caller sees to atomicity."""
-    # Contiguous copies, since safetensors refuses tensors that share memory; and written here,
-    # since its own files can be read by their owner alone.
+    """Write tensors from any device. The write is not atomic."""
+    # Copies, because safetensors refuses tensors that share memory. Written here, because the files
+    # that safetensors writes are readable by their owner only.
     copies = {name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}
     path.write_bytes(save(copies))
 
@@ -29,7 +29,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read tensors onto the CPU.
 
     Raises:
-        WeightsError: If the file is missing, cut short or no safetensors file.
+        WeightsError: If the file is missing, cut short or not a safetensors file.
     """
     try:
         return load_file(path)
@@ -40,10 +40,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Copy `tensors` into `model`; names and shapes must be exactly the model's.
+    """Load `tensors` into `model`. Names and shapes must match exactly.
 
     Raises:
-        WeightsError: Naming the first tensor that is missing, unknown or of another shape.
+        WeightsError: If a tensor is missing, unknown, not finite or of another shape.
     """
     expected = model.state_dict()
     for name, value in expected.items():
@@ -51,8 +51,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) 
             raise WeightsError(f"{source}: tensor {name!r} {tuple(value.shape)} is missing")
         if tensors[name].shape != value.shape:
             raise WeightsError(
-                f"{source}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the "
-                f"configuration asks for {tuple(value.shape)}"
+                f"{source}: tensor {name!r} has shape {tuple(tensors[name].shape)}, expected "
+                f"{tuple(value.shape)}"
             )
         if tensors[name].is_floating_point() and not torch.isfinite(tensors[name]).all():
             raise WeightsError(f"{source}: tensor {name!r} holds NaN or infinity")

@@ -1,1 +1,1 @@
-"""Worlds that get better by themselves: explore what the world does not know, learn it, again."""
+"""The improvement loop: explore where a world is uncertain, fine-tune it on that data, repeat."""

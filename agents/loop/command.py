@@ -1,4 +1,4 @@
-"""`genie-gym loop`: collect, train a world, explore what it does not know, and again."""
+"""`genie-gym loop`: train a world, explore where it is uncertain, fine-tune it, repeat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["LoopConfig", "main", "run_loop"]
 
 USAGE = """usage: genie-gym loop ENV [--rounds R] [--out DIR] [--only STAGE] [--list] ...
 
-games with a recipe of their own:
+games with their own recipe:
 {games}
 
 genie-gym loop ENV --help lists every setting of the game's recipe.
@@ -29,23 +29,23 @@ genie-gym loop ENV --help lists every setting of the game's recipe.
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """Explores what a world does not know, learns it, and again.
+    """Improves a world by exploring where it is uncertain.
 
-    Collects at random and trains a world; then in each round trains AutoExplore, collects with
-    it, fine-tunes the world, and judges it beside one that was fine-tuned on random play.
+    Trains a world on random play. Each round then trains an AutoExplore agent, collects with it,
+    fine-tunes the world, and compares it with a world fine-tuned on random play.
 
-    Run the same command again to go on after an interruption, or with more rounds.
+    Run the same command again to resume after an interruption, or to add rounds.
 
     Attributes:
-        recipe: The game and the sizes.
-        out: The loop's folder.
-        rounds: How often to explore and learn.
-        seed: Of everything.
-        world: Begin with this world (name or path) in place of training one on random play.
-        test_data: Judge by these held-out episodes (a dataset's folder, such as data/test of
-            another loop's) in place of training an agent that plays them.
-        only: Run this stage alone.
-        list: Say which stages there are and which are done, and run none.
+        recipe: The game, and the size of each stage.
+        out: Folder of the loop.
+        rounds: Number of rounds of exploring and fine-tuning.
+        seed: Seed of all randomness.
+        world: Name or path of a world to start from; by default one is trained on random play.
+        test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test of
+            another loop); by default an agent is trained that plays them.
+        only: Run only this stage.
+        list: Print the stages and which are done, and run none.
     """
 
     recipe: Annotated[LoopRecipe, tyro.conf.arg(name="")]
@@ -59,12 +59,17 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.seed < 0:
-            raise ValueError(f"rounds must be at least 1 and seed not negative, got {self}")
+            raise ValueError(
+                "rounds must be at least 1 and seed at least 0, got "
+                f"rounds={self.rounds} and seed={self.seed}"
+            )
         if self.test_data is not None and not self.test_data.is_dir():
-            raise ValueError(f"--test-data {self.test_data} is no folder")
+            raise ValueError(
+                f"--test-data must be the folder of a dataset, {self.test_data} is no folder"
+            )
 
     def loop(self) -> Loop:
-        """What is run."""
+        """The loop with these settings."""
         out = self.out.absolute()
         test_data = self.test_data and self.test_data.absolute()
         return Loop(
@@ -79,7 +84,7 @@ def main(argv: list[str]) -> int:
         games = "\n".join(f"  {make().env:<36}{make.__doc__}" for make in LOOPS)
         print(USAGE.format(games=games))
         return 0
-    gym.spec(argv[0])  # an unknown id is told at once, with near names
+    gym.spec(argv[0])  # raises early for an unknown id, with suggestions
     recipe = for_env(argv[0])
     default = LoopConfig(recipe=recipe, out=Path("runs/loop") / recipe.name)
     config = tyro.cli(LoopConfig, args=argv[1:], default=default, prog=f"genie-gym loop {argv[0]}")
@@ -94,9 +99,9 @@ def main(argv: list[str]) -> int:
 
 
 def run_loop(config: LoopConfig) -> bool:
-    """Runs a loop, or goes on with it; False if it was asked to stop."""
+    """Runs or resumes a loop; returns False if it was interrupted."""
     loop = config.loop()
-    if config.only is None:  # told before hours of play
+    if config.only is None:  # fail now rather than after hours of collecting
         require("lightning.fabric", extra="train", what="training needs Lightning")
     settings = {name: getattr(config, name) for name in ("seed", "world", "test_data", "rounds")}
     settings["recipe"] = asdict(config.recipe)

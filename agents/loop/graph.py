@@ -1,8 +1,8 @@
-"""The loop's stages: what is made of what, in two arms that differ only in who collects.
+"""The stages of the loop. Its two arms differ only in the policy that collects.
 
-``explored`` collects with an AutoExplore agent that is trained anew in each round, on what the
-world does not know by then; ``control`` collects as many frames at random. Both fine-tune the
-tokenizer's decoder and the dynamics, and both are judged on a set that neither had a part in.
+``explored`` collects with an AutoExplore agent, trained in each round on the uncertainty of the
+arm's latest world; ``control`` collects as many frames with random play. Both fine-tune the
+tokenizer's decoder and the dynamics, and are evaluated on data that neither arm collected.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.explore import explore
-from agents.loop.judge import judge
+from agents.loop.evaluate import evaluate_world
 from agents.loop.recipes import LoopRecipe
 from genie_gym.build import work
 from genie_gym.build.stages import Stage
@@ -27,23 +27,23 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 __all__ = ["ARMS", "Loop", "scores"]
 
 ARMS = ("explored", "control")
-_SCORE = 20
-_TEST_SEED = 900_000  # of collections; rounds have the seeds below
-_ARM_SEED = {"explored": 1_000, "control": 500_000}
+_BLOCK = 20  # episodes that a round adds at a time
+_TEST_SEED = 900_000  # offset of the seed for the held-out set
+_ARM_SEED = {"explored": 1_000, "control": 500_000}  # offset per round
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """A loop in a folder.
+    """A loop and its folder.
 
     Attributes:
-        recipe: The game and the sizes.
-        out: The folder.
-        rounds: How often to explore and learn.
-        seed: Of everything.
-        world: A world to begin with; by default one is trained on random play.
-        test_data: The held-out set; by default an agent is trained on the game's own reward, and
-            plays it.
+        recipe: The game, and the size of each stage.
+        out: Folder of the loop.
+        rounds: Number of rounds of exploring and fine-tuning.
+        seed: Seed of all randomness.
+        world: Name or path of a world to start from; by default one is trained on random play.
+        test_data: Folder of the held-out set; by default an agent is trained on the game's own
+            reward and plays it.
     """
 
     recipe: LoopRecipe
@@ -54,11 +54,11 @@ class Loop:
     test_data: Path | None = None
 
     def stages(self) -> list[Stage]:
-        """All stages, each after those it needs."""
+        """All stages, each after the ones it needs."""
         stages = [
             *self._test_set(),
             *self._first_world(),
-            self._judging("judge", self._base(), () if self.world else ("world",)),
+            self._evaluation("evaluation", self._base(), () if self.world else ("world",)),
         ]
         for number in range(1, self.rounds + 1):
             for arm in ARMS:
@@ -71,8 +71,8 @@ class Loop:
         if self.test_data is not None:
             return []
         return [
-            Stage(name="tester", needs=(), run=self._train_tester),
-            Stage(name="test-data", needs=("tester",), run=self._collect_test),
+            Stage(name="test-agent", needs=(), run=self._train_test_agent),
+            Stage(name="test-data", needs=("test-agent",), run=self._collect_test),
         ]
 
     def _first_world(self) -> list[Stage]:
@@ -94,7 +94,7 @@ class Loop:
 
         def random() -> bool:
             recipe = self.recipe
-            return self._collect(data, recipe.undirected, recipe.random_episodes, self.seed)
+            return self._collect(data, recipe.random_policy, recipe.random_episodes, self.seed)
 
         return [
             Stage(name="random-data", needs=(), run=random),
@@ -109,8 +109,8 @@ class Loop:
         data = self.out / "data" / arm
         agent = folder / "agent"
         prefix = f"{arm}-{number}-"
-        earlier = f"{arm}-{number - 1}-world" if number > 1 else "judge"
-        collector = recipe.undirected if arm == "control" else str(agent)
+        earlier = f"{arm}-{number - 1}-world" if number > 1 else "evaluation"
+        policy = recipe.random_policy if arm == "control" else str(agent)
         seed = self.seed + _ARM_SEED[arm] * number
         fits = recipe.training.tokenizer.fit, recipe.training.dynamics.fit
 
@@ -122,7 +122,7 @@ class Loop:
             return True
 
         def add_data() -> bool:
-            return self._collect_frames(data, collector, number * recipe.round_frames, seed)
+            return self._collect_frames(data, policy, number * recipe.round_frames, seed)
 
         def tokenizer() -> bool:
             fit = _shortened(fits[0], recipe.decoder_steps)
@@ -147,23 +147,25 @@ class Loop:
             Stage(name=f"{prefix}tokenizer", needs=(f"{prefix}data",), run=tokenizer),
             Stage(name=f"{prefix}dynamics", needs=(f"{prefix}tokenizer",), run=dynamics),
             Stage(name=f"{prefix}world", needs=(f"{prefix}dynamics",), run=world),
-            self._judging(f"{prefix}judge", self._world(arm, number), (f"{prefix}world",), data),
+            self._evaluation(
+                f"{prefix}evaluation", self._world(arm, number), (f"{prefix}world",), data
+            ),
         ]
 
-    def _judging(
+    def _evaluation(
         self, name: str, world: str, after: tuple[str, ...], learned: Path | None = None
     ) -> Stage:
         def run() -> bool:
-            found = judge(world, self._test_data(), self.recipe.judging)
+            result = evaluate_world(world, self._test_data(), self.recipe.evaluation)
             if learned is not None:
-                found["frames_learned"] = float(EpisodeDataset(learned).num_frames.sum())
-            write_json(self.out / "scores" / f"{name}.json", found)
+                result["frames_learned"] = float(EpisodeDataset(learned).num_frames.sum())
+            write_json(self.out / "scores" / f"{name}.json", result)
             return True
 
         tests = () if self.test_data else ("test-data",)
         return Stage(name=name, needs=(*tests, *after), run=run)
 
-    # What stages are made of ---------------------------------------------------------------
+    # Parts of the stages -------------------------------------------------------------------
 
     def _test_data(self) -> Path:
         return self.test_data or self.out / "data" / "test"
@@ -176,33 +178,33 @@ class Loop:
             return self._base()
         return str(self.out / arm / f"round-{number}" / self.recipe.name)
 
-    def _train_tester(self) -> bool:
+    def _train_test_agent(self) -> bool:
         kwargs = self.recipe.env_kwargs
-        out = self.out / "tester"
-        explore(replace(self.recipe.tester, out=out, seed=self.seed, env_kwargs=kwargs))
+        out = self.out / "test-agent"
+        explore(replace(self.recipe.test_agent, out=out, seed=self.seed, env_kwargs=kwargs))
         return True
 
     def _collect_test(self) -> bool:
-        tester = str(self.out / "tester")
+        agent = str(self.out / "test-agent")
         return self._collect(
-            self._test_data(), tester, self.recipe.test_episodes, self.seed + _TEST_SEED
+            self._test_data(), agent, self.recipe.test_episodes, self.seed + _TEST_SEED
         )
 
     def _collect(self, data: Path, policy: str, episodes: int, seed: int) -> bool:
-        return collect(self._collecting(data, policy, episodes, seed)) == 0
+        return collect(self._collect_config(data, policy, episodes, seed)) == 0
 
     def _collect_frames(self, data: Path, policy: str, frames: int, seed: int) -> bool:
-        """Adds a score of episodes, and another, until `data` has so many frames."""
-        owns = self._collecting(data, policy, _SCORE, seed).collection().owns
+        """Adds blocks of episodes until `data` has at least `frames` frames."""
+        owns = self._collect_config(data, policy, _BLOCK, seed).collection().owns
         done = len(existing_indices(data, where=owns))
-        episodes = _SCORE * max(1, math.ceil(done / _SCORE))  # a score that was begun is finished
+        episodes = _BLOCK * max(1, math.ceil(done / _BLOCK))  # finish a partial block first
         while self._collect(data, policy, episodes, seed):
             if EpisodeDataset(data).num_frames.sum() >= frames:
                 return True
-            episodes += _SCORE
+            episodes += _BLOCK
         return False
 
-    def _collecting(self, data: Path, policy: str, episodes: int, seed: int) -> CollectConfig:
+    def _collect_config(self, data: Path, policy: str, episodes: int, seed: int) -> CollectConfig:
         return CollectConfig(
             env=self.recipe.env,
             out=data,
@@ -210,7 +212,7 @@ class Loop:
             episodes=episodes,
             max_steps=self.recipe.max_steps,
             seed=seed,
-            epsilon=0.0 if policy == self.recipe.undirected else self.recipe.epsilon,
+            epsilon=0.0 if policy == self.recipe.random_policy else self.recipe.epsilon,
             env_kwargs=self.recipe.env_kwargs,
         )
 
@@ -231,18 +233,21 @@ class Loop:
 
 
 def scores(loop: Loop) -> list[dict[str, Any]]:
-    """What was judged so far, one row for each world."""
-    names = [stage.name for stage in loop.stages() if stage.name.endswith("judge")]
-    files = {name: loop.out / "scores" / f"{name}.json" for name in names}
+    """The scores so far, one row per evaluated world."""
+    names = [stage.name for stage in loop.stages() if stage.name.endswith("evaluation")]
+    files = {
+        name.removesuffix("evaluation").strip("-"): loop.out / "scores" / f"{name}.json"
+        for name in names
+    }
     return [
-        {"world": name.removesuffix("judge").strip("-") or "first", **json.loads(file.read_text())}
-        for name, file in files.items()
+        {"world": world or "first", **json.loads(file.read_text())}
+        for world, file in files.items()
         if file.exists()
     ]
 
 
 def _shortened(fit: FitConfig, steps: int) -> FitConfig:
-    """The same optimisation for so many steps, with its warm-up and saves in proportion."""
+    """The same training for `steps` steps; warm-up and save interval shrink in proportion."""
     share = steps / fit.steps
     return replace(
         fit,

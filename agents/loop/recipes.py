@@ -1,7 +1,7 @@
-"""A recipe for each game: everything the loop does, at the size meant for it.
+"""Recipes of the loop, one per game: the settings and the size of each stage.
 
-The paper's three games take the paper's numbers and want GPUs and the ROM; the others run on two
-CPU cores in hours to days. Every field can be overridden on the command line.
+The paper's three games use the paper's sizes and need GPUs and the ROM; the others take hours to
+days on two CPU cores. Every field can be overridden on the command line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from agents.explore_config import ExploreConfig
-from agents.loop.judge import JudgeConfig
+from agents.loop.evaluate import WorldEvaluationConfig
 from world_models.training.recipes import RECIPES as WORLDS
 from world_models.training.recipes import WorldRecipe
 
@@ -20,24 +20,26 @@ __all__ = ["LOOPS", "LoopRecipe", "for_env"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoopRecipe:
-    """One game's loop.
+    """The loop for one game.
 
     Attributes:
         env: Env id of the real game.
-        name: Of the worlds that come of it.
-        training: How the first world is trained; its optimisation is also that of fine-tuning.
-        explorer: The AutoExplore agent of a round; env, world, out and seed are filled in.
-        tester: The agent on the game's own reward, which plays the held-out set; likewise.
-        judging: How worlds are judged.
-        undirected: How play at random goes: random (uniform, as the paper) or sticky.
-        random_episodes: Episodes at random that the first world is trained on.
-        round_frames: Frames that each arm collects in a round, in whole episodes.
-        test_episodes: Of the held-out set.
-        max_steps: Length of an episode at most.
-        epsilon: Share of random actions mixed into agents' play.
-        decoder_steps: Fine-tuning of the tokenizer's decoder in a round.
-        dynamics_steps: Fine-tuning of the dynamics in a round.
-        storage: How the matrices of worlds are stored.
+        name: Name of the worlds it makes.
+        training: How the first world is trained; fine-tuning uses the same optimizer settings.
+        explorer: Settings of the AutoExplore agent; the loop sets its out, world, seed and
+            env_kwargs.
+        test_agent: Settings of the agent that is trained on the game's own reward and plays the
+            held-out set; the loop sets its out, seed and env_kwargs.
+        evaluation: How worlds are evaluated.
+        random_policy: Policy of random play: random (uniform, as in the paper) or sticky.
+        random_episodes: Episodes of random play that the first world is trained on.
+        round_frames: Frames that each arm collects per round, rounded up to whole episodes.
+        test_episodes: Episodes in the held-out set.
+        max_steps: Maximum steps per episode.
+        epsilon: Fraction of the agents' actions that are replaced by random ones.
+        decoder_steps: Steps of fine-tuning the tokenizer's decoder per round.
+        dynamics_steps: Steps of fine-tuning the dynamics per round.
+        storage: Number format in which worlds store their matrices.
         env_kwargs: Further arguments of the env.
     """
 
@@ -45,9 +47,9 @@ class LoopRecipe:
     name: str
     training: WorldRecipe
     explorer: ExploreConfig
-    tester: ExploreConfig
-    judging: JudgeConfig = field(default_factory=JudgeConfig)
-    undirected: Literal["random", "sticky"] = "random"
+    test_agent: ExploreConfig
+    evaluation: WorldEvaluationConfig = field(default_factory=WorldEvaluationConfig)
+    random_policy: Literal["random", "sticky"] = "random"
     random_episodes: int = 300
     round_frames: int = 60_000
     test_episodes: int = 60
@@ -60,13 +62,13 @@ class LoopRecipe:
 
 
 def coinrun() -> LoopRecipe:
-    """CoinRun, a hundred hard levels, in three hours."""
+    """CoinRun on a hundred hard levels; three hours."""
     base = _small("Procgen/CoinRun-v0", "CoinRun", "coinrun", num_envs=16)
     return replace(
         base,
-        explorer=replace(base.explorer, steps=24_000, leg=12_000, eval_steps=64),
-        tester=replace(base.tester, steps=100_000),
-        judging=JudgeConfig(windows=96, prompt=4),
+        explorer=replace(base.explorer, steps=24_000, eval_every=12_000, eval_steps=64),
+        test_agent=replace(base.test_agent, steps=100_000),
+        evaluation=WorldEvaluationConfig(windows=96, prompt=4),
         random_episodes=220,
         round_frames=16_000,
         test_episodes=40,
@@ -78,27 +80,27 @@ def coinrun() -> LoopRecipe:
 
 
 def hero() -> LoopRecipe:
-    """H.E.R.O., a shaft that has to be gone down."""
+    """H.E.R.O.: descend a mine shaft."""
     return _small("RetroAct/Hero-Atari2600-v0", "Hero", "atari", num_envs=4)
 
 
 def kangaroo() -> LoopRecipe:
-    """Kangaroo, three floors and ladders."""
+    """Kangaroo: three floors and ladders."""
     return _small("RetroAct/Kangaroo-Atari2600-v0", "Kangaroo", "atari", num_envs=4)
 
 
 def super_mario_bros() -> LoopRecipe:
-    """The paper's: early obstacles."""
+    """Super Mario Bros. (paper): early obstacles."""
     return _published("SuperMarioBros", "Nes")
 
 
 def adventure_island_ii() -> LoopRecipe:
-    """The paper's: an easy start."""
+    """Adventure Island II (paper): an easy start."""
     return _published("AdventureIslandII", "Nes")
 
 
 def smurfs() -> LoopRecipe:
-    """The paper's: rich backgrounds."""
+    """Smurfs (paper): rich backgrounds."""
     return _published("Smurfs", "Genesis")
 
 
@@ -113,7 +115,7 @@ LOOPS: tuple[Callable[[], LoopRecipe], ...] = (
 
 
 def for_env(env: str) -> LoopRecipe:
-    """The recipe of a game; one without its own takes Kangaroo's, which is a small one."""
+    """The recipe for a game; a game without its own gets the small Atari recipe."""
     for recipe in LOOPS:
         if recipe().env == env:
             return recipe()
@@ -127,13 +129,16 @@ def _small(env: str, name: str, world: str, *, num_envs: int) -> LoopRecipe:
         env=env,
         name=name,
         training=WORLDS[world](),
-        explorer=ExploreConfig(world=name, steps=150_000, leg=10_000, **agent),
-        tester=ExploreConfig(reward="own", steps=500_000, leg=50_000, **agent),
+        explorer=ExploreConfig(world=name, steps=150_000, eval_every=10_000, **agent),
+        test_agent=ExploreConfig(reward="own", steps=500_000, eval_every=50_000, **agent),
     )
 
 
 def _published(title: str, platform: str) -> LoopRecipe:
-    """10,000 episodes of 700 frames an arm; 10,000 steps of 160 windows on 8 GPUs."""
+    """The paper's sizes: 10,000 episodes of 700 frames per arm, 10,000 fine-tuning steps.
+
+    The batch of 20 windows per process gives the paper's 160 on 8 GPUs.
+    """
     env = f"RetroAct/{title}-{platform}-v0"
     agent: dict[str, Any] = {"env": env, "num_envs": 8, "max_steps": 700}
     training = WORLDS["paper"]()
@@ -143,9 +148,14 @@ def _published(title: str, platform: str) -> LoopRecipe:
         name=title,
         training=replace(training, dynamics=replace(training.dynamics, fit=fit)),
         explorer=ExploreConfig(
-            world=title, reward="paper", steps=600_000, leg=10_000, learning_rate=1e-4, **agent
+            world=title,
+            reward="paper",
+            steps=600_000,
+            eval_every=10_000,
+            learning_rate=1e-4,
+            **agent,
         ),
-        tester=ExploreConfig(reward="own", steps=10_000_000, leg=250_000, **agent),
+        test_agent=ExploreConfig(reward="own", steps=10_000_000, eval_every=250_000, **agent),
         random_episodes=10_000,
         round_frames=7_000_000,
         test_episodes=1_000,

@@ -51,29 +51,34 @@ class Found:
 
     Attributes:
         real: Events that happened.
-        told: Events the dream told of.
+        predicted: Events that the dream predicted.
         hits: Those that are the same.
         num_real: How many happened in the stretches that were dreamed.
-        late: By how many steps the dream told each hit late.
+        late: By how many steps the dream predicted each hit late.
     """
 
     real: float = 0.0
-    told: float = 0.0
+    predicted: float = 0.0
     hits: float = 0.0
     num_real: int = 0
     late: list[int] = field(default_factory=list)
 
     def add(
-        self, real: Sequence[int], told: Sequence[int], length: int, tolerance: int, weight: float
+        self,
+        real: Sequence[int],
+        predicted: Sequence[int],
+        length: int,
+        tolerance: int,
+        weight: float,
     ) -> None:
         """Count a stretch of `length` real steps.
 
-        What the dream tells after the last real step can be a late hit, but not a mistake.
+        What is predicted after the last real step can be a late hit, but not a mistake.
         """
-        pairs = matched(real, told, tolerance)
-        beyond = sum(t >= length for t in told) - sum(t >= length for _, t in pairs)
+        pairs = matched(real, predicted, tolerance)
+        beyond = sum(t >= length for t in predicted) - sum(t >= length for _, t in pairs)
         self.real += weight * len(real)
-        self.told += weight * (len(told) - beyond)
+        self.predicted += weight * (len(predicted) - beyond)
         self.hits += weight * len(pairs)
         self.num_real += len(real)
         self.late += [t - r for r, t in pairs]
@@ -81,28 +86,28 @@ class Found:
     def figures(self, name: str) -> dict[str, float]:
         """Precision and recall, as far as there is anything to divide by."""
         found = {f"{name}_events": float(self.num_real)}
-        if self.told:
-            found[f"{name}_precision"] = self.hits / self.told
+        if self.predicted:
+            found[f"{name}_precision"] = self.hits / self.predicted
         if self.real:
             found[f"{name}_recall"] = self.hits / self.real
-            if not self.told:
+            if not self.predicted:
                 found[f"{name}_precision"] = 0.0
         if self.late:
             found[f"{name}_late_steps"] = float(np.mean(self.late))
         return found
 
 
-def matched(real: Sequence[int], told: Sequence[int], tolerance: int) -> list[tuple[int, int]]:
-    """Pairs of a real event and one told at most `tolerance` steps from it; as many as there are.
+def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> list[tuple[int, int]]:
+    """Pairs of a real event and a predicted one at most `tolerance` steps apart, as many as can be.
 
     Both are in order of time; no event is in two pairs.
     """
     pairs, r, t = [], 0, 0
-    while r < len(real) and t < len(told):
-        if abs(real[r] - told[t]) <= tolerance:
-            pairs.append((real[r], told[t]))
+    while r < len(real) and t < len(predicted):
+        if abs(real[r] - predicted[t]) <= tolerance:
+            pairs.append((real[r], predicted[t]))
             r, t = r + 1, t + 1
-        elif real[r] < told[t]:
+        elif real[r] < predicted[t]:
             r += 1
         else:
             t += 1
@@ -202,7 +207,7 @@ def _count(
 ) -> None:
     length = len(stretch.rewards)
     seen = length + tolerance
-    ends = _steps(termination[:seen] >= LIKELY)[:1]  # a dream that has ended tells no more
+    ends = _steps(termination[:seen] >= LIKELY)[:1]  # a dream that has ended predicts no more
     reward = reward[: ends[0] + 1 if ends else seen]
     for sign in (1, -1):
         found["reward"].add(

@@ -117,7 +117,7 @@ def other_actions(actions: Tensor, num_actions: int, seed: int) -> tuple[Tensor,
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of every frame, ``(B, n)`` by name; NaN where a frame has no pixel to judge.
+    """Scores of every frame, ``(B, n)`` by name; NaN where a frame has no pixel to score.
 
     Names: ``psnr``, ``ssim``, ``changed_psnr`` (pixels that differ from the prompt's last frame),
     ``moving_psnr`` (pixels that differ from the real frame just before), each also for copying
@@ -165,7 +165,7 @@ class Scores:
 
 
 def score(clips: Clips) -> Scores:
-    """Judge every frame of all clips."""
+    """Score every frame of all clips."""
     frames = frame_scores(
         clips.real,
         clips.last,

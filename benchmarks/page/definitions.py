@@ -25,8 +25,8 @@ def definitions(steps: int) -> str:
         "that leads to the frame, always replaced by another.",
         "Precision and recall": f"The episodes are cut into stretches of {steps} steps, each "
         "dreamed from the real frames before; stretches with and without events are weighted so "
-        "that events are as rare as in play. A reward is told when the expected reward reaches "
-        "half the usual one, an end when its probability reaches a half.",
+        "that events are as rare as in play. A reward is predicted when the expected reward is at "
+        "least half the usual one, an end when its probability is at least a half.",
         "Flat, frozen": "A frame with less than a quarter of the usual contrast of real "
         "frames; a frame before which nothing has changed for 50 frames.",
         "+-": "Standard error of the mean, from dream to dream.",

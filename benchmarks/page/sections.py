@@ -35,8 +35,8 @@ LEGEND = (
     '<div class="legend"><span><i class="key dream"></i>the dream</span>'
     '<span><i class="key copy"></i>copying: the last real frame, repeated. A world that has '
     "learned nothing can do that, so it is the floor.</span>"
-    '<span><i class="key ceiling"></i>tokenizer: the real frames, squeezed into the few words that '
-    "the model has for pictures. No dream can be closer, so it is the ceiling.</span></div>"
+    '<span><i class="key ceiling"></i>tokenizer: the real frames, encoded as tokens and '
+    "decoded again. No dream can be closer, so it is the ceiling.</span></div>"
 )
 
 
@@ -223,11 +223,11 @@ def events(measured: Measured) -> str:
         sentences.append(
             f"<li><b>{name}</b>: of {found.num_real} that happened, "
             f"{100 * figures[f'{name}_recall']:.0f} % are in the dream (recall); "
-            + _told(found, figures, name)
+            + _predicted(found, figures, name)
         )
     return (
-        "<h2>Rewards and ends</h2><p>The world also foretells rewards and the end of an episode. "
-        f"An event counts as found if the dream tells it within {tolerance} "
+        "<h2>Rewards and ends</h2><p>The world also predicts rewards and the end of an episode. "
+        f"An event counts as found if the dream predicts it within {tolerance} "
         f"step{'s' * (tolerance != 1)} of when it happened.</p><ul>{''.join(sentences)}</ul>"
     )
 
@@ -269,12 +269,12 @@ def calibration(measured: Measured) -> str:
     )
 
 
-def _told(found: Found, figures: Mapping[str, float], name: str) -> str:
-    if not found.told:
-        return "the dream tells of none at all.</li>"
+def _predicted(found: Found, figures: Mapping[str, float], name: str) -> str:
+    if not found.predicted:
+        return "the dream predicts none at all.</li>"
     late = figures.get(f"{name}_late_steps")
     return (
-        f"of those the dream tells of, {100 * figures[f'{name}_precision']:.0f} % happened "
+        f"of those that the dream predicts, {100 * figures[f'{name}_precision']:.0f} % happened "
         f"(precision){'' if late is None else f', {late:+.1f} steps late on average'}.</li>"
     )
 

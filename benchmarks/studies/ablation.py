@@ -5,10 +5,10 @@ Type: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE]
 The arms are a ladder from the paper's plain model to ours, each with one thing more than the one
 before, an arm that takes the last step first, and two that do one thing otherwise than ours. All
 share the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is
-constant after its warm-up and the weights are averaged, so that one run can be judged at any step:
-after as many steps as all others, and after as much time. Time is the seconds per step of each arm,
-measured in turns before anything is trained, times its steps; what else the machine does later
-does not matter.
+constant after its warm-up and the weights are averaged, so that one run can be evaluated at any
+step: after as many steps as all others, and after as much time. Time is the seconds per step of
+each arm, measured in turns before anything is trained, times its steps; what else the machine does
+later does not matter.
 
 Everything is kept in the folder, and the same command goes on where it was stopped.
 """
@@ -20,10 +20,10 @@ import statistics
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,10 +36,11 @@ from world_models.evaluation.dreamer import Dreamer
 from world_models.evaluation.windows import Windows, draw_windows
 from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics, DynamicsConfig
-from world_models.tokenizers.vq import Tokenizer
+from world_models.model.losses import DynamicsLossConfig
+from world_models.tokenizers.base import Tokenizer
 from world_models.training.config import FitConfig
 from world_models.training.fit import FitResult, fit
-from world_models.training.recipes import RECIPES, WorldRecipe
+from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
 from world_models.training.run_folder import load_run
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.runs import train_dynamics, train_tokenizer
@@ -78,7 +79,7 @@ class Size:
     Attributes:
         episodes: Collected.
         tokenizer_steps: Of the tokenizer's training.
-        steps: Of the slowest arm; the others are also judged there.
+        steps: Of the slowest arm; the others are also evaluated there.
         timed_steps: Per arm and turn.
         windows: Held-out stretches of play that are dreamed.
         seeds: Runs per arm.
@@ -96,20 +97,44 @@ FULL = Size(episodes=200, tokenizer_steps=800, steps=300, timed_steps=10, window
 QUICK = Size(episodes=12, tokenizer_steps=4, steps=2, timed_steps=1, windows=2)
 
 
-def arms(ours: DynamicsConfig) -> dict[str, DynamicsConfig]:
-    """The variants of a model by name."""
-    base = replace(ours, objective="paper", token_input=False, tdce_weight=0.0)
+@dataclass(frozen=True, kw_only=True)
+class VariedLossConfig(DynamicsLossConfig):
+    """The loss of a dynamics, with what is a constant elsewhere.
+
+    Attributes:
+        TDCE_WEIGHT: Of the token distance beside cross-entropy.
+        OUTCOME_WEIGHT: Of rewards and of ends.
+        LEARNED_SHARE: Share of the layers in which gradients flow into clean frames.
+    """
+
+    TDCE_WEIGHT: float = DynamicsLossConfig.TDCE_WEIGHT  # type: ignore[misc]
+    OUTCOME_WEIGHT: float = DynamicsLossConfig.OUTCOME_WEIGHT  # type: ignore[misc]
+    LEARNED_SHARE: float = DynamicsLossConfig.LEARNED_SHARE  # type: ignore[misc]
+
+
+class Arm(NamedTuple):
+    """A variant: a model, and what it is trained for."""
+
+    model: DynamicsConfig
+    loss: VariedLossConfig
+
+
+def arms(recipe: DynamicsRecipe) -> dict[str, Arm]:
+    """The variants of a recipe's model and loss by name."""
+    common = {f.name: getattr(recipe.loss, f.name) for f in fields(recipe.loss)}
+    loss = VariedLossConfig(**common)
+    plain = replace(loss, TDCE_WEIGHT=0.0)
+    base = replace(recipe.model, objective="paper", token_input=False)
     token_input = replace(base, token_input=True)
-    tdce = replace(token_input, tdce_weight=1.0)
-    two_stream = replace(tdce, objective="two_stream")
+    two_stream = replace(token_input, objective="two_stream")
     return {
-        "base": base,
-        "token_input": token_input,
-        "tdce": tdce,
-        "two_stream": two_stream,
-        "two_stream_alone": replace(base, objective="two_stream"),
-        "whole_past": replace(two_stream, learn_past=1.0),
-        "light_outcome": replace(two_stream, reward_weight=0.1, termination_weight=0.1),
+        "base": Arm(base, plain),
+        "token_input": Arm(token_input, plain),
+        "tdce": Arm(token_input, loss),
+        "two_stream": Arm(two_stream, loss),
+        "two_stream_alone": Arm(replace(base, objective="two_stream"), plain),
+        "whole_past": Arm(two_stream, replace(loss, LEARNED_SHARE=1.0)),
+        "light_outcome": Arm(two_stream, replace(loss, OUTCOME_WEIGHT=0.1)),
     }
 
 
@@ -124,7 +149,7 @@ class Ablation:
 
     def __init__(self, recipe: WorldRecipe, size: Size, out: Path):
         self.recipe, self.size, self.out = recipe, size, out
-        self.arms = arms(recipe.dynamics.model)
+        self.arms = arms(recipe.dynamics)
 
     @cached_property
     def data(self) -> Path:
@@ -173,29 +198,28 @@ class Ablation:
         file = self.out / "seconds_per_step.json"
         if not file.exists():
             turns = [
-                {name: self._time_step(config) for name, config in self.arms.items()}
-                for _ in range(3)
+                {name: self._time_step(arm) for name, arm in self.arms.items()} for _ in range(3)
             ]
             medians = {name: statistics.median(turn[name] for turn in turns) for name in self.arms}
             file.write_text(json.dumps(medians) + "\n")
         return json.loads(file.read_text())
 
     def steps(self, arm: str, budget: str) -> int:
-        """Steps after which an arm is judged."""
+        """Steps after which an arm is evaluated."""
         seconds = self.seconds_per_step
         share = max(seconds.values()) / seconds[arm] if budget == "time" else 1
         return round(self.size.steps * share)
 
     def scores(self, arm: str, seed: int, budget: str) -> dict[str, float]:
-        """Train an arm if need be, and judge it."""
+        """Train an arm as far as need be, and evaluate it. Ask for fewer steps before more."""
         run, step = self.out / f"{arm}-{seed}", self.steps(arm, budget)
         file = run / f"scores-{step:08}.json"
         if not file.exists():
-            self._train(arm, seed, run)
-            dynamics = Dynamics(self.arms[arm])
+            self._train(arm, seed, run, step)
+            dynamics = Dynamics(self.arms[arm].model, self.tokenizer.space)
             weights = run / "checkpoints" / f"step-{step:08}" / "average.safetensors"
             load_weights(dynamics, read_tensors(weights), weights)
-            file.write_text(json.dumps(self._judge(dynamics.eval())) + "\n")
+            file.write_text(json.dumps(self._evaluate(dynamics.eval())) + "\n")
         return json.loads(file.read_text())
 
     def figures(self) -> dict[str, float]:
@@ -218,15 +242,14 @@ class Ablation:
         base = self.recipe.dynamics.fit
         return replace(base, min_learning_rate=base.learning_rate, **changes)
 
-    def _train(self, arm: str, seed: int, out: Path) -> None:
-        settings = self._fit(
-            steps=self.steps(arm, "time"), save_every=self.size.steps, seed=seed, keep=100
-        )
-        recipe = replace(self.recipe.dynamics, model=self.arms[arm], fit=settings)
+    def _train(self, arm: str, seed: int, out: Path, steps: int) -> None:
+        model, loss = self.arms[arm]
+        settings = self._fit(steps=steps, save_every=steps, seed=seed)
+        recipe = replace(self.recipe.dynamics, model=model, loss=loss, fit=settings)
         options = DynamicsOptions(data=self.data, out=out, tokenizer=str(self.tokenizer_run))
         _finish(train_dynamics(recipe, options))
 
-    def _judge(self, dynamics: Dynamics) -> dict[str, float]:
+    def _evaluate(self, dynamics: Dynamics) -> dict[str, float]:
         dreamer = Dreamer(WorldModel(self.tokenizer, dynamics).eval(), batch_size=32)
         clips, _ = dream_clips(dreamer, self.windows, dynamics.config.num_actions, seed=0)
         found = score(clips)
@@ -240,11 +263,13 @@ class Ablation:
             figures[f"delta{DELTA_STEP}_psnr_{kind}"] = at
         return figures
 
-    def _time_step(self, config: DynamicsConfig) -> float:
+    def _time_step(self, arm: Arm) -> float:
         settings = self._fit(steps=WARM_UP + self.size.timed_steps + 1, save_every=10**6)
         stopwatch = Stopwatch(self._batch(settings.batch_size))
+        model = Dynamics(arm.model, self.tokenizer.space, self.tokenizer.codes())
+        loss = partial(Dynamics.loss, config=arm.loss)
         with tempfile.TemporaryDirectory() as out:
-            fit(Dynamics(config, self.tokenizer.codes()), stopwatch, settings, Path(out))
+            fit(model, stopwatch, settings, Path(out), loss=loss)
         return statistics.median(stopwatch.seconds())
 
     def _batch(self, size: int) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from benchmarks.report import Measured, run_benchmark
 from genie_gym.pictures import Picture, write_png
 from genie_gym.retroact import Labels, games
 from genie_gym.retroact.labels import CONTROLS
-from genie_gym.retroact.measured import borne_out, measured_words
+from genie_gym.retroact.measured import confirmed_controls, measured_words
 from genie_gym.retroact.selections import selection
 
 PROBES = Path(__file__).parents[1] / "results" / "probe"
@@ -144,7 +144,7 @@ def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
     agree: Counter[str] = Counter()
     decided: Counter[str] = Counter()
     for game, labels in known.items():
-        agree.update(borne_out(labels, words[game]))
+        agree.update(confirmed_controls(labels, words[game]))
         decided.update(name for name in CONTROLS if words[game][name] != "unclear")
     rows = [
         {"label": "probe", "word": name, "ours": f"{agree[name]} of {decided[name]} agree"}

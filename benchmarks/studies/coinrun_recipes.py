@@ -56,16 +56,16 @@ def tiny() -> StudyRecipe:
 def paper() -> StudyRecipe:
     """As published, for 8 GPUs and weeks."""
     world = WORLD_RECIPES["paper"]()
-    coder, latent, thinker = world.tokenizer, world.latent_action, world.dynamics
+    tokenizer, latent, dynamics = world.tokenizer, world.latent_action, world.dynamics
     return StudyRecipe(
         agent=agent_recipe(),
         world=WorldRecipe(
-            tokenizer=replace(coder, fit=replace(coder.fit, steps=100_000, batch_size=11)),
+            tokenizer=replace(tokenizer, fit=replace(tokenizer.fit, steps=100_000, batch_size=11)),
             latent_action=latent,
             dynamics=replace(
-                thinker,
-                model=replace(presets.paper(num_actions=7).dynamics, objective="paper"),
-                fit=replace(thinker.fit, steps=150_000, batch_size=11),
+                dynamics,
+                model=presets.paper(num_actions=7).dynamics,
+                fit=replace(dynamics.fit, steps=150_000, batch_size=11),
             ),
         ),
         tuning=1.0,
@@ -83,11 +83,11 @@ def scaled(world: WorldRecipe, share: float) -> WorldRecipe:
     def fit(recipe: FitConfig) -> FitConfig:
         return replace(recipe, steps=max(1, round(share * recipe.steps)))
 
-    coder, latent, thinker = world.tokenizer, world.latent_action, world.dynamics
+    tokenizer, latent, dynamics = world.tokenizer, world.latent_action, world.dynamics
     return WorldRecipe(
-        tokenizer=replace(coder, fit=fit(coder.fit)),
+        tokenizer=replace(tokenizer, fit=fit(tokenizer.fit)),
         latent_action=replace(latent, fit=fit(latent.fit)),
-        dynamics=replace(thinker, fit=fit(thinker.fit)),
+        dynamics=replace(dynamics, fit=fit(dynamics.fit)),
     )
 
 

@@ -121,19 +121,19 @@ class Study:
     def _base(self, data: Path) -> None:
         """Train both worlds on random play."""
         recipe, runs = self.recipe.world, self.out / "runs"
-        coder, latent = runs / "tokenizer", runs / "latent-action"
-        _finished(train_tokenizer(recipe.tokenizer, DataOptions(data=data, out=coder)))
+        tokenizer, latent = runs / "tokenizer", runs / "latent-action"
+        _finished(train_tokenizer(recipe.tokenizer, DataOptions(data=data, out=tokenizer)))
         _finished(train_latent_action(recipe.latent_action, DataOptions(data=data, out=latent)))
         for name in WORLDS[:2]:
-            thinker = runs / name
+            dynamics = runs / name
             options = DynamicsOptions(
                 data=data,
-                out=thinker,
-                tokenizer=str(coder),
+                out=dynamics,
+                tokenizer=str(tokenizer),
                 latent_action=str(latent) if name == "GenieRedux" else None,
             )
             _finished(train_dynamics(self._dynamics(name), options))
-            self._bundle(name, data, coder, thinker, latent)
+            self._bundle(name, data, tokenizer, dynamics, latent)
 
     def _tuned(self, data: Path) -> None:
         """Tune the base worlds on the agent's play; tokens stay, so only decoders are tuned."""
@@ -141,21 +141,21 @@ class Study:
         latent = runs / "latent-action-TA"
         for base, name in zip(WORLDS[:2], WORLDS[2:], strict=True):
             world = str(self.out / "worlds" / base)
-            coder, thinker = runs / f"tokenizer-{name}", runs / name
-            options = DataOptions(data=data, out=coder, from_world=world)
+            tokenizer, dynamics = runs / f"tokenizer-{name}", runs / name
+            options = DataOptions(data=data, out=tokenizer, from_world=world)
             _finished(train_tokenizer(short.tokenizer, options))
             if base == "GenieRedux":
                 options = DataOptions(data=data, out=latent, from_world=world)
                 _finished(train_latent_action(short.latent_action, options))
             options = DynamicsOptions(
                 data=data,
-                out=thinker,
+                out=dynamics,
                 from_world=world,
-                tokenizer=str(coder),
+                tokenizer=str(tokenizer),
                 latent_action=str(latent) if base == "GenieRedux" else None,
             )
             _finished(train_dynamics(short.dynamics, options))
-            self._bundle(name, data, coder, thinker, latent)
+            self._bundle(name, data, tokenizer, dynamics, latent)
 
     def _dynamics(self, name: str) -> DynamicsRecipe:
         recipe = self.recipe.world.dynamics
@@ -165,13 +165,13 @@ class Study:
         model = replace(recipe.model, action_input="add", num_actions=actions)
         return replace(recipe, model=model)
 
-    def _bundle(self, name: str, data: Path, coder: Path, thinker: Path, latent: Path) -> None:
+    def _bundle(self, name: str, data: Path, tokenizer: Path, dynamics: Path, latent: Path) -> None:
         out = self.out / "worlds" / name
         if not out.is_dir():
             named = latent if name in ("GenieRedux", "GenieRedux-TA") else None
             build_bundle(
                 BundleOptions(
-                    out=out, data=data, tokenizer=coder, dynamics=thinker, latent_action=named
+                    out=out, data=data, tokenizer=tokenizer, dynamics=dynamics, latent_action=named
                 )
             )
 

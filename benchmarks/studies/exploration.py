@@ -20,7 +20,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from agents.explore import new_model
 from agents.explore_config import ExploreConfig
-from agents.rewards import Explored
+from agents.rewards import RewardedEnv
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.studies.exploration_picture import picture
 from genie_gym.collect.policies import make_policy
@@ -55,10 +55,10 @@ class Budget:
     max_steps: int = 500
     entropy: float = ExploreConfig.entropy
 
-    def explored(self, explorer: str, seed: int) -> Explored:
+    def explored(self, explorer: str, seed: int) -> RewardedEnv:
         """The env with this explorer's reward."""
         reward = {**REWARDS, "autoexplore": self.mode}.get(explorer, "own")
-        return Explored(
+        return RewardedEnv(
             env=self.env, world=self.world, reward=reward, num_envs=self.num_envs,
             max_steps=self.max_steps, seed=seed,
         )  # fmt: skip
@@ -106,7 +106,7 @@ def run(budget: Budget, explorer: str, seed: int) -> dict[str, Any]:
     return {"curve": env.curve}
 
 
-def _draw(budget: Budget, explored: Explored, env: Watched, explorer: str, seed: int) -> None:
+def _draw(budget: Budget, explored: RewardedEnv, env: Watched, explorer: str, seed: int) -> None:
     policy = make_policy(
         explorer,
         env.unwrapped.actions,  # type: ignore[attr-defined]
@@ -127,7 +127,7 @@ def _draw(budget: Budget, explored: Explored, env: Watched, explorer: str, seed:
             begin(int(row))
 
 
-def _learn(budget: Budget, explored: Explored, env: Watched, explorer: str, seed: int) -> None:
+def _learn(budget: Budget, explored: RewardedEnv, env: Watched, explorer: str, seed: int) -> None:
     config = ExploreConfig(
         env=budget.env, world=budget.world, reward=explored.reward, num_envs=budget.num_envs,
         seed=seed, steps=max(budget.steps, 25_000), entropy=budget.entropy,

@@ -1,6 +1,6 @@
 """What AutoExplore's data is worth: worlds fine-tuned with it against as much random play.
 
-Reads what loops (`genie-gym loop`) have judged, one loop for each seed, and makes nothing itself.
+Reads what finished loops (`genie-gym loop`) have evaluated, one loop for each seed.
 
 Type: python -m benchmarks.studies.loop_gain LOOP ... [--json FILE]
 """
@@ -21,14 +21,14 @@ MEASURES = ("psnr", "changed_psnr", "delta_psnr", "delta_changed_psnr")
 BOUNDS = ("psnr_copy", "psnr_ceiling", "changed_psnr_copy", "changed_psnr_ceiling")
 
 
-def judged(loop: Path) -> dict[str, dict[str, float]]:
+def evaluated(loop: Path) -> dict[str, dict[str, float]]:
     """The numbers of a loop's first world, and of each arm's world of the last round."""
     folder = loop / "scores"
-    rounds = max(1, len(list(folder.glob(f"{ARMS[0]}-*-judge.json"))))
-    names = {"first": "judge", **{arm: f"{arm}-{rounds}-judge" for arm in ARMS}}
+    rounds = max(1, len(list(folder.glob(f"{ARMS[0]}-*-evaluation.json"))))
+    names = {"first": "evaluation", **{arm: f"{arm}-{rounds}-evaluation" for arm in ARMS}}
     missing = [name for name in names.values() if not (folder / f"{name}.json").exists()]
     if missing:
-        raise ValueError(f"{loop} has not judged {', '.join(missing)}: run the loop to its end")
+        raise ValueError(f"{loop} has not evaluated {', '.join(missing)}: run the loop to its end")
     return {
         world: json.loads((folder / f"{name}.json").read_text()) for world, name in names.items()
     }
@@ -67,7 +67,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def measure(given: Namespace) -> Measured:
-    return summary([judged(loop) for loop in given.loops])
+    return summary([evaluated(loop) for loop in given.loops])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ Type: python -m benchmarks.studies.many_games --json F
 
 A world learns from random play of all playable games but the tested ones. Each tested game is then
 learned twice from the same few episodes and for the same number of steps: from that world, and from
-nothing. Both are judged on episodes that nobody trained on. Stopped, the same command goes on.
+nothing. Both are evaluated on episodes that nobody trained on. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import tyro
 
-from agents.loop.judge import JudgeConfig, judge
-from agents.loop.stages import Manifest, Stage, run_stages
+from agents.loop.evaluate import WorldEvaluationConfig, evaluate_world
 from benchmarks.report import report
+from genie_gym.build.stages import Manifest, Stage, run_stages
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.retroact import catalogue
 from world_models.training.config import FitConfig
@@ -33,22 +33,22 @@ __all__ = ["Comparison", "Sizes", "main"]
 
 Arm = Literal["pretrained", "scratch"]
 SCORES = ("psnr", "changed_psnr", "delta_psnr", "delta_changed_psnr")
-JUDGED = (*SCORES, "psnr_copy", "changed_psnr_copy", "changed_psnr_ceiling")
+EVALUATED = (*SCORES, "psnr_copy", "changed_psnr_copy", "changed_psnr_ceiling")
 TEST_SEED = 900_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is played, learned and judged.
+    """How much is played, learned and evaluated.
 
     Attributes:
         pool_episodes: Episodes of each game that the first world learns from.
         episodes: Episodes of a tested game to learn from.
-        test_episodes: Episodes of it to be judged on.
+        test_episodes: Episodes of it to be evaluated on.
         max_steps: Length of an episode at most.
         pretraining: Steps of the first world's tokenizer and of its dynamics.
         tuning: The same for a tested game, for either arm.
-        judging: How worlds are judged.
+        evaluation: How worlds are evaluated.
     """
 
     pool_episodes: int = 2
@@ -57,7 +57,9 @@ class Sizes:
     max_steps: int = 250
     pretraining: tuple[int, int] = (300, 800)
     tuning: tuple[int, int] = (100, 400)
-    judging: JudgeConfig = field(default_factory=lambda: JudgeConfig(windows=96, prompt=4))
+    evaluation: WorldEvaluationConfig = field(
+        default_factory=lambda: WorldEvaluationConfig(windows=96, prompt=4)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ class Comparison:
         return stages
 
     def scores(self) -> dict[tuple[str, str], list[dict[str, float]]]:
-        """What was judged so far, by game and arm, one for each seed."""
+        """What was evaluated so far, by game and arm, one for each seed."""
         return {
             (game, arm): [
                 json.loads(file.read_text())
@@ -150,7 +152,7 @@ class Comparison:
                         needs=(f"{game}-data", *(() if base is None else ("first-world",))),
                         run=lambda folder=folder, base=base, seed=seed, arm=arm: (  # type: ignore[misc]
                             self._learn(data, folder, base, sizes.tuning, seed=seed)
-                            and self._judge(folder / "world", test, game, arm, seed)
+                            and self._evaluate(folder / "world", test, game, arm, seed)
                         ),
                     )
                 )
@@ -200,10 +202,10 @@ class Comparison:
         )
         return True
 
-    def _judge(self, world: Path, test: Path, game: str, arm: str, seed: int) -> bool:
+    def _evaluate(self, world: Path, test: Path, game: str, arm: str, seed: int) -> bool:
         file = self._scores(game, arm, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(judge(world, test, self.sizes.judging)))
+        file.write_text(json.dumps(evaluate_world(world, test, self.sizes.evaluation)))
         return True
 
     def _scores(self, game: str, arm: str, seed: int) -> Path:
@@ -234,7 +236,7 @@ def _figures(scores: dict[tuple[str, str], list[dict[str, float]]]) -> dict[str,
     figures = {}
     for (game, arm), found in scores.items():
         title = game.partition("-")[0].lower()
-        for name in JUDGED:
+        for name in EVALUATED:
             values = [score[name] for score in found]
             figures[f"{title}_{arm}_{name}"] = mean(values)
             if name in SCORES and len(values) > 1:

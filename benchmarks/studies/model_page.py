@@ -18,7 +18,11 @@ from benchmarks.report import prog
 from benchmarks.studies.ablation import table
 from benchmarks.studies.model_pictures import architecture, visibility
 from world_models import presets
+from world_models.inference.world import WorldModel
+from world_models.model.transformer import TransformerConfig
+from world_models.parts import TokenizerConfig
 from world_models.tokenizers.motion.displacement import DISPLACEMENTS
+from world_models.tokenizers.motion.patch_codebook import PatchCodebookConfig
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "ablation.json"
@@ -33,10 +37,14 @@ PRESETS: Mapping[str, Callable[[], presets.WorldConfig]] = {
 PARTS = ("tokenizer", "dynamics", "latent_action")
 
 
-def num_weights(config: presets.WorldConfig) -> dict[str, int]:
-    """Of each part of a world."""
+def untrained(config: presets.WorldConfig) -> WorldModel:
+    """A world without memory for its weights."""
     with torch.device("meta"):
-        world = presets.build(config, latent_action=True)
+        return presets.build(config, latent_action=True)
+
+
+def num_weights(world: WorldModel) -> dict[str, int]:
+    """Of each part of a world."""
     return {name: sum(p.numel() for p in getattr(world, name).parameters()) for name in PARTS}
 
 
@@ -44,15 +52,16 @@ def sizes() -> list[dict[str, Any]]:
     """One row per preset."""
     rows = []
     for name, preset in PRESETS.items():
-        config, weights = preset(), num_weights(preset())
-        coder, thinker = config.tokenizer, config.dynamics.transformer
+        config, world = preset(), untrained(preset())
+        weights, space = num_weights(world), world.tokenizer.space
         rows.append(
             {
                 "preset": f"`{name}`",
-                "tokens per frame": f"{coder.grid[0]} x {coder.grid[1]}",
-                "codes": f"{coder.num_codes} x {coder.code_dim}",
-                "tokenizer": f"{_coder(coder)}, {_millions(weights['tokenizer'])}",
-                "dynamics": f"{_blocks(thinker)}, {_millions(weights['dynamics'])}",
+                "tokens per frame": f"{space.grid[0]} x {space.grid[1]}",
+                "codes": f"{space.num_codes} x {space.code_dim}",
+                "tokenizer": f"{_networks(config.tokenizer)}, {_millions(weights['tokenizer'])}",
+                "dynamics": f"{_blocks(config.dynamics.transformer)}, "
+                f"{_millions(weights['dynamics'])}",
                 "latent actions": _millions(weights["latent_action"]),
             }
         )
@@ -95,13 +104,14 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _blocks(config: presets.TransformerConfig) -> str:
+def _blocks(config: TransformerConfig) -> str:
     return f"{config.num_layers} blocks of {config.dim}"
 
 
-def _coder(config: presets.TokenizerConfig) -> str:
-    if config.painter == "exemplars":
-        return f"{config.num_codes - DISPLACEMENTS} exemplars"
+def _networks(config: TokenizerConfig) -> str:
+    """Encoder and decoder."""
+    if isinstance(config, PatchCodebookConfig):
+        return f"{config.num_codes - DISPLACEMENTS} patches"
     return f"2 x {_blocks(config.transformer)}"
 
 

@@ -24,7 +24,7 @@ TOKENIZER = Colour("#dbeafe", "#3b73b9")
 DYNAMICS = Colour("#ffe8cc", "#c2701c")
 ACTIONS = Colour("#dcf2dc", "#3f8f4a")
 SAMPLING = Colour("#ece2f7", "#7d55ad")
-HIDDEN = Colour("#ffffff", "#c2701c")
+MASKED = Colour("#ffffff", "#c2701c")
 
 
 class Drawing:
@@ -105,14 +105,16 @@ def architecture() -> str:
         "past frames come",
         "from a cache",
     )
-    draw.box(825, middle - 45, 150, 90, SAMPLING, "Sampling", "N x K logits;", "the surest stay")
+    draw.box(
+        825, middle - 45, 150, 90, SAMPLING, "Sampling", "N x K logits;", "the surest are kept"
+    )
     for start, end in ((129, 162), (295, 327), (440, 475), (558, 607), (770, 822)):
         draw.arrow((start, middle), (end, middle))
     draw.box(610, 28, 160, 38, ACTIONS, "action")
     draw.note(778, 44, ["one-hot beside each token", "(added, if latent)"], anchor="start")
     draw.arrow((690, 66), (690, middle - 63))
     draw.arrow((900, middle + 45), (900, middle + 85), (720, middle + 85), (720, middle + 63))
-    draw.note(810, middle + 101, ["some tokens revealed, 8 passes"])
+    draw.note(810, middle + 101, ["some tokens unmasked, 8 passes"])
 
     draw.box(300, 20, 240, 54, ACTIONS, "latent action model", "where actions are unknown")
     draw.arrow((540, 47), (607, 47), dashed=True)
@@ -160,8 +162,8 @@ def visibility() -> str:
                 draw.rect(left + 44 + c * cell + 2, top + r * cell + 2, cell - 4, cell - 4, colour)
 
     half = [f"{name}*" for name in frames]
-    matrix(24, "the paper's objective", half, half, lambda r, c: HIDDEN if c <= r else None)
-    lines = ["every frame hides half or more of", "its tokens; t predicts t + 1 there"]
+    matrix(24, "the paper's objective", half, half, lambda r, c: MASKED if c <= r else None)
+    lines = ["every frame has half or more of", "its tokens masked; t predicts t + 1"]
     draw.note(24, top + 170, lines, "start")
     second = [f"{name}*" for name in frames[1:]]
     matrix(
@@ -176,7 +178,7 @@ def visibility() -> str:
         "a dream",
         ["5*"],
         [*frames, "5*"],
-        lambda r, c: HIDDEN if c == 4 else DYNAMICS,
+        lambda r, c: MASKED if c == 4 else DYNAMICS,
     )
     lines = [
         "1 to 4 come from the cache: their keys and",
@@ -187,18 +189,18 @@ def visibility() -> str:
     draw.note(668, top + 56, lines, "start")
     draw.rect(668, top + 134, 18, 18, DYNAMICS, radius=3)
     draw.note(694, top + 147, ["sees the clean frame"], "start")
-    draw.rect(668, top + 162, 18, 18, HIDDEN, radius=3)
-    draw.note(694, top + 175, ["sees a frame with hidden tokens"], "start")
+    draw.rect(668, top + 162, 18, 18, MASKED, radius=3)
+    draw.note(694, top + 175, ["sees a frame with masked tokens"], "start")
     return draw.svg()
 
 
 def _two_streams(row: int, column: int, num_clean: int) -> Colour | None:
-    """Clean frames see clean ones up to themselves, hidden ones the clean past and themselves."""
+    """Clean frames see clean ones up to themselves, masked ones the clean past and themselves."""
     if row < num_clean:
         return DYNAMICS if column <= row else None
     if column < num_clean:
         return DYNAMICS if column <= row - num_clean else None
-    return HIDDEN if column == row else None
+    return MASKED if column == row else None
 
 
 def _block(draw: Drawing, left: float, top: float) -> None:

@@ -1,1 +1,1 @@
-"""Collecting episodes from any env of this package with any policy."""
+"""Collects episodes from any env of this package with any policy."""

@@ -1,8 +1,8 @@
-"""Plays numbered episodes in a vector env and records each.
+"""Plays numbered episodes in a vector env and records them.
 
-Episode `i` of a collection is a function of the collection's seed and of `i` alone: its env seed
-and its policy's generator are derived from both. So it does not matter in which row, process or
-machine it is played, nor after how many interruptions.
+Episode `i` of a collection depends only on `i` and the collection's seed: the env seed and the
+policy's random generator are derived from them. So the row, process and machine that it is played
+in make no difference, nor do interruptions.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """What is collected: everything an episode depends on, beside its number.
+    """Settings of a collection: with its number, they determine an episode.
 
     Attributes:
         env_id: Any env id of this package.
         policy: ``random``, ``sticky`` or the folder of a saved agent.
-        max_steps: Episodes are truncated after so many steps.
+        max_steps: Maximum steps per episode.
         seed: Seed of the collection.
-        epsilon: Share of the policy's actions replaced by uniformly random ones.
-        temperature: Of a saved agent's action distribution; 0 takes the likeliest action.
+        epsilon: Probability that an action is replaced by a uniformly random one.
+        temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
+            action.
         env_kwargs: Further keyword arguments of the env.
     """
 
@@ -52,19 +53,19 @@ class Collection:
         if self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
         if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not 0 <= self.epsilon <= 1 or self.temperature < 0:
             raise ValueError(
-                "epsilon must be in [0, 1] and temperature not negative, got "
-                f"{self.epsilon} and {self.temperature}"
+                "epsilon must be from 0 to 1 and temperature at least 0, got "
+                f"epsilon={self.epsilon} and temperature={self.temperature}"
             )
 
     def owns(self, info: EpisodeInfo) -> bool:
-        """Whether a stored episode is one of this collection."""
+        """Whether a stored episode belongs to this collection."""
         return bool(info.extra.get("collection") == asdict(self))
 
     def describe(self, index: int, actions: ActionSet) -> EpisodeInfo:
-        """What is stored with episode ``index``."""
+        """The metadata to store with episode ``index``."""
         return EpisodeInfo(
             env_id=self.env_id,
             action_set=actions.name,
@@ -78,22 +79,22 @@ class Collection:
 
 
 def episode_seed(seed: int, index: int) -> int:
-    """The env seed of an episode; ``env.reset(seed=...)`` with it begins the same episode."""
+    """The env seed of an episode; ``env.reset(seed=...)`` with it starts the same episode."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
 
 
 class Recorder(Protocol[T_co]):
-    """Gathers one episode while it is played."""
+    """Records one episode while it is played."""
 
     def add(self, frame: NDArray[np.uint8]) -> None:
-        """The next frame; the array is written again afterwards."""
+        """Records the next frame; copy it, since the caller reuses the array."""
 
     def finish(self, transitions: Transitions) -> T_co:
-        """The episode has ended."""
+        """Ends the episode and returns the recording."""
 
 
 class WholeEpisode:
-    """Keeps an episode in memory."""
+    """Records an episode in memory."""
 
     def __init__(self) -> None:
         self._frames: list[NDArray[np.uint8]] = []
@@ -114,10 +115,7 @@ def play_episodes(
     num_envs: int,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Episode]:
-    """Plays the episodes of these numbers and yields each when it has ended.
-
-    The arguments are those of `play`.
-    """
+    """Plays episodes and yields each when it has ended; see `play` for the arguments."""
     return play(collection, indices, WholeEpisode, num_envs=num_envs, on_steps=on_steps)
 
 
@@ -129,14 +127,14 @@ def play(
     num_envs: int,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[T]:
-    """Plays the episodes of these numbers and yields what was recorded of each when it has ended.
+    """Plays episodes and yields the recording of each when it has ended.
 
     Args:
-        collection: What to play.
-        indices: Which episodes.
-        record: Makes the recorder of an episode.
-        num_envs: Rows of the vector env; no more than episodes are used.
-        on_steps: Told after each step how many env steps of wanted episodes it made.
+        collection: Settings of the collection.
+        indices: Numbers of the episodes to play.
+        record: Creates the recorder of an episode.
+        num_envs: Rows of the vector env; at most one per episode is used.
+        on_steps: Called after each step with the number of rows that were recorded.
     """
     num_envs = min(num_envs, len(indices))
     if not num_envs:
@@ -155,7 +153,7 @@ def play(
 
 
 class _Rows(Generic[T]):
-    """The rows of a vector env, each at some step of some episode."""
+    """A vector env whose rows play the waiting episodes."""
 
     def __init__(
         self,
@@ -179,7 +177,7 @@ class _Rows(Generic[T]):
             temperature=collection.temperature,
             env_kwargs=collection.env_kwargs,
         )
-        # The episode in each row; None where there is none left, and the row just runs along.
+        # The episode in each row; None if none is left: the row is stepped but not recorded.
         self.tracks: list[_Track[T] | None] = [None] * env.num_envs
 
     def play(self, on_steps: Callable[[int], None]) -> Iterator[T]:
@@ -203,7 +201,7 @@ class _Rows(Generic[T]):
             frames = self._begin(ended)
 
     def _begin(self, rows: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Begins the next waiting episodes in these rows."""
+        """Starts the next waiting episodes in these rows."""
         seeds: Any = [None] * self.env.num_envs
         for row in np.flatnonzero(rows):
             index = next(self.waiting, None)
@@ -213,7 +211,7 @@ class _Rows(Generic[T]):
                 self.tracks[row] = _Track(info, self.record())
             number = index or 0
             seeds[row] = episode_seed(self.collection.seed, number)
-            # The policy's stream is another child of the same pair than the env's.
+            # The third number makes the policy's generator independent of the env's.
             sequence = np.random.SeedSequence([self.collection.seed, number, 1])
             self.policy.begin(int(row), np.random.default_rng(sequence))
         frames, _ = self.env.reset(seed=seeds, options={"reset_mask": rows})
@@ -225,7 +223,7 @@ class _Rows(Generic[T]):
 
 
 class _Track(Generic[T]):
-    """One episode so far."""
+    """An episode in progress."""
 
     def __init__(self, info: EpisodeInfo, recorder: Recorder[T]):
         self.info = info

@@ -1,4 +1,4 @@
-"""`genie-gym collect`: collects episodes into a dataset; stopped or killed, it goes on later."""
+"""`genie-gym collect`: collects episodes into a dataset and resumes after interruptions."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ __all__ = ["CollectConfig", "collect", "main", "parse_value"]
 class CollectConfig:
     """Collects episodes of an env into a dataset directory.
 
-    Run the same command again to go on after an interruption, or with a larger `episodes` to
+    Run the same command again to resume after an interruption, or with a larger `episodes` to
     collect more. Episode i is the same however the work is split.
 
     Attributes:
         env: Env id, for example Procgen/CoinRun-v0; or a selection of games, for example
-            @playable-platformers: each of its games here gets its share of the episodes.
+            @playable-platformers, whose playable games share the episodes evenly.
         out: The dataset directory.
         policy: random, sticky, or the folder of a saved agent.
-        episodes: How many episodes the collection has when finished.
-        max_steps: Episodes are truncated after so many steps.
-        workers: Processes to play in.
-        num_envs: Rows of each process's vector env; None: 64 for CoinRun, else one per core.
+        episodes: Total number of episodes in the collection.
+        max_steps: Maximum steps per episode.
+        workers: Number of worker processes.
+        num_envs: Rows of each worker's vector env; by default 64 for CoinRun, else the cores
+            are divided between the workers.
         seed: Seed of the collection.
-        epsilon: Share of the policy's actions replaced by uniformly random ones.
-        temperature: Of a saved agent's action distribution; 0 takes the likeliest action.
-        part: K/N: do only the K-th of N parts (K from 0), for several machines on one dataset.
+        epsilon: Probability that an action is replaced by a uniformly random one.
+        temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
+            action.
+        part: K/N: collect only part K of N (K from 0), to share a collection between machines.
         env_kwargs: Further arguments of the env, as KEY VALUE pairs.
-        flush_seconds: Finished episodes are on disk after so many seconds, so that no more work
-            is lost if everything is killed.
-        ray: Play in Ray tasks instead of processes (needs the extra `scale`).
+        flush_seconds: Maximum seconds before a finished episode is on disk; a kill loses no more
+            than that.
+        ray: Run the workers as Ray tasks instead of processes (needs the extra `scale`).
     """
 
     env: Annotated[str, tyro.conf.Positional]
@@ -83,11 +85,11 @@ class CollectConfig:
             part, parts = int(numbers[0]), int(numbers[1])
             if part < parts:
                 return part, parts
-        raise ValueError(f"part must be K/N with K from 0 to N-1, like 0/4, got {self.part!r}")
+        raise ValueError(f"part must be K/N with K from 0 to N-1, e.g. 0/4, got {self.part!r}")
 
     def collection(self) -> Collection:
-        """What is collected, apart from how the work is split."""
-        gym.spec(self.env)  # an unknown id is told at once, with near names
+        """The settings that determine the episodes, without those that split the work."""
+        gym.spec(self.env)  # raises early for an unknown id, with suggestions
         policy = self.policy
         if policy not in ("random", "sticky"):
             policy = str(Path(policy).resolve())
@@ -106,15 +108,15 @@ def main(argv: list[str]) -> int:
     """The command line."""
     config = tyro.cli(CollectConfig, args=argv)
     missing = collect(config)
-    print(f"genie-gym data show {config.out}   shows what was collected")
+    print(f"to look at the data: genie-gym data show {config.out}")
     return 130 if missing else 0
 
 
 def collect(config: CollectConfig) -> int:
-    """Collects what is missing of the collection.
+    """Collects the missing episodes of a collection.
 
     Returns:
-        How many episodes of this part are still missing: 0 unless it was interrupted.
+        Number of episodes of this part that are still missing; 0 unless interrupted.
     """
     if config.env.startswith("@"):
         return _collect_selection(config)
@@ -134,15 +136,15 @@ def collect(config: CollectConfig) -> int:
     done = existing_indices(config.out, where=collection.owns)
     missing = sum(index not in done for index in wanted)
     if missing:
-        print(f"stopped with {missing} episodes to go; run the same command to go on")
+        print(f"interrupted, {missing} episodes are missing: run the same command to resume")
     return missing
 
 
 def _collect_selection(config: CollectConfig) -> int:
-    """One game after the other, into one dataset and with one action set."""
+    """Collects game by game, into one dataset and with one action set."""
     chosen = selection(config.env)
     if chosen.missing:
-        print(f"skipped for want of a ROM: {', '.join(game.name for game in chosen.missing)}")
+        print(f"skipped, ROM missing: {', '.join(game.name for game in chosen.missing)}")
     num_games = len(chosen.playable)
     if not num_games:
         raise MissingRomError(
@@ -185,7 +187,7 @@ def _run(
 
 
 class _Bar:
-    """Shows episodes on the progress bar, and frames per second behind it."""
+    """Shows the number of episodes and the frames per second on a progress bar."""
 
     def __init__(self, bar: tqdm):
         self._bar = bar
@@ -203,7 +205,7 @@ class _Bar:
 
 @contextmanager
 def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C asks for a clean end; a second one interrupts as usual."""
+    """The first Ctrl-C sets the event, for a clean stop; the second interrupts as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -226,13 +228,13 @@ def _default_num_envs(env_id: str, workers: int) -> int:
 
 
 def _writer_name(worker: int) -> str:
-    """Distinct for every process on every machine that may write at the same time."""
+    """A name that is unique among all processes on all machines."""
     host = re.sub(r"\W", "_", socket.gethostname())
     return f"{host}_{os.getpid()}_{worker}"
 
 
 def parse_value(text: str) -> bool | int | float | str:
-    """What a KEY VALUE argument means: true/false, a number, or the text itself."""
+    """Parses the VALUE of a KEY VALUE argument: true/false, a number, or text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

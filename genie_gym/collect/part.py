@@ -1,4 +1,4 @@
-"""One process's part of a collection: plays its episodes and writes them as they end."""
+"""One worker's part of a collection: plays its episodes and writes them as they end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from world_models.episodes import Chunk, EpisodeEncoder, EpisodeWriter, Transiti
 
 __all__ = ["Progress", "collect_part"]
 
-Progress = Callable[[int, int], None]  # told (steps made, episodes finished) since it was last told
+Progress = Callable[[int, int], None]  # called with the steps and episodes since the last call
 
 _REPORT_SECONDS = 0.25
-_QUEUE = 256  # chunks that may wait for compression, so that memory stays bounded
+_QUEUE = 256  # maximum number of chunks that wait for compression; bounds the memory
 
 
 def collect_part(
@@ -35,42 +35,45 @@ def collect_part(
     on_progress: Progress = lambda steps, episodes: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Plays and stores these episodes; when told to stop, keeps those that are finished.
+    """Plays and stores episodes; when it is stopped, finished episodes are kept.
 
     Args:
-        collection: What to play.
+        collection: Settings of the collection.
         indices: Numbers of the episodes.
-        out: The dataset directory; others may write into it at the same time.
-        num_envs: Rows of this process's vector env.
-        name: Of the writer: its shards and manifest carry it.
-        flush_seconds: Finished episodes are on disk after so many seconds at the latest.
-        on_progress: Told a few times a second.
-        should_stop: Asked after each step.
+        out: The dataset directory; other writers may use it at the same time.
+        num_envs: Rows of this worker's vector env.
+        name: Name of the writer, used in the names of its shards and manifest.
+        flush_seconds: Maximum seconds before a finished episode is on disk.
+        on_progress: Called a few times per second.
+        should_stop: Called after each step; True stops the collection.
     """
-    meter = _Meter(on_progress)
+    meter = _ProgressMeter(on_progress)
 
     def on_steps(steps: int) -> None:
         meter.count(steps, 0)
         if should_stop():
             raise _Stopped
 
-    with EpisodeWriter(out, name=name) as writer, _Storing(writer, flush_seconds) as storing:
+    with (
+        EpisodeWriter(out, name=name) as writer,
+        _BackgroundWriter(writer, flush_seconds) as background,
+    ):
         played = play(
             collection,
             indices,
-            lambda: _Recorder(storing),
+            lambda: _Recorder(background),
             num_envs=num_envs,
             on_steps=on_steps,
         )
         with contextlib.suppress(_Stopped):
             for _ in played:
                 meter.count(0, 1)
-        storing.finish()
-    meter.tell()
+        background.finish()
+    meter.report()
 
 
-class _Storing:
-    """Compresses and writes in one thread, in the order in which frames come, as games go on."""
+class _BackgroundWriter:
+    """Compresses and writes episodes in a thread while the games continue."""
 
     def __init__(self, writer: EpisodeWriter, flush_seconds: float):
         self._writer = writer
@@ -78,34 +81,34 @@ class _Storing:
         self._flushed = time.monotonic()
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[Future[None]] = deque()
-        self._chunks: list[Chunk] = []  # that can be used again: fresh memory is slow
+        self._chunks: list[Chunk] = []  # for reuse, since allocating memory is slow
 
-    def __enter__(self) -> _Storing:
+    def __enter__(self) -> _BackgroundWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
     def chunk(self, frame_shape: tuple[int, ...]) -> Chunk:
-        """An empty one."""
+        """Returns an empty chunk."""
         return self._chunks.pop() if self._chunks else Chunk(frame_shape)
 
     def compress(self, encoder: EpisodeEncoder, chunk: Chunk) -> None:
-        """Add a chunk to an episode soon."""
+        """Queue a chunk to be added to an episode."""
         self._submit(self._compress, encoder, chunk)
 
     def store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
-        """Write an episode that has ended soon."""
+        """Queue an episode that has ended to be written."""
         self._submit(self._store, encoder, transitions)
 
     def finish(self) -> None:
-        """Write all that waits."""
+        """Write everything in the queue."""
         self._submit(self._writer.flush)
         while self._waiting:
             self._waiting.popleft().result()
 
     def _submit(self, task: Callable[..., None], *arguments: Any) -> None:
-        """Have the thread do something; waits where too much waits already, and tells errors."""
+        """Queue a task; blocks while the queue is full, and raises errors of earlier tasks."""
         while self._waiting and (self._waiting[0].done() or len(self._waiting) > _QUEUE):
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(task, *arguments))
@@ -125,45 +128,45 @@ class _Storing:
 class _Recorder:
     """Compresses an episode while it is played, and stores it when it has ended."""
 
-    def __init__(self, storing: _Storing):
-        self._storing = storing
+    def __init__(self, background: _BackgroundWriter):
+        self._background = background
         self._encoder = EpisodeEncoder()
         self._chunk: Chunk | None = None
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         if self._chunk is None:
-            self._chunk = self._storing.chunk(frame.shape)
+            self._chunk = self._background.chunk(frame.shape)
         self._chunk.add(frame)
         if self._chunk.full:
-            self._hand_over()
+            self._flush_chunk()
 
     def finish(self, transitions: Transitions) -> None:
-        self._hand_over()
-        self._storing.store(self._encoder, transitions)
+        self._flush_chunk()
+        self._background.store(self._encoder, transitions)
 
-    def _hand_over(self) -> None:
+    def _flush_chunk(self) -> None:
         if self._chunk is not None:
-            self._storing.compress(self._encoder, self._chunk)
+            self._background.compress(self._encoder, self._chunk)
             self._chunk = None
 
 
 class _Stopped(Exception):
-    """Leaves the play loop between two steps."""
+    """Raised to leave the play loop between two steps."""
 
 
-class _Meter:
+class _ProgressMeter:
     def __init__(self, on_progress: Progress):
         self._on_progress = on_progress
         self._steps = self._episodes = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def count(self, steps: int, episodes: int) -> None:
         self._steps += steps
         self._episodes += episodes
-        if time.monotonic() - self._told > _REPORT_SECONDS:
-            self.tell()
+        if time.monotonic() - self._reported > _REPORT_SECONDS:
+            self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         self._on_progress(self._steps, self._episodes)
         self._steps = self._episodes = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()

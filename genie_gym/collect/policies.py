@@ -1,7 +1,7 @@
 """Policies that choose actions for the rows of a vector env while episodes are collected.
 
-All randomness of an episode comes from the generator that `begin` is given, so an episode does not
-depend on the row it is played in, nor on its neighbours.
+All randomness of an episode comes from the generator passed to `begin`, so an episode does not
+depend on its row or on the other rows.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ __all__ = ["EpsilonGreedy", "Planned", "Policy", "make_policy", "random_plan", "
 
 Plan = Callable[[np.random.Generator, int], NDArray[np.int64]]
 
-# Reads a saved agent; lives in the layer above, so it is reached by name.
+# Loads a saved agent. A string, because this layer must not import the layer above.
 _LOAD_AGENT = "agents.saved_policy:load_policy"
 
 
 class Policy(Protocol):
-    """Chooses an action per row."""
+    """Chooses one action per row."""
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """An episode begins in a row; it has this generator for itself."""
+        """Starts an episode in a row, with its own random generator."""
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """One action for each row, given the newest frames (num_envs, H, W, 3)."""
+        """Returns one action per row for the newest frames ``(num_envs, H, W, 3)``."""
 
 
 class Planned:
-    """Plays actions that were drawn when the episode began, whatever happens.
+    """Plays actions that are sampled at the start of the episode, independent of the frames.
 
     Args:
-        plan: Draws the actions of a whole episode.
+        plan: Samples the actions of a whole episode.
         num_envs: Number of rows.
-        max_steps: Longest episode.
+        max_steps: Maximum steps per episode.
     """
 
     def __init__(self, plan: Plan, num_envs: int, max_steps: int):
@@ -50,19 +50,19 @@ class Planned:
         self._rows = np.arange(num_envs)
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Draws the episode's actions."""
+        """Samples the episode's actions."""
         self._actions[row] = self._plan(rng, self._actions.shape[1])
         self._step[row] = 0
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The next planned action of each row."""
+        """Returns the next planned action of each row."""
         actions = self._actions[self._rows, self._step]
         self._step = np.minimum(self._step + 1, self._actions.shape[1] - 1)
         return actions
 
 
 class EpsilonGreedy:
-    """Replaces a share of another policy's actions by uniformly random ones."""
+    """Replaces some of another policy's actions by uniformly random ones."""
 
     def __init__(self, policy: Policy, random: Planned, coins: Planned):
         self._policy, self._random, self._coins = policy, random, coins
@@ -83,26 +83,26 @@ class EpsilonGreedy:
         )
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Gives each part its own generator, so that epsilon changes no other draw."""
+        """Gives each part its own generator, so epsilon does not affect the policy's sampling."""
         for part, own in zip((self._policy, self._random, self._coins), rng.spawn(3), strict=True):
             part.begin(row, own)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The policy's actions, some replaced."""
+        """Returns the policy's actions, some replaced."""
         chosen, random = self._policy.act(frames), self._random.act(frames)
         return np.where(self._coins.act(frames) == 1, random, chosen)
 
 
 def random_plan(num_actions: int) -> Plan:
-    """Uniform over the action set at each step, as the paper collects."""
+    """Samples each action uniformly, as in the paper."""
     return lambda rng, length: rng.integers(num_actions, size=length)
 
 
 def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
-    """Holds each action for a while and prefers to move: reaches further than `random_plan`.
+    """Holds each action for several steps and prefers to move; gets further than `random_plan`.
 
-    Actions that go right weigh 4, other moves 2, standing still 1; a chosen action is held for a
-    geometrically distributed number of steps.
+    Actions to the right have weight 4, NOOP 1 and all others 2. An action is held for a
+    geometrically distributed number of steps with mean `mean_hold`.
     """
     weights = np.array(
         [4.0 if "RIGHT" in m else 1.0 if m == "NOOP" else 2.0 for m in actions.meanings]
@@ -126,15 +126,16 @@ def make_policy(
     temperature: float = 1.0,
     env_kwargs: dict[str, Any] | None = None,
 ) -> Policy:
-    """Makes a policy from what the command line says.
+    """Makes a policy from the options of the command line.
 
     Args:
         spec: ``"random"``, ``"sticky"``, or the folder of a saved agent.
         actions: The env's action set.
         num_envs: Number of rows.
-        max_steps: Longest episode.
-        epsilon: Share of actions replaced by random ones.
-        temperature: Of a saved agent's action distribution; 0 takes the likeliest action.
+        max_steps: Maximum steps per episode.
+        epsilon: Probability that an action is replaced by a uniformly random one.
+        temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
+            action.
         env_kwargs: The env's keyword arguments; a saved agent checks those it depends on.
     """
     policy: Policy
@@ -154,7 +155,7 @@ def make_policy(
         )
     else:
         raise ValueError(
-            f"unknown policy {spec!r}: expected 'random', 'sticky' or the folder of a saved agent"
+            f"policy must be 'random', 'sticky' or the folder of a saved agent, got {spec!r}"
         )
     if epsilon == 0:
         return policy

@@ -1,4 +1,4 @@
-"""Parts of a collection as Ray tasks, on one machine or a cluster that shares a disk."""
+"""Runs the parts of a collection as Ray tasks, on one machine or a cluster with a shared disk."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def collect_in_ray(
 ) -> None:
     """Runs each part as a Ray task; starts a local Ray if none is running."""
     ray = require("ray", extra="scale", what="--ray needs Ray")
-    begins_ray = not ray.is_initialized()
-    if begins_ray:
+    owns_ray = not ray.is_initialized()
+    if owns_ray:
         ray.init(include_dashboard=False, log_to_driver=False)
     try:
         mailbox: Any = ray.remote(_Mailbox).remote()
@@ -44,18 +44,18 @@ def collect_in_ray(
             ray.get(finished)
         on_progress(*ray.get(mailbox.take.remote(False)))
     finally:
-        if begins_ray:
+        if owns_ray:
             ray.shutdown()
 
 
 class _Mailbox:
-    """An actor that collects the tasks' progress and tells them when to stop."""
+    """An actor that sums up the tasks' progress and tells them when to stop."""
 
     def __init__(self) -> None:
         self._steps = self._episodes = 0
         self._stopping = False
 
-    def tell(self, steps: int, episodes: int) -> bool:
+    def report(self, steps: int, episodes: int) -> bool:
         self._steps, self._episodes = self._steps + steps, self._episodes + episodes
         return self._stopping
 
@@ -78,9 +78,9 @@ def _collect(
 
     stopping = False
 
-    def tell(steps: int, episodes: int) -> None:
+    def report(steps: int, episodes: int) -> None:
         nonlocal stopping
-        stopping = ray.get(mailbox.tell.remote(steps, episodes))
+        stopping = ray.get(mailbox.report.remote(steps, episodes))
 
     collect_part(
         collection,
@@ -89,6 +89,6 @@ def _collect(
         num_envs=num_envs,
         name=name,
         flush_seconds=flush_seconds,
-        on_progress=tell,
+        on_progress=report,
         should_stop=lambda: stopping,
     )

@@ -1,7 +1,7 @@
-"""Parts of a collection in processes of their own, and what a worker process runs.
+"""Runs the parts of a collection in worker processes; this module is also the worker's program.
 
-A worker gets its task as JSON, reports progress as lines on its standard output, and finishes
-cleanly when its standard input ends: so it also stops when the parent is killed.
+A worker gets its task as JSON, reports progress as lines on its standard output, and stops cleanly
+when its standard input ends. So it also stops when the parent is killed.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def collect_in_processes(
     on_progress: Progress,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Runs each part in a process of its own and waits for all.
+    """Runs each part in its own process and waits for all.
 
     Raises:
-        WorkerDiedError: If a worker failed; the others finish what they have begun first.
+        WorkerDiedError: If a worker fails; the others are stopped cleanly first.
     """
     with ExitStack() as stack:
         workers = [
@@ -69,7 +69,7 @@ def collect_in_processes(
 
 
 class _Worker:
-    """The parent's handle on one worker process."""
+    """The parent's side of one worker process."""
 
     def __init__(self, task: dict[str, Any], on_progress: Progress):
         self._name = task["name"]
@@ -79,7 +79,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends our input
+            start_new_session=True,  # the parent handles Ctrl-C and closes the worker's input
         )
         self._reader = threading.Thread(target=self._read, args=(on_progress,), daemon=True)
         self._reader.start()
@@ -110,8 +110,9 @@ class _Worker:
         self._errors.seek(max(0, self._errors.tell() - 2000))
         tail = self._errors.read().decode(errors="replace").strip()
         raise WorkerDiedError(
-            f"collection worker {self._name} ended with status {self._process.returncode}; "
-            f"finished episodes are kept, run the same command to go on. It said:\n{tail}"
+            f"collection worker {self._name} ended with status {self._process.returncode}. "
+            "Finished episodes are kept: run the same command to resume. Its last output:\n"
+            f"{tail}"
         )
 
     def _read(self, on_progress: Progress) -> None:
@@ -123,7 +124,7 @@ class _Worker:
 
 def _main(task: dict[str, Any]) -> None:
     stop = threading.Event()
-    # Whatever the emulators print must not mix with the progress lines.
+    # Keeps output of the emulators apart from the progress lines.
     report = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 

@@ -1,1 +1,1 @@
-"""Episodes in and out: pictures, Minari, the GenieRedux layout, and the `data` commands."""
+"""Import and export of episodes (pictures, Minari, GenieRedux), and the `data` commands."""

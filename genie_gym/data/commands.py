@@ -18,19 +18,19 @@ Directory = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Say what a dataset holds, and write a contact sheet."""
+    """Print a summary of a dataset and write a contact sheet."""
 
     path: Directory
     """Dataset directory."""
     sheet: Path | None = None
-    """Where the contact sheet goes; by default PATH/contact_sheet.png."""
+    """Path of the contact sheet; by default PATH/contact_sheet.png."""
     on_damage: OnDamage = "skip"
-    """Whether to stop at damage or to name it and show the rest."""
+    """Whether to refuse a damaged dataset, or to skip damaged episodes with a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Read every byte of a dataset and name what is damaged. Exit status 1 if anything is."""
+    """Check every byte of a dataset and list the damage. The exit status is 1 if there is any."""
 
     path: Directory
     """Dataset directory."""
@@ -38,62 +38,62 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """Copy datasets into one, each episode once, small shards packed into large ones."""
+    """Copy datasets into one, without duplicates; small shards become large ones."""
 
     sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Dataset directories."""
     out: Path
-    """Directory of the merged dataset; may exist already."""
+    """Directory of the merged dataset; it may exist already."""
     on_damage: OnDamage = "refuse"
-    """Whether to stop at damage or to leave damaged episodes out."""
+    """Whether to refuse damaged datasets, or to skip damaged episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an episode, or a window of it, as GIF, MP4 or PNG strip; or a dataset to Minari."""
+    """Write an episode, or part of it, as GIF, MP4 or PNG strip; or a dataset to Minari."""
 
     path: Directory
     """Dataset directory."""
     out: Path | None = None
-    """Picture to write; its ending (.gif, .mp4, .png) says how."""
+    """Picture to write; its suffix (.gif, .mp4, .png) selects the format."""
     minari: str | None = None
-    """Instead: id of a new local Minari dataset, e.g. coinrun/random-v0."""
+    """Id of a new local Minari dataset to write instead, e.g. coinrun/random-v0."""
     episode: int = 0
-    """Which episode."""
+    """Index of the episode."""
     start: int = 0
     """First frame."""
     length: int | None = None
-    """Number of frames; by default up to the end."""
+    """Number of frames; by default all up to the end."""
     fps: int = 15
     """Frames per second."""
     scale: int = 4
-    """How many times larger each pixel becomes."""
+    """Enlargement of each pixel."""
 
     def __post_init__(self) -> None:
         if (self.out is None) == (self.minari is None):
-            raise ValueError("give either --out PICTURE or --minari ID")
+            raise ValueError("expected either --out PICTURE or --minari ID: give exactly one")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Take over a Minari image dataset, or one in the layout of the GenieRedux release."""
+    """Import a Minari image dataset, or one in the layout of the GenieRedux release."""
 
     source: Annotated[str, tyro.conf.Positional]
     """Directory, or id of a local Minari dataset."""
     out: Path
-    """Dataset directory to add to."""
+    """Dataset directory to add the episodes to."""
     layout: Literal["minari", "genieredux"]
-    """What SOURCE is."""
+    """Format of SOURCE."""
     frame_size: int | None = None
-    """Pad frames to a square and resize them to this many pixels."""
+    """Pad frames to a square and resize them to this many pixels; by default as stored."""
     image_key: str | None = None
-    """Minari: which entry of a Dict observation is the image."""
+    """Minari only: key of the image in a Dict observation."""
     env_id: str | None = None
-    """GenieRedux: env id to record."""
+    """GenieRedux only: env id to record."""
     action_set: str = "imported"
     """Name of the action set to record."""
     action_meanings: tuple[str, ...] = ()
-    """Name of each action, in order."""
+    """Names of the actions, in order."""
 
 
 def main(argv: list[str]) -> int:
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Import, tyro.conf.subcommand("import")],
         prog="genie-gym data",
-        description="Look at, check, merge, export and import episode datasets.",
+        description="Show, verify, merge, export and import episode datasets.",
         args=argv,
     )
     return _COMMANDS[type(options)](options)
@@ -125,7 +125,7 @@ def show(options: Show) -> int:
 
 
 def verify_dataset(options: Verify) -> int:
-    """Print what is damaged."""
+    """Print the damage."""
     from tqdm import tqdm
 
     with tqdm(unit=" shards", disable=not sys.stderr.isatty()) as bar:
@@ -136,7 +136,7 @@ def verify_dataset(options: Verify) -> int:
         print(f"DAMAGED: {path}: {reason}")
     print(
         f"{report.num_episodes:,} episodes, {report.num_frames:,} frames, "
-        f"{report.num_shards:,} shards: " + ("damaged" if report.damage else "all well")
+        f"{report.num_shards:,} shards: " + ("damaged" if report.damage else "intact")
     )
     return 1 if report.damage else 0
 
@@ -159,7 +159,7 @@ def export(options: Export) -> int:
     from genie_gym.data.pictures import save_frames
 
     if not 0 <= options.episode < len(dataset):
-        raise ValueError(f"--episode must be in [0, {len(dataset)}), got {options.episode}")
+        raise ValueError(f"--episode must be from 0 to {len(dataset) - 1}, got {options.episode}")
     end = int(dataset.num_frames[options.episode])
     stop = end if options.length is None else min(end, options.start + options.length)
     frames = dataset.frames(options.episode, options.start, stop)
@@ -169,7 +169,7 @@ def export(options: Export) -> int:
 
 
 def import_dataset(options: Import) -> int:
-    """Add the episodes of another format."""
+    """Import the episodes of another format."""
     common: dict[str, Any] = {
         "frame_size": options.frame_size,
         "action_set": options.action_set,

@@ -1,8 +1,8 @@
-"""Import datasets in the layout of the GenieRedux release.
+"""Imports datasets in the layout of the GenieRedux release.
 
-`ROOT/INSTANCE/SESSION/frames/%06d.jpg` (or `SESSION/frames.mp4`), `SESSION/actions.json` and
-`ROOT/info.json`. Record k of `actions.json` is the action that led from frame k - 1 to frame k;
-the first record has no frame before it. Rewards and endings are not in the layout.
+The layout is `ROOT/INSTANCE/SESSION/frames/%06d.jpg` (or `SESSION/frames.mp4`),
+`SESSION/actions.json` and `ROOT/info.json`. Record k of `actions.json` is the action between frames
+k - 1 and k; the first record has no frame before it. The layout has no rewards or terminations.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter, existing_
 
 @dataclass(frozen=True, kw_only=True)
 class GenieReduxSource:
-    """What to import and what to call it.
+    """A dataset to import, and the names to record.
 
     Attributes:
-        root: directory with `info.json` and the instances.
-        env_id: env id to record; by default `GenieReduxData/<name in info.json>`.
-        action_set: name of the action set to record.
-        action_meanings: name of each action; by default `action_0`, `action_1`, ...
-        frame_size: pad to a square and resize to this many pixels; by default as stored.
+        root: Directory with `info.json` and the instances.
+        env_id: Env id to record; by default `GenieReduxData/<name in info.json>`.
+        action_set: Name of the action set to record.
+        action_meanings: Names of the actions; by default `action_0`, `action_1`, ...
+        frame_size: Pad frames to a square and resize them to this many pixels; by default as
+            stored.
     """
 
     root: Path
@@ -45,20 +46,21 @@ class GenieReduxSource:
 
 
 def import_genieredux(source: GenieReduxSource, out: Path) -> int:
-    """Add every session to the dataset `out`; rerun, it adds what is missing.
+    """Add every session to the dataset `out`, except those that are already in it.
 
     Returns:
-        How many episodes were added.
+        Number of episodes added.
     """
     root = source.root
     sessions = sorted(path.parent for path in root.glob("*/*/actions.json"))
     if not sessions:
         raise FileNotFoundError(
-            f"no INSTANCE/SESSION/actions.json under {root}; give the directory with info.json"
+            f"expected INSTANCE/SESSION/actions.json under {root}, found none: give the directory "
+            "that contains info.json"
         )
     warnings.warn(
-        "frames of the GenieRedux layout went through JPEG or MP4: a model trained on them cannot "
-        "be better than about 28 to 32 dB against the real game. Collect again where you can",
+        "frames in the GenieRedux layout are compressed with JPEG or MP4: a model trained on them "
+        "cannot exceed about 28 to 32 dB against the real game. Collect new data if you can",
         stacklevel=2,
     )
     info_file = root / "info.json"
@@ -113,17 +115,20 @@ def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
     for (_, target, _), (source, _, _) in zip(moves, moves[1:], strict=False):
         if source != target:
             raise ValueError(
-                f"{session / 'actions.json'}: a step ends at frame {target} and the next begins at "
-                f"frame {source}; the session has a gap. Remove it and import the rest"
+                f"{session / 'actions.json'} has a gap: one step ends at frame {target}, the next "
+                f"starts at frame {source}. Remove the session and import the rest"
             )
     if not moves:
-        raise ValueError(f"{session / 'actions.json'} holds no step between two frames")
+        raise ValueError(
+            f"{session / 'actions.json'} has no step between two frames: remove the session and "
+            "import the rest"
+        )
     actions = np.array([_action_index(action) for _, _, action in moves], dtype=np.int64)
     return actions, [moves[0][0], *(target for _, target, _ in moves)]
 
 
 def _action_index(action: int | Sequence[int]) -> int:
-    """Actions are stored as a number or one-hot."""
+    """The index of an action stored as a number or one-hot."""
     values = np.ravel(action)
     return int(values.argmax()) if len(values) > 1 else int(values[0])
 
@@ -137,7 +142,9 @@ def _num_actions(source: GenieReduxSource, info: dict, sessions: Sequence[Path])
     first = _records(sessions[0])[0]["action"]
     if isinstance(first, list) and len(first) > 1:
         return len(first)
-    raise ValueError(f"{source.root}/info.json names no action_space; pass action_meanings")
+    raise ValueError(
+        f"{source.root}/info.json has no action_space: give the action names with action_meanings"
+    )
 
 
 def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.ndarray:
@@ -158,7 +165,7 @@ def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.nd
 
 
 def _video_frames(path: Path) -> dict[int, np.ndarray]:
-    """Frames of a video by their number."""
+    """The frames of a video, by number."""
     capture = cv2.VideoCapture(str(path))
     frames: dict[int, np.ndarray] = {}
     while True:

@@ -1,8 +1,8 @@
-"""Exchange episodes with Minari (extra `minari`).
+"""Imports and exports Minari datasets (extra `minari`).
 
-Minari up to 0.5.3 stores uint8 images of (H, W, 3) as JPEG. Its HDF5 storage leaves channel-first
-arrays alone, so that is how frames are exported without loss; the import takes them back as they
-were. Images that Minari stored as JPEG are imported as they decode.
+Minari up to 0.5.3 stores uint8 images of shape (H, W, 3) as JPEG, but stores channel-first arrays
+losslessly in HDF5. So frames are exported channels first, and the import restores them exactly.
+Images that Minari stored as JPEG are imported as decoded.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ INFO_ATTRIBUTE = "genie_gym_info"
 
 @dataclass(frozen=True, kw_only=True)
 class MinariSource:
-    """What to import and what to call it.
+    """A dataset to import, and the names to record.
 
     Attributes:
-        dataset: id of a local Minari dataset, or the directory of one.
-        image_key: which entry of a Dict observation holds the image; may be left out if one does.
-        frame_size: pad to a square and resize to this many pixels; by default as stored.
-        action_meanings: name of each action; by default `action_0`, `action_1`, ...
-        action_set: name of the action set to record.
+        dataset: Id of a local Minari dataset, or its directory.
+        image_key: Key of the image in a Dict observation; optional if there is only one image.
+        frame_size: Pad frames to a square and resize them to this many pixels; by default as
+            stored.
+        action_meanings: Names of the actions; by default `action_0`, `action_1`, ...
+        action_set: Name of the action set to record.
     """
 
     dataset: str
@@ -48,11 +49,11 @@ class MinariSource:
 
 
 def export_minari(dataset: EpisodeDataset, minari_id: str) -> Path:
-    """Write the episodes as a new local Minari dataset, without loss.
+    """Write the episodes as a new local Minari dataset, losslessly.
 
     Args:
-        dataset: episodes that share one frame shape and action set.
-        minari_id: e.g. ``"coinrun/random-v0"``.
+        dataset: Episodes with the same frame shape and action set.
+        minari_id: Id of the new dataset, e.g. ``"coinrun/random-v0"``.
 
     Returns:
         Directory of the Minari dataset.
@@ -76,8 +77,8 @@ def export_minari(dataset: EpisodeDataset, minari_id: str) -> Path:
     exported.storage.update_episode_metadata(infos)
     if not np.array_equal(_to_frames(exported[0].observations), dataset.episode(0).frames):
         raise RuntimeError(
-            f"Minari {minari.__version__} changed the frames it stored, so the export is not "
-            f"lossless: remove it with `minari delete {minari_id}` and use Minari 0.5.3"
+            f"Minari {minari.__version__} did not store the frames losslessly: remove the dataset "
+            f"with `minari delete {minari_id}` and use Minari 0.5.3"
         )
     return Path(exported.storage.data_path)
 
@@ -86,7 +87,7 @@ def import_minari(source: MinariSource, out: Path) -> int:
     """Add every episode of a Minari image dataset to the dataset `out`.
 
     Returns:
-        How many episodes were added.
+        Number of episodes added.
     """
     minari = _minari()
     path = Path(source.dataset)
@@ -98,8 +99,8 @@ def import_minari(source: MinariSource, out: Path) -> int:
     key, space = _image_space(data.observation_space, source.image_key)
     if _is_jpeg(space):
         warnings.warn(
-            f"Minari stored the frames of {data.id} as JPEG: they are imported as they decode, and "
-            "a model trained on them cannot be better than about 28 to 32 dB against the real env",
+            f"Minari stored the frames of {data.id} as JPEG: a model trained on them cannot exceed "
+            "about 28 to 32 dB against the real env",
             stacklevel=2,
         )
     added = 0
@@ -131,16 +132,16 @@ def _to_buffer(episode: Episode) -> Any:
 
 
 def _image_space(space: gym.Space, key: str | None) -> tuple[str | None, gym.Space]:
-    """The image space, and its key if the observation is a Dict."""
+    """The key of the image, if the observation is a Dict, and its space."""
     if isinstance(space, gym.spaces.Dict):
         images = [name for name, part in space.items() if _is_image(part)]
         if key is None and len(images) == 1:
             key = images[0]
         if key not in images:
-            raise ValueError(f"set image_key to one of the image entries {images}, got {key!r}")
+            raise ValueError(f"image_key must be one of the image entries {images}, got {key!r}")
         return key, space[key]
     if not _is_image(space):
-        raise ValueError(f"the observations must be uint8 images, got {space}")
+        raise ValueError(f"observations must be uint8 images, got {space}")
     return None, space
 
 
@@ -161,7 +162,7 @@ def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Epis
     space = data.action_space
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(
-            f"actions must be Discrete, got {space}; a world model takes named actions"
+            f"actions must be Discrete, since a world model takes named actions, got {space}"
         )
     meanings = source.action_meanings or tuple(f"action_{n}" for n in range(space.n))
     metadata = data.storage.get_episode_metadata(data.episode_indices)
@@ -170,7 +171,7 @@ def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Epis
         if source.frame_size is not None:
             frames = np.stack([pad_to_square(frame, source.frame_size) for frame in frames])
         if np.any(item.terminations[:-1]) or np.any(item.truncations[:-1]):
-            raise ValueError(f"episode {item.id} of {data.id} goes on after it ended; split it")
+            raise ValueError(f"episode {item.id} of {data.id} has steps after its end: split it")
         yield Episode(
             frames=frames,
             actions=np.asarray(item.actions) - space.start,
@@ -199,7 +200,7 @@ def _info(
 
 
 def _to_frames(images: np.ndarray) -> np.ndarray:
-    """Grey or colour, channel-first or -last: (T, H, W, 3)."""
+    """Converts grey or colour images, channels first or last, to (T, H, W, 3)."""
     images = np.asarray(images, np.uint8)
     if images.ndim == 3:
         images = images[..., None]

@@ -1,4 +1,4 @@
-"""Turn frames into something to look at. None of these is a storage format."""
+"""Writes frames as pictures and animations for viewing, not for storage."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ FORMATS = ("gif", "mp4", "png")
 
 
 def save_frames(frames: np.ndarray, path: Path, *, fps: int = 15, scale: int = 4) -> None:
-    """Write frames as an animated GIF, an MP4 or a PNG strip, as the ending of `path` says.
+    """Write frames as an animated GIF, an MP4 or a PNG strip, depending on the suffix.
 
     Args:
         frames: uint8 (T, H, W, 3).
-        path: ends in .gif, .mp4 or .png.
-        fps: frames per second of GIF and MP4.
-        scale: how many times larger each pixel becomes.
+        path: File with the suffix .gif, .mp4 or .png.
+        fps: Frames per second of GIF and MP4.
+        scale: Enlargement of each pixel.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise ValueError(f"{path} must end in one of {[f'.{name}' for name in FORMATS]}")
+        raise ValueError(
+            f"the file name must end in one of {[f'.{name}' for name in FORMATS]}, got {path}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = enlarge(frames, scale)
     if suffix == "gif":
@@ -41,7 +43,7 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
 
 
 def pad_to_square(frame: np.ndarray, size: int) -> np.ndarray:
-    """Pad one frame (H, W, 3) with black to a square and resize it by area to `size`."""
+    """Pad one frame (H, W, 3) with black to a square and area-resize it to `size`."""
     height, width = frame.shape[:2]
     side = max(height, width)
     square = np.zeros((side, side, 3), np.uint8)
@@ -77,7 +79,7 @@ def _labelled_row(dataset: EpisodeDataset, index: int, columns: int, scale: int)
 
 
 def _side_by_side(frames: np.ndarray) -> np.ndarray:
-    """(T, H, W, 3) as one picture, two black columns after each frame."""
+    """Join frames (T, H, W, 3) into one picture, with two black columns after each."""
     return np.concatenate(list(np.pad(frames, ((0, 0), (0, 0), (0, 2), (0, 0)))), axis=1)
 
 
@@ -100,8 +102,8 @@ def _save_mp4(frames: np.ndarray, path: Path, fps: int) -> None:
     )
     if not writer.isOpened():
         raise RuntimeError(
-            f"this build of OpenCV cannot write {path}; write a .gif instead, or install "
-            "opencv-python-headless from PyPI"
+            f"this build of OpenCV cannot write {path}: write a .gif instead, or type: "
+            "pip install opencv-python-headless"
         )
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

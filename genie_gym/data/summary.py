@@ -1,4 +1,4 @@
-"""What a dataset holds, in words."""
+"""A summary of a dataset as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from world_models.episodes import EpisodeDataset
 
 
 def summary(dataset: EpisodeDataset) -> str:
-    """Several lines for people."""
+    """Returns a summary of a dataset: sizes, rewards, policies and action counts."""
     entries, frames = dataset.entries, int(dataset.num_frames.sum())
     rewards = np.array([entry.total_reward for entry in entries])
     size = dataset.num_bytes
@@ -24,7 +24,7 @@ def summary(dataset: EpisodeDataset) -> str:
         f"  ends          {sum(e.terminated for e in entries):,} terminated, "
         f"{sum(e.truncated for e in entries):,} truncated",
         f"  reward        mean {rewards.mean():.3g} per episode, from {rewards.min():g} to "
-        f"{rewards.max():g}; {np.mean(rewards != 0):.0%} of the episodes have some",
+        f"{rewards.max():g}; {np.mean(rewards != 0):.0%} of the episodes have a non-zero sum",
         f"  fingerprint   {dataset.fingerprint}",
     ]
     lines += _counted("env", Counter(entry.info.env_id for entry in entries))

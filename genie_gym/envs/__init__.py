@@ -1,1 +1,1 @@
-"""The environments: one vector base, the real games, and what they share."""
+"""The environments: a shared vector base, the real games, and dreams."""

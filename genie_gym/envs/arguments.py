@@ -1,4 +1,4 @@
-"""What users hand to a vector env, checked."""
+"""Checks the arguments that users pass to a vector env."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_arguments", "checked_actions", "masked_rows", "seeds_by_row"]
 def check_arguments(
     num_envs: int, max_episode_steps: int | None, render_mode: str | None, modes: list[str]
 ) -> None:
-    """Refuse arguments of an env that cannot be."""
+    """Raises ValueError for invalid constructor arguments."""
     if int(num_envs) < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if max_episode_steps is not None and max_episode_steps != -1 and max_episode_steps < 1:
@@ -25,7 +25,7 @@ def check_arguments(
 
 
 def seeds_by_row(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
-    """One seed for each row, as Gymnasium spreads a single one."""
+    """Returns one seed per row; an integer becomes ``seed, seed + 1, ...`` as in Gymnasium."""
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
@@ -37,7 +37,7 @@ def seeds_by_row(seed: int | Sequence[int | None] | None, num_envs: int) -> list
 
 
 def masked_rows(mask: Any, num_envs: int) -> NDArray[np.intp]:
-    """The rows that ``options["reset_mask"]`` marks; all without one."""
+    """Returns the rows that ``options["reset_mask"]`` marks; without a mask, all rows."""
     if mask is None:
         return np.arange(num_envs)
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
@@ -51,7 +51,7 @@ def masked_rows(mask: Any, num_envs: int) -> NDArray[np.intp]:
 
 
 def checked_actions(actions: Any, num_envs: int, meanings: tuple[str, ...]) -> NDArray[np.int64]:
-    """One index into `meanings` for each row."""
+    """Returns the actions as int64; each must be an index into `meanings`."""
     given, count = np.asarray(actions), len(meanings)
     if given.shape != (num_envs,) or given.dtype.kind not in "iu":
         raise error.InvalidAction(

@@ -1,4 +1,4 @@
-"""Messages between a program and its emulator processes, over a pair of sockets."""
+"""Messages between an env and its emulator processes, over a pair of sockets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CHUNK = 1 << 16
 
 
 class Channel:
-    """One end of a conversation in which each side speaks in turn.
+    """One end of a connection on which the two sides take turns.
 
-    A message is one byte that says what it is, and some bytes of content.
+    A message consists of one byte for its kind, its length, and its content.
 
     Args:
-        end: A connected stream socket; the channel owns it.
+        end: A connected stream socket; the channel closes it.
     """
 
     def __init__(self, end: socket.socket):
@@ -30,22 +30,22 @@ class Channel:
         """Sends a message.
 
         Raises:
-            TimeoutError: If the other side does not take it within ``timeout`` seconds.
-            OSError: If the other side is gone.
+            TimeoutError: If the other side does not read it within ``timeout`` seconds.
+            OSError: If the connection is closed.
         """
         self._socket.settimeout(timeout)
         self._socket.sendall(_HEADER.pack(kind, len(content)) + content)
 
     def wait(self, seconds: float) -> bool:
-        """Whether a message, or the end of the stream, comes within some seconds."""
+        """Whether a message or the end of the stream arrives within this time."""
         return bool(self._readable.poll(seconds * 1000))
 
     def receive(self, *, timeout: float | None = None) -> tuple[bytes, bytes]:
         """Waits for a message; returns its kind and content.
 
         Raises:
-            TimeoutError: If nothing comes for ``timeout`` seconds.
-            EOFError: If the other side is gone.
+            TimeoutError: If nothing arrives for ``timeout`` seconds.
+            EOFError: If the connection is closed.
         """
         self._socket.settimeout(timeout)
         data = self._some()
@@ -59,7 +59,7 @@ class Channel:
         return kind, b"".join(parts)
 
     def close(self) -> None:
-        """Ends the conversation: the other side sees the end of the stream."""
+        """Closes the connection; the other side sees the end of the stream."""
         self._socket.close()
 
     def _some(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The real CoinRun, through procgen."""
+"""The real CoinRun, run by procgen."""
 
 from __future__ import annotations
 
@@ -21,24 +21,21 @@ from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
 __all__ = ["TIME_LIMIT", "CoinRunEnv", "CoinRunVectorEnv", "paint_over_velocity_map"]
 
 TIME_LIMIT = 1000
-"""Steps after which CoinRun itself gives an episode up."""
+"""Steps after which CoinRun itself ends an episode."""
 
 _DISTRIBUTION_MODES = ("easy", "hard")
 _MAX_SEED = 2**31 - 1
 _VELOCITY_MAP_HEIGHT, _VELOCITY_MAP_WIDTH = 13, 26
-_MIN_BLOCK = 8  # rows that a thread takes at a time; fewer do not pay for it
-_BLOCKS_PER_THREAD = 2  # so that a thread that is held up has less to do
-_MANY = 4  # rows from which a window shows the frames instead of large pictures
+_MIN_BLOCK = 8  # rows per task; with fewer, threading costs more than it saves
+_BLOCKS_PER_THREAD = 2  # balances the load when one thread is slow
+_MANY = 4  # with more rows than this, a window shows frames instead of large pictures
 
 
 def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Paints the corner black where procgen draws the velocity map.
+    """Returns a copy in which the corner with procgen's velocity map is black.
 
     Args:
-        frames: Frames (..., 64, 64, 3), with or without a velocity map.
-
-    Returns:
-        A painted copy.
+        frames: uint8 ``(..., 64, 64, 3)``, with or without a velocity map.
     """
     if frames.shape[-3:] != (64, 64, 3):
         raise ValueError(f"expected frames of shape (..., 64, 64, 3), got {frames.shape}")
@@ -48,28 +45,28 @@ def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class CoinRunVectorEnv(FrameVectorEnv):
-    """Rows of CoinRun, each decided by its own seed and actions alone.
+    """Rows of CoinRun; each row depends only on its own seed and actions.
 
-    An episode is *terminated* by the coin (reward 10), a saw, an enemy or lava, on whatever step
-    that happens, and *truncated* by the time limit. The last frame of an episode is the true one,
-    which procgen itself never shows, and levels follow each other as they do in procgen.
+    An episode is *terminated* by the coin (reward 10), a saw, an enemy or lava, and *truncated* by
+    the time limit. The last frame of an episode is the true one, which procgen itself never shows.
+    Each row plays the same sequence of levels as in procgen.
 
-    Infos: ``level_seed``, the level of the step, and ``level_complete``, whether the step took
-    its coin.
+    Infos: ``level_seed``, the level that the step was taken in, and ``level_complete``, whether
+    the step reached the coin.
 
     Args:
         num_envs: Number of rows.
-        num_levels: How many different levels there are; 0 for all.
+        num_levels: Number of distinct levels; 0 for no limit.
         start_level: Seed of the first of these levels.
         distribution_mode: "hard", or "easy" with fewer enemies and one look for all levels.
-        use_backgrounds: Whether to draw the background, else it is black.
-        restrict_themes: Whether all levels take the same theme of ground, players and enemies.
-        velocity_map: Whether procgen draws the agent's velocity as two gray squares.
-        paint_over: Whether the place of these squares is painted black in all frames.
+        use_backgrounds: Whether to draw the background; else it is black.
+        restrict_themes: Whether all levels use the same theme of ground, players and enemies.
+        velocity_map: Whether procgen draws the agent's velocity as two grey squares.
+        paint_over: Whether to paint the area of these squares black in all frames.
         action_set: Name of the action set.
-        autoreset_mode: When a row whose episode ended begins the next one.
+        autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None for procgen's own 1000.
-        render_mode: "rgb_array" and "human" give pictures of 512x512.
+        render_mode: None, "rgb_array" or "human"; pictures have 512x512 pixels.
         num_threads: Threads that share the rows; by default one per processor.
     """
 
@@ -122,9 +119,9 @@ class CoinRunVectorEnv(FrameVectorEnv):
         self._painter: ProcgenRows | None = None
 
     def agent_positions(self) -> NDArray[np.float32]:
-        """Where the agents are ``(num_envs, 2)``: cells from the left and from below.
+        """Positions of the agents, ``(num_envs, 2)``: cells from the left and from the bottom.
 
-        Where an episode has ended and the next one was not begun, the number means nothing.
+        Undefined for a row whose episode has ended, until it is reset.
         """
         self._check_open()
         places = [self._place(row) for row in range(self.num_envs)]
@@ -132,7 +129,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
             [agent_position(block.games.save(place)) for block, place in places], np.float32
         )
 
-    # What the base asks for ----------------------------------------------------------------
+    # Methods of the base class -------------------------------------------------------------
 
     def _rows_reseeded(self, rows: Rows) -> None:
         for row in rows:
@@ -151,7 +148,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
         }
 
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
-        # Rows that are not asked for step along; their episodes are over and begin anew next.
+        # The other rows are stepped too, which does no harm: their episodes have ended.
         moves = np.full(self.num_envs, self._moves[0])
         moves[rows] = self._moves[actions]
         live = np.zeros(self.num_envs, np.bool_)
@@ -207,14 +204,14 @@ class CoinRunVectorEnv(FrameVectorEnv):
         moves: NDArray[np.int32],
         live: NDArray[np.bool_],
     ) -> None:
-        """Steps blocks as long as any wait; several threads take from the same iterator."""
+        """Steps blocks until none is left; all threads take blocks from the same iterator."""
         for index, block in waiting:
             mine = slice(index * self._block, (index + 1) * self._block)
             block.act(moves[mine], live[mine])
             self.frames[mine] = block.games.frames
 
     def _place(self, row: int) -> tuple[CoinRunRows, int]:
-        """The block of a row and its place in there."""
+        """The block of a row and the row's index in it."""
         index, place = divmod(int(row), self._block)
         return self._blocks[index], place
 
@@ -228,7 +225,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
 
 
 class CoinRunEnv(FrameEnv):
-    """CoinRun as a plain env: one row of `CoinRunVectorEnv`, with the same options."""
+    """One CoinRun game; takes the arguments of `CoinRunVectorEnv`."""
 
     def __init__(self, **options: Any):
         super().__init__(CoinRunVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **options))
@@ -241,21 +238,22 @@ def _blacken(frames: NDArray[np.uint8]) -> None:
 def _check_levels(num_levels: int, start_level: int, distribution_mode: str) -> None:
     if distribution_mode not in _DISTRIBUTION_MODES:
         raise ValueError(
-            f"CoinRun has distribution_mode {' and '.join(map(repr, _DISTRIBUTION_MODES))}, "
+            f"distribution_mode must be {' or '.join(map(repr, _DISTRIBUTION_MODES))}, "
             f"got {distribution_mode!r}"
         )
     if num_levels < 0 or start_level < 0 or num_levels + start_level > _MAX_SEED:
         raise ValueError(
-            f"num_levels and start_level must be from 0 to {_MAX_SEED} together, "
+            f"num_levels and start_level must not be negative and add up to at most {_MAX_SEED}, "
             f"got num_levels={num_levels}, start_level={start_level}"
         )
     if start_level and not num_levels:
         raise ValueError(
-            f"start_level={start_level} needs the number of levels from there on: give num_levels="
+            f"start_level needs num_levels, got start_level={start_level} without it: add "
+            "num_levels=N for the levels start_level to start_level + N - 1"
         )
 
 
-def _threads(asked: int | None) -> int:
-    if asked is not None and asked < 1:
-        raise ValueError(f"num_threads must be at least 1, got {asked}")
-    return asked or os.cpu_count() or 1
+def _threads(num_threads: int | None) -> int:
+    if num_threads is not None and num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+    return num_threads or os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""CoinRun games that know how an episode looked at its end, stepped in one thread."""
+"""CoinRun games that show the last frame of an episode, stepped in one thread."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from genie_gym.envs.procgen_rows import ProcgenRows
 
 __all__ = ["CoinRunRows"]
 
-_SNAPSHOT_EVERY = 100  # steps: saving costs about as much as the steps taken again at an end
-_SAVED = struct.Struct("<?I")  # whether procgen has begun the next level, length of its state
+_SNAPSHOT_EVERY = 100  # steps; balances the cost of snapshots and of replays at episode ends
+_SAVED = struct.Struct("<?I")  # whether procgen has started the next level, length of its state
 
 
 class CoinRunRows:
-    """Rows of procgen, with the frame that ends an episode.
+    """Rows of procgen that show the true last frame of each episode.
 
-    At an episode's end procgen shows the first frame of the next level. Here the row shows the
-    frame that the last step led to, until `begin`: the steps since the row's last snapshot are
-    taken once more by a scratch game that nothing ends.
+    At the end of an episode procgen shows the first frame of the next level. Here the row shows
+    the true last frame until `begin`. To draw it, a scratch game that cannot end replays the
+    steps since the row's last snapshot.
 
     Attributes:
-        games: What the last step gave, by row; its frames are those of the ended episodes.
+        games: Results of the last step; `frames` holds the true last frames of ended episodes.
 
     Args:
         num: Number of rows.
@@ -36,7 +36,7 @@ class CoinRunRows:
         self.games = ProcgenRows(num, **options)
         self._scratch = ProcgenRows(1, **options)
         self._options = options
-        # The level that each row goes on to, where procgen has begun it already.
+        # The next level of each row, if procgen has already started it; else None.
         self._next_levels: list[bytes | None] = [None] * num
         self._snapshots = [b""] * num
         self._snapshot_times = np.zeros(num, np.int64)
@@ -44,13 +44,13 @@ class CoinRunRows:
         self._last_moves = np.zeros((_SNAPSHOT_EVERY, num), np.int32)  # a ring, by time
 
     def seed(self, row: int, rand_seed: int) -> None:
-        """Decides the level that the row begins next, and those after it."""
+        """Sets the seed of the row's next level and of those after it."""
         seeded = ProcgenRows(1, rand_seed=rand_seed, **self._options)
         self._next_levels[row] = seeded.save(0)
         seeded.close()
 
     def begin(self, row: int) -> None:
-        """Puts the row at the start of its next level; the other rows stay as they are."""
+        """Starts the row's next level; the other rows do not change."""
         level = self._next_levels[row] or self._following_level(row)
         self._next_levels[row] = None
         self.games.load(row, without_clock(level))
@@ -61,29 +61,29 @@ class CoinRunRows:
 
         Args:
             moves: Procgen's own action indices.
-            live: The rows that are meant. The others step along and must `begin` before they are
-                stepped again.
+            live: The rows to step. The others are stepped too, and need `begin` before they can
+                be live again.
         """
         self.games.act(moves)
         self._last_moves[self._time % _SNAPSHOT_EVERY] = moves
         self._time += 1
         ended = self.games.ended
         if ended.any():
-            self._keep_ends(live)
+            self._show_ends(live)
         due = self._time - self._snapshot_times == _SNAPSHOT_EVERY
         if due.any():
             for row in np.flatnonzero(due & live & ~ended):
                 self._take_snapshot(row, self.games.save(row))
 
     def shown(self, row: int) -> bytes:
-        """The game that a row shows, which is not procgen's own where an episode has ended."""
+        """The saved game that a row shows; after an episode's end it is not procgen's own."""
         if self._next_levels[row] is None:
             return self.games.save(row)
-        self._take_last_steps_again(row)
+        self._replay(row)
         return self._scratch.save(0)
 
     def save(self, row: int) -> bytes:
-        """All that a row's future and picture depend on."""
+        """Everything that determines a row's future and its picture, as bytes."""
         level = self._next_levels[row]
         if level is None:
             game = self.games.save(row)
@@ -91,30 +91,30 @@ class CoinRunRows:
         return _SAVED.pack(True, len(level)) + level + self.shown(row)
 
     def load(self, row: int, state: bytes) -> None:
-        """Puts a row into a state that `save` returned; the other rows stay as they are."""
-        next_begun, size = _SAVED.unpack_from(state)
+        """Restores a row from `save`; the other rows do not change."""
+        next_started, size = _SAVED.unpack_from(state)
         game, shown = state[_SAVED.size :][:size], state[_SAVED.size :][size:]
         self.games.load(row, game)
-        self._next_levels[row] = game if next_begun else None
-        self._take_snapshot(row, shown if next_begun else game)
+        self._next_levels[row] = game if next_started else None
+        self._take_snapshot(row, shown if next_started else game)
 
     def close(self) -> None:
         """Frees the games."""
         self.games.close()
         self._scratch.close()
 
-    def _keep_ends(self, live: NDArray[np.bool_]) -> None:
-        """Puts the next level aside where procgen has begun one, and shows how the last ended."""
-        # Not only for live rows: one that is out of time may meet its end while it steps along.
+    def _show_ends(self, live: NDArray[np.bool_]) -> None:
+        """Where an episode has ended, saves the next level and shows the true last frame."""
+        # Also for rows that are not live: a truncated row may still reach an end when stepped.
         for row in np.flatnonzero(self.games.ended):
             if self._next_levels[row] is None:
                 self._next_levels[row] = self.games.save(row)
         for row in np.flatnonzero(self.games.ended & live):
-            self._take_last_steps_again(row)
+            self._replay(row)
             self.games.frames[row] = self._scratch.frames[0]
 
     def _following_level(self, row: int) -> bytes:
-        """The level after the one that a row is in the middle of."""
+        """The level after the one that a row is playing."""
         self._scratch.load(0, self.games.save(row))
         self._scratch.restart()
         return self._scratch.save(0)
@@ -123,8 +123,8 @@ class CoinRunRows:
         self._snapshots[row] = state
         self._snapshot_times[row] = self._time
 
-    def _take_last_steps_again(self, row: int) -> None:
-        """Brings the scratch game, which nothing ends, to where the row's episode ended."""
+    def _replay(self, row: int) -> None:
+        """Replays the row's steps since its snapshot in the scratch game, which cannot end."""
         snapshot = self._snapshots[row]
         self._scratch.load(0, drawn_cheaply(harmless(snapshot)))
         for time in range(self._snapshot_times[row], self._time):

@@ -1,8 +1,8 @@
-"""Procgen's saved CoinRun states, read and edited.
+"""Reads and edits procgen's saved CoinRun states.
 
-Procgen begins the next level inside the step that ends an episode, so the last frame of an episode
-is never drawn. To see it nevertheless, the last steps are taken once more by a game that nothing
-ends. Up to its end nothing in a game tells it from its harmless copy, which the tests prove.
+Procgen starts the next level inside the step that ends an episode, so it never draws the last
+frame of an episode. To draw it, the last steps are replayed in a harmless copy of the game, which
+cannot end. Up to its end a game is identical to its harmless copy; the tests check this.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 __all__ = ["agent_position", "drawn_cheaply", "drawn_like", "harmless", "without_clock"]
 
-# Lengths, in 4-byte fields, of what lies between the parts of variable length.
+# Lengths, in 4-byte fields, of the parts between those of variable length.
 _OPTIONS = 17
 _EPISODE = 15
 _ENTITY = 31
 _SCENE = 19
 _VIEW = 9
-_ENDING = 8  # seven fields of CoinRun itself, and the mark of the end
+_ENDING = 8  # seven fields of CoinRun itself, and the end mark
 _END_MARK = 0xCAFECAFE
 
-# Places within those parts.
+# Indices of fields in those parts.
 _VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS = 0, 2, 4
 _TIMEOUT = 4
 _X, _Y, _RX, _RY, _TYPE, _IMAGE, _MARGIN = 0, 1, 4, 5, 6, 7, 12
@@ -42,30 +42,30 @@ _RENDER_EPS = 0.02  # procgen draws each cell of the grid this much larger on al
 
 
 def agent_position(state: bytes) -> tuple[float, float]:
-    """Where the agent, the first entity, is: cells from the left and from below."""
+    """Position of the agent, which is the first entity: cells from the left and the bottom."""
     at = 4
     (length,) = struct.unpack_from("<i", state, at)  # of the game's name
     at += 4 * (1 + _OPTIONS) + length
-    for _ in range(2):  # generators: whether seeded, then a string
+    for _ in range(2):  # random generators: a flag, then a string
         (length,) = struct.unpack_from("<i", state, at + 4)
         at += 8 + length
-    at += 4 * (_EPISODE + 2)  # and the grid's size and the number of entities
+    at += 4 * (_EPISODE + 2)  # 2: the grid's size and the number of entities
     x, y = struct.unpack_from("<2f", state, at + 4 * _X)
     return x, y
 
 
 def without_clock(state: bytes) -> bytes:
-    """The same game, whose time is never up."""
+    """The same game without a time limit."""
     layout = _Layout(state)
     layout.episode[_TIMEOUT] = _NEVER
     return layout.to_bytes()
 
 
 def harmless(state: bytes) -> bytes:
-    """The same game to look at, that neither time nor saw, enemy, lava or coin can end.
+    """A game that looks the same, but that neither time, saw, enemy, lava nor coin can end.
 
-    Saws and enemies are put out of the agent's reach; lava is renumbered to its negative, which is
-    drawn alike but does nothing; the coin becomes an entity, which is only looked at.
+    Saws and enemies get a negative collision margin; lava gets its negative type, which is drawn
+    the same but has no effect; the coin becomes an entity, which is only drawn.
     """
     layout = _Layout(state)
     layout.episode[_TIMEOUT] = _NEVER
@@ -79,7 +79,7 @@ def harmless(state: bytes) -> bytes:
 
 
 def drawn_cheaply(state: bytes) -> bytes:
-    """The same game in a look that costs as little as can be, which shows nothing of use."""
+    """The same game with settings that make drawing as cheap as possible, and useless."""
     layout = _Layout(state)
     layout.options[[_VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS]] = False, True, False
     layout.view.view(np.float32)[_VISIBILITY] = _BARELY_SEEN
@@ -87,15 +87,15 @@ def drawn_cheaply(state: bytes) -> bytes:
 
 
 def drawn_like(state: bytes, model: bytes) -> bytes:
-    """The same game in the look of another state."""
-    layout, looked_up = _Layout(state), _Layout(model)
-    layout.options[:] = looked_up.options
-    layout.view[_VISIBILITY] = looked_up.view[_VISIBILITY]
+    """The same game with the drawing settings of another state."""
+    layout, source = _Layout(state), _Layout(model)
+    layout.options[:] = source.options
+    layout.view[_VISIBILITY] = source.view[_VISIBILITY]
     return layout.to_bytes()
 
 
 class _Layout:
-    """A saved state cut into its parts, which are arrays of 32-bit fields that can be edited."""
+    """A saved state split into its parts: editable arrays of 32-bit fields."""
 
     def __init__(self, state: bytes):
         self._state = state
@@ -117,12 +117,12 @@ class _Layout:
         self._ending = self._fields(_ENDING)
         if self._position != len(state) or self._ending.view(np.uint32)[-1] != _END_MARK:
             raise RuntimeError(
-                "this procgen saves states in a layout that is not known here: "
+                "expected the state layout of procgen2 0.10.7, the installed version has another: "
                 "type pip install 'procgen2==0.10.7'"
             )
 
     def to_bytes(self) -> bytes:
-        """Puts the parts together again."""
+        """Joins the parts back into a saved state."""
         parts = [
             self._head,
             self.options.tobytes(),
@@ -150,7 +150,7 @@ class _Layout:
         self._position += 4 + length
 
     def _skip_generator(self) -> None:
-        self._position += 4  # whether it was seeded
+        self._position += 4  # the flag whether it was seeded
         self._skip_string()
 
     def _bytes_of(self, *skips: Callable[[], None]) -> bytes:
@@ -161,7 +161,7 @@ class _Layout:
 
 
 def _coin_entity(column: int, row: int) -> NDArray[np.int32]:
-    """An entity drawn where, and as large as, procgen draws the coin in a cell of its grid."""
+    """An entity that is drawn exactly as procgen draws the coin in a cell of its grid."""
     floats = np.zeros(_ENTITY, np.float32)
     floats[[_X, _Y]] = column + 0.5, row + 0.5
     floats[[_RX, _RY]] = 0.5 + _RENDER_EPS

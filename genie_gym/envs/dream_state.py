@@ -1,4 +1,4 @@
-"""One row of a dream as bytes."""
+"""Converts one row of a dream to bytes and back."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def to_bytes(state: WorldState) -> bytes:
 
 
 def from_bytes(data: bytes, device: torch.device) -> WorldState:
-    """Undoes `to_bytes`."""
+    """Unpacks a state of `to_bytes`."""
     return WorldState.from_tensors({name: x.to(device) for name, x in load(data).items()})

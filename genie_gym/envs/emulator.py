@@ -1,8 +1,8 @@
-"""One emulator in a process of its own: `python -m genie_gym.envs.emulator CONFIG`.
+"""The process of one emulator: `python -m genie_gym.envs.emulator CONFIG`.
 
-stable-retro allows one emulator per process, and an emulator that crashes takes its process along.
-So each row of a retro env is such a process: it obeys messages on a socket, writes frames into
-memory that it shares with its parent, and ends when the parent does.
+stable-retro allows one emulator per process, and a crash of an emulator ends its process. So each
+row of a retro env has its own process. It receives commands on a socket, writes frames into memory
+shared with its parent, and ends when the parent does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from genie_gym.envs.channel import Channel
 
 __all__ = ["Emulator", "EmulatorConfig", "outcome_dtype"]
 
-# What the parent asks; HELLO goes the other way, with the names of the game's variables.
+# Commands of the parent. HELLO goes the other way, with the names of the game's variables.
 HELLO, RESET, STEP, SAVE, LOAD, SCREEN, MEMORY = b"h", b"r", b"s", b"v", b"l", b"p", b"m"
 SHAPE = struct.Struct("<HH")  # height and width of a screen
 
@@ -37,18 +37,18 @@ _TRIAL_STEPS, _TRIAL_FRAMES = 30, 4
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorConfig:
-    """What a child process needs to know.
+    """Settings of an emulator process.
 
     Attributes:
         game: stable-retro's id, e.g. ``"Kangaroo-Atari2600-v0"``.
-        state: Name of the start state; None for the console's power-on.
-        buttons: For each action, the names of the buttons that it holds down.
-        scripted: Whether a Lua script has a say in rewards or ends.
-        flicker: Whether the console draws different things in turn, so that the picture to look
-            at is the pixelwise maximum of two screens.
+        state: Name of the start state; None for the console's power-on state.
+        buttons: Names of the buttons that each action holds down.
+        scripted: Whether a Lua script affects rewards or episode ends.
+        flicker: Whether the console draws sprites on alternate frames; the picture is then the
+            pixelwise maximum of two screens.
         frame_skip: Emulated frames per step.
-        frame_size: Height and width of the frames handed out.
-        patience: Seconds after which an emulator that is stuck ends by itself.
+        frame_size: Height and width of the frames, in pixels.
+        patience: Seconds after which a process ends itself if its emulator hangs.
     """
 
     game: str
@@ -62,17 +62,17 @@ class EmulatorConfig:
 
 
 def outcome_dtype(num_variables: int) -> np.dtype:
-    """The layout of the answer to RESET and STEP."""
+    """Returns the dtype of the answer to RESET and STEP."""
     return np.dtype(
         [("reward", "<f8"), ("terminated", "?"), ("variables", "<i8", (num_variables,))]
     )
 
 
 class Emulator:
-    """A game running in this process: stable-retro's env, stepped by named actions.
+    """A game running in this process, stepped by action index.
 
-    The parts of stable-retro's env are driven directly, because its own ``step`` copies the
-    screen for each emulated frame. The numbers are the same.
+    It calls the parts of stable-retro's env directly, because the env's own ``step`` copies the
+    screen for each emulated frame. The results are the same.
     """
 
     def __init__(self, config: EmulatorConfig):
@@ -84,23 +84,23 @@ class Emulator:
         self._em, self._data = self._env.em, self._env.data
         self._power_on: bytes = self._em.get_state()
         self._masks = [self._mask(names) for names in config.buttons]
-        self._history: list[int] = []  # the mask of each step since the episode began
-        self._kept: bytes | None = None  # what `save` returns as long as nothing happens
+        self._history: list[int] = []  # the button mask of each step of the episode
+        self._saved: bytes | None = None  # the result of `save`, until the next step or reset
         self._exact_snapshots: bool | None = None
         self.variables: list[str] = sorted(self._data.lookup_all())
         self.screen: NDArray[np.uint8] = self._look()
 
     def reset(self) -> bytes:
-        """Puts the game into its start state and shows one frame, as stable-retro does."""
+        """Restores the start state and emulates one frame, as stable-retro does."""
         self._begin(self.config.state)
         self.screen = self._look()
         return self._outcome(0.0, False)
 
     def step(self, action: int) -> bytes:
-        """Holds an action for some frames; the end of the episode cuts them short."""
+        """Holds an action for `frame_skip` frames, or until the episode ends."""
         mask, before = self._masks[action], None
         self._history.append(mask)
-        self._kept = None
+        self._saved = None
         reward, terminated = self._hold(mask, self.config.frame_skip - 1)
         if not terminated:
             if self.config.flicker and self.config.frame_skip > 1:
@@ -113,12 +113,12 @@ class Emulator:
         return self._outcome(reward, terminated)
 
     def save(self) -> bytes:
-        """Everything that the future depends on: the console's own snapshot, and how it came there.
+        """Saves all that determines the future: the emulator's snapshot and the episode's actions.
 
-        Some cores forget a part of the console in their snapshots (stella: paddles, and the banks
-        of some cartridges), and none knows of the scripts that give rewards.
+        The actions are needed where snapshots are incomplete. Some cores omit parts of the console
+        (stella: paddles and the banks of some cartridges), and none includes the reward scripts.
         """
-        if self._kept is None:
+        if self._saved is None:
             history = np.array(self._history, "<u2").tobytes()
             header = {
                 "start": self.config.state,
@@ -128,14 +128,14 @@ class Emulator:
             }
             packed = json.dumps(header).encode()
             body = self.screen.tobytes() + history + self._em.get_state()
-            self._kept = _HEADER_LENGTH.pack(len(packed)) + packed + zlib.compress(body, 1)
-        return self._kept
+            self._saved = _HEADER_LENGTH.pack(len(packed)) + packed + zlib.compress(body, 1)
+        return self._saved
 
     def load(self, saved: bytes) -> bytes:
-        """Goes to a saved state: by its snapshot where those are exact, else by playing it again.
+        """Restores a saved state from its snapshot if snapshots are exact, else by replaying it.
 
         Returns:
-            Why it could not, or nothing.
+            An error message; empty on success.
         """
         (length,) = _HEADER_LENGTH.unpack_from(saved)
         header = json.loads(saved[_HEADER_LENGTH.size :][:length])
@@ -151,11 +151,11 @@ class Emulator:
         self._restore(header["start"], masks, body[history_end:])
         self._history = masks
         self.screen = np.frombuffer(body[:screen_size], np.uint8).reshape(header["screen"])
-        self._kept = saved
+        self._saved = saved
         return b""
 
     def show(self) -> bytes:
-        """The screen, for people to look at."""
+        """The full screen, for rendering."""
         return SHAPE.pack(*self.screen.shape[:2]) + self.screen.tobytes()
 
     def memory(self) -> bytes:
@@ -167,7 +167,7 @@ class Emulator:
             self._env.load_state(start)
         self._set(self._power_on if start is None else self._env.initial_state, frames=1)
         self._history = []
-        self._kept = None
+        self._saved = None
 
     def _set(self, snapshot: bytes, *, frames: int = 0) -> None:
         self._em.set_state(snapshot)
@@ -175,10 +175,10 @@ class Emulator:
         for _ in range(frames):
             self._em.step()
         self._data.reset()
-        self._data.update_ram()  # rewards are differences to this moment's memory
+        self._data.update_ram()  # rewards are computed from changes of the memory since here
 
     def _hold(self, mask: int, frames: int) -> tuple[float, bool]:
-        """Emulates some frames, or fewer if the episode ends; the rewards' sum and whether so."""
+        """Emulates `frames` frames, fewer if the episode ends; returns total reward, terminated."""
         reward, terminated = 0.0, False
         self._em.set_button_mask(self._pressed(mask))
         while frames > 0 and not terminated:
@@ -200,7 +200,7 @@ class Emulator:
             self._hold(mask, self.config.frame_skip)
 
     def _try_snapshots(self) -> bool:
-        """Whether the game goes on from a snapshot as it went on without."""
+        """Whether a game continues from a snapshot exactly as it does without one."""
         rng = np.random.default_rng(0)
         masks = rng.choice(self._masks, size=2 * _TRIAL_STEPS).tolist()
         self._begin(self.config.state)
@@ -218,7 +218,7 @@ class Emulator:
         return seen
 
     def _mask(self, names: tuple[str, ...]) -> int:
-        """The bits of some buttons, less those that the game's scenario rules out."""
+        """The bit mask of some buttons, without those that the game's scenario forbids."""
         return self._data.filter_action(sum(1 << self._env.buttons.index(name) for name in names))
 
     def _pressed(self, mask: int) -> NDArray[np.uint8]:
@@ -234,7 +234,7 @@ class Emulator:
 
 
 def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], parent: int) -> None:
-    """Obeys the parent until it closes the channel or ends."""
+    """Executes the parent's commands until it closes the channel or ends."""
     import cv2
 
     from genie_gym.envs.frames import fit_square
@@ -243,7 +243,7 @@ def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], pa
     emulator = Emulator(config)
     channel.send(HELLO, json.dumps(emulator.variables).encode())
 
-    def obey(kind: bytes, content: bytes) -> bytes:
+    def execute(kind: bytes, content: bytes) -> bytes:
         if kind in (RESET, STEP):
             answer = emulator.reset() if kind == RESET else emulator.step(content[0])
             frame[:] = fit_square(emulator.screen, config.frame_size)
@@ -259,15 +259,15 @@ def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], pa
             if os.getppid() != parent:
                 return
         kind, content = channel.receive()
-        # Should the core hang for good, this process ends even if nobody is left to end it.
+        # If the core hangs, this timer ends the process even when the parent is gone.
         signal.setitimer(signal.ITIMER_REAL, config.patience)
-        channel.send(kind, obey(kind, content))
+        channel.send(kind, execute(kind, content))
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def main(argument: str) -> None:
     """Runs the child process; the argument is JSON."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to deal with
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     given: dict[str, Any] = json.loads(argument)
     config = EmulatorConfig(**given["config"])
     size = config.frame_size
@@ -278,7 +278,7 @@ def main(argument: str) -> None:
         serve(config, channel, frame.reshape(size, size, 3), given["parent"])
     except (EOFError, ConnectionError):
         pass
-    os._exit(0)  # some cores crash when they are torn down
+    os._exit(0)  # some cores crash in their destructors
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From the screen of a console to the frame that an agent and a world model see."""
+"""Converts the screen of a console to the frame that agents and world models see."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["fit_square"]
 
 
 def fit_square(screen: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Pads a screen with black to a square and averages its areas down to the frame size.
+    """Pads a screen with black to a square and resizes it to the frame size.
 
     Args:
-        screen: The picture (H, W, 3); what is shorter is padded on both sides, an odd pixel
-            at the bottom or right.
-        size: Height and width of the result.
+        screen: uint8 ``(H, W, 3)``. The shorter axis is padded equally on both sides; an odd
+            pixel goes to the bottom or right.
+        size: Height and width of the result, in pixels.
 
     Returns:
-        The frame (size, size, 3). Each pixel is the mean of the area that it covers, rounded;
-        a screen smaller than the frame is enlarged instead.
+        The frame, uint8 ``(size, size, 3)``. Each pixel is the rounded mean of the area it covers;
+        a screen smaller than the frame is enlarged.
     """
     height, width = screen.shape[:2]
     side = max(height, width)

@@ -1,4 +1,4 @@
-"""The dream: a learned world as a Gymnasium env, batched by nature."""
+"""The dream: a learned world as a batched Gymnasium env."""
 
 from __future__ import annotations
 
@@ -29,41 +29,42 @@ _MAX_SEED = 2**63
 
 
 class GenieVectorEnv(FrameVectorEnv):
-    """Rows of one dreamed game; a step is one pass of the world model for all of them.
+    """Rows of one dreamed game; each step runs the world model on all rows at once.
 
-    A dream begins with real frames: those of ``reset(options={"frames", "actions"})``, with or
-    without an axis of rows in front, else a beginning drawn from the world's start bank. The
-    frame that `reset` returns is the last of them; all later ones are imagined.
+    A dream starts from real frames: those given by ``reset(options={"frames", "actions"})``, with
+    or without a leading axis of rows, else a start sampled from the world's start bank. `reset`
+    returns the last of these frames; all later frames are imagined.
 
-    The reward is the one that the world expects. An episode is *terminated* by chance, with the
-    probability that the world gives to the action having ended it, so that ends are as frequent
-    as they are in the data. It has no end of its own: `max_episode_steps` truncates it.
+    The reward is the expected reward that the world predicts. The world also predicts the
+    probability that the action ended the episode; the env samples *terminated* from it, so
+    episodes end as often as in the data. An episode is truncated only by `max_episode_steps`.
 
-    A row is decided by its own seed and actions alone. On a CPU that is so to the bit, whatever
-    the number of rows; on a GPU, and compiled, for the same number of rows.
+    Each row depends only on its own seed and actions: bit by bit on a CPU, for any number of rows;
+    on a GPU or when compiled, for the same number of rows.
 
-    Infos: ``entropy``, how unsure the world was of the frame, from 0 to 2: the mean of
-    2H / ln K over the most uncertain quarter of the tokens (0 for a given frame).
+    Infos: ``entropy``, the world's uncertainty about the frame, from 0 to 2: the mean of
+    2H / ln K over the most uncertain quarter of the tokens (0 for the frame of `reset`).
 
     Args:
         world: Name or path of the world.
         num_envs: Number of rows.
-        device: "cpu", "cuda", ...; "auto" takes a GPU if there is one.
+        device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16".
-        compile: Compile a step: faster, above all of few rows, after minutes in which that is done;
-            how many depends on ``num_envs``. Needs a C++ compiler on a CPU.
-        steps: Most sampling passes per frame; None: as the world says, also for the next two.
+        compile: Compile the step. It runs faster, above all with few rows, but compiling takes
+            minutes, depending on ``num_envs``, and on a CPU needs a C++ compiler.
+        steps: Maximum number of sampling passes per frame. None uses the world's own setting, also
+            for the next two.
         temperature: Softmax temperature of sampling; 0 takes the most likely token.
         threshold: Probability from which a token is unmasked ahead of the schedule; at 1 every
             frame takes all passes.
-        action_set: Checked to be the world's, if given.
-        autoreset_mode: When a row whose episode ended begins the next one.
+        action_set: If given, it must be the world's own.
+        autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".
-        output: "torch" hands out frames as tensors on the device; all else stays numpy.
+        output: "torch" returns frames as tensors on the device; everything else stays numpy.
 
     Raises:
-        WorldNotFoundError: If the world is not on this machine; it says how to build it.
+        WorldNotFoundError: If the world is not on this machine; the message says how to build it.
         BundleError: If the world is damaged.
     """
 
@@ -97,18 +98,18 @@ class GenieVectorEnv(FrameVectorEnv):
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
-        asked = {"steps": steps, "temperature": temperature, "threshold": threshold}
-        self.model = self.world.model.sampled(**{k: v for k, v in asked.items() if v is not None})
+        given = {"steps": steps, "temperature": temperature, "threshold": threshold}
+        self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
         self._output = output
         self._state: WorldState | None = None
         self._start_tokens: dict[int, Tensor] = {}
-        # Where frames arrive. On a CPU `frames` is the same memory seen as an array.
+        # The newest frames. On a CPU `frames` shares its memory.
         self._screen = torch.zeros(self.frames.shape, dtype=torch.uint8, device=self.world.device)
         if self.world.device.type == "cpu":
             self.frames = self._screen.numpy()
 
     def reseed(self, seeds: Sequence[int]) -> None:
-        """Gives the rows other futures from where they are, one seed per row."""
+        """Replaces the seeds of the rows, so the current dreams continue differently."""
         self._check_open()
         self._check_begun()
         if len(seeds) != self.num_envs:
@@ -118,12 +119,12 @@ class GenieVectorEnv(FrameVectorEnv):
             self._rngs[row], self._rng_seeds[row] = seeding.np_random(int(seed))
         self._state = self._state.reseed(self._draw_seeds(np.arange(self.num_envs)))
 
-    # What the base asks for ----------------------------------------------------------------
+    # Methods of the base class -------------------------------------------------------------
 
     def _check_options(self, options: dict[str, Any]) -> None:
         if self._prompt(options) is None and self.world.starts is None:
             raise ValueError(
-                f"the world {self.world.card.name} comes without beginnings: give "
+                f"the world {self.world.card.name} has no start bank: give it real frames with "
                 "reset(options={'frames': ..., 'actions': ...})"
             )
 
@@ -135,13 +136,13 @@ class GenieVectorEnv(FrameVectorEnv):
             frames = torch.tensor(prompt.frames[rows]).to(self.world.device)
             actions = torch.tensor(prompt.actions[rows]).to(self.world.device)
             tokens = None
-        begun = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
-        self._put(rows, replace(begun, encoder=None))
+        started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
+        self._put(rows, replace(started, encoder=None))
         self._show_frames(rows, frames[:, -1])
         return {"entropy": np.zeros(len(rows), np.float32)}
 
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
-        # Rows that are not asked for dream along; their episodes are over and begin anew next.
+        # The other rows are stepped too, which does no harm: their episodes have ended.
         assert self._state is not None
         chosen = np.zeros(self.num_envs, np.int64)
         chosen[rows] = actions
@@ -183,7 +184,7 @@ class GenieVectorEnv(FrameVectorEnv):
             self.frames[:] = self._screen.cpu().numpy()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Lets go of the dream; the world stays in memory for other envs."""
+        """Frees the dream's state; the world stays in memory for other envs."""
         super().close_extras(**kwargs)
         self._state = None
 
@@ -198,7 +199,7 @@ class GenieVectorEnv(FrameVectorEnv):
         )
 
     def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames, actions, and tokens, which are encoded when a start is first drawn."""
+        """Samples starts: frames, actions and tokens; each start is encoded once."""
         starts, rngs, known = self.world.starts, self.np_random, self._start_tokens
         assert starts is not None
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
@@ -227,7 +228,7 @@ class GenieVectorEnv(FrameVectorEnv):
 
 
 class GenieEnv(FrameEnv):
-    """One dream; the arguments are those of `GenieVectorEnv`.
+    """One dream; takes the arguments of `GenieVectorEnv`.
 
     Example:
         >>> env = gymnasium.make("GenieRedux/CoinRun-v0")  # doctest: +SKIP
@@ -237,12 +238,12 @@ class GenieEnv(FrameEnv):
         super().__init__(GenieVectorEnv(world, autoreset_mode=AutoresetMode.DISABLED, **options))
 
     def reseed(self, seed: int) -> None:
-        """Gives the dream another future from where it is."""
+        """Replaces the seed, so the current dream continues differently."""
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]
 
 
 def _to_host(given: Any) -> Any:
-    """A tensor, wherever it is, as an array; anything else as it came."""
+    """Converts a tensor on any device to an array; returns anything else unchanged."""
     return given.cpu().numpy() if isinstance(given, Tensor) else given

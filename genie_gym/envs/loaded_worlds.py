@@ -1,4 +1,4 @@
-"""Worlds in memory: one copy per process, device and type, however many envs dream in it."""
+"""Worlds in memory: one copy per process, device and dtype, shared by all envs."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedWorld:
-    """A world on a device, shared by whoever asks for it: nobody may change it.
+    """A world on a device. It is shared between envs and must not be changed.
 
     Attributes:
-        card: What the bundle says about itself.
-        model: The weights, in eval mode.
-        starts: Beginnings of dreams, on the CPU; None if the bundle has none.
-        device: Where the weights are.
-        dtype: Of the weights, by name.
-        identity: Names the weights and their type; saved states carry it.
+        card: Description of the bundle.
+        model: The world model, in eval mode.
+        starts: Real frames to start dreams from, on the CPU; None if the bundle has none.
+        device: Device of the weights.
+        dtype: Name of the dtype of the weights.
+        identity: Identifies the weights and their dtype; stored in saved states.
     """
 
     card: WorldCard
@@ -45,33 +45,33 @@ class LoadedWorld:
 
     @property
     def actions(self) -> ActionSet:
-        """The actions it knows."""
+        """The actions that the world was trained with."""
         return ActionSet(name=self.card.action_set, meanings=self.card.action_meanings)
 
     def check_action_set(self, name: str | None) -> None:
-        """Refuses a named action set that is not the world's."""
+        """Raises ValueError if a name is given that is not the world's action set."""
         if name is not None and name != self.card.action_set:
-            action_set(name)  # a misspelt name is the likelier mistake
+            action_set(name)  # raises a more helpful error if the name is misspelt
             raise ValueError(
-                f"the world {self.card.name} was learned with action_set="
-                f"{self.card.action_set!r}, not {name!r}: leave action_set out"
+                f"the world {self.card.name} was trained with action_set="
+                f"{self.card.action_set!r}, got {name!r}: leave action_set out"
             )
 
 
 def open_world(
     world: str | Path, device: str = "auto", dtype: str = "float32", compile: bool = False
 ) -> LoadedWorld:
-    """Loads a world, or finds it loaded.
+    """Loads a world, or returns it from the cache.
 
     Args:
-        world: A path, or the name of a world.
-        device: "cpu", "cuda", "cuda:1" ...; "auto" takes a GPU if there is one.
+        world: Name or path of the world.
+        device: "cpu", "cuda", "cuda:1", ...; "auto" uses a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16".
-        compile: Whether the model's `step` is compiled.
+        compile: Whether to compile the model's `step`.
 
     Raises:
-        WorldNotFoundError: If it is not on this machine; the message says how to build it.
-        BundleError: If it is damaged.
+        WorldNotFoundError: If the world is not on this machine; the message says how to build it.
+        BundleError: If the world is damaged.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
@@ -80,19 +80,21 @@ def open_world(
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU if there is one."""
+    """Returns the device with this name; "auto" uses a GPU if there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as fault:
-        raise ValueError(f"device {device!r} cannot be used here: {fault}") from None
+        raise ValueError(
+            f"device {device!r} cannot be used here ({fault}): use 'cpu' or 'auto'"
+        ) from None
     return chosen
 
 
 def _origin(world: str) -> tuple[str, ...]:
-    """The real env of that world and the recipe to learn it by, as far as its name tells."""
+    """The real env id and the training recipe for a world's name; empty if it is unknown."""
     if world == "CoinRun":
         return "Procgen/CoinRun-v0", "coinrun"
     game = catalogue.dreamed().get(world)

@@ -1,4 +1,4 @@
-"""A thin adapter over the procgen library: games that are stepped, saved and drawn one by one."""
+"""A thin adapter to the procgen library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from world_models.extras import MissingDependencyError, require
 __all__ = ["ProcgenRows", "load_procgen"]
 
 _MAX_STATE_SIZE = 2**20
-_RESTART = -1  # the action at which procgen gives a level up and begins the next
+_RESTART = -1  # the action that makes procgen abandon a level and start the next
 
 
 def load_procgen() -> Any:
@@ -37,21 +37,21 @@ def load_procgen() -> Any:
 
 
 class ProcgenRows:
-    """Some games of one kind, stepped together in the calling thread.
+    """Rows of CoinRun, stepped together in the calling thread.
 
-    The arrays are views of procgen's own memory: each `act`, `restart` and `load` rewrites them.
+    The arrays are views of procgen's own memory: `act`, `restart` and `load` overwrite them.
 
     Attributes:
-        frames: What each row shows, (rows, 64, 64, 3).
+        frames: Current frame of each row, ``(rows, 64, 64, 3)``.
         rewards: Reward of the last step.
         ended: Whether the last step ended an episode; the row then already shows the next one.
-        level_seed: The level that each row is in.
-        stepped_level_seed: The level that the last step was taken in.
-        level_complete: Whether that step completed it.
+        level_seed: Seed of the level that each row is in.
+        stepped_level_seed: Seed of the level that the last step was taken in.
+        level_complete: Whether that step completed the level.
 
     Args:
         num: Number of rows.
-        rand_seed: Decides the levels that rows begin with and go on to.
+        rand_seed: Seed of the sequence of levels in each row.
         pictures: Whether `picture` will be called.
         options: Further options of ``procgen.ProcgenGym3Env``.
     """
@@ -74,24 +74,24 @@ class ProcgenRows:
         self.level_complete: NDArray[np.uint8] = env._info["prev_level_complete"]
 
     def act(self, actions: NDArray[np.int32]) -> None:
-        """Steps all rows by procgen's own action indices."""
+        """Steps all rows; takes procgen's own action indices."""
         self._env.act(actions)
 
     def restart(self) -> None:
-        """Gives the levels of all rows up and begins the next ones."""
+        """Abandons the current level of every row and starts the next one."""
         self.act(np.full(self._env.num, _RESTART, np.int32))
 
     def save(self, row: int) -> bytes:
-        """A row's game as bytes."""
+        """The state of a row's game, as bytes."""
         size = self._env.call_c_func("get_state", row, self._buffer, _MAX_STATE_SIZE)
         return bytes(self._env._ffi.buffer(self._buffer, size))
 
     def load(self, row: int, state: bytes) -> None:
-        """Puts a row into a saved game and draws it; the other rows stay as they are."""
+        """Restores a row from a saved state and draws it; the other rows do not change."""
         self._env.call_c_func("set_state", row, state, len(state))
 
     def picture(self, state: bytes) -> NDArray[np.uint8]:
-        """A saved game drawn large, (512, 512, 3); takes row 0."""
+        """A large picture of a saved game, ``(512, 512, 3)``; overwrites row 0."""
         self.load(0, state)
         self._env.observe()
         return self._env._info["rgb"][0].copy()
@@ -103,7 +103,7 @@ class ProcgenRows:
 
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Hides the notices printed by, and undoes the paths added by, what procgen imports."""
+    """Suppresses the output of procgen's dependencies and restores `sys.path` afterwards."""
     paths = list(sys.path)
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -122,6 +122,6 @@ def _where_it_runs() -> str:
     return (
         "CoinRun needs procgen2, which is built only for CPython 3.11 on Linux x86-64; this is "
         f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "
-        f"{platform.machine()}. Everything else runs here; for CoinRun, on a Linux x86-64 machine, "
-        "type: python3.11 -m venv .venv && .venv/bin/pip install 'genie-gym[coinrun]'"
+        f"{platform.machine()}. Everything else works here. For CoinRun, type on a Linux x86-64 "
+        "machine: python3.11 -m venv .venv && .venv/bin/pip install 'genie-gym[coinrun]'"
     )

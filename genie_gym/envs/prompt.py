@@ -1,4 +1,4 @@
-"""What a dream begins with: frames and the actions between them, as `reset` is given them."""
+"""The prompt of a dream: the real frames and actions that `reset` is given."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Prompt", "read_prompt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A beginning for each row.
+    """The start of a dream in each row.
 
     Attributes:
         frames: uint8 ``(rows, k, H, W, 3)``.
-        actions: int64 ``(rows, k - 1)`` between them.
+        actions: Actions between the frames, int64 ``(rows, k - 1)``.
     """
 
     frames: NDArray[np.uint8]
@@ -27,25 +27,28 @@ class Prompt:
 def read_prompt(
     options: dict[str, Any], *, num_rows: int, frame_size: int, num_actions: int
 ) -> Prompt | None:
-    """Checks the reset options of a dream.
+    """Checks the reset options of a dream and converts them to a prompt.
 
     Args:
-        options: "frames" ``(k, H, W, 3)`` with "actions" ``(k - 1,)`` for all rows, or both with
-            an axis of rows in front. One frame needs no actions. No options: no prompt.
+        options: "frames" ``(k, H, W, 3)`` and "actions" ``(k - 1,)`` for all rows, or both with a
+            leading axis of rows. A single frame needs no actions.
         num_rows: Rows of the env.
-        frame_size: H and W.
-        num_actions: Actions are below this.
+        frame_size: Height and width of the frames.
+        num_actions: Number of actions of the env.
+
+    Returns:
+        The prompt; None without options.
 
     Raises:
-        ValueError: Saying what was expected and what came.
+        ValueError: If an option is unknown or malformed.
     """
     if unknown := sorted(options.keys() - {"frames", "actions"}):
         raise ValueError(
-            f"unknown reset options {unknown}: a dream takes 'frames', 'actions' and 'reset_mask'"
+            f"expected reset options 'frames', 'actions' and 'reset_mask', got {unknown}"
         )
     if "frames" not in options:
         if options:
-            raise ValueError("options['actions'] needs the frames around them: give 'frames' too")
+            raise ValueError("options['actions'] needs options['frames']: add the frames")
         return None
     frames = _frames(options["frames"], num_rows, frame_size)
     between = frames.shape[1] - 1

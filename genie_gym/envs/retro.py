@@ -1,4 +1,4 @@
-"""The real retro games: each row is an emulator in a process of its own."""
+"""The real retro games: each row is an emulator in its own process."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _EMULATOR_FPS = 60
 class RetroVectorEnv(FrameVectorEnv):
     """Rows of one retro game, each in its own emulator process; the rows run in parallel.
 
-    A step holds the action's buttons for ``frame_skip`` emulated frames and sums their rewards;
-    where the game's scenario ends the episode, the remaining frames are not emulated. The frame
-    is the last one, on the flickering Atari 2600 the pixelwise maximum of the last two, padded
-    with black to a square and area-resized. Buttons that the game's scenario rules out are not
-    pressed. ``info`` has the game's variables (score, lives, ...) as stable-retro names them.
+    A step holds the action's buttons for ``frame_skip`` emulated frames and sums their rewards; it
+    stops early when the game's scenario ends the episode. Buttons that the scenario forbids are
+    not pressed. The observation is the last emulated frame (on the flickering Atari 2600 the
+    pixelwise maximum of the last two), padded with black to a square and area-resized. ``info``
+    has the game's variables (score, lives, ...) under stable-retro's names.
 
-    The games are deterministic: every episode begins in the same state, whatever the seed.
-    Loading a saved state takes milliseconds, but where the emulator's own snapshots are not exact
-    (paddle games, some cartridges, games whose rewards come from a script) the episode is played
-    again up to there, which takes a millisecond or so per step.
+    The games are deterministic: every episode starts in the same state, whatever the seed.
+    Loading a saved state takes milliseconds. Where the emulator's own snapshots are not exact
+    (paddle games, some cartridges, games with reward scripts) it replays the episode instead,
+    which takes about a millisecond per step.
 
-    If an emulator process dies, or does not answer in time, the call raises `WorkerDiedError`,
-    and `reset` starts another one.
+    If an emulator process dies or does not answer in time, the call raises `WorkerDiedError`, and
+    the next `reset` starts a new process.
 
     Args:
         game: A game of the catalogue, e.g. ``"Kangaroo-Atari2600"``.
@@ -47,15 +47,15 @@ class RetroVectorEnv(FrameVectorEnv):
         state: The start state, one of `roms.states`; None for the game's default.
         action_set: Name of a ``retroact-*`` action set.
         frame_skip: Emulated frames per step.
-        frame_size: Height and width of a frame.
-        autoreset_mode: When a row whose episode ended begins the next one.
-        max_episode_steps: Steps after which a row is truncated; None for no limit.
-        render_mode: None, "rgb_array" (the console's whole picture) or "human".
-        timeout: Seconds after which an emulator that does not answer is taken for dead.
+        frame_size: Height and width of a frame, in pixels.
+        autoreset_mode: When a row starts its next episode after one has ended.
+        max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
+        render_mode: None, "rgb_array" (the console's full screen) or "human".
+        timeout: Seconds to wait for an emulator's answer before killing its process.
 
     Raises:
         MissingRomError: If the game's ROM has not been imported.
-        MissingDependencyError: If stable-retro is not installed, or has no build here.
+        MissingDependencyError: If stable-retro is not installed or not available here.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class RetroVectorEnv(FrameVectorEnv):
         return Worker(self._config, frames=self._memory, row=int(row), timeout=self._timeout)
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        self._revive(rows)
+        self._restart_dead(rows)
         answers = self._exchange(rows, emulator.RESET, [b""] * len(rows))
         return self._outcomes(rows, answers).infos
 
@@ -122,10 +122,10 @@ class RetroVectorEnv(FrameVectorEnv):
         return self._exchange([row], emulator.SAVE, [b""])[0]
 
     def _load_rows(self, rows: Rows, state: bytes) -> None:
-        self._revive(rows)
-        for complaint in self._exchange(rows, emulator.LOAD, [state] * len(rows)):
-            if complaint:
-                raise ValueError(complaint.decode())
+        self._restart_dead(rows)
+        for message in self._exchange(rows, emulator.LOAD, [state] * len(rows)):
+            if message:
+                raise ValueError(message.decode())
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
         answer = self._exchange([row], emulator.SCREEN, [b""])[0]
@@ -133,13 +133,13 @@ class RetroVectorEnv(FrameVectorEnv):
         screen = np.frombuffer(answer, np.uint8, offset=emulator.SHAPE.size)
         return screen.reshape(height, width, 3).copy()
 
-    def _revive(self, rows: Rows) -> None:
+    def _restart_dead(self, rows: Rows) -> None:
         for row in rows:
             if not self._workers[row].alive:
                 self._workers[row] = self._start(row)
 
     def memory(self, row: int = 0) -> NDArray[np.uint8]:
-        """The console's working memory in a row, as it is now."""
+        """A copy of the console's RAM in a row, uint8."""
         self._check_open()
         return np.frombuffer(self._exchange([row], emulator.MEMORY, [b""])[0], np.uint8)
 
@@ -147,39 +147,39 @@ class RetroVectorEnv(FrameVectorEnv):
         """Ends the emulator processes."""
         super().close_extras(**kwargs)
         for worker in self._workers:
-            worker.hang_up()
+            worker.disconnect()
         for worker in self._workers:
             worker.close()
 
     def _exchange(
         self, rows: Sequence[int] | Rows, kind: bytes, contents: Sequence[bytes]
     ) -> list[bytes]:
-        """Asks these rows something, all at once, and waits for every answer."""
+        """Sends a command to these rows in parallel and waits for all answers."""
         workers = [self._workers[row] for row in rows]
         for worker in workers:
             worker.check_owner()
-        asked: list[Worker] = []
+        waiting: list[Worker] = []
         answers: list[bytes] = []
         deaths: list[WorkerDiedError] = []
         try:
             for worker, content in zip(workers, contents, strict=True):
                 try:
                     worker.ask(kind, content)
-                    asked.append(worker)
+                    waiting.append(worker)
                 except WorkerDiedError as death:
                     deaths.append(death)
-            for worker in asked:
+            for worker in waiting:
                 try:
                     answers.append(worker.answer())
                 except WorkerDiedError as death:
                     deaths.append(death)
-        except BaseException:  # Ctrl-C: the answers would be taken for those to later questions
+        except BaseException:  # Ctrl-C: unread answers would be taken for those of later commands
             for worker in workers:
                 worker.kill()
             self._begun[:] = False
             raise
         if deaths:
-            self._begun[:] = False  # what the other rows did in this step is lost
+            self._begun[:] = False  # the results of the other rows are lost too
             raise deaths[0]
         return answers
 
@@ -195,7 +195,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
 
 class RetroEnv(FrameEnv):
-    """One retro game; the arguments are those of `RetroVectorEnv`.
+    """One retro game; takes the arguments of `RetroVectorEnv`.
 
     Example:
         >>> env = gymnasium.make("RetroAct/Kangaroo-Atari2600-v0")  # doctest: +SKIP

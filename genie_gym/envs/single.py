@@ -1,4 +1,4 @@
-"""A plain Gymnasium env as the view of a one-row vector env."""
+"""A single Gymnasium env, implemented as a vector env with one row."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["FrameEnv"]
 
 
 class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
-    """One row of a `FrameVectorEnv`, as an env of its own.
+    """A single env around a `FrameVectorEnv` with one row.
 
-    Subclasses only build their vector env; it must have one row and autoreset mode DISABLED.
+    Args:
+        vector_env: Must have one row and autoreset mode DISABLED; subclasses create it.
     """
 
     metadata = FrameVectorEnv.metadata
@@ -37,7 +38,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Begins a new episode."""
+        """Starts a new episode."""
         super().reset(seed=seed)
         frames, infos = self.vector_env.reset_with_generator(
             self.np_random, seeded=seed is not None, options=options
@@ -50,37 +51,37 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
 
     def save_state(self) -> bytes:
-        """The state as bytes: restored anywhere, it has the same future."""
+        """Returns the state as bytes; the future after `load_state` is the same in any process."""
         return self.vector_env.save_state()[0]
 
     def load_state(self, state: bytes) -> NDArray[np.uint8]:
-        """Puts the env into a saved state, of this env or another of the same kind.
+        """Restores a state saved by this env or another of the same kind.
 
         Returns:
-            The frame shown in that state.
+            The frame of that state.
         """
         frames = self.vector_env.load_state([state])
         self.np_random = self.vector_env.np_random[0]
         return frames[0]
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The picture in mode "rgb_array"; "human" draws into a window by itself."""
+        """Returns a picture in mode "rgb_array"; mode "human" has its own window."""
         pictures = self.vector_env.render()
         return None if pictures is None else pictures[0]
 
     def close(self) -> None:
-        """Ends the simulator; may be called more than once."""
+        """Closes the simulator; can be called repeatedly."""
         self.vector_env.close()
 
     def _batched(self, action: Any) -> NDArray[Any]:
         given = np.asarray(action)
         if given.shape not in ((), (1,)):
-            raise error.InvalidAction(f"expected one integer action, got {action!r}")
+            raise error.InvalidAction(f"expected a single integer action, got {action!r}")
         return given.reshape(1)
 
 
 def _info(infos: dict[str, Any]) -> dict[str, Any]:
-    """The row's info in plain Python values."""
+    """The row's info; scalars become plain Python values."""
     return {
         key: values[0].item() if values[0].ndim == 0 else values[0]
         for key, values in infos.items()

@@ -1,4 +1,4 @@
-"""Saved states of one env row as bytes: a checked envelope around the simulator's own state."""
+"""Saved states of one env row: the simulator's own state with a header and a checksum."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PREFIX = struct.Struct("<8sIII")  # magic, crc32 of the rest, header length, fr
 
 @dataclass(frozen=True, kw_only=True)
 class RowState:
-    """Everything that the future of one row depends on.
+    """Everything that determines the future of one row.
 
     Attributes:
-        kind: What it is a state of; a state loads only into an env of the same kind.
-        elapsed: Steps since the episode began.
-        ended: Whether the episode is over and the row waits for a reset.
+        kind: Kind of env; a state can only be loaded into an env of the same kind.
+        elapsed: Steps since the start of the episode.
+        ended: Whether the episode has ended and the row waits for a reset.
         rng: State of the row's random generator (``bit_generator.state``).
-        frame: The frame shown in this state, raw bytes.
-        simulator: What the emulator, procgen or the world model saved.
+        frame: The frame of this state, as raw bytes.
+        simulator: State saved by the emulator, procgen or the world model.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class RowState:
     simulator: bytes
 
     def to_bytes(self) -> bytes:
-        """Packs the state, with a checksum."""
+        """Packs the state and a checksum."""
         header = json.dumps(
             {"kind": self.kind, "elapsed": self.elapsed, "ended": self.ended, "rng": self.rng}
         ).encode()
@@ -44,22 +44,25 @@ class RowState:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, kind: str) -> RowState:
-        """Unpacks a state that `to_bytes` made.
+        """Unpacks a state of `to_bytes`.
 
         Raises:
-            ValueError: If the bytes are damaged, or are a state of another kind of env.
+            ValueError: If the bytes are damaged or belong to another kind of env.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise ValueError(f"expected a saved state as bytes, got {type(data).__name__}")
         data = bytes(data)
         if len(data) < _PREFIX.size or not data.startswith(_MAGIC):
-            raise ValueError(f"these {len(data)} bytes are not what save_state() returned")
+            raise ValueError(f"expected bytes of save_state(), got {len(data)} other bytes")
         _, checksum, header_size, frame_size = _PREFIX.unpack_from(data)
         body = data[_PREFIX.size :]
         if zlib.crc32(body) != checksum:
             raise ValueError(f"this saved state is damaged ({len(data)} bytes, checksum differs)")
         header = json.loads(body[:header_size])
         if header["kind"] != kind:
-            raise ValueError(f"this is a saved state of {header['kind']!r}, the env is {kind!r}")
+            raise ValueError(
+                f"the saved state is of {header['kind']!r}, the env is {kind!r}: load it into an "
+                "env made with the same arguments"
+            )
         frame_end = header_size + frame_size
         return cls(frame=body[header_size:frame_end], simulator=body[frame_end:], **header)

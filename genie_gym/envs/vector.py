@@ -1,7 +1,7 @@
-"""The one vector env that every simulator here is: rows of frames that take named actions.
+"""The base of all vector envs here: rows of frames, stepped by named actions.
 
-A simulator (the real CoinRun, emulator processes, a world model) says how to begin rows and how
-to step rows; what Gymnasium asks beyond that is done here, once: seeding by row, checking of
+A simulator (the real CoinRun, emulator processes, a world model) implements how rows start and
+step. The rest of Gymnasium's interface is implemented here once: seeding per row, checks of
 actions, all three autoreset modes, time limits, the layout of infos, saved states and rendering.
 """
 
@@ -36,7 +36,7 @@ Rows = NDArray[np.intp]
 
 @dataclass(kw_only=True)
 class RowsOutcome:
-    """What stepping some rows gave; each array has one entry per stepped row, in their order."""
+    """Results of stepping some rows; each array has one entry per stepped row, in their order."""
 
     rewards: NDArray[np.floating]
     terminated: NDArray[np.bool_]
@@ -53,10 +53,10 @@ class FrameVectorEnv(VectorEnv, ABC):
     Args:
         num_envs: Number of rows.
         actions: The named action set.
-        kind: Tells whose saved states these are, e.g. ``"Procgen/CoinRun"``.
-        frame_size: Height and width of a frame.
+        kind: Identifies envs that can load each other's saved states, e.g. ``"Procgen/CoinRun"``.
+        frame_size: Height and width of a frame, in pixels.
         fps: Steps per second of the real game, for rendering.
-        autoreset_mode: When a row whose episode ended begins the next one.
+        autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".
     """
@@ -100,16 +100,16 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
         self._rng_seeds: list[int | None] = [None] * self.num_envs
         self._window: Window | None = None
-        self.copy = True  # or hand out the array itself, which the next step writes again
+        self.copy = True  # False returns `frames` itself, which the next step overwrites
 
     # What a simulator implements -----------------------------------------------------------
 
     @abstractmethod
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        """Begins an episode in each of these rows, leaving the others untouched.
+        """Starts an episode in each of these rows; the other rows must not change.
 
-        Writes ``self.frames[rows]``; draws only from ``self.np_random[row]``. Rows whose
-        generator was replaced since their last episode were announced by `_rows_reseeded`.
+        Writes ``self.frames[rows]`` and takes randomness only from ``self.np_random[row]``.
+        `_rows_reseeded` is called first for rows whose generator is new.
 
         Returns:
             Info columns: for each key, an array with one entry per row in ``rows``.
@@ -117,39 +117,37 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @abstractmethod
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
-        """Steps these rows, leaving the others untouched; writes ``self.frames[rows]``."""
+        """Steps these rows and writes ``self.frames[rows]``; the others must not change."""
 
     @abstractmethod
     def _save_row(self, row: int) -> bytes:
-        """The simulator's state of one row."""
+        """Returns the simulator's state of one row."""
 
     @abstractmethod
     def _load_rows(self, rows: Rows, state: bytes) -> None:
-        """Puts these rows into one state that `_save_row` returned (of any env of this kind)."""
+        """Restores these rows from a state of `_save_row`, of any env of this kind."""
 
     def _show_frame(self, rows: Rows, frame: NDArray[np.uint8]) -> None:
-        """Makes this the newest frame of these rows."""
+        """Sets the newest frame of these rows."""
         self.frames[rows] = frame
 
     def _observations(self) -> Any:
-        """What `reset` and `step` hand out: all frames."""
+        """The frames that `reset` and `step` return."""
         return self.frames.copy() if self.copy else self.frames
 
     def _fetch_frames(self) -> None:
-        """Told before ``self.frames`` is read here, for envs that keep their frames elsewhere."""
+        """Called before ``self.frames`` is read, for envs that keep their frames elsewhere."""
 
     def _rows_reseeded(self, rows: Rows) -> None:
-        """Told before `_begin_rows` which rows got new random generators."""
+        """Called before `_begin_rows` with the rows that have new random generators."""
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        """Refuses reset options that this env does not know; none by default."""
+        """Raises ValueError for unknown reset options; by default there are none."""
         if options:
-            raise ValueError(
-                f"unknown reset options {sorted(options)}: this env takes only 'reset_mask'"
-            )
+            raise ValueError(f"expected no reset options but 'reset_mask', got {sorted(options)}")
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
-        """The picture that `render` gives of a row; the observed frame by default."""
+        """The rendered picture of a row; by default its frame."""
         return self.frames[row].copy()
 
     # Gymnasium's interface -----------------------------------------------------------------
@@ -161,7 +159,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The random generator of each row."""
+        """The random generators of the rows."""
         for row, rng in enumerate(self._rngs):
             if rng is None:
                 self._rngs[row], self._rng_seeds[row] = seeding.np_random()
@@ -169,7 +167,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
-        """The seed that each row's generator was made with."""
+        """The seeds of the rows' random generators."""
         return tuple(self._rng_seeds)
 
     def reset(
@@ -178,12 +176,12 @@ class FrameVectorEnv(VectorEnv, ABC):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Begins new episodes.
+        """Starts new episodes.
 
         Args:
             seed: One seed per row, or an integer for ``seed, seed + 1, ...``.
-            options: ``{"reset_mask": bool array}`` resets only the rows it marks; what else is
-                allowed depends on the env.
+            options: ``{"reset_mask": bool array}`` resets only the rows it marks; subclasses
+                define further options.
 
         Returns:
             Frames of all rows, and infos of the rows that were reset.
@@ -201,7 +199,7 @@ class FrameVectorEnv(VectorEnv, ABC):
     def reset_with_generator(
         self, rng: np.random.Generator, *, seeded: bool, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """`reset` of a one-row env that draws from the caller's random generator."""
+        """Resets an env with one row, which then uses the caller's random generator."""
         self._check_open()
         options = dict(options or {})
         self._check_options(options)
@@ -228,7 +226,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Steps every row; rows whose episode ended are treated as the autoreset mode says."""
+        """Steps every row; the autoreset mode decides what happens to ended episodes."""
         self._check_open()
         actions = self._check_actions(actions)
         self._check_steppable()
@@ -237,7 +235,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         truncated = np.zeros(self.num_envs, np.bool_)
         infos: dict[str, Any] = {}
 
-        beginning = np.flatnonzero(self._ended)
+        restarting = np.flatnonzero(self._ended)
         live = np.flatnonzero(~self._ended)
         if live.size:
             outcome = self._step_rows(live, actions[live])
@@ -246,17 +244,17 @@ class FrameVectorEnv(VectorEnv, ABC):
             terminated[live] = outcome.terminated
             truncated[live] = outcome.truncated | self._out_of_time(live)
             truncated &= ~terminated
-        if beginning.size:
-            self._begin(beginning, {}, infos)
+        if restarting.size:
+            self._begin(restarting, {}, infos)
 
         self._ended = terminated | truncated
         if live.size:
-            self._hand_out(live, outcome.infos, infos)
+            self._add_infos(live, outcome.infos, infos)
         self._show()
         return self._observations(), rewards, terminated, truncated, infos
 
     def save_state(self) -> list[bytes]:
-        """The state of each row as bytes: restored anywhere, it has the same future."""
+        """Returns the rows' states; the future after `load_state` is the same in any process."""
         self._check_open()
         self._check_begun()
         self._fetch_frames()
@@ -276,11 +274,11 @@ class FrameVectorEnv(VectorEnv, ABC):
     def load_state(
         self, states: Sequence[bytes], rows: Sequence[int] | None = None
     ) -> NDArray[np.uint8]:
-        """Puts rows into saved states; the other rows stay as they are.
+        """Restores rows from saved states; the other rows do not change.
 
         Args:
-            states: What `save_state` returned, of this env or another of the same kind.
-            rows: Which row each state goes to; by default all rows in order.
+            states: States saved by this env or another of the same kind.
+            rows: The row that each state goes to; by default all rows in order.
 
         Returns:
             The frames of all rows.
@@ -289,12 +287,16 @@ class FrameVectorEnv(VectorEnv, ABC):
         rows = list(range(self.num_envs)) if rows is None else [int(row) for row in rows]
         if len(states) != len(rows) or not all(0 <= row < self.num_envs for row in rows):
             raise ValueError(
-                f"got {len(states)} states for rows {rows} of an env with {self.num_envs} rows"
+                f"expected one state per row and rows from 0 to {self.num_envs - 1}, got "
+                f"{len(states)} states for rows {rows}"
             )
-        distinct = {id(state): state for state in states}  # branching gives one to many rows
+        distinct = {id(state): state for state in states}  # one state often goes to many rows
         unpacked = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
         if any(len(state.frame) != self.frames[0].nbytes for state in unpacked.values()):
-            raise ValueError(f"these states have frames of another size than {self.frames.shape}")
+            raise ValueError(
+                f"the env has frames of shape {self.frames.shape[1:]}, the states have another: "
+                "load them into an env with the same frame_size"
+            )
         for key, state in unpacked.items():
             same = [row for row, given in zip(rows, states, strict=True) if id(given) == key]
             self._load(np.array(same), state)
@@ -302,10 +304,13 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """One picture per row in mode "rgb_array"; "human" draws into a window by itself."""
+        """Returns one picture per row in mode "rgb_array"; mode "human" has its own window."""
         self._check_open()
         if self.render_mode is None:
-            raise error.Error("nothing to render: make the env with render_mode='rgb_array'")
+            raise error.Error(
+                "render() needs a render mode, got render_mode=None: make the env with "
+                "render_mode='rgb_array'"
+            )
         self._check_begun()
         if self.render_mode == "human":
             self._show()
@@ -334,8 +339,8 @@ class FrameVectorEnv(VectorEnv, ABC):
         for row in rows:
             self.np_random[row].bit_generator.state = state.rng
 
-    def _hand_out(self, live: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
-        """Puts the step's infos where the autoreset mode wants them; begins rows in SAME_STEP."""
+    def _add_infos(self, live: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
+        """Adds the step's infos; in mode SAME_STEP also restarts the rows that have ended."""
         ended = self._ended[live]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP or not ended.any():
             self._scatter(live, columns, infos)
@@ -353,7 +358,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._begin(finals, {}, infos)
 
     def _scatter(self, rows: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
-        """Writes info columns of some rows into Gymnasium's layout: array and ``_key`` mask."""
+        """Adds info columns of some rows in Gymnasium's layout: an array and a ``_key`` mask."""
         for key, values in columns.items():
             values = np.asarray(values)
             if key not in infos:
@@ -373,12 +378,12 @@ class FrameVectorEnv(VectorEnv, ABC):
     def _check_open(self) -> None:
         if self.closed:
             raise error.ClosedEnvironmentError(
-                f"this {type(self).__name__} was closed: make a new one"
+                f"this {type(self).__name__} is closed: make a new one"
             )
 
     def _check_begun(self) -> None:
         if not self._begun.all():
-            raise error.ResetNeeded("call reset() first")
+            raise error.ResetNeeded("some rows have no episode yet: call reset() first")
 
     def _check_steppable(self) -> None:
         self._check_begun()

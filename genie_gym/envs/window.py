@@ -17,11 +17,11 @@ _MIN_SIDE = 480
 
 
 class Window:
-    """A window with the speed of the game; opened by the first frame.
+    """A window that plays frames at the speed of the game; it opens with the first frame.
 
     Args:
-        title: Shown in the title bar.
-        fps: Frames per second that `show` keeps to.
+        title: Text of the title bar.
+        fps: Maximum frames per second of `show`.
     """
 
     def __init__(self, *, title: str, fps: int):
@@ -33,7 +33,7 @@ class Window:
         self._screen: Any = None
 
     def show(self, frame: NDArray[np.uint8]) -> None:
-        """Draws a frame (H, W, 3), enlarged by a whole factor, and waits for its time."""
+        """Draws a frame (H, W, 3), enlarged by an integer factor, and waits to keep the speed."""
         pygame = self._pygame
         height, width = frame.shape[:2]
         scale = max(1, math.ceil(_MIN_SIDE / max(height, width)))
@@ -56,17 +56,17 @@ class Window:
 
 
 def tile(pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None) -> NDArray[np.uint8]:
-    """Lays pictures out in a grid, row by row; smaller ones are padded with black.
+    """Arranges pictures in a grid, row by row; smaller ones are padded with black.
 
     Args:
         pictures: Pictures (H, W, 3), of any sizes.
-        columns: Pictures per row; as square as can be by default.
+        columns: Pictures per row; by default the grid is about square.
 
     Returns:
         One picture.
     """
     if not pictures:
-        raise ValueError("no pictures to lay out")
+        raise ValueError("expected at least one picture, got none")
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)

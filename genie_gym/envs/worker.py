@@ -1,4 +1,4 @@
-"""The parent's handle on one emulator process."""
+"""The parent's side of one emulator process."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SECONDS_TO_END = 1.0
 
 
 class SharedFrames:
-    """Anonymous memory for the frames of some rows, shared with their emulator processes.
+    """Memory for the frames of all rows, shared with their emulator processes.
 
-    It has no name anywhere, so nothing is left behind however the processes end.
+    It is anonymous, so it is freed however the processes end.
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -49,16 +49,16 @@ class SharedFrames:
 
 
 class Worker:
-    """A started emulator process: ask it something, then fetch its answer.
+    """An emulator process: `ask` sends a command, `answer` waits for the result.
 
-    Starting does not wait, so that several processes can start at the same time; the first
+    The constructor does not wait for the process, so several can start in parallel; the first
     `ask` does.
 
     Args:
-        config: What to run.
-        frames: Where the process writes its frames.
-        row: Which frame of them is this worker's.
-        timeout: Seconds that an answer may take before the process is taken for dead.
+        config: Settings of the emulator.
+        frames: Memory that the process writes its frames into.
+        row: Index of this worker's frame in it.
+        timeout: Seconds to wait for an answer before killing the process.
     """
 
     def __init__(self, config: EmulatorConfig, *, frames: SharedFrames, row: int, timeout: float):
@@ -98,22 +98,22 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process can be asked something."""
+        """Whether the process accepts commands."""
         return self._end.alive
 
     def check_owner(self) -> None:
-        """Refuses a process that is a fork of the one that made the worker."""
+        """Raises RuntimeError in a fork of the process that made the worker."""
         if os.getpid() != self._owner:
             raise RuntimeError(
                 f"this env was made in process {self._owner} and cannot be used in its fork "
-                f"{os.getpid()}: make an env of its own there"
+                f"{os.getpid()}: make a new env in the fork"
             )
 
     def ask(self, kind: bytes, content: bytes = b"") -> None:
-        """Sends a command, once the process has started; `answer` fetches what comes of it.
+        """Waits for the process to start, then sends a command; `answer` returns its result.
 
         Raises:
-            WorkerDiedError: If the process is gone, or does not take the command.
+            WorkerDiedError: If the process has ended, or does not accept the command in time.
         """
         if not self.alive:
             raise WorkerDiedError(f"{self._name} has ended: reset() starts a new one")
@@ -132,7 +132,7 @@ class Worker:
         """Waits for the answer to the last command.
 
         Raises:
-            WorkerDiedError: If the process ends instead, or answers too late.
+            WorkerDiedError: If the process ends, or does not answer in time.
         """
         try:
             _, content = self._channel.receive(
@@ -145,17 +145,17 @@ class Worker:
         return content
 
     def kill(self) -> None:
-        """Ends the process at once."""
+        """Kills the process."""
         if self._end.alive and os.getpid() == self._owner:
             self._process.kill()
         self._end()
 
-    def hang_up(self) -> None:
-        """Tells the process to end; `close` waits for it."""
+    def disconnect(self) -> None:
+        """Tells the process to end, without waiting; `close` waits."""
         self._channel.close()
 
     def close(self) -> None:
-        """Ends the process, by force if need be."""
+        """Ends the process; kills it if it does not end by itself."""
         self._end()
 
     def _stuck(self) -> WorkerDiedError:
@@ -174,11 +174,11 @@ class Worker:
         self._process.kill()
         size = os.fstat(self._output.fileno()).st_size
         tail = os.pread(self._output.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-        said = tail.decode(errors="replace").strip()
+        output = tail.decode(errors="replace").strip()
         self._end()
         return WorkerDiedError(
             f"the emulator process {self._process.pid} ({self._name}) {how}. reset() starts a new "
-            f"one. Its last output: {said or '(none)'}"
+            f"one. Its last output: {output or '(none)'}"
         )
 
 
@@ -190,7 +190,7 @@ def _signal_name(number: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], channel: Channel, output: IO[bytes], owner: int) -> None:
-    """Closes all that belongs to a worker; only the process that started it ends it."""
+    """Closes the resources of a worker; only its owner also ends the process."""
     channel.close()
     output.close()
     if os.getpid() != owner:

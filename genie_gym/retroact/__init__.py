@@ -1,4 +1,4 @@
-"""RetroAct: the catalogue of retro games, and the ROMs that are on this machine."""
+"""RetroAct: the catalogue of retro games, and the ROMs on this machine."""
 
 from genie_gym.retroact.catalogue import Game, game
 from genie_gym.retroact.labels import Labels

@@ -1,7 +1,7 @@
-"""The catalogue of RetroAct: every game of stable-retro, read from a table that we ship.
+"""The catalogue of RetroAct: every game of stable-retro, read from a shipped table.
 
-The table spares `import genie_gym` from looking through a thousand folders. A test compares it
-with the installed stable-retro; `python -m genie_gym.retroact.update` writes it anew.
+With the table, `import genie_gym` need not search a thousand folders. A test compares it with the
+installed stable-retro; `python -m genie_gym.retroact.update` updates it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Game:
     Attributes:
         name: stable-retro's id without its version, e.g. ``"SuperMarioBros-Nes"``.
         platform: The console, as stable-retro spells it.
-        default_state: The state it starts from unless told otherwise.
-        num_states: How many start states there are.
-        labels: What is known about how it looks and plays.
+        default_state: Name of the default start state; empty for the console's power-on state.
+        num_states: Number of start states.
+        labels: How the game looks and plays.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Game:
 
     @property
     def title(self) -> str:
-        """The name without its platform."""
+        """The name without the platform."""
         return self.name.removesuffix(f"-{self.platform}")
 
     @property
     def retro_id(self) -> str:
-        """stable-retro's own id, and the name of its folder."""
+        """stable-retro's own id; also the name of the game's folder."""
         return f"{self.name}-v0"
 
     @property
     def env_id(self) -> str:
-        """The id of the real game in Gymnasium's registry."""
+        """The env id of the real game."""
         return f"RetroAct/{self.name}-v0"
 
     @property
@@ -61,7 +61,7 @@ class Game:
 
     @property
     def world(self) -> str:
-        """The name of the game's world: the title where one platform has it, else the name."""
+        """The name of the game's world: the title if it is unique, else the name."""
         return self.title if _platforms_of_title()[self.title.lower()] == 1 else self.name
 
     @property
@@ -72,7 +72,7 @@ class Game:
 
 @cache
 def games() -> tuple[Game, ...]:
-    """All games, by name."""
+    """All games, sorted by name."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(
             Game(
@@ -87,13 +87,13 @@ def games() -> tuple[Game, ...]:
 
 
 def game(name: str) -> Game:
-    """Looks a game up by name.
+    """Returns the game with this name.
 
     Args:
         name: As in `Game.name`; with or without ``-v0``.
 
     Raises:
-        ValueError: If there is no such game; the message names near ones.
+        ValueError: If there is no such game; the message suggests similar names.
     """
     known = _by_name()
     wanted = str(name).removesuffix("-v0")
@@ -116,7 +116,7 @@ def playable_games() -> list[Game]:
 
 @cache
 def dreamed() -> dict[str, Game]:
-    """Every game by the name of its world."""
+    """All games, by the name of their world."""
     return {game.world: game for game in games()}
 
 

@@ -17,7 +17,7 @@ __all__ = ["Import", "Status", "roms_main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Shows which of the games can be played on this machine."""
+    """Shows how many games of each platform can be played on this machine."""
 
     json: bool = False
     """Print one JSON object instead of a table."""
@@ -25,12 +25,12 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Imports ROMs that you own, recognised by checksum, into stable-retro's folder."""
+    """Imports ROMs that you own into stable-retro's folder; recognises them by checksum."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Files, folders and zip archives to look through."""
+    """Files, folders and zip archives to search."""
     ale: bool = False
-    """Import the Atari 2600 ROMs that the ale-py package brings."""
+    """Import the Atari 2600 ROMs of the ale-py package."""
 
 
 Command = (
@@ -63,20 +63,20 @@ def _status(command: Status) -> int:
     print(f"{'platform':<12} {'playable':>8} {'known':>6}")
     for name, count, total in [*rows, ("all", here.total(), known.total())]:
         print(f"{name:<12} {count:>8} {total:>6}")
-    print(f"\nROMs lie in {roms.data_dir()}")
-    print("More games: genie-gym roms import PATH, or genie-gym roms import --ale")
+    print(f"\nfolder of the ROMs: {roms.data_dir()}")
+    print("to add games: genie-gym roms import PATH, or genie-gym roms import --ale")
     return 0
 
 
 def _import(command: Import) -> int:
     paths = [*command.paths, *([importer.ale_roms()] if command.ale else [])]
     if not paths:
-        raise ValueError("say where the ROMs are: genie-gym roms import PATH, or --ale")
+        raise ValueError("expected paths of ROMs: type genie-gym roms import PATH, or --ale")
     report = importer.import_roms(paths)
     for name, source in sorted(report.imported.items()):
         print(f"{name}  <-  {source}")
     print(
-        f"{len(report.imported)} games imported, {len(report.already)} were here already, "
-        f"from {report.num_files} files; {len(catalogue.playable_games())} games can be played now"
+        f"{len(report.imported)} games imported, {len(report.already)} already present, from "
+        f"{report.num_files} files; {len(catalogue.playable_games())} games are playable now"
     )
     return 0 if report.imported or report.already else 1

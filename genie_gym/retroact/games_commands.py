@@ -24,14 +24,14 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """Lists the games of which everything asked for is true; several words are alternatives."""
+    """Lists the games that match all filters; several words for a filter are alternatives."""
 
     platform: Words = ()
     """Nes, Genesis, Snes, Sms, Atari2600, GameBoy, ..."""
     view: Words = ()
-    """Camera: side, top, 3p, 1p, multi."""
+    """Camera view: side, top, 3p, 1p, multi."""
     motion: Words = ()
-    """Axes that the figure moves along: free, h, v, fixed, tube."""
+    """Axes along which the player character moves: free, h, v, fixed, tube."""
     genre: Words = ()
     """pl (or platformer), space_shooter, fight, ..."""
     right: Words = ()
@@ -47,9 +47,9 @@ class List:
     secondary: Words = ()
     """What the usual second button does: shoot, strike, run, ..."""
     evidence: Words = ()
-    """How sure view, motion and genre are: known, unsure."""
+    """Evidence for view, motion and genre: known, unsure."""
     controls_evidence: Words = ()
-    """How sure the control labels are: measured, known, unsure."""
+    """Evidence for the control labels: measured, known, unsure."""
     set: str | None = None
     """Only games of this selection; `genie-gym games sets` lists them."""
     playable: bool = False
@@ -60,17 +60,17 @@ class List:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Shows all that is known about a game."""
+    """Shows the labels of a game."""
 
     game: tyro.conf.Positional[str]
-    """Its name, e.g. SuperMarioBros-Nes."""
+    """Name of the game, e.g. SuperMarioBros-Nes."""
     json: bool = False
     """Print one JSON object instead of lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sets:
-    """Lists the named selections, which `genie-gym collect @NAME` takes."""
+    """Lists the named selections, for use in `genie-gym collect @NAME`."""
 
     json: bool = False
     """Print one JSON object instead of a table."""
@@ -78,16 +78,16 @@ class Sets:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Plays each action in the emulator from several moments and measures what moves."""
+    """Measures in the emulator what each action does, from several states of a game."""
 
     games: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names of games."""
+    """Names of the games."""
     all_playable: bool = False
     """Probe every game whose ROM is on this machine."""
     out: Path = Path("probe")
-    """Where GAME.json goes."""
+    """Folder for the results, GAME.json."""
     pictures: Path | None = None
-    """Where GAME.png goes, a strip of frames per action; beside the JSON by default."""
+    """Folder for the pictures, GAME.png, with a strip of frames per action; by default `out`."""
 
 
 Command = (
@@ -99,7 +99,7 @@ Command = (
 
 
 def games_main(argv: list[str]) -> int:
-    """Runs the command, by default the list; returns the exit status."""
+    """Runs the command, by default `list`; returns the exit status."""
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv = ["list", *argv]
     command = tyro.cli(
@@ -117,8 +117,8 @@ def games_main(argv: list[str]) -> int:
 
 def _list(command: List) -> int:
     labels = ("view", "motion", "genre", *CONTROLS, "evidence", "controls_evidence")
-    asked = {name: getattr(command, name) or None for name in ("platform", *labels)}
-    found = games(playable=True if command.playable else None, **asked)
+    filters = {name: getattr(command, name) or None for name in ("platform", *labels)}
+    found = games(playable=True if command.playable else None, **filters)
     if command.set is not None:
         chosen = {game.name for game in selection(command.set).games}
         found = [game for game in found if game.name in chosen]
@@ -134,8 +134,8 @@ def _list(command: List) -> int:
             f"{game.name:<{width}}  {shown.view:<5} {shown.motion:<6} {shown.genre:<13} {controls}"
         )
     count = sum(game.playable for game in found)
-    print(f"\n{len(found)} games, {count} of them can be played here")
-    _tell_new_games()
+    print(f"\n{len(found)} games, {count} of them playable here")
+    _print_new_games()
     return 0
 
 
@@ -148,7 +148,7 @@ def _show(command: Show) -> int:
     print(f"{game.title} ({game.platform})")
     print(f"  env id     {game.env_id}")
     print(f"  dream id   {game.dream_id}")
-    print(f"  can be played here: {'yes' if game.playable else 'no, its ROM is not imported'}")
+    print(f"  playable here: {'yes' if game.playable else 'no, its ROM is not imported'}")
     print(f"  starts in  {game.default_state or 'power-on'}, one of {game.num_states} states")
     if not labels.evidence:
         print("  no labels yet")
@@ -180,12 +180,12 @@ def _probe(command: Probe) -> int:
     if command.all_playable:
         chosen = catalogue.playable_games()
     if not chosen:
-        raise ValueError("say which: genie-gym games probe GAME ..., or --all-playable")
+        raise ValueError("expected names of games: genie-gym games probe GAME, or --all-playable")
     for game in chosen:
         result = probe(game, ProbeConfig())
         path = result.write(command.out, command.pictures or command.out)
         print(f"{game.name}: " + "  ".join(f"{k.upper()} {v}" for k, v in result.words.items()))
-        print(f"  {result.num_responsive} of {result.num_states} moments answer; {path}")
+        print(f"  responsive in {result.num_responsive} of {result.num_states} states; {path}")
     return 0
 
 
@@ -207,11 +207,14 @@ def _facts(game: Game) -> dict[str, object]:
     }
 
 
-def _tell_new_games() -> None:
-    """Games that the installed stable-retro has and the table has not."""
+def _print_new_games() -> None:
+    """Prints the games that the installed stable-retro has and the table lacks."""
     try:
         new = set(roms.installed_games()) - {game.name for game in catalogue.games()}
     except MissingDependencyError:
         return
     if new:
-        print(f"stable-retro here has {len(new)} more, without labels: {', '.join(sorted(new))}")
+        print(
+            f"the installed stable-retro has {len(new)} more games, which are not labelled: "
+            f"{', '.join(sorted(new))}"
+        )

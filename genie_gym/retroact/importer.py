@@ -1,4 +1,4 @@
-"""Puts ROMs where stable-retro looks for them, recognised by their checksums."""
+"""Copies ROMs into stable-retro's folders; recognises them by checksum."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from world_models.files import atomic_file
 __all__ = ["ImportReport", "ale_roms", "import_roms"]
 
 _NES_HEADER, _COPIER_HEADER, _SMD_BLOCK = 16, 512, 0x4000
-_LARGEST = 1 << 30
+_MAX_FILE_SIZE = 1 << 30
 
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """What an import found.
+    """Results of an import.
 
     Attributes:
-        imported: Game -> the file that its ROM came from.
-        already: Games that had this very ROM before.
-        num_files: Files looked at, those inside zip archives included.
+        imported: Game -> file that its ROM was copied from.
+        already: Games that already had the same ROM.
+        num_files: Number of files read, including those inside zip archives.
     """
 
     imported: dict[str, str] = field(default_factory=dict)
@@ -42,21 +42,21 @@ def ale_roms() -> Path:
     folder = Path(spec.origin).parent / "roms" if spec and spec.origin else None
     if folder is None or not folder.is_dir():
         raise MissingDependencyError(
-            "the Atari 2600 ROMs come with ale-py, which is not installed. "
+            "the Atari 2600 ROMs are part of ale-py, which is not installed. "
             "Type: pip install 'ale-py>=0.11'"
         )
     return folder
 
 
 def import_roms(paths: Iterable[Path]) -> ImportReport:
-    """Imports every ROM that some game of stable-retro asks for.
+    """Imports every ROM that belongs to a game of stable-retro.
 
     Args:
-        paths: Files, folders (searched to any depth) and zip archives.
+        paths: Files, folders (searched recursively) and zip archives.
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        PermissionError: If stable-retro's folder cannot be written to.
+        PermissionError: If stable-retro's folder is not writable.
     """
     wanted = _games_by_sha1()
     report = ImportReport()
@@ -78,12 +78,12 @@ def _games_by_sha1() -> dict[str, list[str]]:
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file under a path, as its name and content, archives and what is inside them."""
+    """Name and content of every file under a path, including the files inside archives."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}")
+        raise FileNotFoundError(f"there is no file or folder {path}: check the path")
     inside = sorted(path.rglob("*")) if path.is_dir() else [path]
     for file in inside:
-        if file.is_file() and file.stat().st_size <= _LARGEST:
+        if file.is_file() and file.stat().st_size <= _MAX_FILE_SIZE:
             content = file.read_bytes()
             yield str(file), content
             yield from _unzipped(str(file), content)
@@ -95,16 +95,16 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for entry in archive.infolist():
-                if not entry.is_dir() and entry.file_size <= _LARGEST:
+                if not entry.is_dir() and entry.file_size <= _MAX_FILE_SIZE:
                     name, inner = f"{source}/{entry.filename}", archive.read(entry)
                     yield name, inner
                     yield from _unzipped(name, inner)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return  # not an archive after all, or one with a password
+        return  # not a valid archive, or one with a password
 
 
 def _readings(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The ways to read a dump: the sum that it is known by, and what to store."""
+    """The possible readings of a dump: SHA-1 as stable-retro computes it, and bytes to store."""
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):
         yield hashlib.sha1(content[_NES_HEADER:]).hexdigest(), content
@@ -117,7 +117,7 @@ def _readings(content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _deinterleaved(body: bytes) -> bytes:
-    """Undoes the Super Magic Drive's order: in each block the odd bytes, then the even ones."""
+    """Reverses the Super Magic Drive's order: in each block odd bytes first, then even ones."""
     plain, half = bytearray(len(body)), _SMD_BLOCK // 2
     for start in range(0, len(body), _SMD_BLOCK):
         block = body[start : start + _SMD_BLOCK]
@@ -144,13 +144,13 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     try:
         with atomic_file(path) as part:
             part.write_bytes(content)
     except OSError as failure:
         raise PermissionError(
             f"cannot write {path} ({failure.strerror}). Run the command as the owner of that "
-            "folder, or copy stable-retro's data folder to one of your own and name it in "
-            "$RETRO_DATA_PATH"
+            "folder, or copy stable-retro's data folder to a folder of your own and set "
+            "$RETRO_DATA_PATH to it"
         ) from failure

@@ -1,6 +1,6 @@
-"""What a game's labels say: the words, what each means, and how sure we are.
+"""The labels of a game: their vocabulary, the meaning of each word, and the evidence.
 
-The vocabulary's first three parts are the public annotation's; docs/retroact.md has examples.
+View, motion and genre follow the public annotation; docs/retroact.md has examples.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ __all__ = [
 VIEWS: dict[str, str] = {
     "side": "seen from the side: the ground is a line, or things fall down the screen",
     "top": "seen from above",
-    "3p": "from behind the figure, or slanted with depth (isometric, a pitch from the stands)",
-    "1p": "through the figure's eyes",
+    "3p": "from behind the character, or at an angle with depth (isometric, a playing field)",
+    "1p": "through the character's eyes",
     "multi": "changes between views within the first stage",
 }
 
 MOTIONS: dict[str, str] = {
-    "free": "the figure moves along both axes; a run with jumps counts as both",
+    "free": "the character moves along both axes; running and jumping counts as both",
     "h": "only left and right",
     "v": "only up and down",
-    "fixed": "the figure stays; the player aims, or works something in place",
+    "fixed": "the character stays in place; the player aims or operates something",
     "tube": "around a tube or circle",
 }
 
 GENRES: dict[str, str] = {
     "pl": "platformer: runs and jumps under gravity, armed or not",
-    "pl_fly": "gravity from the side, but the figure mainly flies",
+    "pl_fly": "side view with gravity, but the character mainly flies",
     "space_shooter": "a craft that shoots: scrolling or fixed, in space, air or water",
-    "fight": "one on one, wrestling, boxing, and brawlers along a street",
+    "fight": "one-on-one fighting, wrestling, boxing, and street brawlers",
     "shooter": "shooting on foot, from a vehicle or at targets, without jumping over gaps",
-    "action": "adventures and other action that fits nowhere else",
+    "action": "adventures and other action that fits no other genre",
     "sport": "ball games and other sports",
     "other": "boards, cards, quizzes, puzzles without action",
     "maze": "corridors to run or dig through",
     "race": "driving against others or the clock",
     "grid": "moves from cell to cell",
-    "pong": "a bat and a ball",
+    "pong": "a paddle and a ball",
     "sim": "simulates a vehicle or a life",
     "pinball": "pinball",
     "tetris": "falling blocks and matching stones",
@@ -59,25 +59,25 @@ CONTROLS: tuple[str, ...] = ("right", "left", "up", "down", "jump", "secondary")
 WORDS: dict[str, str] = {
     "right": "moves or faces right",
     "left": "moves or faces left",
-    "up": "moves up (where no ladder or gravity is involved)",
-    "down": "moves down (likewise)",
-    "climb": "climbs ladders, ropes or stairs where there are some",
+    "up": "moves up (without ladders or gravity)",
+    "down": "moves down (without ladders or gravity)",
+    "climb": "climbs ladders, ropes or stairs",
     "crouch": "ducks, rolls or lies down",
-    "enter": "enters doors or pipes where there are some",
+    "enter": "enters doors or pipes",
     "look": "looks or aims that way without moving",
     "jump": "jumps",
     "run": "runs faster or dashes",
-    "shoot": "sends something off: bullets, knives, fire, thrown things",
+    "shoot": "fires or throws something: bullets, knives, fire",
     "strike": "hits with a weapon, a leg or a tail",
     "punch": "hits with the fist",
     "none": "does nothing",
-    "other": "does something else: turns, brakes, flies, uses what is carried",
+    "other": "does something else: turns, brakes, flies, uses a carried item",
 }
 
 EVIDENCE: dict[str, str] = {
-    "measured": "probed in the emulator; benchmarks/results/probe has the numbers",
-    "known": "from knowledge of the game, and certain",
-    "unsure": "from knowledge of the game, the best guess",
+    "measured": "measured in the emulator; benchmarks/results/probe has the numbers",
+    "known": "from knowledge of the game, certain",
+    "unsure": "from knowledge of the game, a best guess",
 }
 
 _ALIASES = {"platformer": "pl", "shmup": "space_shooter", "racing": "race", "sports": "sport"}
@@ -93,22 +93,22 @@ _VOCABULARIES: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """What is said about a game; an empty word says nothing.
+    """The labels of a game; an empty string means unlabelled.
 
     Attributes:
-        view: Camera view, of `VIEWS`.
-        motion: Axes along which the figure moves, of `MOTIONS`.
-        genre: Of `GENRES`.
-        right: What RIGHT does, of `WORDS`; likewise the other five. Every platformer has all six,
-            other games only where they were measured.
+        view: Camera view, a key of `VIEWS`.
+        motion: Axes along which the character moves, a key of `MOTIONS`.
+        genre: Genre, a key of `GENRES`.
+        right: What RIGHT does, a key of `WORDS`; so are the other five controls. Platformers have
+            all six labels, other games only those that were measured.
         left: What LEFT does.
         up: What UP does.
         down: What DOWN does.
         jump: What the platform's usual jump button does.
         secondary: What the platform's usual second button does.
-        evidence: How sure view, motion and genre are, of `EVIDENCE`.
-        controls_evidence: How sure the six are; ``measured`` where all of them were.
-        measured: Names of the controls whose labels a probe bears out, with spaces between.
+        evidence: Evidence for view, motion and genre, a key of `EVIDENCE`.
+        controls_evidence: Evidence for the six controls; ``measured`` if all were measured.
+        measured: Names of the controls whose labels a probe confirms, separated by spaces.
     """
 
     view: str = ""
@@ -126,27 +126,27 @@ class Labels:
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Labels:
-        """Labels out of a row of the table."""
+        """Reads the labels from a row of the table."""
         return cls(**{name: row.get(name) or "" for name in LABEL_COLUMNS})
 
     @property
     def controls(self) -> dict[str, str]:
-        """The control labels that there are."""
+        """The control labels that are set, by control."""
         pairs = {name: getattr(self, name) for name in CONTROLS}
         return {name: word for name, word in pairs.items() if word}
 
     def evidence_of(self, control: str) -> str:
-        """How sure one control's label is, of `EVIDENCE`; empty where there is no label."""
+        """The evidence for one control's label, a key of `EVIDENCE`; empty without a label."""
         return "measured" if control in self.measured.split() else self.controls_evidence
 
     @property
     def tags(self) -> str:
-        """View, motion and genre as the public annotation writes them."""
+        """View, motion and genre in the format of the public annotation."""
         return f"{self.view} {self.motion} {self.genre}".strip()
 
     @property
     def consistent_controls(self) -> bool:
-        """The paper's filter for games whose buttons do the same things."""
+        """Whether the controls pass the paper's filter for games with consistent actions."""
         return (
             (self.right, self.left, self.jump) == ("right", "left", "jump")
             and self.up in ("climb", "none")
@@ -154,7 +154,7 @@ class Labels:
         )
 
     def problems(self) -> list[str]:
-        """What is missing or not in the vocabulary."""
+        """Lists missing labels and words that are not in the vocabulary."""
         found = [
             f"{name}={getattr(self, name)!r}"
             for name, words in _VOCABULARIES.items()
@@ -171,14 +171,12 @@ LABEL_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Labels))
 
 
 def check_word(label: str, word: str) -> str:
-    """A word of a label's vocabulary as the table spells it.
+    """Returns a word of a label's vocabulary as the table spells it; resolves aliases.
 
     Raises:
-        ValueError: If the label has no such word; the message lists those it has.
+        ValueError: If the word is not in the vocabulary; the message lists it.
     """
     word = _ALIASES.get(word, word)
     if word not in _VOCABULARIES[label]:
-        raise ValueError(
-            f"{label} is never {word!r}: expected one of {', '.join(_VOCABULARIES[label])}"
-        )
+        raise ValueError(f"{label} must be one of {', '.join(_VOCABULARIES[label])}, got {word!r}")
     return word

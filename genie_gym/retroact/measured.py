@@ -1,18 +1,18 @@
-"""Carries what probes measured into the table: which control labels they bear out."""
+"""Compares the control labels of the table with the results of probes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from genie_gym.retroact.labels import CONTROLS, Labels
-from genie_gym.retroact.probe import ALLOWS
+from genie_gym.retroact.probe import CONFIRMS
 from genie_gym.retroact.roms import read_json
 
-__all__ = ["borne_out", "measured_words"]
+__all__ = ["confirmed_controls", "measured_words"]
 
 
 def measured_words(folder: Path) -> dict[str, dict[str, str]]:
-    """Game -> control -> measured word, out of the results in a folder."""
+    """Reads a folder of probe results: game -> control -> measured word."""
     results = [read_json(path) for path in sorted(folder.glob("*.json"))]
     return {
         result["game"]: {name: fact["word"] for name, fact in result["controls"].items()}
@@ -20,11 +20,11 @@ def measured_words(folder: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def borne_out(labels: Labels, words: dict[str, str]) -> list[str]:
-    """The controls whose labels agree with what was measured.
+def confirmed_controls(labels: Labels, words: dict[str, str]) -> list[str]:
+    """Returns the controls whose labels agree with the measurement.
 
-    Where they differ a person decides which is wrong, the label or the measurement: a camera that
-    follows the figure, or a moment without a ladder, misleads it.
+    Where they differ, a person has to decide which is wrong: a camera that follows the character,
+    or a state without a ladder, can mislead the measurement.
     """
     controls = labels.controls
-    return [name for name in CONTROLS if controls.get(name) in ALLOWS[words[name]]]
+    return [name for name in CONTROLS if controls.get(name) in CONFIRMS[words[name]]]

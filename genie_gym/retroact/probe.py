@@ -1,4 +1,4 @@
-"""What a game's buttons do, measured: effects of each action from many moments, put together."""
+"""Measures what a game's buttons do: combines the effects of each action over many states."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from genie_gym.retroact.labels import CONTROLS
 from genie_gym.retroact.probe_measure import Effect, measure
 from genie_gym.retroact.probe_play import ACTIONS, Branches, ProbeConfig, play_branches
 
-__all__ = ["ALLOWS", "ProbeConfig", "ProbeResult", "probe", "summarise"]
+__all__ = ["CONFIRMS", "ProbeConfig", "ProbeResult", "probe", "summarise"]
 
-# Measured word -> the labels that it bears out: a measurement cannot tell a fist from a sword.
-ALLOWS: dict[str, frozenset[str]] = {
+# Measured word -> the labels that it confirms. A measurement cannot tell a fist from a sword.
+CONFIRMS: dict[str, frozenset[str]] = {
     "right": frozenset({"right"}),
     "left": frozenset({"left"}),
     "up": frozenset({"up", "climb"}),
@@ -34,25 +34,25 @@ ALLOWS: dict[str, frozenset[str]] = {
     "unclear": frozenset(),
 }
 
-_ACTS = 0.25  # an action that does something from this share of the moments does something
-_AGREES = 0.6  # this share of what it does has to be one thing, else it is unclear
-_SHOWN = 4  # frames of each action in the strip
+_ACTS = 0.25  # minimum fraction of states in which an action must have an effect, else "none"
+_AGREES = 0.6  # minimum fraction of these that must agree on one word, else "unclear"
+_SHOWN = 4  # frames per action in the strip
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """What was measured of a game.
+    """Results of probing a game.
 
     Attributes:
-        game: Its name.
-        words: For each control the word that most moments agree on, of `ALLOWS`.
-        shares: The share of the moments, of those in which the action did something, that say so;
-            for ``none`` the share of all moments.
-        num_states: Moments that were tried.
-        num_responsive: Those in which any action made a difference; the others do not count.
-        effects: For each control the effect in each responsive moment.
-        config: How it was played.
-        strip: For each action frames over time, from the moment with most effects.
+        game: Name of the game.
+        words: Control -> the word that most states agree on, a key of `CONFIRMS`.
+        shares: Control -> fraction of the states in which the action had an effect that agree
+            on the word; for ``none``, the fraction of all responsive states.
+        num_states: Number of states tried.
+        num_responsive: Number of states in which any action had an effect; only these count.
+        effects: Control -> its effect in each responsive state.
+        config: Settings of the probe.
+        strip: Frames over time for each action, from the state with the most effects.
     """
 
     game: str
@@ -65,7 +65,7 @@ class ProbeResult:
     strip: NDArray[np.uint8]
 
     def facts(self) -> dict[str, Any]:
-        """The result as JSON types; of each effect the medians, and how often each word."""
+        """The result as JSON types; effects are summed up by medians and word counts."""
         return {
             "game": self.game,
             "command": f"genie-gym games probe {self.game}",
@@ -80,7 +80,7 @@ class ProbeResult:
         }
 
     def write(self, folder: Path, pictures: Path) -> Path:
-        """Writes GAME.json and GAME.png; returns the former's path."""
+        """Writes GAME.json and GAME.png; returns the path of the JSON file."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.game}.json"
         path.write_text(json.dumps(self.facts(), indent=1) + "\n", encoding="utf-8")
@@ -89,15 +89,15 @@ class ProbeResult:
 
 
 def probe(game: Game, config: ProbeConfig) -> ProbeResult:
-    """Plays and measures a game, whose ROM has to be on this machine."""
+    """Plays and measures a game; its ROM must be on this machine."""
     return summarise(game, play_branches(game.name, config), config)
 
 
-def summarise(game: Game, moments: Iterable[Branches], config: ProbeConfig) -> ProbeResult:
-    """Puts together what the actions did from each moment."""
+def summarise(game: Game, states: Iterable[Branches], config: ProbeConfig) -> ProbeResult:
+    """Combines the effects of the actions over all states."""
     measured: list[dict[str, Effect]] = []
     best, strip = -1, np.zeros((1, 1, 3), np.uint8)
-    for branches in moments:
+    for branches in states:
         effects = measure(branches)
         acting = sum(effect.word != "none" for effect in effects.values())
         if acting > best:
@@ -121,7 +121,7 @@ def summarise(game: Game, moments: Iterable[Branches], config: ProbeConfig) -> P
 
 def _decide(effects: list[Effect], gravity: bool) -> tuple[str, float]:
     words = [effect.word for effect in effects]
-    if not gravity:  # nothing falls down where the ground is not a line
+    if not gravity:  # without gravity, moving up and down again is not a jump
         words = ["up" if word == "jump" else word for word in words]
     acting = Counter(word for word in words if word != "none")
     if acting.total() < _ACTS * len(effects) or not acting:
@@ -132,7 +132,7 @@ def _decide(effects: list[Effect], gravity: bool) -> tuple[str, float]:
 
 
 def _numbers(effects: list[Effect]) -> dict[str, Any]:
-    """How often each word, and medians over the moments in which the action did something."""
+    """Word counts, and medians over the states in which the action had an effect."""
     acting = [effect for effect in effects if effect.word != "none"]
     medians = {
         name: round(float(np.median([getattr(effect, name) for effect in acting])), 5)

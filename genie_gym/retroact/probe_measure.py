@@ -1,4 +1,4 @@
-"""Measures what an action moved: its screens against those of no action, from the same moment."""
+"""Measures the effect of an action by comparing its screens with those of NOOP."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ _RIGHT, _LEFT, _UP, _DOWN = _MOVES = [
     ACTIONS.index(name) for name in ("RIGHT", "LEFT", "UP", "DOWN")
 ]
 
-# In pixels of the console's picture, unless said otherwise.
-_SEEN = 1  # fewer changed pixels than this are nothing
-_MOVED = 4.5  # a displacement; a figure that turns in place stays below
-_SUNK = 2.0  # a figure that ducks sinks so far
-_JUMPED = 4.0  # height of a jump
-_BACK = 0.4  # a jump ends below this share of its height
-_DUCKED = 8.0  # a figure that ducks sinks no further
-_KEPT = 0.35  # a change that hits less of the figure than this has not moved it
-_SAME = 0.5  # a figure keeps at least this share of a colour's pixels
-_REACH = 14  # a picture element further from the figure than this has left it
-_AROUND = 12  # how far around a figure its background is looked at
-_SCROLL = 0.25  # share of changed pixels above which the whole picture is taken to move
+# Thresholds, in pixels of the console's screen unless stated otherwise.
+_SEEN = 1  # minimum number of changed pixels that count as a change
+_MOVED = 4.5  # minimum displacement of a move; turning in place stays below it
+_SUNK = 2.0  # minimum downward displacement of a crouch
+_JUMPED = 4.0  # minimum height of a jump
+_BACK = 0.4  # a jump must end below this fraction of its height
+_DUCKED = 8.0  # maximum downward displacement of a crouch
+_KEPT = 0.35  # minimum overlap of a change with the character, as a fraction, to count as its move
+_SAME = 0.5  # minimum fraction of a colour's pixels that a moving character keeps
+_REACH = 14  # changes further than this from the character are separate objects
+_AROUND = 12  # margin around a change in which background colours are counted
+_SCROLL = 0.25  # fraction of changed pixels above which the whole picture is assumed to scroll
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What an action did from one moment.
+    """The effect of an action in one state, compared with NOOP.
 
     Attributes:
-        word: ``right``, ``left``, ``up``, ``down``, ``jump``, ``crouch``; ``sends`` where
-            something leaves the figure, ``in_place`` where it changes but stays, or ``none``.
-        dx: First clear displacement to the right, else that at the end of the hold, in the
-            console's pixels.
-        dy: Displacement downwards likewise.
-        rise: Greatest height above the figure without the action.
-        changed: Largest share of pixels that differ from no action.
-        memory: Bytes of the console's memory that differ at the end.
-        scrolled: Whether the displacement is that of the picture, turned round.
+        word: ``right``, ``left``, ``up``, ``down``, ``jump``, ``crouch``; ``sends`` if something
+            leaves the character, ``in_place`` if it changes without moving, or ``none``.
+        dx: First clear displacement to the right, else the displacement at the end of the hold,
+            in pixels of the console's screen.
+        dy: The same downwards.
+        rise: Maximum height above the character of NOOP, in pixels.
+        changed: Maximum fraction of pixels that differ from NOOP.
+        memory: Bytes of the console's memory that differ from NOOP at the end.
+        scrolled: Whether the displacement was measured from the scrolling of the picture, with
+            the opposite sign.
     """
 
     word: str
@@ -74,7 +75,7 @@ def measure(branches: Branches) -> dict[str, Effect]:
 
 
 def _home(changed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Where the figure is, (y, x): the place that every move changes first."""
+    """Position (y, x) of the character: the place that all moves change first."""
     heat = np.zeros(changed.shape[2:], np.float32)
     for action in _MOVES:
         seen = np.flatnonzero(changed[action].sum(axis=(1, 2)) >= _SEEN)
@@ -86,9 +87,10 @@ def _home(changed: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _body(changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(T, H, W): where the figure is without an action, as it is missed when it moves away.
+    """Mask (T, H, W) of the character under NOOP: the pixels that change when it moves away.
 
-    Opposite moves both leave it; where one way is barred, all that the moves changed first.
+    These are the pixels that two opposite moves both change. If one direction is blocked, they
+    are all pixels that the moves changed first.
     """
     both = (changed[_RIGHT] & changed[_LEFT]) | (changed[_UP] & changed[_DOWN])
     seen = [changed[move, np.argmax(changed[move].any(axis=(1, 2)))] for move in _MOVES]
@@ -115,7 +117,7 @@ def _effect(
             move = _scroll if scrolled else _displacement
             path[time] = move(still[time], acted[time], changed[time])
     moved = np.flatnonzero(np.abs(path).max(axis=1) >= _MOVED)
-    # Where it first goes counts: later the game answers, and the picture may be another one.
+    # The first displacement counts, since the game may react and the picture change later.
     dy, dx = path[moved[0]] if moved.size else np.median(path[-3:], axis=0)
     rise = float(max(0.0, -path[:, 0].min()))
     word = _word(path, dx, dy, rise, changed, home)
@@ -133,11 +135,11 @@ def _effect(
 def _displacement(
     still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """How far the rarest colours among the changed pixels have moved, (y, x).
+    """Displacement (y, x) of the rare colours among the changed pixels.
 
-    Around a figure the background is common: so the commonest colour there does not count, and
-    the others weigh by their rarity. The mean place of a colour's changed pixels moves as the
-    figure does, whatever else has that colour.
+    Common colours around the character are background, so the most common one is ignored and the
+    others are weighted by their rarity. The mean position of a colour's changed pixels moves with
+    the character, even if other objects have the same colour.
     """
     codes = [picture.astype(np.int64) @ [1 << 16, 1 << 8, 1] for picture in (still, acted)]
     box = _box(changed)
@@ -147,7 +149,7 @@ def _displacement(
         left, come = (np.argwhere(changed & (code == colour)) for code in codes)
         few, many = sorted((len(left), len(come)))
         if count == counts.max() or not few or few < _SAME * many:
-            continue  # the background, or something that appeared or went
+            continue  # background, or an object that appeared or disappeared
         weight = many / count**2
         total += weight * (come.mean(axis=0) - left.mean(axis=0))
         weights += weight
@@ -155,7 +157,7 @@ def _displacement(
 
 
 def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The part of the picture around what has changed."""
+    """The part of the picture around the changed pixels."""
     places = np.argwhere(changed)
     top, left = (places.min(axis=0) - _AROUND).clip(0)
     bottom, right = places.max(axis=0) + _AROUND
@@ -165,7 +167,7 @@ def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _scroll(
     still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """How far the camera has moved against the picture without the action, (y, x)."""
+    """Displacement (y, x) of the camera relative to the picture of NOOP."""
     grey = [
         cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (still, acted)
     ]

@@ -1,4 +1,4 @@
-"""Plays each action from the same moments of a game: what a probe looks at."""
+"""Plays each action from the same states of a game, for a probe."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _NOOP = ACTIONS.index("NOOP")
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """How a game is probed.
+    """Settings of a probe.
 
     Attributes:
-        num_states: Moments that the actions are played from, each reached by random play.
-        first: Steps of random play before the first moment.
-        last: Steps of random play before the last one; a longer way costs time where the
-            emulator has to play again what led to a state.
-        settle: Steps without a button before each moment, so that jumps have ended.
-        hold: Steps that each action is held for; a step is four emulated frames.
-        seed: Of the random play.
+        num_states: Number of states that the actions are played from; random play leads to them.
+        first: Steps of random play before the first state.
+        last: Steps of random play before the last state. Many steps are slow where the emulator
+            has to replay them to restore a state.
+        settle: Steps without a button before each state, so that jumps have ended.
+        hold: Steps that each action is held; a step is four emulated frames.
+        seed: Seed of the random play.
     """
 
     num_states: int = 16
@@ -43,22 +43,22 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if min(self.num_states, self.hold) < 1 or min(self.first, self.settle, self.seed) < 0:
             raise ValueError(
-                "num_states and hold must be positive, first, settle and seed not negative, "
+                "num_states and hold must be at least 1, and first, settle and seed at least 0, "
                 f"got {self}"
             )
         if self.last < self.first:
-            raise ValueError(f"last must not be less than first, got {self.last} < {self.first}")
+            raise ValueError(f"last must be at least first = {self.first}, got {self.last}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Branches:
-    """What each action led to from one moment.
+    """The results of each action from one state.
 
     Attributes:
-        step: Steps of play before the moment.
-        before: The screen at that moment, (H, W, 3).
-        screens: (A, T, H, W, 3): for each of `ACTIONS` the screen after each step.
-        memories: (A, T, M): the console's memory likewise.
+        step: Steps of play before the state.
+        before: The screen in that state, ``(H, W, 3)``.
+        screens: The screen after each step of each of `ACTIONS`, ``(A, T, H, W, 3)``.
+        memories: The console's memory after each step, ``(A, T, M)``.
     """
 
     step: int
@@ -68,7 +68,7 @@ class Branches:
 
 
 def play_branches(game: str, config: ProbeConfig) -> Iterator[Branches]:
-    """Plays a game at random to several moments, and each action from every one of them."""
+    """Reaches several states of a game with random play, and plays each action from each."""
     env = RetroVectorEnv(
         game,
         action_set=ACTIONS.name,
@@ -104,7 +104,7 @@ def _wander(env: RetroVectorEnv, actions: NDArray[np.int64], settle: int) -> Non
 def _hold(
     env: RetroVectorEnv, state: list[bytes], action: int, steps: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Screens and memories while an action is held; the last ones again if the game ends."""
+    """Screens and memories while an action is held; the last are repeated if the game ends."""
     env.load_state(state)
     screens: list[NDArray[np.uint8]] = []
     memories: list[NDArray[np.uint8]] = []

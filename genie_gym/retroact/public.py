@@ -1,7 +1,7 @@
 """Reads and writes the public annotation's format: a CSV with the columns ``game`` and ``tags``.
 
-``tags`` are view, motion and genre with spaces between. Its ids come without ``-v0``, some in lower
-case, some without their platform.
+``tags`` are view, motion and genre, separated by spaces. The ids lack ``-v0``; some are in lower
+case, and some lack the platform.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ _TAGS = ("view", "motion", "genre")
 
 
 def todays_game(name: str) -> Game | None:
-    """The game that an id of any spelling means; None if there is none, or several are meant.
+    """Returns the game that an id refers to; None if there is no such game or more than one.
 
     Args:
-        name: With or without ``-v0`` and the platform, in any case.
+        name: Id in upper or lower case, with or without ``-v0`` and the platform.
     """
-    meant = _by_spelling().get(name.strip().lower().removesuffix("-v0"), ())
-    return meant[0] if len(meant) == 1 else None
+    matches = _by_spelling().get(name.strip().lower().removesuffix("-v0"), ())
+    return matches[0] if len(matches) == 1 else None
 
 
 def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Reads an annotation.
 
     Returns:
-        Game -> label -> word, and the ids that mean no game of the catalogue, or several.
+        Game -> label -> word, and the ids that match no game of the catalogue, or several.
 
     Raises:
-        ValueError: If a line has not three known tags; the message names the line.
+        ValueError: If a line does not have three valid tags; the message gives the line number.
     """
     found: dict[str, dict[str, str]] = {}
     unknown: list[str] = []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not set(_COLUMNS) <= set(reader.fieldnames or ()):
-            raise ValueError(f"{path} has columns {reader.fieldnames}, expected {_COLUMNS}")
+            raise ValueError(f"{path} must have columns {_COLUMNS}, got {reader.fieldnames}")
         for row in reader:
             game = todays_game(row["game"])
             if game is None:
@@ -63,7 +63,7 @@ def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def write_annotation(path: Path, games: Iterable[Game]) -> None:
-    """Writes the labelled ones of some games."""
+    """Writes an annotation; games without labels are left out."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -76,4 +76,4 @@ def _by_spelling() -> dict[str, tuple[Game, ...]]:
     for game in catalogue.games():
         spellings[game.name.lower()].append(game)
         spellings[game.title.lower()].append(game)
-    return {spelling: tuple(meant) for spelling, meant in spellings.items()}
+    return {spelling: tuple(matches) for spelling, matches in spellings.items()}

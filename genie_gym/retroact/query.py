@@ -1,4 +1,4 @@
-"""Asking the catalogue: games by how they look and play, and by what can be played here."""
+"""Searches the catalogue by labels, platform and playability."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["games"]
 def games(
     *, platform: str | Iterable[str] | None = None, playable: bool | None = None, **labels: object
 ) -> list[Game]:
-    """The games of which everything asked for is true, by name.
+    """Returns the games that match all filters, sorted by name.
 
     Args:
-        platform: One platform or several, as stable-retro spells them, in any case.
-        playable: Whether the ROM is on this machine; None for either.
-        **labels: Any label (see `Labels`), with one word or several that are all right.
+        platform: One platform, or several as alternatives; case does not matter.
+        playable: Whether the ROM must be, or must not be, on this machine; None for either.
+        **labels: Any label (see `Labels`), with one word or several as alternatives.
 
     Raises:
-        ValueError: If there is no such platform, label or word.
+        ValueError: If a platform, label or word does not exist.
 
     Example:
         >>> [game.env_id for game in games(genre="pl", platform="Atari2600", jump="jump")]
         ['RetroAct/MontezumaRevenge-Atari2600-v0', 'RetroAct/Pitfall-Atari2600-v0']
     """
-    wanted = {name: _words(name, asked) for name, asked in labels.items() if asked is not None}
-    platforms = None if platform is None else {_platform(name) for name in _several(platform)}
+    wanted = {name: _words(name, words) for name, words in labels.items() if words is not None}
+    platforms = None if platform is None else {_platform(name) for name in _as_list(platform)}
     return [
         game
         for game in catalogue.games()
@@ -40,15 +40,13 @@ def games(
     ]
 
 
-def _words(label: str, asked: object) -> set[str]:
+def _words(label: str, words: object) -> set[str]:
     known = [name for name in LABEL_COLUMNS if name != "measured"]
     if label not in known:
         near = get_close_matches(label, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"games have no label {label!r}: expected one of {', '.join(known)}.{hint}"
-        )
-    return {check_word(label, word) for word in _several(asked)}
+        raise ValueError(f"no label {label!r}: expected one of {', '.join(known)}.{hint}")
+    return {check_word(label, word) for word in _as_list(words)}
 
 
 def _platform(name: str) -> str:
@@ -58,5 +56,5 @@ def _platform(name: str) -> str:
     return known[name.lower()]
 
 
-def _several(asked: object) -> list[str]:
-    return [asked] if isinstance(asked, str) else [str(word) for word in asked]  # type: ignore[attr-defined]
+def _as_list(words: object) -> list[str]:
+    return [words] if isinstance(words, str) else [str(word) for word in words]  # type: ignore[attr-defined]

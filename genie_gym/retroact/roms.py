@@ -1,7 +1,7 @@
-"""What stable-retro has on this machine: its games' folders, start states and ROMs.
+"""stable-retro's files on this machine: game folders, start states and ROMs.
 
-All of it is read from files, without importing stable-retro. Games go by their names here: the
-catalogue asks this module, which knows nothing of the catalogue.
+The files are read without importing stable-retro. Games are given by name, since this module must
+not import the catalogue, which uses it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = [
 
 
 def package_dir() -> Path:
-    """Where stable-retro is installed.
+    """The folder of the installed stable-retro.
 
     Raises:
-        MissingDependencyError: If it is not.
+        MissingDependencyError: If it is not installed.
     """
     if sys.platform == "win32":
         raise MissingDependencyError(
@@ -51,23 +51,23 @@ def package_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """The folder of the games' folders; like stable-retro, heeds ``$RETRO_DATA_PATH``."""
+    """The folder that contains the games' folders; respects ``$RETRO_DATA_PATH``."""
     package = package_dir()
     return Path(os.environ.get("RETRO_DATA_PATH") or package / "data") / "stable"
 
 
 def game_dir(name: str) -> Path:
-    """The folder of a game, given by its name (`catalogue.Game.name`)."""
+    """The folder of a game; `name` is `catalogue.Game.name`."""
     return data_dir() / f"{name}-v0"
 
 
 def installed_games() -> list[str]:
-    """The names of the games that the installed stable-retro knows."""
+    """The names of all games of the installed stable-retro."""
     return sorted(path.parent.name.removesuffix("-v0") for path in data_dir().glob("*/rom.sha"))
 
 
 def is_playable(name: str) -> bool:
-    """Whether a game can be played here; no, where stable-retro is not installed."""
+    """Whether a game's ROM is here; False if stable-retro is not installed."""
     try:
         return find_rom(game_dir(name)) is not None
     except MissingDependencyError:
@@ -75,7 +75,7 @@ def is_playable(name: str) -> bool:
 
 
 def states(folder: Path) -> list[str]:
-    """The start states of the game in a folder."""
+    """The start states of a game, from its folder."""
     return sorted(
         path.name.removesuffix(".state")
         for path in folder.glob("*.state")
@@ -84,14 +84,14 @@ def states(folder: Path) -> list[str]:
 
 
 def default_state(folder: Path) -> str:
-    """The state that one player starts from; empty for the console's power-on."""
+    """The start state for one player; empty for the console's power-on state."""
     metadata, known = read_json(folder / "metadata.json"), states(folder)
     wanted = [*metadata.get("default_player_state", [])[:1], metadata.get("default_state")]
     return next((state for state in wanted if state in known), "")
 
 
 def find_rom(folder: Path) -> Path | None:
-    """The ROM of the game in a folder, if it is there."""
+    """The path of a game's ROM in its folder; None if it is missing."""
     original = read_json(folder / "metadata.json").get("original_rom_name")
     if original and (folder / original).is_file():
         return folder / original
@@ -100,7 +100,7 @@ def find_rom(folder: Path) -> Path | None:
 
 
 def require_rom(name: str) -> Path:
-    """The ROM of a game.
+    """The path of a game's ROM.
 
     Raises:
         MissingRomError: If it has not been imported.
@@ -108,7 +108,7 @@ def require_rom(name: str) -> Path:
     folder = game_dir(name)
     if not folder.is_dir():
         raise MissingRomError(
-            f"the stable-retro installed here does not know {name}: there is no {folder}. "
+            f"the installed stable-retro does not have {name}: there is no {folder}. "
             "Type: pip install --upgrade stable-retro"
         )
     rom = find_rom(folder)
@@ -116,19 +116,19 @@ def require_rom(name: str) -> Path:
         sums = " or ".join(expected_sha1(folder)) or "not known to stable-retro"
         raise MissingRomError(
             f"the ROM of {name} is not on this machine (SHA-1: {sums}). If you own it, type: "
-            "genie-gym roms import PATH (the 32 Atari 2600 ROMs that ale-py brings: "
-            "genie-gym roms import --ale)"
+            "genie-gym roms import PATH (or genie-gym roms import --ale for the 32 Atari 2600 "
+            "ROMs of ale-py)"
         )
     return rom
 
 
 def expected_sha1(folder: Path) -> list[str]:
-    """The SHA-1 sums that the ROM of the game in a folder may have."""
+    """The SHA-1 sums of a game's accepted ROMs, from its folder."""
     return (folder / "rom.sha").read_text().lower().split()
 
 
 def rom_extension(platform: str) -> str:
-    """The ending of a ROM's name on a platform, with its dot."""
+    """The file suffix of a platform's ROMs, with its dot."""
     if platform == "Arcade":
         return ".zip"
     return f".{_extensions()[platform]}"
@@ -140,7 +140,7 @@ def _extensions() -> dict[str, str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no such file, or it is broken."""
+    """Reads the object in a JSON file; empty if the file is missing or invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):

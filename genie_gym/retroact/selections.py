@@ -1,4 +1,4 @@
-"""Data sets by definition: named lists of games, resolved to what can be played on this machine."""
+"""Named selections of games, for collecting from many games at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PAPER_50 = {
     "GameBoy": "asterixandobelix adventureisland",
 }
 
-# What public packages alone bring: stable-retro's own game, and the ROMs inside ale-py.
+# The ROMs inside ale-py.
 _FREE_ATARI = (
     "Adventure AirRaid Alien Asterix Asteroids BeamRider Bowling Boxing Breakout ChopperCommand "
     "CrazyClimber ElevatorAction Enduro FishingDerby Freeway Frostbite Hero Jamesbond "
@@ -42,9 +42,9 @@ class Selection:
     """A named list of games.
 
     Attributes:
-        name: How commands refer to it, there with an ``@`` before it.
+        name: Its name; commands take it with a leading ``@``.
         meaning: What its games have in common.
-        games: All of them, by name.
+        games: All its games, sorted by name.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Selection:
 
     @property
     def playable(self) -> tuple[Game, ...]:
-        """Those whose ROM is on this machine."""
+        """The games whose ROM is on this machine."""
         return tuple(game for game in self.games if game.playable)
 
     @property
     def missing(self) -> tuple[Game, ...]:
-        """Those whose ROM is not."""
+        """The games whose ROM is missing."""
         return tuple(game for game in self.games if not game.playable)
 
 
@@ -85,9 +85,9 @@ def _playable_33() -> list[Game]:
 # Name -> (meaning, the games).
 SELECTIONS: dict[str, tuple[str, Callable[[], list[Game]]]] = {
     "platformers-200": ("the first 200 platformers in alphabetical order", _platformers_200),
-    "platformers-50": ("the 50 action-consistent games that the paper lists", _platformers_50),
+    "platformers-50": ("the paper's list of 50 games with consistent actions", _platformers_50),
     "platformers-consistent": ("platformers that pass the paper's control filter", _consistent),
-    "playable-33": ("what stable-retro and ale-py bring ROMs for", _playable_33),
+    "playable-33": ("games whose ROMs are part of stable-retro or ale-py", _playable_33),
     "playable-platformers": (
         "platformers whose ROM is on this machine",
         lambda: games(genre="pl", playable=True),
@@ -96,17 +96,15 @@ SELECTIONS: dict[str, tuple[str, Callable[[], list[Game]]]] = {
 
 
 def selection(name: str) -> Selection:
-    """Looks a selection up by name, with or without its ``@``.
+    """Returns the selection with this name, with or without the leading ``@``.
 
     Raises:
-        ValueError: If there is none of that name; the message lists those there are.
+        ValueError: If there is none; the message lists all names.
     """
     name = name.removeprefix("@")
     if name not in SELECTIONS:
         near = get_close_matches(name, SELECTIONS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"no selection of games {name!r}: expected one of {', '.join(SELECTIONS)}.{hint}"
-        )
+        raise ValueError(f"no selection {name!r}: expected one of {', '.join(SELECTIONS)}.{hint}")
     meaning, choose = SELECTIONS[name]
     return Selection(name=name, meaning=meaning, games=tuple(choose()))

@@ -1,7 +1,7 @@
-"""Writes the table of games anew from the installed stable-retro.
+"""Updates the table of games from the installed stable-retro.
 
-Type `python -m genie_gym.retroact.update` after a release of stable-retro, and with the folder of
-probe results behind it after a probe. Labels are kept; games without are named.
+After a release of stable-retro, type `python -m genie_gym.retroact.update`. After a probe, add the
+folder of the probe results. Labels are kept; games without labels are listed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLUMNS = ["game", "platform", "default_state", "num_states"]
 
 
 def table_text() -> str:
-    """The table as it should be; columns that others added to the shipped one are kept."""
+    """The updated table; keeps the label columns of the shipped one."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         kept = {row["game"]: row for row in reader}
@@ -46,8 +46,8 @@ def _row(name: str) -> dict[str, str | int]:
 
 
 def mark_measured(table: str, probes: Path) -> str:
-    """The table with the control labels marked that the probe results in a folder bear out."""
-    from genie_gym.retroact.measured import borne_out, measured_words
+    """Marks the control labels that the probe results in a folder confirm as measured."""
+    from genie_gym.retroact.measured import confirmed_controls, measured_words
 
     words = measured_words(probes)
     reader = csv.DictReader(io.StringIO(table))
@@ -56,7 +56,7 @@ def mark_measured(table: str, probes: Path) -> str:
     writer.writeheader()
     for row in reader:
         if row["game"] in words:
-            found = borne_out(Labels.from_row(row), words[row["game"]])
+            found = confirmed_controls(Labels.from_row(row), words[row["game"]])
             row["measured"] = " ".join(found)
             if len(found) == len(CONTROLS):
                 row["controls_evidence"] = "measured"
@@ -65,7 +65,7 @@ def mark_measured(table: str, probes: Path) -> str:
 
 
 def unlabelled(table: str) -> list[str]:
-    """The games of a table that nobody has labelled yet."""
+    """The games of a table that have no labels yet."""
     rows = csv.DictReader(io.StringIO(table))
     return [row["game"] for row in rows if not Labels.from_row(row).evidence]
 

@@ -1,4 +1,4 @@
-"""Wrappers around real and dreamed envs."""
+"""Wrappers for real and dreamed envs: intrinsic rewards."""
 
 from genie_gym.wrappers.dynamics_entropy import DynamicsEntropy, DynamicsEntropyVector
 from genie_gym.wrappers.intrinsic import IntrinsicRewardVector

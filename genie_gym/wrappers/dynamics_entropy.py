@@ -1,4 +1,4 @@
-"""Rewards an agent for what a world model cannot foresee (AutoExplore)."""
+"""Rewards an agent for frames that a world model cannot predict (AutoExplore)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["DynamicsEntropy", "DynamicsEntropyVector"]
 
 
 class DynamicsEntropyVector(IntrinsicRewardVector):
-    """The reward becomes the world's uncertainty about the frame, 0 to 2, in all rows at once.
+    """Replaces the reward by the world's uncertainty about the frame, from 0 to 2.
 
-    The env's own reward stays in ``info["env_reward"]``, and ``info["dynamics_entropy"]`` has the
-    uncertainty before scaling. All autoreset modes are understood; where a row begins an episode
-    nothing is scored.
+    ``info["env_reward"]`` has the env's own reward, and ``info["dynamics_entropy"]`` the
+    uncertainty before scaling (``info["dynamics_surprise"]`` in mode "surprise", which has no
+    upper bound). All autoreset modes work; the first frame of an episode is not scored.
 
     Args:
         env: A vector env with the world's frames and actions.
         world: Name or path of the world.
-        mode: "paper" gives two frames and predicts three in one pass, of which the last counts;
-            "streaming" follows the episode and scores the next frame before it is seen;
-            "surprise" likewise, but scores how unlikely the frame was that came.
-        add: Whether to add to the env's own reward in place of replacing it.
-        scale: Multiplies the uncertainty.
-        device: Where to compute; "auto" takes a GPU if there is one.
-        dtype: The type to compute in.
+        mode: "paper" predicts three frames from two in one pass and scores the last; "streaming"
+            follows the episode and scores the prediction of the next frame; "surprise" does the
+            same, but scores how unlikely the actual frame was.
+        add: Whether to add to the env's own reward instead of replacing it.
+        scale: Factor on the uncertainty.
+        device: Device to compute on; "auto" uses a GPU if there is one.
+        dtype: Floating-point type to compute in.
     """
 
     meter: EntropyMeter
@@ -58,7 +58,7 @@ class DynamicsEntropyVector(IntrinsicRewardVector):
 
 
 class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
-    """`DynamicsEntropyVector` for a plain env; the arguments are the same."""
+    """`DynamicsEntropyVector` for a single env; takes the same arguments."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begins a new episode."""
+        """Starts a new episode."""
         frame, info = self.env.reset(seed=seed, options=options)
         self.meter.begin(np.arange(1), frame[None])
         return frame, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Takes one action and scores what it led to."""
+        """Takes one action and scores the resulting frame."""
         frame, reward, terminated, truncated, info = self.env.step(action)
         score = float(self.meter.score(np.arange(1), np.reshape(action, 1), frame[None])[0])
         info = {**info, self.meter.name: score, OWN_REWARD: float(reward)}
@@ -98,22 +98,24 @@ class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
 def _meter(
     num_rows: int, frames: gym.Space, actions: gym.Space, world: str | Path, **options: Any
 ) -> EntropyMeter:
-    """A meter for an env with these spaces."""
+    """Makes the meter for an env with these spaces."""
     if not isinstance(actions, gym.spaces.Discrete) or frames.shape is None:
-        raise ValueError(f"expected frames and Discrete actions, got {frames} and {actions}")
+        raise ValueError(
+            f"the env must have frames and Discrete actions, got {frames} and {actions}"
+        )
     return EntropyMeter(
         num_rows, world, num_actions=int(actions.n), frame_shape=frames.shape, **options
     )
 
 
 def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
-    """The world's own game must be drawn as the world has learned it."""
+    """Raises ValueError if the world's game is not drawn as in the world's training data."""
     if spec is None or spec.id != card.env_id:
         return
-    for name, usual in LOOKS.items():
-        value = card.env_kwargs.get(name, usual)
-        if spec.kwargs.get(name, usual) != value:
+    for name, default in LOOKS.items():
+        value, given = card.env_kwargs.get(name, default), spec.kwargs.get(name, default)
+        if given != value:
             raise ValueError(
-                f"the world {card.name} has learned from frames made with {name}={value}: make the "
-                f"env with {name}={value}"
+                f"the world {card.name} was trained on frames with {name}={value}, the env has "
+                f"{name}={given}: make the env with {name}={value}"
             )

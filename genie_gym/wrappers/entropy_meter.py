@@ -1,4 +1,4 @@
-"""How unsure a world is of what envs show: AutoExplore's number, row by row."""
+"""Measures how uncertain a world is about the frames of an env: AutoExplore's reward."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ Rows = NDArray[np.intp]
 
 
 class EntropyMeter:
-    """Follows the episodes of some rows; each step is one pass of the world for all of them.
+    """Scores the frames of all rows, with one pass of the world per step.
 
-    In mode "paper" the world is given the frames 4 and 3 steps ago and all actions since, predicts
-    the 3 frames after them in one pass, and the last of these, the present one, is scored. Until
-    an episode has 5 frames the number is 0. In mode "streaming" the world has seen the episode
-    since it began, and the present frame is scored as it was expected just before. Mode "surprise"
-    is the same but for the number, which is how unlikely the frame was that came: for entropy, the
-    negative logarithm of each token's probability, so it has no upper bound.
+    In mode "paper" the world sees the frames of 4 and 3 steps ago and all actions since, predicts
+    the 3 frames that follow in one pass, and the last of them, the current one, is scored. The
+    score is 0 until an episode has 5 frames. In mode "streaming" the world has seen the whole
+    episode, and the score is its uncertainty about the current frame before seeing it. Mode
+    "surprise" replaces each token's entropy by the negative log-probability of the actual token,
+    so its score has no upper bound.
 
     Args:
         num_rows: Number of rows.
         world: Name or path of the world.
         mode: "paper", "streaming" or "surprise".
-        num_actions: Actions of the env, which must be those of the world, as must
-        frame_shape: the shape of its frames.
-        device: As for a dream, like
-        dtype: the type to compute in.
+        num_actions: Number of actions of the env; must match the world.
+        frame_shape: Shape of the env's frames; must match the world.
+        device: Device to compute on; "auto" uses a GPU if there is one.
+        dtype: Floating-point type to compute in.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class EntropyMeter:
         expected = (len(self.world.actions), (size, size, 3))
         if (num_actions, tuple(frame_shape)) != expected:
             raise ValueError(
-                f"the world {self.world.card.name} knows {expected[0]} actions "
-                f"({self.world.card.action_set}) and frames {expected[1]}, the env has "
+                f"the world {self.world.card.name} has {expected[0]} actions "
+                f"({self.world.card.action_set}) and frames of shape {expected[1]}, the env has "
                 f"{num_actions} and {tuple(frame_shape)}: make the env with "
-                f"action_set={self.world.card.action_set!r}, or take another world"
+                f"action_set={self.world.card.action_set!r}, or use another world"
             )
         self.mode = mode
         self.name = "dynamics_surprise" if mode == "surprise" else "dynamics_entropy"
@@ -77,7 +77,7 @@ class EntropyMeter:
         self._length = np.zeros(num_rows, np.int64)
 
     def begin(self, rows: Rows, frames: Any) -> None:
-        """Tells the first frame ``(rows, H, W, 3)`` of new episodes in these rows."""
+        """Starts new episodes in these rows, with their first frames ``(rows, H, W, 3)``."""
         if not len(rows):
             return
         index, shown = self._index(rows), self._tensor(frames)
@@ -86,22 +86,22 @@ class EntropyMeter:
             self._frames[index, -1] = shown
             return
         no_actions = torch.zeros((len(rows), 0), dtype=torch.int64, device=self.world.device)
-        # Nothing is drawn at random in following real frames, so the seeds are of no account.
+        # Following real frames involves no sampling, so the seeds have no effect.
         seeds = torch.zeros(len(rows), dtype=torch.int64, device=self.world.device)
-        begun = self.world.model.start(shown[:, None], no_actions, seeds)
-        fresh = replace(begun, decoder=None)  # nobody looks at the world's pixels
+        started = self.world.model.start(shown[:, None], no_actions, seeds)
+        fresh = replace(started, decoder=None)  # the world's pixels are not needed
         self._state = merge_rows(self._state, index, fresh, self._num_rows)
 
     def score(self, rows: Rows, actions: Any, frames: Any) -> NDArray[np.float64]:
-        """Scores the next frame of these rows.
+        """Scores the next frames of some rows.
 
         Args:
-            rows: Those that took a step.
-            actions: What they did ``(rows,)``.
-            frames: What it led to ``(rows, H, W, 3)``.
+            rows: The rows that took a step.
+            actions: Their actions, ``(rows,)``.
+            frames: The resulting frames, ``(rows, H, W, 3)``.
 
         Returns:
-            Numbers from 0 to 2, 0 where an episode has too few frames yet.
+            Scores from 0 to 2 (unbounded in mode "surprise"); 0 while an episode is too short.
         """
         if not len(rows):
             return np.zeros(0)
@@ -126,7 +126,7 @@ class EntropyMeter:
     def _score_streaming(self, rows: Rows, actions: Tensor, frames: Tensor) -> NDArray[np.float64]:
         assert self._state is not None
         index = self._index(rows)
-        # Rows that took no step follow along; they begin anew next.
+        # Rows that took no step are fed zeros, which does no harm: their episodes have ended.
         all_actions = torch.zeros(self._num_rows, dtype=torch.int64, device=self.world.device)
         all_frames = frames.new_zeros((self._num_rows, *frames.shape[1:]))
         all_actions[index], all_frames[index] = actions, frames

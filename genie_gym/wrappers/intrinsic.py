@@ -1,4 +1,4 @@
-"""A reward of the agent's own making in place of the env's, in all rows at once."""
+"""Intrinsic rewards for vector envs."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ OWN_REWARD = "env_reward"
 
 
 class Meter(Protocol):
-    """Follows the episodes of some rows and scores each frame that a step led to.
+    """Follows the episodes of all rows and scores the frame after each step.
 
     Attributes:
-        name: What it measures: the key of its numbers in the infos.
+        name: Name of the measure; the key of its scores in the infos.
     """
 
     name: str
 
     def begin(self, rows: NDArray[np.intp], frames: Any) -> None:
-        """Tells the first frame ``(rows, H, W, 3)`` of new episodes in these rows."""
+        """Starts new episodes in these rows, with their first frames ``(rows, H, W, 3)``."""
 
     def score(self, rows: NDArray[np.intp], actions: Any, frames: Any) -> NDArray[np.float64]:
-        """One number for each of these rows: what they did ``(rows,)`` and what it led to."""
+        """Returns one score per row, given its action ``(rows,)`` and the resulting frame."""
 
 
 class IntrinsicRewardVector(VectorWrapper):
-    """The reward becomes what a meter says of the frame that the step led to.
+    """Replaces the reward by a meter's score of the frame after each step.
 
-    The env's own reward stays in ``info["env_reward"]``, and the meter's number before scaling is
-    in ``info`` by the meter's name. All autoreset modes are understood; where a row begins an
-    episode nothing is scored.
+    ``info["env_reward"]`` has the env's own reward; the score before scaling is in ``info`` under
+    the meter's name. All autoreset modes work; the first frame of an episode is not scored.
 
     Args:
-        env: A vector env that shows frames.
-        meter: What scores them.
-        add: Whether to add to the env's own reward in place of replacing it.
-        scale: Multiplies the meter's numbers.
+        env: A vector env whose observations are frames.
+        meter: Scores the frames.
+        add: Whether to add to the env's own reward instead of replacing it.
+        scale: Factor on the scores.
     """
 
     def __init__(self, env: VectorEnv, meter: Meter, *, add: bool = False, scale: float = 1.0):
@@ -49,8 +48,8 @@ class IntrinsicRewardVector(VectorWrapper):
         autoreset = env.metadata.get("autoreset_mode")
         if not isinstance(autoreset, AutoresetMode):
             raise ValueError(
-                "the env does not say in metadata['autoreset_mode'] how it begins new episodes, "
-                f"got {autoreset!r}"
+                "the env's metadata['autoreset_mode'] must be an AutoresetMode, got "
+                f"{autoreset!r}: make the env with gym.make_vec(..., autoreset_mode=...)"
             )
         self._autoreset = autoreset
         self._ended = np.zeros(env.num_envs, np.bool_)
@@ -58,7 +57,7 @@ class IntrinsicRewardVector(VectorWrapper):
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begins new episodes."""
+        """Starts new episodes."""
         frames, infos = self.env.reset(seed=seed, options=options)
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
         rows = np.flatnonzero(mask)
@@ -67,11 +66,11 @@ class IntrinsicRewardVector(VectorWrapper):
         return frames, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Steps every row and scores what it led to."""
+        """Steps every row and scores the resulting frames."""
         frames, rewards, terminated, truncated, infos = self.env.step(actions)
-        beginning = self._ended
+        restarting = self._ended
         ended = np.asarray(terminated | truncated)
-        live = np.flatnonzero(~beginning)
+        live = np.flatnonzero(~restarting)
         same_step = self._autoreset is AutoresetMode.SAME_STEP
         reached = frames[live]
         if same_step:
@@ -79,11 +78,11 @@ class IntrinsicRewardVector(VectorWrapper):
                 reached[place] = infos["final_obs"][live[place]]
         scores = np.zeros(self.num_envs)
         scores[live] = self.meter.score(live, np.asarray(actions)[live], reached)
-        fresh = np.flatnonzero(ended if same_step else beginning)
+        fresh = np.flatnonzero(ended if same_step else restarting)
         if len(fresh):
             self.meter.begin(fresh, frames[fresh])
         columns = {self.meter.name: scores, OWN_REWARD: np.array(rewards, np.float64)}
-        _add_infos(infos, columns, ~beginning, ended if same_step else None)
+        _add_infos(infos, columns, ~restarting, ended if same_step else None)
         self._ended = np.zeros_like(ended) if same_step else ended.copy()
         own = columns[OWN_REWARD] if self.add else 0.0
         return frames, own + self.scale * scores, terminated, truncated, infos
@@ -95,7 +94,7 @@ def _add_infos(
     stepped: NDArray[np.bool_],
     finals: NDArray[np.bool_] | None,
 ) -> None:
-    """Adds info columns; of rows that ended and began again, to their final infos."""
+    """Adds info columns; rows that ended and restarted get them in their final infos."""
     for key, values in columns.items():
         infos[key], infos[f"_{key}"] = values, stepped.copy()
         if finals is not None and finals.any():

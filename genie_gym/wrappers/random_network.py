@@ -1,6 +1,7 @@
-"""Novelty without a world model: how badly one network guesses what a random one makes of a frame.
+"""Novelty without a world model: random network distillation (Burda et al., 2018).
 
-This is random network distillation (Burda et al., 2018), a yardstick for rewards that know a world.
+The score is the error of a network that learns to predict the output of a fixed random network. It
+is a baseline for the rewards that use a world model.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ __all__ = ["RandomNetworkMeter"]
 
 
 class RandomNetworkMeter(nn.Module):
-    """Scores frames by their novelty, and learns each frame it scores.
+    """Scores frames by their novelty, and trains on each frame it scores.
 
-    A number is the squared error of the guess over a running deviation of such errors, so that
-    new frames score about 1 at first and familiar ones less and less.
+    A score is the squared prediction error divided by the running root mean square of these
+    errors. New frames score about 1 at first; familiar frames score less and less.
 
     Args:
-        num_features: Width of what is guessed.
-        learning_rate: Of the guessing network, which takes one step for each call of `score`.
-        seed: Of both networks.
-        device: Where to compute; "auto" takes a GPU if there is one.
+        num_features: Width of the networks' output.
+        learning_rate: Learning rate of the predictor, which is updated in each call of `score`.
+        seed: Seed of both networks.
+        device: Device to compute on; "auto" uses a GPU if there is one.
     """
 
     name = "novelty"
@@ -53,10 +54,10 @@ class RandomNetworkMeter(nn.Module):
         self.optimizer = torch.optim.Adam(self.guess.parameters(), lr=learning_rate)
 
     def begin(self, rows: NDArray[np.intp], frames: Any) -> None:
-        """New episodes mean nothing here."""
+        """Does nothing: novelty does not depend on episodes."""
 
     def score(self, rows: NDArray[np.intp], actions: Any, frames: Any) -> NDArray[np.float64]:
-        """The novelty of each frame ``(rows, H, W, 3)``, which is less new from then on."""
+        """Returns the novelty of each frame ``(rows, H, W, 3)``, and trains on the frames."""
         if not len(rows):
             return np.zeros(0)
         pixels = torch.as_tensor(frames).to(self.scale.device).permute(0, 3, 1, 2).float()

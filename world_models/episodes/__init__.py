@@ -1,7 +1,7 @@
 """Episodes on disk: written once, never lost, read as short windows (see docs/episodes.md).
 
-Needs numpy, h5py and numcodecs, to write also OpenCV. Only :mod:`world_models.episodes.loader`
-needs torch.
+Reading needs numpy, h5py and numcodecs; writing also needs OpenCV. Only
+:mod:`world_models.episodes.loader` needs torch.
 """
 
 from world_models.episodes.dataset import EpisodeDataset

@@ -20,7 +20,7 @@ from world_models.episodes.shard import EncodedEpisode, Entry
 from world_models.episodes.shard_cache import ShardCache
 
 SPLITS: Mapping[str, float] = {"train": 0.9, "val": 0.09, "test": 0.01}
-MAX_SUBSTITUTES = 100
+MAX_SUBSTITUTES = 100  # windows tried in place of a damaged one
 
 
 class EpisodeDataset:
@@ -28,13 +28,13 @@ class EpisodeDataset:
 
     Args:
         path: dataset directory.
-        on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage;
-            ``"skip"`` warns, leaves out what is visibly gone, and lets :meth:`batch` replace a
-            window that turns out unreadable by another one.
+        on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage.
+            ``"skip"`` warns, leaves out shards that are missing or cut short, and lets
+            :meth:`batch` replace an unreadable window by another one.
     """
 
     def __init__(self, path: Path | str, *, on_damage: Literal["refuse", "skip"] = "refuse"):
-        """Read the manifest and check that each shard it names is there in full size."""
+        """Read the manifest and check that each of its shards exists and has the right size."""
         if on_damage not in ("refuse", "skip"):
             raise ValueError(f'on_damage must be "refuse" or "skip", got {on_damage!r}')
         self.path = Path(path)
@@ -60,7 +60,7 @@ class EpisodeDataset:
 
     @cached_property
     def env_numbers(self) -> np.ndarray:
-        """Which env each episode is of: int64 places among the sorted env ids."""
+        """The env of each episode, as an index into the sorted env ids, int64."""
         ids = [entry.info.env_id for entry in self.entries]
         return np.unique(ids, return_inverse=True)[1].astype(np.int64)
 
@@ -81,17 +81,17 @@ class EpisodeDataset:
 
     @property
     def num_shards(self) -> int:
-        """Shards these episodes lie in."""
+        """Number of shards that hold these episodes."""
         return len({record.path for record in self._records})
 
     @property
     def num_bytes(self) -> int:
-        """Size of those shards."""
+        """Total size of those shards in bytes."""
         return sum({record.path: record.num_bytes for record in self._records}.values())
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of which episodes these are, and in which order."""
+        """Hash of the episodes and their order."""
         keys = "".join(entry.key for entry in self.entries)
         return hashlib.sha256(keys.encode()).hexdigest()[:32]
 
@@ -103,7 +103,7 @@ class EpisodeDataset:
         policy: str | None = None,
         where: Callable[[EpisodeInfo], bool] = lambda info: True,
     ) -> EpisodeDataset:
-        """The episodes that match everything that is given."""
+        """The episodes that match every given condition."""
         wanted = {"env_id": env_id, "action_set": action_set, "policy": policy}
         wanted = {name: value for name, value in wanted.items() if value is not None}
 
@@ -113,9 +113,9 @@ class EpisodeDataset:
         return self._subset([matches(entry) for entry in self.entries])
 
     def split(self, name: str, fractions: Mapping[str, float] = SPLITS) -> EpisodeDataset:
-        """The episodes whose key falls into the part called `name`.
+        """The episodes that the hash of their content assigns to the split `name`.
 
-        An episode stays in its part when others are added, and equal episodes share one.
+        An episode keeps its split when others are added. Equal episodes share a split.
         """
         if name not in fractions or abs(sum(fractions.values()) - 1) > 1e-9:
             raise ValueError(
@@ -161,14 +161,14 @@ class EpisodeDataset:
         """`length` frames of an episode and the transitions between them.
 
         Args:
-            index: which episode.
-            start: first frame.
+            index: index of the episode.
+            start: index of the first frame.
             length: number of frames T.
-            frames: array to read the frames into.
+            frames: array to read the frames into; a new one by default.
 
         Returns:
             `frames` uint8 (T, H, W, 3); `actions` int64, `rewards` float32 and `terminated` bool,
-            each (T - 1,), entry t for the transition from frame t to t + 1; `episode`; `start`.
+            each (T - 1,), entry t for the transition from frame t to t + 1; `episode` and `start`.
         """
         row = self._row(index, start, length)
         shard = self._shards.get(self._records[index].path)
@@ -204,7 +204,7 @@ class EpisodeDataset:
         return {"frames": frames, **batch}
 
     def encoded(self, index: int) -> EncodedEpisode:
-        """A whole episode as it is stored, checked, for writing it elsewhere."""
+        """A whole episode, still compressed, its checksums checked; for copying."""
         return self._shards.get(self._records[index].path).encoded(self.entries[index])
 
     def _readable_window(
@@ -215,7 +215,7 @@ class EpisodeDataset:
         except DamagedShardError as error:
             if self.on_damage == "refuse":
                 raise
-            warnings.warn(f"another window instead of a damaged one: {error}", stacklevel=2)
+            warnings.warn(f"replaced a damaged window by another one: {error}", stacklevel=2)
         rng = np.random.default_rng([index, start])
         candidates = np.flatnonzero(self.num_frames >= length)
         for _ in range(MAX_SUBSTITUTES):
@@ -225,7 +225,7 @@ class EpisodeDataset:
                 return self.window(other, start, length, frames)
             except DamagedShardError:
                 continue
-        raise DamagedShardError(self.path, "nearly no window of it can be read")
+        raise DamagedShardError(self.path, f"{MAX_SUBSTITUTES} random windows were unreadable")
 
     def _row(self, index: int, start: int, length: int) -> int:
         entry = self.entries[index]

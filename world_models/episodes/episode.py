@@ -1,4 +1,4 @@
-"""One episode: what was seen, what was done, and where it came from."""
+"""One episode: its frames, its transitions, and where it came from."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class EpisodeInfo:
         env_id: Gymnasium id of the env that was played.
         action_set: name of the action set, e.g. ``"retroact-5"``.
         action_meanings: name of each action; an action is an index into it.
-        seed: what the episode was seeded with, so that it can be replayed.
-        policy: who chose the actions.
+        seed: seed of the episode, for replaying it.
+        policy: name of the policy that chose the actions.
         index: number of the episode within its collection.
-        code_version: version of the code that collected it.
-        extra: anything else that JSON can hold.
+        code_version: version of genie-gym that collected it.
+        extra: any other JSON values.
     """
 
     env_id: str
@@ -70,7 +70,7 @@ class EpisodeInfo:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Transitions:
-    """An episode but for its frames.
+    """An episode without its frames.
 
     Attributes:
         actions: integers (T,), indices into `info.action_meanings`; kept as int64.

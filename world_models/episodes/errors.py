@@ -19,7 +19,7 @@ class DamagedShardError(RuntimeError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type, tuple[Path, str]]:
-        """Survive the trip from a DataLoader worker."""
+        """Make the error picklable: DataLoader workers send it to the main process."""
         return DamagedShardError, (self.path, self.reason)
 
 
@@ -28,7 +28,7 @@ class StorageError(OSError):
 
 
 def storage_error(error: OSError, path: Path, num_bytes: int = 0) -> StorageError:
-    """Say in plain words why `path` could not be written."""
+    """Explain why `path` could not be written."""
     reasons = {
         errno.ENOSPC: f"the disk is full ({num_bytes:,} bytes to write)",
         errno.EDQUOT: f"the disk quota is used up ({num_bytes:,} bytes to write)",

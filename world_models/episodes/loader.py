@@ -14,19 +14,19 @@ from world_models.episodes.sampler import WindowSampler
 
 
 class WindowLoader:
-    """Endless random batches that resume exactly; the games of a dataset are equally likely.
+    """Endless random batches that resume exactly. All games of a dataset are equally likely.
 
     Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
     `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
 
     Args:
-        dataset: where the windows are read.
-        num_workers: processes that read ahead; 0 reads in this one.
+        dataset: the episodes.
+        num_workers: processes that read ahead; 0 reads in the main process.
         sampler_options: see :class:`WindowSampler` (length, batch_size, seed, rank, world_size).
     """
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
-        """Draw nothing yet."""
+        """Prepare the sampler; nothing is read yet."""
         self.dataset = dataset
         self.num_workers = num_workers
         self.sampler = WindowSampler(
@@ -46,22 +46,22 @@ class WindowLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were received, and of which data."""
+        """The number of batches received so far, and the fingerprint of the data."""
         return self.sampler.state_dict() | {"fingerprint": self.dataset.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next `iter()` continue where `state` was taken."""
+        """Make the next `iter()` continue from the position in `state`."""
         if state["fingerprint"] != self.dataset.fingerprint:
             raise ValueError(
                 f"the saved position belongs to other data (fingerprint {state['fingerprint']}, "
                 f"this dataset has {self.dataset.fingerprint}); episodes were added or the "
-                "selection changed. Start without the saved position to go on with this data"
+                "selection changed. Start without the saved position to train on this data"
             )
         self.sampler.load_state_dict(state)
 
 
 class _Batches(Dataset):
-    """Reads a batch of windows; runs in the worker processes."""
+    """Reads batches of windows; runs in the worker processes."""
 
     def __init__(self, dataset: EpisodeDataset, length: int):
         self.dataset = dataset
@@ -73,7 +73,7 @@ class _Batches(Dataset):
 
 
 class _Ahead:
-    """The sampler's batches from its position on, without moving it."""
+    """The sampler's batches from its position on; the position itself stays."""
 
     def __init__(self, sampler: WindowSampler):
         self.sampler = sampler

@@ -1,9 +1,9 @@
 """The manifest: which shards exist and which episodes they hold.
 
 A dataset directory holds `shards/*.h5` and one `manifest-<writer>.jsonl` per writer, so that any
-number of processes and machines write into one dataset without a lock. A line names one shard and
-all its episodes, and carries its own checksum. Lines are only ever appended, after the shard is
-safe on disk: what a manifest names is complete.
+number of processes and machines can write into one dataset without a lock. A line lists one shard
+with all its episodes, and carries its own checksum. It is appended once the shard is safely on
+disk, and never changed: a shard in a manifest is complete.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ShardRecord:
         """Inverse of :meth:`to_line`.
 
         Raises:
-            ValueError: the line is not what was written.
+            ValueError: the line is damaged or has another format version.
         """
         body = line[_BODY:]
         if line != _with_checksum(body):
@@ -80,9 +80,9 @@ class Manifest:
 
     Attributes:
         records: one per shard.
-        damaged: manifest file and reason for each line that cannot be trusted.
-        torn: manifest files whose last line was cut off while it was written; its shard counts
-            as never written.
+        damaged: manifest file and reason for each damaged line.
+        torn: manifest files whose last line was cut off while it was written. Its shard is
+            ignored.
     """
 
     records: list[ShardRecord]

@@ -1,4 +1,4 @@
-"""Bring datasets together, or pack many small shards into few."""
+"""Merge datasets, or pack many small shards into few."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def merge(
 ) -> int:
     """Copy the episodes of `sources` into the dataset `out`, each one once.
 
-    With ``on_damage="skip"`` damaged episodes are named in a warning and left out.
-    Frames are not compressed again, and every chunk's checksum is checked on the way. Interrupted,
-    it can be run again and copies what is missing.
+    With ``on_damage="skip"`` damaged episodes are left out with a warning each. Frames are copied
+    without recompression, and every chunk's checksum is checked. After an interruption, run it
+    again: it copies what is missing.
 
     Returns:
         How many episodes were copied.
@@ -34,7 +34,7 @@ def merge(
     with EpisodeWriter(out, name="merge") as writer:
         for source in sources:
             if Path(source).resolve() == out.resolve():
-                raise ValueError(f"{out} is both source and output; name a new output directory")
+                raise ValueError(f"{out} is both source and output; choose a new output directory")
             dataset = EpisodeDataset(source, on_damage=on_damage)
             for index, entry in enumerate(dataset.entries):
                 if entry.identity in known:

@@ -1,4 +1,4 @@
-"""Which windows to train on, in an order that a restart can continue."""
+"""Random training windows, in an order that a resumed run continues exactly."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 class WindowSampler(Iterator[np.ndarray]):
     """Endless batches of windows, each window of the dataset (or of its group) equally likely.
 
-    Batch number b is a pure function of the seed and b, so the position is the whole state. With
-    several ranks, each takes its part of one common batch.
+    Batch number b is a pure function of the seed and b, so the position is the whole state. All
+    ranks draw the same global batch, and each takes its part of it.
 
     Args:
         num_frames: frames of each episode; episodes shorter than `length` have no window.
         length: frames of a window.
         batch_size: windows per batch *on each rank*.
-        seed: of the order.
-        rank: which part of the batches this process takes.
+        seed: seed of the order.
+        rank: index of this process.
         world_size: number of processes.
-        groups: for each episode the number of its group (its game, say); each group that has
-            windows is equally likely, however many they are. None: no groups.
-        rare: windows worth seeing more often, rows of (episode, start).
-        rare_share: share of windows that are replaced by one of these.
+        groups: group number of each episode, such as its game. All groups with windows are equally
+            likely, whatever their size. None: no groups.
+        rare: windows to draw more often, rows of (episode, start).
+        rare_share: share of windows, in [0, 1], that are drawn from `rare`.
     """
 
     def __init__(
@@ -50,11 +50,13 @@ class WindowSampler(Iterator[np.ndarray]):
             raise ValueError(f"rare_share must lie in [0, 1], got {rare_share}")
         self._rare = np.zeros((0, 2), np.int64) if rare is None else rare
         if rare_share and not len(self._rare):
-            raise ValueError("there are no rare windows to take a share of")
+            raise ValueError(
+                f"rare_share is {rare_share}, but there are no rare windows to draw; set it to 0"
+            )
         counts = np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0)
         if groups is not None and len(groups) != len(counts):
             raise ValueError(f"{len(groups)} groups for {len(counts)} episodes: expected one each")
-        # Windows are numbered through the episodes in this order, so that groups lie together.
+        # Windows are numbered group by group.
         members = np.zeros(len(counts), np.int64) if groups is None else np.asarray(groups)
         self._order = np.argsort(members, kind="stable")
         self._ends = np.cumsum(counts[self._order])
@@ -71,7 +73,7 @@ class WindowSampler(Iterator[np.ndarray]):
 
     @property
     def num_windows(self) -> int:
-        """How many different windows there are."""
+        """Number of different windows."""
         return int(self._ends[-1])
 
     def batch(self, number: int) -> np.ndarray:
@@ -97,11 +99,11 @@ class WindowSampler(Iterator[np.ndarray]):
         return self.batch(self.position - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, and what it is a position in."""
+        """The position, and the settings that it belongs to."""
         return {"position": self.position} | self._identity()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from the position in `state`."""
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise ValueError(

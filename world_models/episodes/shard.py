@@ -1,8 +1,8 @@
 """A shard: several episodes in one immutable HDF5 file.
 
-Row r of `frames`, `actions` and `rewards` belong together; an episode occupies `num_frames` rows
-from `first_row`, and starts on a chunk boundary. Frames are stored *column by column* (rows, W, H,
-3): side-scrolling then shifts a picture by whole runs of bytes, which the compressor finds, and a
+Row r of `frames`, `actions` and `rewards` is one step. An episode occupies `num_frames` rows from
+`first_row`, which is on a chunk boundary. Frames are stored *column by column* (rows, W, H, 3):
+side-scrolling then shifts a picture by whole runs of bytes, which the compressor finds, and a
 frame takes a fifth less space. Chunks are zstd frames with a checksum (HDF5 filter 32015).
 """
 
@@ -24,15 +24,15 @@ from world_models.episodes.episode import Episode, EpisodeInfo, Transitions
 from world_models.episodes.errors import DamagedShardError
 
 FORMAT_VERSION = 1
-CHUNK_FRAMES = 24  # a 16-frame window costs one or two chunks
+CHUNK_FRAMES = 24  # a 16-frame window lies in one or two chunks
 ZSTD_LEVEL = 3
-CHECKSUM_BYTES = 4  # that end a zstd frame: of XXH64 of the content (RFC 8878)
+CHECKSUM_BYTES = 4  # a zstd frame ends with four bytes of the content's XXH64 (RFC 8878)
 ZSTD_FILTER = 32015  # registered HDF5 id: other readers need the hdf5plugin package
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What the manifest says about one episode of a shard."""
+    """The manifest's entry for one episode of a shard."""
 
     key: str
     first_row: int
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def identity(self) -> tuple:
-        """What makes the episode that one, however often it is stored; sorts canonically."""
+        """Equal for copies of one episode; sorts episodes in canonical order."""
         seed = (-1, 0) if self.info.seed is None else (0, self.info.seed)
         index = (-1, 0) if self.info.index is None else (0, self.info.index)
         return (self.info.env_id, self.info.policy, seed, index, self.key)
@@ -77,14 +77,14 @@ class EncodedEpisode:
 
 
 class Chunk:
-    """Frames of one chunk as they are stored: column by column, and black where there are none.
+    """Frames of one chunk as they are stored: column by column, unused places black.
 
     Attributes:
-        count: How many frames it has; CHUNK_FRAMES at most.
+        count: Number of frames so far, at most CHUNK_FRAMES.
     """
 
     def __init__(self, frame_shape: tuple[int, ...]):
-        import cv2  # only to write: training machines read, and may have no OpenCV
+        import cv2  # only writing needs it: training machines may have no OpenCV
 
         height, width, channels = frame_shape
         self._transpose = cv2.transpose  # twice as fast as numpy
@@ -94,22 +94,22 @@ class Chunk:
 
     @property
     def full(self) -> bool:
-        """Whether no more frames go in."""
+        """Whether there is no room for another frame."""
         return self.count == CHUNK_FRAMES
 
     def add(self, frame: np.ndarray) -> None:
-        """Put in the next frame, uint8 (H, W, 3)."""
+        """Append a frame, uint8 (H, W, 3)."""
         self._transpose(frame, self._columns[self.count])
         self.count += 1
 
     def compressed(self) -> bytes:
-        """What is stored."""
+        """The chunk as the bytes of a zstd frame."""
         self._columns[self.count :] = 0
         return _compress(self._columns)
 
 
 class EpisodeEncoder:
-    """Compresses an episode while it is being played."""
+    """Compresses an episode chunk by chunk, while it is being played."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -117,13 +117,13 @@ class EpisodeEncoder:
         self._frame_shape: tuple[int, ...] = ()
 
     def add(self, chunk: Chunk) -> None:
-        """The next chunk; all but the last are full."""
+        """Append a chunk. All chunks but the last must be full."""
         self._chunks.append(chunk.compressed())
         self._num_frames += chunk.count
         self._frame_shape = chunk.frame_shape
 
     def finish(self, transitions: Transitions) -> EncodedEpisode:
-        """All the rest. The encoder cannot be used again."""
+        """Add the transitions and return the episode. The encoder cannot be used again."""
         chunks_needed = -(-(len(transitions) + 1) // CHUNK_FRAMES)
         if (self._num_frames, len(self._chunks)) != (len(transitions) + 1, chunks_needed):
             raise ValueError(
@@ -163,9 +163,9 @@ def encode_episode(episode: Episode) -> EncodedEpisode:
 def episode_key(
     transitions: Transitions, frame_shape: tuple[int, ...], chunks: Sequence[bytes]
 ) -> str:
-    """Hash of an episode's content: the same however well its frames are compressed.
+    """Hash of an episode's content, independent of the compression level.
 
-    Frames are not read again for it: each chunk ends with zstd's own checksum of what is in it.
+    It hashes no pixels: each chunk ends with zstd's checksum of its content.
     """
     info, ends = transitions.info, f"{int(transitions.terminated)}{int(transitions.truncated)}"
     digest = hashlib.sha256()
@@ -178,7 +178,7 @@ def episode_key(
 
 
 def shard_bytes(episodes: Sequence[EncodedEpisode]) -> tuple[bytes, list[Entry]]:
-    """Lay episodes of one frame shape out as the bytes of a shard file."""
+    """Pack episodes of one frame shape into the bytes of a shard file."""
     entries, num_rows = [], 0
     for episode in episodes:
         entries.append(replace(episode.entry, first_row=num_rows))
@@ -204,7 +204,7 @@ def shard_bytes(episodes: Sequence[EncodedEpisode]) -> tuple[bytes, list[Entry]]
 
 
 class ShardReader:
-    """Read rows of one shard; every byte that is returned has passed a checksum."""
+    """Reads rows of one shard. Every byte it returns has passed a checksum."""
 
     def __init__(self, path: Path):
         """Open the shard.
@@ -236,7 +236,7 @@ class ShardReader:
             raise DamagedShardError(self.path, f"its table cannot be read ({error})") from None
 
     def frames(self, first: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Frames of the rows [first, first + count) as uint8 (count, H, W, 3)."""
+        """Frames of the rows [first, first + count), uint8 (count, H, W, 3)."""
         out = np.empty((count, *self.frame_shape), np.uint8) if out is None else out
         done = 0
         while done < count:
@@ -248,7 +248,7 @@ class ShardReader:
         return out
 
     def encoded(self, entry: Entry) -> EncodedEpisode:
-        """An episode as it is stored, checked chunk by chunk."""
+        """An episode, still compressed, its checksums checked chunk by chunk."""
         first = entry.first_row // self.chunk_frames
         numbers = range(first, first + -(-entry.num_frames // self.chunk_frames))
         for number in numbers:
@@ -292,7 +292,7 @@ def _create(
     chunk: tuple[int, ...],
     chunks: Iterable[bytes],
 ) -> None:
-    """Create a dataset from chunks that are compressed already."""
+    """Create an HDF5 dataset from compressed chunks."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk(chunk)
     properties.set_filter(ZSTD_FILTER, h5py.h5z.FLAG_OPTIONAL, (ZSTD_LEVEL,))

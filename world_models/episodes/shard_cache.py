@@ -1,4 +1,4 @@
-"""Keep the shards that are read open."""
+"""Keeps recently read shards open."""
 
 from __future__ import annotations
 

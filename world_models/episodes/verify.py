@@ -18,11 +18,11 @@ class Report:
     """What :func:`verify` found.
 
     Attributes:
-        num_shards: shards the manifest names.
-        num_episodes: episodes it names.
-        num_frames: frames it names.
-        damage: file and what is wrong with it; empty if all is well.
-        notes: leftovers of interrupted writers, which no manifest names and nobody reads.
+        num_shards: number of shards in the manifest.
+        num_episodes: number of episodes in the manifest.
+        num_frames: number of frames in the manifest.
+        damage: damaged files, each with the reason; empty if all is well.
+        notes: leftovers of interrupted writers, each with the reason. They are never read.
     """
 
     num_shards: int = 0
@@ -53,7 +53,7 @@ def verify(path: Path | str, progress: Callable[[ShardRecord], None] = lambda _:
     named = {record.path for record in manifest.records}
     for file in sorted((path / "shards").glob("*")):
         if file not in named:
-            report.notes.append((file, "no manifest names it: an interrupted writer's leftover"))
+            report.notes.append((file, "is in no manifest: a leftover of an interrupted writer"))
     return report
 
 
@@ -67,14 +67,14 @@ def _check_shard(record: ShardRecord) -> list[str]:
         return [f"has {len(content):,} bytes, the manifest says {record.num_bytes:,}"]
     found = []
     if hashlib.sha256(content).hexdigest() != record.sha256:
-        found.append("its bytes are not the ones that were written (sha256 differs)")
+        found.append("its sha256 differs from the manifest's: the file was changed")
     try:
         shard = ShardReader(record.path)
         if shard.entries() != record.entries:
             found.append("its table of episodes differs from the manifest's")
         for number, entry in enumerate(record.entries):
             if _key(shard, entry) != entry.key:
-                found.append(f"episode {number} ({entry.key}) is not what was written")
+                found.append(f"the content of episode {number} does not match its key {entry.key}")
         shard.close()
     except DamagedShardError as error:
         found.append(error.reason)

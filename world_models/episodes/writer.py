@@ -1,4 +1,4 @@
-"""Write episodes so that nothing that was named is ever lost."""
+"""Writes episodes. An episode that is in a manifest is never lost."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SHARD_BYTES = 16 << 20
 
 
 class EpisodeWriter:
-    """Add episodes to a dataset directory; use one writer per process, as many as you like.
+    """Adds episodes to a dataset directory. Any number of processes may each use their own writer.
 
     A flush writes one shard under a temporary name, fsyncs it, renames it, fsyncs the directory,
-    and only then appends the line that names it to this writer's own manifest file. A process
-    killed at any moment leaves every named episode readable; episodes still in memory are gone.
+    and only then appends the shard's line to this writer's own manifest file. A process killed at
+    any moment leaves every episode in the manifest readable, and loses those still in memory.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class EpisodeWriter:
         """Prepare the directory.
 
         Args:
-            path: dataset directory; made if it does not exist.
-            name: prefix of this writer's files, for people; a random suffix makes it unique.
-            max_shard_bytes: compressed size at which a shard is written.
+            path: dataset directory; created if it does not exist.
+            name: readable prefix of this writer's files; a random suffix makes it unique.
+            max_shard_bytes: compressed size in bytes from which a shard is written.
 
         Raises:
             StorageError: the directory cannot be written.
@@ -61,15 +61,15 @@ class EpisodeWriter:
 
     @property
     def num_pending(self) -> int:
-        """Episodes in memory that are not on disk yet."""
+        """Number of episodes that are still in memory only."""
         return len(self._pending)
 
     def add(self, episode: Episode) -> None:
-        """Compress an episode; write a shard when enough have gathered."""
+        """Compress an episode; write a shard once `max_shard_bytes` have gathered."""
         self.add_encoded(encode_episode(episode))
 
     def add_encoded(self, episode: EncodedEpisode) -> None:
-        """Like :meth:`add`, for an episode that was compressed elsewhere."""
+        """Like :meth:`add`, for an episode that is already compressed."""
         if self._pending and self._pending[0].frame_shape != episode.frame_shape:
             self.flush()
         self._pending.append(episode)
@@ -78,10 +78,10 @@ class EpisodeWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Put the episodes in memory on disk.
+        """Write the episodes in memory to disk.
 
         Raises:
-            StorageError: they could not be written. They stay in memory: make room and call
+            StorageError: they could not be written. They stay in memory: free some space and call
                 `flush()` again.
         """
         if not self._pending:
@@ -106,7 +106,7 @@ class EpisodeWriter:
         self._pending_bytes = 0
 
     def close(self) -> None:
-        """Flush; the writer can still be used afterwards."""
+        """Flush. The writer stays usable."""
         self.flush()
 
     def __enter__(self) -> EpisodeWriter:
@@ -132,14 +132,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a whole line, or nothing."""
+    """Append the whole line, or nothing."""
     new = not path.exists()
     try:
         with open(path, "ab", buffering=0) as file:
             size = file.tell()
             try:
                 written = 0
-                while written < len(line):  # a short write says why on the next attempt
+                while written < len(line):  # after a short write, the next one raises the reason
                     written += file.write(line[written:])
                 os.fsync(file.fileno())
             except OSError:

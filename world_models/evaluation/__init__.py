@@ -1,1 +1,1 @@
-"""How close a world comes to real play: windows of it, dreams of them, and their scores."""
+"""Compares dreams with real play: draw windows of it, dream them, score the dreams."""

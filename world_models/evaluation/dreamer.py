@@ -1,4 +1,4 @@
-"""One way to ask a world for frames, whatever the mode they are generated in.
+"""One interface to the three modes in which a world generates frames.
 
 Shapes: B windows, k prompt frames, n dreamed frames, H height, W width.
 """
@@ -29,10 +29,10 @@ class Dream:
     """n frames into the future of B windows, on the CPU.
 
     Attributes:
-        frames: uint8 ``(B, n, H, W, 3)``; frame t is the one that ``actions[k - 1 + t]`` leads to.
-        uncertainty: Of each frame, before it was known, ``(B, n)``.
-        reward: Expected reward of each action ``(B, n)``; only in the mode "stream".
-        termination: Probability that the action ended the episode ``(B, n)``; likewise.
+        frames: uint8 ``(B, n, H, W, 3)``; ``actions[:, k - 1 + t]`` leads to frame t.
+        uncertainty: Uncertainty of each frame, ``(B, n)``; see `frame_uncertainty`.
+        reward: Expected reward of each action, ``(B, n)``; None outside the mode "stream".
+        termination: Probability that each action ended the episode, ``(B, n)``; likewise.
     """
 
     frames: Tensor
@@ -42,13 +42,14 @@ class Dream:
 
 
 class Dreamer:
-    """Asks a world for frames, some windows at a time.
+    """Dreams windows in batches.
 
     Args:
         model: The world.
-        mode: "stream" as the env dreams, "autoregressive" and "one_go" as the paper evaluates.
-        device: Where the world is.
-        batch_size: Windows dreamed at once.
+        mode: "stream" dreams like the env, "autoregressive" and "one_go" like the paper's
+            evaluation.
+        device: The world's device.
+        batch_size: Windows per batch.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class Dreamer:
         self.batch_size = batch_size
 
     def dream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
-        """Dream what follows.
+        """Dream n frames after a prompt.
 
         Args:
             prompt: Real frames, uint8 ``(B, k, H, W, 3)``.
-            actions: int64 ``(B, k - 1 + n)``: those between the prompt's frames, then n more.
-            seeds: int64 ``(B,)``.
+            actions: int64 ``(B, k - 1 + n)``: k - 1 between the prompt's frames, then n more.
+            seeds: One per window, int64 ``(B,)``.
         """
         ask = self._stream if self.mode == "stream" else self._imagine
         parts: list[Dream] = self._batches(ask, prompt, actions, seeds)
@@ -86,16 +87,16 @@ class Dreamer:
         """Frames ``(B, n, H, W, 3)``, each dreamed with only the action that leads to it replaced.
 
         Args:
-            prompt: As `dream`.
-            actions: As `dream`.
-            others: int64 ``(B, n)``: what takes the place of the last n actions, one at a time.
-            seeds: As `dream`.
+            prompt: See `dream`.
+            actions: See `dream`.
+            others: int64 ``(B, n)``: replacements of the last n actions, one at a time.
+            seeds: See `dream`.
         """
         ask = self._stream_last_replaced if self.mode == "stream" else self._imagine_last_replaced
         return torch.cat(self._batches(ask, prompt, actions, others, seeds))
 
     def reconstruct(self, frames: Tensor, num_prompt: int) -> Tensor:
-        """The frames ``(B, T, H, W, 3)`` through the tokenizer and back, the first ones given."""
+        """Encode and decode frames ``(B, T, H, W, 3)``; see `Tokenizer.reconstruct`."""
         return torch.cat(self._batches(partial(self._reconstruct, num_prompt), frames))
 
     def start(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> WorldState:
@@ -104,18 +105,18 @@ class Dreamer:
         return self.model.start(prompt, actions, seeds)
 
     def step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Prediction]:
-        """One frame more of a state; see `WorldModel.step`."""
+        """Dream one more frame; see `WorldModel.step`."""
         return self.model.step(state, action.to(self.device))
 
     def follow(self, state: WorldState, actions: Tensor) -> tuple[WorldState, Tensor]:
-        """Step through actions ``(B, n)``: the last state, and frames ``(B, n, H, W, 3)``."""
+        """Dream actions ``(B, n)``: returns the last state and frames ``(B, n, H, W, 3)``."""
         frames = []
         for action in actions.unbind(1):
             state, prediction = self.step(state, action)
             frames.append(prediction.frames.cpu())
         return state, torch.stack(frames, 1)
 
-    # How each mode does it ------------------------------------------------------------------
+    # The modes ------------------------------------------------------------------
 
     def _stream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
         between = prompt.shape[1] - 1
@@ -149,7 +150,7 @@ class Dreamer:
     def _imagine_last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """All n frames are sampled in each call, as in the dream they are compared with."""
+        """Sample all n frames for each replacement, as in the dream they are compared with."""
         between, frames = prompt.shape[1] - 1, []
         for t in range(others.shape[1]):
             changed = actions.clone()

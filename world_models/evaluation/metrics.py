@@ -1,6 +1,6 @@
-"""How close frames are to the real ones, each frame by itself.
+"""Image metrics: how close each frame is to the real one.
 
-Shapes: frames are uint8 ``(..., H, W, 3)``; a score has the axes in front.
+Shapes: frames are uint8 ``(..., H, W, 3)``, scores ``(...)``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from world_models.pixels import to_float
 __all__ = ["BEST", "NOTICEABLE", "differing", "frame_psnr", "frame_ssim"]
 
 BEST = 60.0
-"""dB that a frame without any error counts as; an error of a quarter grey level scores it."""
+"""PSNR in dB of a frame without error; an error of a quarter grey level has it, too."""
 NOTICEABLE = 8
-"""Grey levels of 255 by which a channel must differ for a pixel to count as another."""
+"""Grey levels, of 255, by which a channel must differ for a pixel to count as different."""
 
 _IMAGES_AT_ONCE = 256
 
@@ -30,9 +30,9 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
     """Peak signal-to-noise ratio of each frame in dB, at most `BEST`.
 
     Args:
-        frames: What is judged.
-        real: What it should be.
-        where: Bool ``(..., H, W)``: judge these pixels alone; NaN for frames without any.
+        frames: The frames to score.
+        real: The real frames.
+        where: Bool ``(..., H, W)``: score only these pixels. A frame without any scores NaN.
     """
     error = ((frames.float() - real.float()) / 255).square().mean(-1)  # (..., H, W)
     if where is None:
@@ -43,7 +43,7 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
 
 
 def frame_ssim(frames: Tensor, real: Tensor) -> Tensor:
-    """Structural similarity of each frame, 1 for equal ones."""
+    """Structural similarity of each frame, 1 if it equals the real one."""
     images = require("torchmetrics.functional.image", extra="bench", what="SSIM needs torchmetrics")
     pairs = zip(
         frames.flatten(0, -4).split(_IMAGES_AT_ONCE),

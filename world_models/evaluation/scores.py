@@ -1,4 +1,4 @@
-"""How close every frame of a dream is to the real one of its moment, and whether actions matter.
+"""Scores how close each dreamed frame is to the real one, and how much the actions matter.
 
 Shapes: B windows, n dreamed frames, H height, W width.
 """
@@ -14,7 +14,7 @@ from world_models.evaluation.metrics import differing, frame_psnr
 __all__ = ["DELTA_STEP", "frame_scores"]
 
 DELTA_STEP = 4
-"""The step ahead at which the literature reports how much the actions matter."""
+"""The step at which the literature reports how much the actions matter (delta PSNR)."""
 
 
 def frame_scores(
@@ -25,20 +25,20 @@ def frame_scores(
     ceiling: Tensor,
     astray: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Score every frame by itself.
+    """Score each frame of a dream.
 
     Args:
-        real: What happened, uint8 ``(B, n, H, W, 3)``.
-        last: The last frame before it, ``(B, 1, H, W, 3)``: copying it is the floor.
-        dream: What was dreamed, with the same actions.
-        ceiling: The real frames through the tokenizer: no dream can be closer.
-        astray: Dreams with other actions, by the ends of their scores' names.
+        real: The real frames, uint8 ``(B, n, H, W, 3)``.
+        last: The last frame before them, ``(B, 1, H, W, 3)``. Copying it is the baseline.
+        dream: The frames dreamed with the same actions.
+        ceiling: The real frames, encoded and decoded: no dream can be closer.
+        astray: Frames dreamed with other actions, by the suffix of their scores' names.
 
     Returns:
-        In dB, ``(B, n)``; NaN where a frame has no pixel to judge. ``psnr`` of all pixels and
-        ``changed_psnr`` of those that differ from `last`, each also for copying (``_copy``) and
-        for the tokenizer (``_ceiling``); ``delta_psnr`` and ``delta_changed_psnr``, each with the
-        ends of `astray`: how much is lost with other actions.
+        Scores in dB, ``(B, n)``; NaN where a frame has no pixel to score. ``psnr`` is over all
+        pixels, ``changed_psnr`` over those that differ from `last`; the same two with the suffix
+        ``_copy`` score copies of `last`, with ``_ceiling`` the tokenizer. ``delta_psnr`` and
+        ``delta_changed_psnr``, with each suffix of `astray`, say how much other actions lose.
     """
     masks = {"psnr": None, "changed_psnr": differing(real, last)}
     shown = {"": dream, "_copy": last.expand_as(real), "_ceiling": ceiling}

@@ -1,4 +1,4 @@
-"""Windows of real episodes, as dreams are compared with.
+"""Windows of real episodes to compare dreams with.
 
 Shapes: B windows, k prompt frames, n frames to dream, H height, W width.
 """
@@ -18,7 +18,7 @@ __all__ = ["Windows", "draw_windows"]
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """Stretches of real play: k frames to begin with, and n that a dream is compared with.
+    """B windows of real play: k prompt frames each, and n frames to compare a dream with.
 
     Attributes:
         frames: uint8 ``(B, k + n, H, W, 3)``.
@@ -35,17 +35,17 @@ class Windows:
 
     @property
     def prompt(self) -> Tensor:
-        """``(B, k, H, W, 3)``."""
+        """The prompt frames ``(B, k, H, W, 3)``."""
         return self.frames[:, : self.num_prompt]
 
     @property
     def real(self) -> Tensor:
-        """``(B, n, H, W, 3)``."""
+        """The real frames after the prompt, ``(B, n, H, W, 3)``."""
         return self.frames[:, self.num_prompt :]
 
     @property
     def num_steps(self) -> int:
-        """N: the frames to dream."""
+        """Number of frames to dream, n."""
         return self.frames.shape[1] - self.num_prompt
 
     @property
@@ -55,15 +55,15 @@ class Windows:
 
     @property
     def seeds(self) -> Tensor:
-        """One for each window, int64 ``(B,)``."""
+        """One seed per window, int64 ``(B,)``."""
         return torch.arange(len(self))
 
     def rows(self, index: Tensor) -> Windows:
-        """These windows alone."""
+        """The windows at `index`."""
         return replace(self, frames=self.frames[index], actions=self.actions[index])
 
     def with_latent_actions(self, model: LatentActionModel) -> Windows:
-        """The same frames, with what a latent action model calls the actions between them."""
+        """The same frames with the latent actions that a model infers between them."""
         device = next(model.parameters()).device
         parts = self.frames.split(16)
         actions = torch.cat([model.actions(part.to(device)).cpu() for part in parts])
@@ -73,7 +73,7 @@ class Windows:
 def draw_windows(
     episodes: EpisodeDataset, *, num: int, prompt: int, steps: int, seed: int
 ) -> Windows:
-    """Random windows, each of the episodes' equally likely."""
+    """Draw random windows, all equally likely."""
     sampler = WindowSampler(episodes.num_frames, length=prompt + steps, batch_size=num, seed=seed)
     batch = episodes.batch(sampler.batch(0), prompt + steps)
     return Windows(

@@ -1,10 +1,10 @@
-"""Compiled dreams: what a step computes, composed into a few functions for torch's compiler.
+"""Compiled dreams: the work of a step, composed into a few functions for torch's compiler.
 
-Each of these is one call: a sampling pass with the unmasking after it, the finished frame's pass
-with what it adds to the cache and its outcome, and decoding to pixels.
+These are: a sampling pass with its unmasking; the pass of the finished frame with its cache entry
+and its outcome; and decoding to pixels.
 
-On a CPU, weights of half precision become constants of the compiled code. They are laid out once as
-the matrix units take them, in whole tiles, and the fastest matrix product is found by trying.
+On a CPU, weights in half precision become constants of the compiled code. They are padded to whole
+tiles of the matrix units, and the fastest matrix product is chosen by autotuning.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["CompiledWorld", "Compiler"]
 
 M = TypeVar("M", bound=nn.Module)
 
-TILE = 32  # numbers that a matrix unit takes from a row
-TUNED = {
+TILE = 32  # numbers of a row that fill a tile of the matrix units
+TUNED = {  # options of the compiler
     "cpp_wrapper": True,
     "max_autotune": True,
     "max_autotune_gemm_backends": "CPP,ATEN",
@@ -45,11 +45,11 @@ class CompiledWorld(WorldModel):
     """The weights of a world as they are now, with a compiled `step`.
 
     It is faster, above all for few rows. The first steps at every new batch size take up to some
-    minutes, so it pays for long dreams at few batch sizes. Sums are taken in an order that may
-    depend on the batch size.
+    minutes, so it pays off for long dreams at few batch sizes. The order of sums, and so rounding,
+    may depend on the batch size.
 
     Raises:
-        RuntimeError: If there is no compiler: a CPU needs one for C++.
+        RuntimeError: If there is no compiler. A CPU needs one for C++.
     """
 
     def __init__(self, world: WorldModel):
@@ -94,7 +94,7 @@ class CompiledWorld(WorldModel):
 
 
 class CompiledDynamics:
-    """What a dream asks of a `Dynamics`, compiled."""
+    """The methods of a `Dynamics` that dreams call, compiled."""
 
     def __init__(self, dynamics: Dynamics):
         compiler = Compiler(dynamics)
@@ -123,10 +123,11 @@ class CompiledDynamics:
 
 
 class Compiler:
-    """Compiles functions of one module as it is now, for use without gradients.
+    """Compiles functions of one module, with its weights as they are now, without gradients.
 
     Attributes:
-        part: The module, or on a CPU a copy in whole tiles, whose methods are to be compiled.
+        part: The module whose methods to compile: the given one, or on a CPU in half precision a
+            copy with padded layers.
     """
 
     def __init__(self, part: Any):
@@ -135,7 +136,7 @@ class Compiler:
         self.part = _in_tiles(copy.deepcopy(part)) if self._freezing else part
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, compiled."""
+        """Return the compiled function."""
         if not self._freezing:
             return compiled(function)
         from torch._inductor import config
@@ -143,7 +144,7 @@ class Compiler:
         run, freezing = compiled(function, **TUNED), config.patch(freezing=True)
 
         def frozen(*args: Any) -> Any:
-            with freezing:  # while the function is traced
+            with freezing:  # takes effect when the first call traces the function
                 return run(*args)
 
         return frozen
@@ -166,7 +167,7 @@ class _Tiled(nn.Module):
 
 
 def _in_tiles(part: M) -> M:
-    """Replace the linear layers of a module that do not fill their tiles."""
+    """Pad the linear layers of a module that do not fill whole tiles; returns the module."""
     for name, child in part.named_children():
         if not isinstance(child, nn.Linear):
             _in_tiles(child)

@@ -1,4 +1,4 @@
-"""MaskGIT sampling: masked tokens are unmasked over a few passes, the most certain ones first.
+"""MaskGIT sampling: unmasks tokens over a few passes, the most certain ones first.
 
 Shapes: B batch, R of its rows, M tokens sampled together, K codes.
 """
@@ -18,17 +18,17 @@ from world_models.noise import uniform
 
 __all__ = ["MaskedTokens", "Pass", "Predict", "Sample", "entropy", "sample_tokens", "unmask"]
 
-COLD = 1e-3  # a temperature at which the most likely token is drawn
+COLD = 1e-3  # a temperature that practically always draws the most likely token
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What sampling returns.
+    """Sampled tokens.
 
     Attributes:
-        tokens: ``(B, M)`` int64.
-        entropy: Of each token's distribution before any was unmasked, in nats, ``(B, M)``.
-        passes: How many passes each row needed, ``(B,)``.
+        tokens: int64 ``(B, M)``.
+        entropy: Entropy of each token's distribution when all were masked, in nats, ``(B, M)``.
+        passes: Number of passes of each row, ``(B,)``.
     """
 
     tokens: Tensor
@@ -40,10 +40,10 @@ class MaskedTokens(NamedTuple):
     """Tokens of R rows, some of them masked.
 
     Attributes:
-        tokens: ``(R, M)``.
-        masked: Which of them are masked, ``(R, M)``.
-        step: Where in the schedule each row is, ``(R,)``.
-        passes: How many passes each row has needed, ``(R,)``.
+        tokens: int64 ``(R, M)``.
+        masked: Bool, which of them are masked, ``(R, M)``.
+        step: Each row's position in the schedule, 0 to steps - 1, ``(R,)``.
+        passes: Number of passes of each row so far, ``(R,)``.
     """
 
     tokens: Tensor
@@ -57,9 +57,9 @@ class MaskedTokens(NamedTuple):
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""From tokens ``(R, M)``, some masked, of the rows ``(R,)`` to logits ``(R, M, K)``."""
+"""Maps tokens ``(R, M)``, some masked, of the rows ``(R,)`` to logits ``(R, M, K)``."""
 Pass = Callable[[MaskedTokens, Tensor, Tensor, Tensor], tuple[Tensor, MaskedTokens]]
-"""`Predict` and `unmask` in one call: from tokens, rows, schedule and noise to the logits and the
+"""`Predict` and `unmask` in one call: maps tokens, rows, schedule and noise to the logits and the
 tokens after the pass."""
 
 
@@ -78,20 +78,20 @@ def sample_tokens(
         predict: Returns the logits of tokens.
         space: The token space.
         config: How to sample.
-        seeds: ``(B,)`` int64. With the counters they decide each row's random numbers.
+        seeds: ``(B,)`` int64. A row's random numbers depend only on its seed and its counter.
         counters: ``(B,)`` int64.
-        num_frames: Frames that are sampled together.
-        fused: Does what `predict` and `unmask` do, in one call.
+        num_frames: Number of frames sampled together.
+        fused: Used instead of `predict` and `unmask` if given.
     """
     steps, size = config.steps, num_frames * space.num_tokens
     schedule = torch.tensor(cosine_schedule(steps, size), device=seeds.device)
     noise = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     tokens = seeds.new_full((len(seeds), size), space.mask_token)
     none = torch.zeros_like(seeds)
-    # No two fields share memory: code is compiled anew for arguments that do.
+    # No two fields share memory: torch would compile another version for arguments that do.
     canvas = MaskedTokens(tokens, torch.ones_like(tokens, dtype=torch.bool), none, none.clone())
     tokens, passes = tokens.clone(), none.clone()
-    rows = torch.arange(len(seeds), device=seeds.device)  # the R of B rows that go on
+    rows = torch.arange(len(seeds), device=seeds.device)  # the R of B rows still being sampled
     for step in range(steps):
         if fused is None:
             logits = predict(canvas.tokens, rows)
@@ -119,12 +119,12 @@ def unmask(
     config: SamplingConfig,
     space: TokenSpace,
 ) -> MaskedTokens:
-    """Draw tokens, and keep those that are certain enough.
+    """Draw tokens, and unmask those that are certain enough.
 
     Args:
-        canvas: What `predict` saw.
-        logits: What it returned, ``(R, M, K)``.
-        schedule: How many tokens are masked before each pass, and after the last.
+        canvas: The tokens before the pass.
+        logits: Their logits, ``(R, M, K)``.
+        schedule: Number of masked tokens before each pass, and after the last.
         noise: Uniform random numbers, ``(R, M)``.
         config: How to sample.
         space: The token space.
@@ -136,8 +136,8 @@ def unmask(
         drawn = _draw(logits, temperature, noise)
         logit = logits.gather(-1, drawn[..., None])[..., 0]
     else:
-        # What was drawn against the odds must not be masked again, or what may move stands still.
-        # So a place is certain where one token is likely, whatever was drawn.
+        # Certainty is the probability of the most likely token, not of the drawn one. Otherwise
+        # unlikely draws would be masked again, and things that rarely move would never move.
         temperature = config.temperature * torch.ones_like(step)
         grouped = logits
         if space.group_start is not None:
@@ -148,7 +148,7 @@ def unmask(
     stay = _least_certain(certainty, masked, schedule[step + 1])
     if config.threshold < 1:
         stay = stay & (certainty < config.threshold)
-    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # where no more tokens are masked
+    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # the step with as few masks
     return MaskedTokens(
         tokens=torch.where(masked & ~stay, drawn, tokens),
         masked=stay,
@@ -158,15 +158,15 @@ def unmask(
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The entropy of ``(..., K)``, in nats, ``(...)``."""
+    """The entropy ``(...)`` of logits ``(..., K)``, in nats."""
     logits = logits.float().log_softmax(-1)
     return -(logits.exp() * logits).sum(-1)
 
 
 def _halved(unfinished: Tensor) -> Tensor | None:
-    """Half of the rows, or a quarter and so on, with all unfinished ones; None for all rows.
+    """Select half of the rows, or a quarter and so on, with all unfinished ones; None for all.
 
-    With few sizes, compiled code is compiled few times.
+    Few different sizes mean few compilations.
     """
     size, num = len(unfinished), int(unfinished.sum())
     while size > num and (half := (size + 1) // 2) >= num:
@@ -177,7 +177,7 @@ def _halved(unfinished: Tensor) -> Tensor | None:
 
 
 def _draw(logits: Tensor, temperature: Tensor, noise: Tensor) -> Tensor:
-    """Draw a token each; rows at temperature 0 take the most likely one."""
+    """Draw tokens. Rows at temperature 0 take the most likely ones."""
     most, likeliest = logits.max(-1, keepdim=True)
     cold = (temperature == 0)[:, None]
     if not torch.compiler.is_compiling() and cold.all():  # compiled code cannot branch on data
@@ -190,10 +190,9 @@ def _draw(logits: Tensor, temperature: Tensor, noise: Tensor) -> Tensor:
 
 
 def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
-    """Logits with which the ids from `start` on are drawn as one, and then one of them.
+    """Logits for drawing the ids from `start` on as one group first, then one of its members.
 
-    At the temperature ``(B,)``, they are as likely together as a single id of all their
-    probability.
+    At the temperature ``(R,)``, the group is as likely as a single id with the group's probability.
     """
     heat = temperature.clamp(min=COLD)[:, None, None]
     others, group = logits[..., :start], logits[..., start:]
@@ -202,7 +201,7 @@ def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
 
 
 def _least_certain(certainty: Tensor, masked: Tensor, count: Tensor) -> Tensor:
-    """Mark the ``count`` ``(B,)`` least certain of the masked tokens of each row."""
+    """Mark the ``count`` ``(R,)`` least certain of the masked tokens of each row."""
     order = certainty.masked_fill(~masked, float("inf")).argsort(dim=-1, stable=True)
-    # torch 2.13 compiles scattered ranks wrongly: sort twice.
+    # Sort twice, because torch 2.13 miscompiles scattered ranks.
     return (order.argsort(dim=-1) < count[:, None]) & masked

@@ -1,4 +1,4 @@
-"""The state of a dream: everything that the next frame depends on.
+"""The state of a dream: everything that future frames depend on.
 
 Shapes: B batch, N tokens per frame.
 """
@@ -21,14 +21,14 @@ class WorldState:
     """B independent rows of a world model.
 
     Attributes:
-        seeds: ``(B,)`` int64; a row's future depends on its past, its actions and its seed.
-        frames: The last frame, uint8 ``(B, H, W, 3)``: the real one where it is known.
-        tokens: The last frame as tokens ``(B, N)``.
-        dynamics: The dynamics' KV cache.
-        decoder: That of the tokenizer's decoder; None where no frame is to be decoded any more,
-            because only real frames are observed.
-        encoder: That of the tokenizer's encoder; None once a frame was imagined, which the encoder
-            has not seen.
+        seeds: ``(B,)`` int64. A row's future depends only on its past, its actions and its seed.
+        frames: The last frame, uint8 ``(B, H, W, 3)``: the real one if it is known.
+        tokens: Tokens of the last frame, ``(B, N)``.
+        dynamics: KV cache of the dynamics.
+        decoder: KV cache of the tokenizer's decoder; None if frames need no longer be decoded,
+            because only real frames will be observed.
+        encoder: KV cache of the tokenizer's encoder; None after an imagined frame, which the
+            encoder has not seen.
     """
 
     seeds: Tensor
@@ -50,7 +50,7 @@ class WorldState:
         return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
 
     def put(self, index: Tensor, other: WorldState) -> WorldState:
-        """Replace the rows in ``index`` by the rows of ``other``; return the state.
+        """Replace the rows in ``index`` by the rows of ``other``, and return the state.
 
         Caches are written in place. A cache that only one of the states has is dropped.
         """
@@ -62,7 +62,7 @@ class WorldState:
         return replace(self, **put, **lost)  # type: ignore[arg-type]
 
     def reseed(self, seeds: Tensor) -> WorldState:
-        """The same rows with other futures; ``seeds`` is int64 ``(B,)``."""
+        """The same rows with new seeds, int64 ``(B,)``, and so with other futures."""
         if seeds.shape != self.seeds.shape or seeds.dtype != torch.int64:
             raise ValueError(
                 f"expected int64 seeds {tuple(self.seeds.shape)}, one per row, "
@@ -71,7 +71,7 @@ class WorldState:
         return replace(self, seeds=seeds)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as a flat dict of tensors, as safetensors saves it."""
+        """The state as a flat dict of tensors, for safetensors."""
         flat = self._tensors()
         for name, cache in self._caches().items():
             flat |= {f"{name}.{key}": x for key, x in cache.tensors().items()}
@@ -109,16 +109,16 @@ class WorldState:
 def merge_rows(
     state: WorldState | None, index: Tensor, fresh: WorldState, num_rows: int
 ) -> WorldState:
-    """Let some rows begin anew, also where there are no others yet.
+    """Restart some rows of a state.
 
     Args:
-        state: Where all rows were; None before any began. Written in place, as by `put`.
-        index: int64: the rows that begin.
-        fresh: Where they are now, in that order.
+        state: State of all rows; None if none has started yet. Written in place, as by `put`.
+        index: The rows to restart, int64.
+        fresh: The new state of these rows, in that order.
         num_rows: Number of all rows.
 
     Returns:
-        Where all rows are. Rows that never began hold a copy of the first fresh one.
+        The state of all rows. Rows that have never started are copies of the first fresh one.
     """
     if state is not None and len(index) < num_rows:
         return state.put(index, fresh)

@@ -16,7 +16,7 @@ from world_models.inference.world import WorldModel
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
 
 GIVEN, PREDICTED = 2, 3  # frames of the published reward, which scores the last one
-SHARE = 4  # one in so many tokens counts: most show a background that is never uncertain
+SHARE = 4  # one token in 4 counts: most show a background that is never uncertain
 
 
 def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
@@ -37,8 +37,8 @@ def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
 
     Args:
         model: The world.
-        frames: Those given, uint8 ``(B, k, H, W, 3)``.
-        actions: ``(B, T - 1)``: all of them, up to the one that leads to the last frame.
+        frames: The given frames, uint8 ``(B, k, H, W, 3)``.
+        actions: All actions up to the one that leads to the last frame, ``(B, T - 1)``.
     """
     tokens = model.tokenizer.encode(frames, num_prompt=frames.shape[1])
     dynamics, num_ahead = model.dynamics, actions.shape[1] + 1 - tokens.shape[1]

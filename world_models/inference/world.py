@@ -32,12 +32,12 @@ class Prediction:
     Attributes:
         frames: uint8 ``(B, H, W, 3)``.
         tokens: int64 ``(B, N)``.
-        entropy: Of each token's distribution before any token of the frame was known, in nats,
-            ``(B, N)``.
+        entropy: Entropy of each token's distribution before any token of the frame was known, in
+            nats, ``(B, N)``.
         reward: Expected reward of the action, ``(B,)``.
         termination: Probability that the action ended the episode, ``(B,)``.
-        passes: Passes that sampling took, ``(B,)``.
-        surprise: Negative logarithm of the probability that each token had been given, in nats,
+        passes: Number of sampling passes, ``(B,)``; 0 for real frames.
+        surprise: Negative log-probability of each token before the frame was seen, in nats,
             ``(B, N)``; None for imagined frames.
     """
 
@@ -66,10 +66,10 @@ class WorldModel(nn.Module):
     because its buffers are written in place: ``state.clone()`` first to come back to it.
 
     Args:
-        tokenizer: Frames to tokens and back.
-        dynamics: Tokens of the next frame.
-        sampling: How tokens are sampled; by default as the token space says.
-        latent_action: The model that named the actions, if they are latent.
+        tokenizer: Encodes frames to tokens, and decodes them.
+        dynamics: Predicts the tokens of the next frame.
+        sampling: How tokens are sampled; by default the token space's `sampling`.
+        latent_action: The model that inferred the actions for training, if they are latent.
     """
 
     def __init__(
@@ -101,15 +101,15 @@ class WorldModel(nn.Module):
         generator: torch.Generator | None = None,
         tokens: Tensor | None = None,
     ) -> WorldState:
-        """Return the state after real frames.
+        """Return the state after some real frames.
 
         Args:
             frames: uint8 ``(B, k, H, W, 3)``, k >= 1.
-            actions: int64 ``(B, k - 1)`` between them.
-            seeds: int64 ``(B,)``: each row's future depends on its own seed alone.
-            generator: Draws the seeds where none are given; torch's global one by default.
-            tokens: int64 ``(B, k, N)``, as the tokenizer encodes the frames, where they are at
-                hand. That halves the time; the state then has no encoder, and cannot `observe`.
+            actions: The actions between them, int64 ``(B, k - 1)``.
+            seeds: int64 ``(B,)``. The random numbers of a row depend on its own seed alone.
+            generator: Draws the seeds if none are given; torch's global one by default.
+            tokens: The frames' tokens, int64 ``(B, k, N)``; encoded here by default. Passing them
+                halves the time, but the state then has no encoder and cannot `observe`.
         """
         batch, num_frames = frames.shape[:2]
         if actions.shape != (batch, num_frames - 1):
@@ -139,15 +139,15 @@ class WorldModel(nn.Module):
     def observe(
         self, state: WorldState, action: Tensor, frames: Tensor
     ) -> tuple[WorldState, Prediction]:
-        """Take in the real next frame, and say how it had been expected.
+        """Observe the real next frame, and return how uncertain and surprised the model was.
 
-        The prediction's entropy is that of the imagined next frame before any token of the real
-        one was seen; its tokens and frames are the real ones through the tokenizer.
+        The prediction's entropy is that of the next frame before it was observed. Its tokens and
+        frames are the real ones, encoded and decoded.
 
         Args:
-            state: Of rows that have seen real frames only; not to be used again.
-            action: int64 ``(B,)``, what led to the frames.
-            frames: uint8 ``(B, H, W, 3)``.
+            state: The state of rows that have only seen real frames; not to be used again.
+            action: The action that led to the frames, int64 ``(B,)``.
+            frames: The real next frames, uint8 ``(B, H, W, 3)``.
         """
         frame = self._next(state, action)
         masked = torch.full_like(state.tokens, self.dynamics.space.mask_token)
@@ -165,14 +165,13 @@ class WorldModel(nn.Module):
         """Imagine the next frame.
 
         Args:
-            state: Where the rows are; not to be used again.
+            state: The current state; not to be used again.
             action: int64 ``(B,)``.
-            generator: Where given, draws new seeds for the rows first; else each row follows the
-                seed it has.
+            generator: If given, first draws new seeds for the rows; else each row keeps its seed.
         """
         if state.decoder is None:
             raise ValueError(
-                "these rows have dropped their decoder, so step() cannot show a frame; start() "
+                "this state has dropped its decoder, so step() cannot show a frame; call start() "
                 "again, and keep the decoder"
             )
         counters = state.decoder.length
@@ -188,7 +187,7 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def rollout(self, frames: Tensor, actions: Tensor, seeds: Tensor | None = None) -> Rollout:
-        """Imagine n frames one by one, streaming.
+        """Imagine n frames one by one, with KV caches.
 
         Args:
             frames: uint8 ``(B, k, H, W, 3)``.
@@ -219,7 +218,7 @@ class WorldModel(nn.Module):
             frames: uint8 ``(B, k, H, W, 3)``.
             actions: int64 ``(B, k - 1 + n)``.
             seeds: int64 ``(B,)``.
-            frames_per_call: How many frames are sampled jointly: all n by default (the paper's
+            frames_per_call: Number of frames sampled jointly: all n by default (the paper's
                 one_go), 2 in the paper's autoregressive mode.
         """
         num_prompt = frames.shape[1]
@@ -237,14 +236,14 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def previous_frames(self, tokens: Tensor, prompt: Tensor, num_ahead: int) -> Tensor | None:
-        """The frame before each of a sequence and of those ahead, if the dynamics sees it.
+        """The previous frame of each frame of a sequence; None if the dynamics does not see it.
 
-        Of several frames ahead only the first one's is known, and stands in for the others'.
+        All frames ahead get the last known frame.
 
         Args:
-            tokens: Of the frames so far ``(B, k, N)``.
-            prompt: The real ones of the first of them, uint8 ``(B, p, H, W, 3)``.
-            num_ahead: How many are to come.
+            tokens: Tokens of the frames so far, ``(B, k, N)``.
+            prompt: The first p of these frames, uint8 ``(B, p, H, W, 3)``.
+            num_ahead: Number of frames ahead.
         """
         if not self.dynamics.space.patch:
             return None
@@ -254,12 +253,12 @@ class WorldModel(nn.Module):
         return torch.cat((prompt[:, :1], shown[:, :-1], last), 1)
 
     def sampled(self, **changes: Any) -> WorldModel:
-        """The same weights, sampled otherwise; takes fields of `SamplingConfig`."""
+        """The same weights with other sampling settings; takes fields of `SamplingConfig`."""
         other = copy.copy(self)
         other.sampling = replace(self.sampling, **changes)
         return other
 
-    # Parts of the above ---------------------------------------------------------------------
+    # Helpers ---------------------------------------------------------------------
 
     def _first_frame(self, state: WorldState) -> NextFrame:
         return self.dynamics.objective.first_frame(self.dynamics, state.dynamics, state.frames)
@@ -275,11 +274,11 @@ class WorldModel(nn.Module):
     def _see(
         self, state: WorldState, frame: NextFrame, real: Tensor, entropy: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
-        """The state after a real frame."""
+        """Encode a real frame, and add it to the state."""
         if state.encoder is None:
             raise ValueError(
-                "these rows have imagined frames that the encoder never saw; observe() needs rows "
-                "of start() or observe(): start() again from the real frames"
+                "this state has no encoder, because of imagined frames or of start(tokens=...); "
+                "observe() needs a state that has only seen real frames: call start() again"
             )
         tokens, encoder = self.tokenizer.encode_step(real, state.encoder, state.frames)
         sample = _known(tokens, entropy)
@@ -288,7 +287,7 @@ class WorldModel(nn.Module):
     def _commit(
         self, state: WorldState, frame: NextFrame, sample: Sample, real: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
-        """The state after a frame of these tokens; `real` is the real one, if there is one."""
+        """Add a frame with these tokens to the state; `real` is the real frame if it is known."""
         decoder, shown = state.decoder, real
         if decoder is not None:
             shown, decoder = self._decode(sample.tokens, decoder, state.frames)
@@ -318,7 +317,7 @@ class WorldModel(nn.Module):
         seeds: Tensor,
         num_ahead: int,
     ) -> Sample:
-        """Sample frames at once: tokens and entropy ``(B, num_ahead, N)``."""
+        """Sample frames jointly: tokens and entropy ``(B, num_ahead, N)``."""
         seen, shape = tokens.shape[1], (num_ahead, tokens.shape[2])
 
         def predict(new: Tensor, rows: Tensor) -> Tensor:
@@ -342,7 +341,7 @@ class WorldModel(nn.Module):
 
 
 def _known(tokens: Tensor, entropy: Tensor | None = None) -> Sample:
-    """Tokens ``(B, N)`` that need not be sampled."""
+    """A `Sample` of known tokens ``(B, N)``."""
     entropy = torch.zeros(tokens.shape, device=tokens.device) if entropy is None else entropy
     return Sample(tokens, entropy, tokens.new_zeros(len(tokens)))
 

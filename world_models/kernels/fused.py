@@ -1,8 +1,8 @@
-"""Where compiled kernels are used: training on a CPU with ``compile``.
+"""Switches the compiled kernels on: for training on a CPU with ``compile``.
 
-A training step on a CPU waits for memory more than for its matrix products. Compiling the
-operations of this package into single loops saves passes over memory; the rest of a step gains
-nothing.
+A training step on a CPU spends more time on memory than on its matrix products. Compiling the
+operations of this package into single loops saves passes over memory. Compiling the rest of a step
+gains nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FUSED = ContextVar("fused", default=False)
 
 @contextmanager
 def fused_kernels(enabled: bool = True) -> Iterator[None]:
-    """Use the compiled kernels in what is computed, and differentiated, inside."""
+    """Use the compiled kernels for all forward and backward passes inside the context."""
     token = FUSED.set(enabled)
     try:
         yield
@@ -33,12 +33,12 @@ def fused_kernels(enabled: bool = True) -> Iterator[None]:
 
 
 def is_fused() -> bool:
-    """Whether `fused_kernels` holds; not within code that is itself compiled."""
+    """Whether `fused_kernels` is on; False inside code that is itself being compiled."""
     return not torch.compiler.is_compiling() and FUSED.get()
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function when it is first called: loading the compiler takes seconds."""
+    """Compile a function at its first call, because loading the compiler takes seconds."""
 
     @cache
     def ready() -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""GEGLU: half of the channels are values, the other half gates.
+"""GEGLU: one half of the channels gates the other half.
 
 Shapes: I width of the values.
 """
@@ -27,9 +27,9 @@ def geglu(x: Tensor) -> Tensor:
 
 
 def geglu_plain(x: Tensor) -> Tensor:
-    """See `geglu`."""
+    """`geglu` in plain torch."""
     value, gate = x.chunk(2, dim=-1)
-    return value * F.gelu(gate.contiguous())  # contiguous: twice as fast as in strides
+    return value * F.gelu(gate.contiguous())  # twice as fast as on a strided tensor
 
 
 class _Geglu(torch.autograd.Function):

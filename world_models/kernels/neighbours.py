@@ -1,7 +1,7 @@
-"""The depth-wise 3x3x3 convolution of PEG, causal in time: what a token hears of its neighbours.
+"""The depth-wise 3x3x3 convolution of PEG, causal in time, added to its input.
 
-The frames of a pass are T clean ones, then second versions of the last ``F - T`` of them, which
-hear the clean frames before them and themselves: see `SpaceTimeTransformer.forward`.
+A pass holds T clean frames, then second versions of the last ``F - T`` of them. A second version
+sees the clean frames before it and itself: see `SpaceTimeTransformer.all_but_last`.
 
 Shapes: B batch, F frames of a pass, T of them clean, N = h * w tokens per frame, D width,
 P kernels over time.
@@ -27,13 +27,13 @@ Grid = tuple[int, int]
 def add_neighbours(
     x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid, num_clean: int
 ) -> Tensor:
-    """Frames ``(B, F, N, D)`` plus what their neighbours in space and time add to them.
+    """Add the convolution of frames ``(B, F, N, D)`` to the frames.
 
     Args:
         x: The frames.
-        seen: The frames in the type that the convolution computes in.
-        taps: A kernel for each frame of the past, oldest first, and for the frame itself,
-            ``(P, D, 1, 3, 3)``.
+        seen: The frames in the dtype of the convolution.
+        taps: One 3x3 kernel per frame of the past, oldest first, then the kernel of the frame
+            itself, ``(P, D, 1, 3, 3)``.
         bias: ``(D,)``.
         grid: (h, w).
         num_clean: T.
@@ -47,7 +47,7 @@ def add_neighbours(
 
 
 def add_neighbours_plain(x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid) -> Tensor:
-    """See `add_neighbours`; all frames are clean."""
+    """`add_neighbours` in plain torch, for clean frames only."""
     kernels = taps.to(seen.dtype)
     own = shifted_sums if torch.compiler.is_compiling() else convolve
     added = own(seen, grid, kernels[-1], bias.to(seen.dtype))
@@ -74,12 +74,12 @@ def shifted_sums(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def padded(x: Tensor, grid: Grid, frames: tuple[int, ...] = ()) -> Tensor:
-    """Map ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``, with more frames on either side."""
+    """Pad ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``; `frames` pads the frame axis likewise."""
     return F.pad(x.unflatten(-2, grid), (0, 0, 1, 1, 1, 1, *frames))
 
 
 def shifted(image: Tensor) -> Iterator[Tensor]:
-    """What `padded` returns, shifted to each of nine places: ``(..., h, w, D)``."""
+    """The nine shifts ``(..., h, w, D)`` of what `padded` returns."""
     h, w = image.shape[-3] - 2, image.shape[-2] - 2
     for row in range(3):
         for column in range(3):
@@ -108,7 +108,7 @@ class _AddNeighbours(torch.autograd.Function):
             given = convolve(seen[:, : num_clean - age], grid, kernels[-1 - age])
             added[:, age:num_clean] += given
             added[:, num_clean + again :] += given[:, start:]
-        return added.to(x.dtype).add_(x)  # one buffer less than `x + added`
+        return added.to(x.dtype).add_(x)  # `x + added` would need another buffer
 
     @staticmethod
     @once_differentiable
@@ -129,11 +129,11 @@ class _AddNeighbours(torch.autograd.Function):
 
 
 def _past(x: Tensor, num_taps: int, num_clean: int) -> Iterator[tuple[int, int, int]]:
-    """Which frames are added to by those 1, 2, ... frames before.
+    """The slices that a past frame is added to, for each age 1, 2, ... of the past frame.
 
     Yields:
-        The age of what is added; the first second version that it is added to; and the number of
-        the frame that gives it there.
+        The age; the first second version that has a past frame of this age; and the number of that
+        past frame.
     """
     first = 2 * num_clean - x.shape[1]  # the first clean frame with a second version
     for age in range(1, num_taps):
@@ -157,7 +157,7 @@ def _convolve_backward(
 
 
 class _Fused(torch.autograd.Function):
-    """The compiler would differentiate shifted sums into slow loops."""
+    """Its gradient is written out, because torch would compile autograd's into slow loops."""
 
     @staticmethod
     def forward(
@@ -201,7 +201,7 @@ def _fused_forward(x: Tensor, kernels: Tensor, bias: Tensor, grid: Grid, num_cle
 def _fused_backward(
     outer: Tensor, seen: Tensor, kernels: Tensor, grid: Grid, num_clean: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    # A kernel's gradient flows back the other way round.
+    # The gradient flows back through flipped kernels.
     *before, now = (kernel.unbind()[::-1] for kernel in kernels.float())
     num_before, num_second = len(before), outer.shape[1] - num_clean
     clean, second = outer[:, :num_clean], outer[:, num_clean:]
@@ -225,7 +225,14 @@ def _fused_backward(
 
 
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
-    """Add to frames ``(B, F, N, D)`` what F others give through a kernel ``(9, D)``."""
+    """Add to frames ``(B, F, N, D)`` the convolution of F frames of `image` with one kernel.
+
+    Args:
+        x: The frames.
+        image: What `padded` returns.
+        start: The first of its frames to convolve.
+        kernel: ``(9, D)``.
+    """
     givers = image[:, start : start + x.shape[1]]
     for place, weight in zip(shifted(givers), kernel, strict=True):
         x = x + (place.float() * weight).flatten(-3, -2)
@@ -233,7 +240,7 @@ def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
 
 
 def _correlate(outer: Tensor, image: Tensor, start: int, grid: Grid) -> Tensor:
-    """The gradient ``(9, D)`` of the kernel through which frames gave."""
+    """The gradient ``(9, D)`` of the kernel in `_gather`."""
     outer = outer.unflatten(-2, grid).float()
     givers = image[:, start : start + outer.shape[1]]
     return torch.stack([(outer * place.float()).sum((0, 1, 2, 3)) for place in shifted(givers)])

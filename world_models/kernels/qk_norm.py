@@ -1,4 +1,4 @@
-"""QK-norm: queries and keys of attention scaled to length 1, and axes put in order.
+"""QK-norm: scales the queries and keys of attention to length 1, and reorders axes.
 
 Shapes: H heads, E width of a head.
 """
@@ -18,7 +18,7 @@ __all__ = ["QKNorm", "qk_norm", "qk_norm_plain"]
 
 QKNorm = Callable[[Tensor, Tensor, tuple[int, ...]], tuple[Tensor, Tensor, Tensor]]
 
-EPSILON = 1e-6  # the least length that is divided by
+EPSILON = 1e-6  # shorter vectors are divided by this
 
 
 def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,8 +27,10 @@ def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, 
     Args:
         qkv: Queries, keys and values, ``(..., 3, H, E)``.
         gain: ``(1, E)``.
-        order: Which axis of ``qkv`` comes where; that of the 3 comes first. The results are
-            contiguous.
+        order: Permutation of the axes of ``qkv``; the axis of size 3 comes first.
+
+    Returns:
+        Queries, keys and values, contiguous.
     """
     if is_fused():
         return _Fused.apply(qkv, gain, order)
@@ -40,7 +42,7 @@ def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, 
 def qk_norm_plain(
     qkv: Tensor, gain: Tensor, order: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See `qk_norm`."""
+    """`qk_norm` in plain torch."""
     qkv = qkv.permute(order).contiguous()
     length = torch.linalg.vector_norm(qkv[:2], dim=-1, keepdim=True).clamp_min(EPSILON)
     unit = qkv[:2] / length
@@ -69,7 +71,7 @@ class _QKNorm(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """The gradient is put together in the order in which ``qkv`` lies in memory."""
+    """Its backward pass writes the gradient in the memory order of ``qkv``."""
 
     @staticmethod
     def forward(
@@ -83,7 +85,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        outer = tuple(x.contiguous() for x in outer)  # that of keys comes transposed
+        outer = tuple(x.contiguous() for x in outer)  # the gradient of the keys arrives transposed
         return *_fused_backward(*outer, *ctx.saved_tensors, ctx.order), None
 
 

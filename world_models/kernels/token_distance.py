@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["token_distance_cross_entropy"]
 
-ROWS = 256  # predictions at a time: their (ROWS, K) tables stay in the processor's cache
-GPU_ROWS = 65536  # there, each pass over tables is a start of its own
+ROWS = 256  # predictions at a time, so that the (ROWS, K) tables fit into the CPU cache
+GPU_ROWS = 65536  # on a GPU, every chunk costs several kernel launches
 
 
 def token_distance_cross_entropy(
@@ -24,22 +24,22 @@ def token_distance_cross_entropy(
     """Return ``cross-entropy + weight * distance`` and the cross-entropy alone, ``(M,)`` each.
 
     The distance is the expected cosine distance from the target's code to the predicted one. Only
-    the first result has a gradient, and only towards the logits.
+    the first result has a gradient, and only with respect to the logits.
 
     Args:
         logits: ``(M, K)``.
         targets: ``(M,)`` int64.
         codes: ``(K, E)``.
-        weight: 1 in the paper's formula; 0 leaves plain cross-entropy.
+        weight: 1 in the paper; 0 is plain cross-entropy.
     """
     return _TokenDistanceCrossEntropy.apply(logits, targets, codes, weight)
 
 
 class _TokenDistanceCrossEntropy(torch.autograd.Function):
-    """The gradient is known in closed form as soon as the cost is, while p is at hand.
+    """Computes the gradient in the forward pass, in closed form.
 
-    With p the predicted probabilities and s the target's similarities to all codes, the distance
-    is 1 - p.s, and its gradient towards the logits p * (p.s - s).
+    With p the predicted probabilities and s the cosine similarities of the target's code to all
+    codes, the distance is 1 - p.s, and its gradient with respect to the logits is p * (p.s - s).
     """
 
     @staticmethod

@@ -38,9 +38,9 @@ class Attention(nn.Module):
         """Map ``(..., D)`` to queries, keys and values.
 
         Args:
-            x: What is attended from and to.
-            order: Which axis of ``(..., 3, H, E)`` comes where; that of the 3 comes first. Matrix
-                products and sums are fast where the axes they need come last and are contiguous.
+            x: The tokens.
+            order: Permutation of the axes of ``(..., 3, H, E)``; the axis of size 3 comes first.
+                Matrix products and sums are fast if the axes they need come last, contiguous.
             normalise: `qk_norm`, or without gradients `qk_norm_plain`.
         """
         qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
@@ -51,7 +51,7 @@ class Attention(nn.Module):
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         """Attend ``(..., H, Q, E)`` to ``(..., H, S, E)`` under a bias that broadcasts."""
         bias = bias.to(q.dtype)
-        if q.device.type == "cpu":  # several times as fast there as the kernel
+        if q.device.type == "cpu":  # several times as fast as the kernel
             return (q @ k.mT + bias).softmax(-1) @ v
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
@@ -59,15 +59,15 @@ class Attention(nn.Module):
     def attend_past(
         q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, bias: Tensor
     ) -> Tensor:
-        """Attend one new frame to itself and to the past, token by token.
+        """Attend from each token of a new frame to itself and to its W past versions.
 
         Args:
-            q: Of the new frame, ``(..., H, E)``.
-            k: Of the new frame, ``(..., H, E)``.
-            v: Of the new frame, ``(..., H, E)``.
-            past_k: ``(..., H, W, E)``.
-            past_v: ``(..., H, W, E)``.
-            bias: Towards the past, broadcasting to ``(..., H, W)``.
+            q: Queries of the new frame, ``(..., H, E)``.
+            k: Keys of the new frame, ``(..., H, E)``.
+            v: Values of the new frame, ``(..., H, E)``.
+            past_k: Keys of past frames, ``(..., H, W, E)``.
+            past_v: Values of past frames, ``(..., H, W, E)``.
+            bias: Bias of past frames, broadcasting to ``(..., H, W)``.
         """
         now = (q * k).sum(-1, keepdim=True)
         past = (q.unsqueeze(-2) @ past_k.mT).squeeze(-2) + bias

@@ -1,7 +1,7 @@
-"""What all tokens hear of the previous frame: how bright each of its patches is.
+"""An embedding of the brightness of all patches of the previous frame, added to every token.
 
-Some games write what matters into a corner. CoinRun's velocity map tells by two shades of grey how
-fast the player moves, which decides how far *every* patch moves next. A linear layer on pixels
+Some games draw important state in a corner. CoinRun's velocity map shows the player's speed as two
+shades of grey, and the speed decides how far *every* patch moves next. A linear layer on pixels
 hardly tells these shades apart; sines of the brightness at several frequencies do.
 
 Shapes: B batch, T frames, N patches per frame, D width, H height, W width of a frame.
@@ -20,12 +20,12 @@ from world_models.pixels import patches_from_pixels, to_float
 
 __all__ = ["BrightnessEmbedding"]
 
-NUM_WAVES = 6  # the shortest tells shades apart that differ by 1/32
+NUM_WAVES = 6  # the shortest wave separates shades that differ by 1/32
 HIDDEN = 256
 
 
 class BrightnessEmbedding(nn.Module):
-    """A vector for each frame, the same for all tokens of the next one."""
+    """Computes one vector per frame, for all tokens of the next frame."""
 
     waves: Tensor
 
@@ -36,7 +36,7 @@ class BrightnessEmbedding(nn.Module):
         self.register_buffer("waves", waves, persistent=False)
         self.first = nn.Linear(num_patches * 2 * NUM_WAVES, HIDDEN)
         self.last = nn.Linear(HIDDEN, dim)
-        self.norm = nn.LayerNorm(dim, bias=False)  # as large as an embedding from the start
+        self.norm = nn.LayerNorm(dim, bias=False)  # to the scale of an embedding
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 ``(B, T, H, W, 3)`` or ``(B, H, W, 3)`` to ``(B, T, 1, D)`` or ``(B, 1, D)``.

@@ -34,19 +34,19 @@ __all__ = ["Derived", "Dynamics", "DynamicsConfig", "StepInputs"]
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsConfig:
-    """A dynamics model.
+    """The architecture of a dynamics.
 
     Attributes:
-        transformer: Its size; ``dim`` includes the channels of concatenated actions.
-        num_actions: A.
+        transformer: Size of the transformer; ``dim`` includes concatenated action channels.
+        num_actions: Number of actions A.
         action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
             learned vector to every token (latent actions: GenieRedux).
         objective: "two_stream" predicts a partly masked frame from the clean past, as sampling
             does; "paper" masks most of the whole past and predicts the next frame where the
             present one is masked. See `world_models.model.objectives`.
-        token_input: Feed each token's code beside its learned embedding.
-        brightness: Tell all tokens how bright each patch of the previous frame is. Only for tokens
-            with which the dynamics sees the previous frame.
+        token_input: Add a projection of each token's code to its learned embedding.
+        brightness: Add an embedding of the brightness of the previous frame's patches to every
+            token. Only for token spaces with a `patch`.
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
@@ -75,12 +75,11 @@ class DynamicsConfig:
 
 
 class Derived(NamedTuple):
-    """What depends on the weights alone.
+    """Values that depend on the weights alone.
 
     Attributes:
-        table: What each token id, the mask token included, becomes at the input,
-            ``(K + 1, token_dim)``.
-        space_bias: ``(heads, N, N)``.
+        table: Input embedding of each token id, the mask token included, ``(K + 1, token_dim)``.
+        space_bias: The transformer's spatial bias, ``(heads, N, N)``.
     """
 
     table: Tensor
@@ -96,7 +95,7 @@ class StepInputs(NamedTuple):
     past: Past
 
     def rows(self, rows: Tensor) -> StepInputs:
-        """Those of some rows, copied; themselves where these are all."""
+        """A copy of some rows; these inputs themselves if `rows` are all."""
         if len(rows) == len(self.actions):
             return self
         features = None if self.features is None else self.features[rows]
@@ -107,10 +106,10 @@ class Dynamics(nn.Module):
     """A masked token predictor over a space-time transformer.
 
     Args:
-        config: Its configuration.
-        space: The tokens that it predicts.
+        config: The architecture.
+        space: The tokens to predict.
         codes: The tokenizer's ``codes()``, ``(K, E)``. They are saved with the weights: leave them
-            out only where a state dict is loaded next.
+            out only if a state dict is loaded next.
     """
 
     codes: Tensor
@@ -121,19 +120,22 @@ class Dynamics(nn.Module):
         if space.patch and config.objective == "paper":
             raise ValueError(
                 'the "paper" objective does not see the previous frame, which these tokens need; '
-                'take "two_stream", or a "vq" tokenizer'
+                'use "two_stream", or a "vq" tokenizer'
             )
         if config.brightness and not space.patch:
-            raise ValueError("brightness needs tokens with which the previous frame is seen")
+            raise ValueError(
+                "brightness needs tokens with the previous frame as input; use a motion tokenizer"
+            )
         shape = (space.num_codes, space.code_dim)
         if codes is not None and codes.shape != shape:
             raise ValueError(
-                f"expected codes {shape}, as the token space has, got {tuple(codes.shape)}"
+                f"expected codes {shape} of this token space, got {tuple(codes.shape)}; pass the "
+                "codes() of its tokenizer"
             )
         codes = torch.zeros(shape) if codes is None else codes.detach().clone()
         self.register_buffer("codes", codes)
         width = config.token_dim
-        self.tokens = nn.Embedding(space.num_codes + 1, width)  # the last one: masked
+        self.tokens = nn.Embedding(space.num_codes + 1, width)  # the last one: mask token
         self.positions = nn.Parameter(torch.randn(space.num_tokens, width) * 0.02)
         if config.token_input:
             self.from_code = nn.Linear(space.code_dim, width)
@@ -143,14 +145,14 @@ class Dynamics(nn.Module):
         if config.brightness:
             self.brightness = BrightnessEmbedding(space.num_tokens, space.patch, width)
         if config.action_input == "add":
-            self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: none
+            self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: no action
         self.transformer = SpaceTimeTransformer(config.transformer, space.grid)
         self.to_logits = nn.Linear(config.transformer.dim, space.num_codes)
         self.outcome = OutcomeHead(config.transformer.dim)
 
     @property
     def objective(self) -> Objective:
-        """How it is trained, and how it dreams."""
+        """The training objective, which also decides how dreams are sampled."""
         return OBJECTIVES[self.config.objective]
 
     # The input ------------------------------------------------------------------------------
@@ -160,14 +162,14 @@ class Dynamics(nn.Module):
         return Derived(self._table(), self.transformer.space_bias())
 
     def frame_features(self, previous_frames: Tensor | None) -> Tensor | None:
-        """What frames, uint8 ``(..., H, W, C)``, tell of the ones after them: ``(..., N, D)``.
+        """Embed frames, uint8 ``(..., H, W, C)``, for the frames after them: ``(..., N, D)``.
 
-        None where the dynamics sees tokens alone.
+        None if this dynamics sees tokens alone.
         """
         if not self.space.patch:
             return None
         if previous_frames is None:
-            raise ValueError("these tokens need the previous frame of each: give previous_frames")
+            raise ValueError("these tokens need the frame before each frame; pass previous_frames")
         features = self.patches(to_float(previous_frames))
         return features + self.brightness(previous_frames) if self.config.brightness else features
 
@@ -181,10 +183,10 @@ class Dynamics(nn.Module):
         """Embed frames ``(..., N, D)``.
 
         Args:
-            tokens: Of the frames ``(..., N)``.
-            actions: What led to each, ``(...)``.
+            tokens: Tokens of the frames, ``(..., N)``.
+            actions: The action that led to each frame, ``(...)``.
             features: `frame_features` of the frame before each.
-            table: See `Derived`.
+            table: See `Derived`; computed by default.
         """
         x = F.embedding(tokens, self._table() if table is None else table) + self.positions
         x = x if features is None else x + features
@@ -210,20 +212,20 @@ class Dynamics(nn.Module):
         """Prepare the passes over the next frame.
 
         Args:
-            cache: Its past.
-            actions: Lead to the frame, ``(B,)``.
+            cache: The past.
+            actions: The actions that lead to the next frame, ``(B,)``.
             frames: The last frame, uint8 ``(B, H, W, C)``.
-            derived: `derived`, where it is at hand.
+            derived: What `derived` returns; computed by default.
         """
         table, space_bias = derived or self.derived()
         past = self.transformer.past(cache, space_bias)
         return StepInputs(actions, self.frame_features(frames), table, past)
 
     def step(self, tokens: Tensor, inputs: StepInputs) -> tuple[Tensor, Activations]:
-        """Run one new frame with tokens ``(B, N)``, and change nothing.
+        """Run one new frame with tokens ``(B, N)``. The cache stays as it is.
 
         Returns:
-            Logits ``(B, N, K)``, and what the layers computed.
+            Logits ``(B, N, K)``, and the activations for `SpaceTimeTransformer.entry`.
         """
         x = self.embed(tokens, inputs.actions, inputs.features, inputs.table)
         x, activations = self.transformer.step(x, inputs.past)
@@ -232,10 +234,10 @@ class Dynamics(nn.Module):
     def finish(
         self, tokens: Tensor, inputs: StepInputs
     ) -> tuple[CacheEntry | None, Tensor, Tensor]:
-        """Run a finished frame.
+        """Run a frame whose tokens ``(B, N)`` are all known.
 
         Returns:
-            What it adds to the cache, its reward and its probability of termination ``(B,)``.
+            Its cache entry, expected reward ``(B,)`` and probability of termination ``(B,)``.
         """
         x = self.embed(tokens, inputs.actions, inputs.features, inputs.table)
         _, activations = self.transformer.step(x, inputs.past)
@@ -245,7 +247,7 @@ class Dynamics(nn.Module):
     def predict(
         self, tokens: Tensor, inputs: StepInputs
     ) -> tuple[Tensor, CacheEntry | None, Tensor, Tensor]:
-        """`step` and `finish` in one pass: the logits, and what `finish` returns."""
+        """`step` and `finish` in one pass; returns the logits, then what `finish` returns."""
         logits, activations = self.step(tokens, inputs)
         entry = self.transformer.entry(activations)
         return logits, entry, *self.outcome.predict(activations.inputs[-1])
@@ -259,11 +261,10 @@ class Dynamics(nn.Module):
 
         Args:
             batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)`` between them, int64.
-                "previous_frames", the frame before each, uint8 ``(B, T, H, W, C)``, where the
-                tokens need it. Optional: "rewards" and "terminated" ``(B, T - 1)`` of the same
-                transitions; "input_tokens" ``(B, T, N)``, the tokens that the past is made of
-                where they are not the right ones; "seeds" ``(B,)``, int64, which make each row's
-                noise depend on its own seed alone.
+                "previous_frames", the frame before each, uint8 ``(B, T, H, W, C)``, if the token
+                space has a `patch`. Optional: "rewards" and "terminated" ``(B, T - 1)`` of the
+                same transitions; "input_tokens" ``(B, T, N)``, corrupted tokens for the past;
+                "seeds" ``(B,)``, int64, which make each row's noise depend on its own seed alone.
             config: The weights of the loss.
         """
         self._check(batch)
@@ -272,7 +273,7 @@ class Dynamics(nn.Module):
     def outcome_loss(
         self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
     ) -> tuple[Tensor, Metrics]:
-        """Score rewards and ends alone, as they are read in a dream. Only the head learns."""
+        """Score only rewards and ends, as predicted in a dream. Only the outcome head learns."""
         self._check(batch)
         config = config or DynamicsLossConfig()
         tokens, previous = corrupted_past(self.space, batch, config, RowNoise.of(batch))

@@ -1,4 +1,4 @@
-"""The latent action model: names what happened between two frames with one of a few codes.
+"""The latent action model: infers which of a few actions led from one frame to the next.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width.
 """
@@ -25,13 +25,13 @@ __all__ = ["LatentActionConfig", "LatentActionModel"]
 
 @dataclass(frozen=True, kw_only=True)
 class LatentActionConfig:
-    """A latent action model.
+    """The architecture of a latent action model.
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
-        patch: Height and width of the pixels behind one patch vector.
-        transformer: Size of the encoder, and of the decoder.
-        num_actions: How many latent actions there are.
+        patch: Height and width of a patch in pixels.
+        transformer: Size of the encoder and of the decoder.
+        num_actions: Number of latent actions.
         code_dim: Width of a code.
     """
 
@@ -46,7 +46,7 @@ class LatentActionConfig:
 
 
 class LatentActionModel(nn.Module):
-    """Infers actions from pixels by having to predict the next frame through them."""
+    """Infers actions from pixels: they are a bottleneck for predicting the next frame."""
 
     def __init__(self, config: LatentActionConfig):
         super().__init__()
@@ -57,14 +57,14 @@ class LatentActionModel(nn.Module):
         self.to_action = nn.Sequential(
             nn.Flatten(2), nn.Linear(side * side * dim, dim), nn.LayerNorm(dim)
         )
-        # Untrained vectors are all alike, and codes must tell them apart anyway: no least distance.
+        # No limit: codes must separate even the nearly equal vectors of an untrained model.
         self.quantizer = Quantizer(dim, config.num_actions, config.code_dim, revive_distance=0.0)
         self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
         self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
 
     @torch.no_grad()
     def actions(self, frames: Tensor) -> Tensor:
-        """Name the transitions of uint8 frames ``(B, T, H, W, C)``: int64 ``(B, T - 1)``."""
+        """Infer the actions int64 ``(B, T - 1)`` between uint8 frames ``(B, T, H, W, C)``."""
         embedded = self.patches(to_float(frames, self.to_patches.weight.dtype))
         return self.quantizer.indices(self._action_vectors(embedded))
 
@@ -87,7 +87,7 @@ class LatentActionModel(nn.Module):
     def loss(
         self, batch: dict[str, Tensor], config: ReconstructionLossConfig | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Predict ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, each from the one before."""
+        """Predict each of ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, from the one before."""
         config = config or ReconstructionLossConfig()
         pixels = to_float(batch["frames"], self.to_patches.weight.dtype)
         predicted, indices, quantisation = self(pixels, config.revive_after)

@@ -11,9 +11,9 @@ __all__ = ["row_by_row"]
 def row_by_row(linear: nn.Linear, x: Tensor) -> Tensor:
     """Map rows ``(B, D)`` with one product per row, so that a row has the same bits in any batch.
 
-    One product of all rows may sum in another order for another B.
+    A single product of all rows may sum in an order that depends on B.
     """
-    if torch.compiler.is_compiling():  # the order of sums is not known there anyway
+    if torch.compiler.is_compiling():  # compiled code may sum in any order anyway
         return linear(x)
     weight = linear.weight.T.expand(len(x), -1, -1)
     return torch.bmm(x[:, None], weight).squeeze(1) + linear.bias

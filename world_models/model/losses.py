@@ -1,4 +1,4 @@
-"""How a dynamics is scored: tokens by TDCE, rewards and ends by the outcome head.
+"""The loss of a dynamics: TDCE for tokens, the outcome loss for rewards and ends.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes, M masked tokens of a batch.
 """
@@ -26,22 +26,22 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsLossConfig:
-    """What a dynamics is trained for.
+    """The weights of the dynamics' loss.
 
     Attributes:
-        changed_weight: Extra weight of tokens that change from one frame to the next.
-        event_weight: Weight of steps with a reward, or that end an episode, in the outcome loss.
-            They are rare: more weight finds them sooner and overestimates how likely they are.
-        context_noise: Up to this share of the past's tokens is replaced at random in training, so
-            that a dream survives its own mistakes.
-        mask_steps: Masks follow a sampling schedule of this many passes ("two_stream").
+        changed_weight: Extra weight of tokens that change from one frame to the next; 0 for none.
+        event_weight: Weight in the outcome loss of steps with a reward or an end, which are rare. A
+            larger weight learns them sooner, but overestimates their probability.
+        context_noise: Largest share of the past's tokens, in [0, 1), that training replaces at
+            random, so that a dream survives its own mistakes.
+        mask_steps: Training masks follow a sampling schedule of this many passes ("two_stream").
     """
 
-    TDCE_WEIGHT: ClassVar[float] = 1.0  # of the token distance beside cross-entropy
-    OUTCOME_WEIGHT: ClassVar[float] = 1.0  # of rewards and of ends
+    TDCE_WEIGHT: ClassVar[float] = 1.0  # weight of the token distance; cross-entropy has 1
+    OUTCOME_WEIGHT: ClassVar[float] = 1.0  # weight of the reward and of the termination loss
     # Gradients flow into clean frames through this share of the layers, the last ones
-    # ("two_stream"). All layers would take a tenth longer and gain nothing; without any, rewards
-    # and ends would be read from what tokens alone have taught.
+    # ("two_stream"). All layers would take a tenth longer and gain nothing. With none, only the
+    # token loss would shape the features that rewards and ends are predicted from.
     LEARNED_SHARE: ClassVar[float] = 0.5
 
     changed_weight: float = 0.0
@@ -59,12 +59,12 @@ class DynamicsLossConfig:
 def corrupted_past(
     space: TokenSpace, batch: dict[str, Tensor], config: DynamicsLossConfig, noise: RowNoise
 ) -> tuple[Tensor, Tensor | None]:
-    """The past as a dream has it: the tokens it is made of, and the frame before each.
+    """The past as a dream sees it: its tokens, some of them wrong, and the frame before each.
 
     Args:
         space: The token space.
         batch: See `Dynamics.loss`.
-        config: Says how many tokens are replaced.
+        config: Has the `context_noise`.
         noise: Source of randomness.
     """
     tokens = batch.get("input_tokens", batch["tokens"])
@@ -72,8 +72,8 @@ def corrupted_past(
     previous = batch.get("previous_frames")
     if previous is None or space.neutral is None:
         return tokens, previous
-    # A dream does not know what its first frame changed. If training did, a dream after one frame,
-    # in which nothing seems to move, would take that for standing still.
+    # A dream does not know what its first frame changed, so training must not, either. Else a dream
+    # after one frame would conclude that everything stands still.
     tokens = torch.cat((torch.full_like(tokens[:, :1], space.neutral), tokens[:, 1:]), 1)
     return tokens, torch.cat((previous[:, 1:2], previous[:, 1:]), 1)
 
@@ -90,11 +90,11 @@ def token_loss(
     """Mean over rows of each row's weighted mean over its masked tokens.
 
     Args:
-        dynamics: Turns states into logits.
+        dynamics: The model.
         states: Hidden states of the frames, ``(B, T, N, D)``.
         target: The right tokens, ``(B, T, N)``.
-        changed: Which of them change, ``(B, T, N)``.
-        masked: Which of them are scored, ``(B, T, N)``.
+        changed: Bool, which of them change, ``(B, T, N)``.
+        masked: Bool, which of them are scored, ``(B, T, N)``.
         config: The weights.
     """
     num_rows, row = len(masked), masked.nonzero()[:, 0]  # (M,)
@@ -123,8 +123,8 @@ def outcome_loss(
     """Loss of rewards and ends.
 
     Args:
-        dynamics: Has the outcome head.
-        states: What enters the last layer of frames 1.., ``(B, T - 1, N, D)``.
+        dynamics: The model.
+        states: Input of the last layer for frames 1.., ``(B, T - 1, N, D)``.
         batch: Has "rewards" and "terminated", ``(B, T - 1)``.
         config: The weights.
     """

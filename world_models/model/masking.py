@@ -1,4 +1,4 @@
-"""Which tokens are masked: the cosine schedule of sampling, and masks and noise in training.
+"""The cosine schedule of sampling, and the masks and token noise of training.
 
 Shapes: B batch, T frames, N tokens per frame.
 """
@@ -18,7 +18,7 @@ __all__ = ["bernoulli_masks", "cosine_schedule", "replace_tokens", "schedule_mas
 
 @cache
 def cosine_schedule(steps: int, num_tokens: int) -> tuple[int, ...]:
-    """Tokens still masked when each of so many passes begins, and after the last: none."""
+    """Number of masked tokens before each of `steps` passes, and after the last (0)."""
     shares = (math.cos(math.pi / 2 * step / steps) for step in range(steps + 1))
     return tuple(math.floor(num_tokens * share + 1e-9) for share in shares)
 
@@ -27,8 +27,8 @@ def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> T
     """Mask in every frame as many tokens as some pass of the sampling schedule would.
 
     Args:
-        like: Tokens ``(B, T, N)``; only shape and device count.
-        steps: Passes of the schedule; each is as likely as the others.
+        like: Tensor with the shape ``(B, T, N)`` and the device to use.
+        steps: Passes of the schedule; all are equally likely.
         noise: Source of randomness; torch's global generator by default.
 
     Returns:
@@ -47,7 +47,7 @@ def bernoulli_masks(
 ) -> Tensor:
     """Mask every token of ``like`` with one rate per call, drawn from ``[low, high]``.
 
-    The rate comes from torch's global generator; which tokens, from ``noise``.
+    The rate is drawn from torch's global generator, the tokens from ``noise``.
     """
     noise = noise or RowNoise.like(like)
     rate = torch.rand((), device=like.device) * (high - low) + low

@@ -1,4 +1,4 @@
-"""The head that reads reward and termination from a frame.
+"""The outcome head: predicts reward and termination from a frame.
 
 Shapes: B batch, T frames, N tokens per frame, D width, R reward bins.
 """
@@ -19,10 +19,10 @@ LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
 
 
 class OutcomeHead(nn.Module):
-    """Predicts the reward as a distribution over fixed values, and the chance of termination.
+    """Predicts the reward as a distribution over fixed values, and the termination probability.
 
-    It reads the tokens that enter the last layer of the dynamics, so that training need not run
-    that layer on past frames. Tokens are pooled by attention, not averaged, because a single token
+    Its input is the input of the last layer of the dynamics, so that training need not run that
+    layer on past frames. Tokens are pooled by attention, not averaged, because a single token
     often decides.
     """
 
@@ -36,7 +36,7 @@ class OutcomeHead(nn.Module):
         self.norm = nn.LayerNorm(dim, bias=False)
         self.pool = nn.Linear(dim, NUM_POOLS)
         last = nn.Linear(dim, len(steps) + 1)
-        nn.init.zeros_(last.weight)  # at first: no reward, even odds
+        nn.init.zeros_(last.weight)  # untrained: reward 0, termination 0.5
         nn.init.zeros_(last.bias)
         self.mlp = nn.Sequential(nn.Linear(NUM_POOLS * dim, dim), nn.GELU(), last)
 
@@ -61,7 +61,7 @@ class OutcomeHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``.
 
-        Steps with a reward, and those that terminate, count `event_weight` times.
+        Steps with a reward, and those that terminate, have the weight `event_weight`.
         """
         reward, termination = self(x)
         ended = terminated.float()
@@ -72,7 +72,7 @@ class OutcomeHead(nn.Module):
         return reward_loss.mean(), (termination_loss * (1 + extra * ended)).mean()
 
     def two_hot(self, rewards: Tensor) -> Tensor:
-        """Weights ``(..., R)`` on the two nearest values whose mean is the reward."""
+        """Weights ``(..., R)`` of the two nearest values, with the reward as their mean."""
         values = self.values.float()
         rewards = rewards.float().clamp(values[0], values[-1])
         upper = torch.searchsorted(values, rewards).clamp(min=1)

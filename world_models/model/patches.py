@@ -1,4 +1,4 @@
-"""The patch embedding: pixels in, one vector per patch out.
+"""The patch embedding: maps pixels to one vector per patch.
 
 Shapes: B batch, T frames, C channels, H height, W width, N patches per frame, D width.
 """
@@ -15,9 +15,9 @@ CHANNELS = 3
 
 
 class PatchEmbedding(nn.Module):
-    """Pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``.
+    """Embeds patches linearly, then applies a LayerNorm.
 
-    Pixels are centred but not normalised per patch. That would make all flat patches look the
+    Pixels are centred but not normalised per patch, which would make all flat patches look the
     same, black and white ones included.
     """
 
@@ -27,6 +27,6 @@ class PatchEmbedding(nn.Module):
         self.embed = nn.Sequential(nn.Linear(patch * patch * channels, dim), nn.LayerNorm(dim))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Embed."""
+        """Map pixels ``(..., C, H, W)`` to patch vectors ``(..., N, D)``."""
         patches = patches_from_pixels(2 * pixels - 1, self.patch)
         return self.embed(patches.to(self.embed[0].weight.dtype))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""PEG, the position-encoding generator: a convolution tells tokens where they are.
+"""PEG, the position-encoding generator: a convolution that gives tokens their position.
 
 Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width.
 """
@@ -16,8 +16,8 @@ __all__ = ["Peg"]
 class Peg(nn.Module):
     """A depth-wise 3x3x3 convolution, causal in time.
 
-    Its three time taps are kept apart: what a frame adds to the one after the next, to the next
-    one, and to itself. So the share of past frames is computed once, when they are finished.
+    It is split into three taps over time: what a frame adds to the frame after the next, to the
+    next frame, and to itself. So the contribution of a past frame is computed only once.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int], temporal: bool):
@@ -29,16 +29,16 @@ class Peg(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor, seen: Tensor, num_clean: int) -> Tensor:
-        """Frames ``(B, F, N, D)`` plus what they, and those before, add to them.
+        """Add the convolution of frames ``(B, F, N, D)`` to the frames.
 
         Args:
             x: The frames.
-            seen: The same in the type to compute in.
+            seen: The same frames in the dtype of the convolution.
             num_clean: See `SpaceTimeTransformer.all_but_last`.
         """
         return add_neighbours(x, seen, self.taps, self.bias, self.grid, num_clean)
 
     def now(self, x: Tensor) -> Tensor:
-        """What frames ``(..., N, D)`` add to themselves."""
+        """The convolution of frames ``(..., N, D)`` without their past."""
         own = shifted_sums if torch.compiler.is_compiling() else convolve
         return own(x, self.grid, self.taps[-1], self.bias)

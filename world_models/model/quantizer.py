@@ -17,12 +17,12 @@ class Quantizer(nn.Module):
     """Nearest code on the unit sphere, with a codebook learned by gradient.
 
     Args:
-        dim: Width of what comes in and goes out.
-        num_codes: K.
-        code_dim: E.
-        revive_distance: A code is revived only on a vector farther than this (cosine distance)
-            from its own code.
-        commitment_weight: How strongly vectors are drawn to their codes.
+        dim: Width of the vectors.
+        num_codes: Codebook size K.
+        code_dim: Width E of a code.
+        revive_distance: Cosine distance from its code that a vector must exceed to revive a dead
+            code there.
+        commitment_weight: Weight of the loss that draws vectors to their codes.
     """
 
     unused: Tensor
@@ -60,9 +60,9 @@ class Quantizer(nn.Module):
         Args:
             x: The vectors.
             revive_after: A code that no vector has chosen for this many training calls is moved to
-                a vector of the current batch, so that the codebook does not collapse to the few
-                codes that won early. Only vectors far from their own code attract one: near copies
-                of common codes would make tokens unpredictable. 0 revives no code.
+                a vector of the current batch, so that the codebook does not collapse to a few
+                codes. Only vectors far from their own code are chosen: near copies of common codes
+                would make tokens unpredictable. 0 revives no code.
 
         Returns:
             The quantised vectors with a straight-through gradient, the indices, and the loss that
@@ -97,6 +97,6 @@ class Quantizer(nn.Module):
             dist.broadcast(distance, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
         dead = (self.unused >= after) & (distance > self.revive_distance)
-        # Past autograd's back: no earlier lookup of this step used a dead code.
+        # In place is safe for autograd: no earlier lookup of this step used a dead code.
         self.codebook.data.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

@@ -12,21 +12,21 @@ from torch import Tensor
 
 __all__ = ["ReconstructionLossConfig", "changed_pixels", "psnr", "reconstruction_loss"]
 
-CHANGED = 0.03  # how far a channel must differ to count as changed, of 1
+CHANGED = 0.03  # least difference of a channel, in [0, 1], that counts as a change
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionLossConfig:
     """The loss of a model that reconstructs frames through a codebook.
 
-    Plain squared error spends nothing on a moving sprite of twenty pixels. But what changes from
-    frame to frame is what a player looks at.
+    Plain squared error ignores a moving sprite of twenty pixels, but moving sprites are what a
+    player looks at.
 
     Attributes:
-        changed_weight: Extra weight of pixels that differ from a neighbouring frame. (Motion
-            tokenizers have weights of their own.)
-        l1_weight: Weight of the absolute error beside the squared one.
-        revive_after: Training steps after which an unused code is replaced; 0 never.
+        changed_weight: Extra weight of pixels that differ from a neighbouring frame. Motion
+            tokenizers ignore it.
+        l1_weight: Weight of the absolute error; the squared error has weight 1.
+        revive_after: Training steps after which an unused code is replaced; 0 means never.
     """
 
     changed_weight: float = 0.0
@@ -55,7 +55,7 @@ def reconstruction_loss(
 ) -> Tensor:
     """Weighted mean of squared (and absolute) errors over ``(B, T, C, H, W)``.
 
-    Every row counts the same, so that the mean does not depend on how rows are batched.
+    Every row has the same weight, so that the mean does not depend on how rows are batched.
     """
     error = predicted.float() - target
     cost = error.square() + config.l1_weight * error.abs()

@@ -1,4 +1,4 @@
-"""What the dynamics has to know about tokens, whichever tokenizer makes them."""
+"""The token space: what a dynamics must know about a tokenizer's tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 __all__ = ["NO_ACTION", "SamplingConfig", "TokenSpace"]
 
-NO_ACTION = -1  # what led to the first frame of a sequence
+NO_ACTION = -1  # stands for the action before the first frame of a sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +16,11 @@ class SamplingConfig:
     """How the tokens of a frame are sampled (MaskGIT).
 
     Attributes:
-        steps: Most passes per frame. They follow a cosine schedule.
+        steps: Maximum number of passes per frame. They follow a cosine schedule.
         temperature: Softmax temperature. 0 takes the most likely token.
-        threshold: A token at least this probable is unmasked ahead of the schedule, and sampling
-            ends when no token is masked, so that easy frames take one or two passes. At 1 every
-            frame takes all passes.
+        threshold: Probability, in [0, 1], from which a token is unmasked ahead of the schedule.
+            Sampling ends when no token is masked, so easy frames take one or two passes. At 1
+            every frame takes all passes.
     """
 
     steps: int = 8
@@ -38,18 +38,18 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSpace:
-    """The tokens that a tokenizer makes of a frame and a dynamics predicts.
+    """The tokens that a tokenizer makes and a dynamics predicts.
 
     Attributes:
         grid: Tokens of a frame as (h, w).
         num_codes: Codebook size K. Token ids are 0 to K - 1; K itself stands for a masked token.
         code_dim: Width of the vector behind each code.
-        neutral: The token that changes nothing, where tokens describe what changes from one frame
-            to the next. Sampling then keeps its temperature over all passes. None where tokens
-            describe a frame by itself.
-        group_start: Token ids from this one on are alternatives within one group: sampling draws
-            the group first and its member second. At a low temperature many unlikely alternatives
-            would else never be drawn. None: no group.
+        neutral: The token that changes nothing, if tokens describe changes from one frame to the
+            next. Sampling then keeps its temperature over all passes. None if tokens describe a
+            frame by itself.
+        group_start: Token ids from this one on form a group: sampling draws the group first, then
+            one of its members. Without it, a low temperature would never draw one of many unlikely
+            alternatives. None: no group.
         patch: The dynamics also sees the previous frame, in patches of this many pixels. 0: it
             sees tokens alone.
         sampling: How these tokens are sampled by default.
@@ -74,10 +74,10 @@ class TokenSpace:
         return self.num_codes
 
     def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
-        """Mark tokens that say that their part of the picture changes.
+        """Mark tokens whose part of the picture changes.
 
         Args:
-            previous: Tokens of the frames before.
+            previous: Tokens of the previous frames.
             tokens: Tokens of the frames, same shape.
         """
         differs = previous != tokens

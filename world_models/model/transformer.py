@@ -66,13 +66,13 @@ class TransformerConfig:
 
 
 class Past(NamedTuple):
-    """What all passes over one new frame share. It is computed once, before the first pass.
+    """Inputs that all passes over one new frame share. Computed once, before the first pass.
 
     Attributes:
-        space_bias: ``(H, N, N)``.
-        time_bias: Towards the past, ``(B, 1, H, W)``.
-        keys: Those of the cache, ``(L, B, N, H, W, E)``.
-        values: Those of the cache, ``(L, B, N, H, W, E)``.
+        space_bias: Bias of spatial attention, ``(H, N, N)``.
+        time_bias: Bias of temporal attention to past frames, ``(B, 1, H, W)``.
+        keys: Keys of past frames, ``(L, B, N, H, W, E)``.
+        values: Values of past frames, ``(L, B, N, H, W, E)``.
         tails: What the convolutions of past frames add to the new frame, ``(P, B, N, D)``.
     """
 
@@ -97,9 +97,9 @@ class Activations(NamedTuple):
     """What the layers computed of one new frame.
 
     Attributes:
-        inputs: What entered each layer, ``(B, N, D)``.
-        keys: Of each temporal layer, ``(B, N, H, E)``.
-        values: Of each temporal layer, ``(B, N, H, E)``.
+        inputs: Input of each layer, ``(B, N, D)``.
+        keys: Keys of each temporal layer, ``(B, N, H, E)``.
+        values: Values of each temporal layer, ``(B, N, H, E)``.
     """
 
     inputs: list[Tensor]
@@ -138,9 +138,9 @@ class Layer(nn.Module):
         self.ff = FeedForward(config.dim, config.ff_mult) if ff else None
 
     def forward(self, x: Tensor, bias: Tensor, num_clean: int, skip: int = 0) -> Tensor:
-        """Run all frames ``(B, F, N, D)`` and return those from the `skip`-th on.
+        """Run all frames ``(B, F, N, D)``, and return those from index `skip` on.
 
-        See `SpaceTimeTransformer.all_but_last`.
+        For `num_clean` see `SpaceTimeTransformer.all_but_last`.
         """
         x = self.peg(x, _autocast(x), num_clean)
         if self.over == "space":
@@ -166,8 +166,8 @@ class Layer(nn.Module):
         Args:
             x: The frame.
             tail: What the convolutions of past frames add to it.
-            bias: Over space, or towards the past.
-            past: Keys and values of the past, ``(B, N, H, W, E)``; None attends over space.
+            bias: The spatial bias, or the temporal bias to past frames.
+            past: Keys and values of past frames, ``(B, N, H, W, E)``; None attends over space.
 
         Returns:
             The frame, its keys and its values.
@@ -189,7 +189,7 @@ class SpaceTimeTransformer(nn.Module):
     """Blocks of spatial and temporal attention, then a LayerNorm.
 
     Args:
-        config: Its size.
+        config: Size of the transformer.
         grid: Tokens of a frame as (h, w).
         time_first: Attend over time before space in every block, as decoders do.
     """
@@ -237,7 +237,7 @@ class SpaceTimeTransformer(nn.Module):
         return x
 
     def last_layer(self, x: Tensor, num_clean: int | None = None) -> Tensor:
-        """Finish what `all_but_last` returns; where there are second versions, these alone."""
+        """Run the last layer, of second versions only if there are any; see `all_but_last`."""
         last, skip = self.layers[-1], num_clean or 0
         num_clean = x.shape[1] if num_clean is None else num_clean
         bias = self.space_bias() if last.over == "space" else self._time_bias(x, num_clean)
@@ -246,7 +246,7 @@ class SpaceTimeTransformer(nn.Module):
     def _frozen(
         self, x: Tensor, num_clean: int, bias: dict[str, Tensor], num_layers: int
     ) -> Tensor:
-        """The layers whose clean frames are computed without gradients."""
+        """Run the first layers, without gradients into clean frames."""
         clean, second = x[:, :num_clean], x[:, num_clean:]
         alone = {**bias, "time": bias["time"][..., :num_clean, :num_clean]}
         for layer in self.layers[:num_layers]:
@@ -282,8 +282,8 @@ class SpaceTimeTransformer(nn.Module):
         """Prepare the passes over the next frame.
 
         Args:
-            cache: Its past.
-            space_bias: `space_bias`, where it is at hand.
+            cache: The past.
+            space_bias: What `space_bias` returns; computed by default.
         """
         space_bias = self.space_bias() if space_bias is None else space_bias
         if not self.config.temporal:
@@ -297,15 +297,15 @@ class SpaceTimeTransformer(nn.Module):
 
     @staticmethod
     def spatial_past(space_bias: Tensor) -> Past:
-        """What `past` returns where frames stand alone, so that there is none."""
+        """What `past` returns if frames stand alone: there is no past."""
         nothing = space_bias[:0]
         return Past(space_bias, nothing, nothing, nothing, nothing)
 
     def step(self, x: Tensor, past: Past) -> tuple[Tensor, Activations]:
-        """Run one new frame ``(B, N, D)`` against the past, and change nothing.
+        """Run one new frame ``(B, N, D)`` against the past, which stays as it is.
 
         Returns:
-            What `forward` would return for this frame, and what `entry` takes.
+            What `forward` would return for this frame, and its activations for `entry`.
         """
         activations, ring = Activations([], [], []), 0
         for i, layer in enumerate(self.layers):
@@ -322,7 +322,7 @@ class SpaceTimeTransformer(nn.Module):
         return self.norm(x), activations
 
     def entry(self, activations: Activations) -> CacheEntry | None:
-        """What the frame of a step adds to the cache; None if frames stand alone."""
+        """The cache entry of a frame that `step` has run; None if frames stand alone."""
         if not self.config.temporal:
             return None
         # The convolutions of all layers at once, as one over P * D channels.
@@ -337,13 +337,13 @@ class SpaceTimeTransformer(nn.Module):
 
 
 def _add(x: Tensor, more: Tensor) -> Tensor:
-    """Their sum in the type of x, written over ``more`` where possible."""
+    """The sum in the dtype of x, written over ``more`` if possible."""
     more = more.to(x.dtype)
     # torch 2.13 cannot compile sums in place into a matrix product.
     return x + more if torch.compiler.is_compiling() else more.add_(x)
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """In the type that autocast computes in: what follows passes over half the memory."""
+    """Cast to autocast's dtype: the operations that follow then move half the memory."""
     device = x.device.type
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x

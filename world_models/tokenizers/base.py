@@ -1,4 +1,4 @@
-"""What every tokenizer does, whichever tokens it makes.
+"""The interface of all tokenizers.
 
 Shapes: B batch, T frames, k prompt frames, C channels, H height, W width, N tokens per frame,
 K codes, E width of a code.
@@ -28,15 +28,15 @@ __all__ = ["Tokenizer"]
 class Tokenizer(nn.Module, ABC):
     """Turns frames into tokens and back, causally in time.
 
-    Frames come and go as uint8 ``(..., H, W, C)``. A sequence begins with a prompt: real frames
-    that whoever decodes it has, too. Some tokenizers only say what changes from there.
+    Frames are uint8 ``(..., H, W, C)``. A sequence starts with a prompt: real frames that are also
+    known when decoding. Some tokenizers only encode what changes after the prompt.
 
     Attributes:
-        config: Its configuration.
+        config: The configuration.
         space: The tokens that it makes.
-        decoder_parts: Prefixes of the parameters that only decoding uses. Training these alone
-            leaves token ids as they are.
-        has_network: Whether decoding runs a network, which a compiler makes faster.
+        decoder_parts: Name prefixes of the parameters that only decoding uses. Training only these
+            does not change tokens.
+        has_network: Whether decoding runs a network, and so gains from compiling.
     """
 
     config: Any
@@ -51,7 +51,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """The unit vectors behind the tokens, ``(K, E)``; similar tokens have similar ones."""
+        """Unit vectors of all tokens, ``(K, E)``. Similar tokens have similar vectors."""
 
     # Sequences ------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Tokenizer(nn.Module, ABC):
 
         Args:
             frames: A sequence.
-            num_prompt: How many of its first frames are the prompt.
+            num_prompt: Number of its first frames that are the prompt.
         """
 
     @abstractmethod
@@ -69,8 +69,8 @@ class Tokenizer(nn.Module, ABC):
         """Turn tokens ``(B, T, N)`` into frames.
 
         Args:
-            tokens: Of a sequence.
-            prompt: Its first frames, the real ones, ``(B, k, H, W, C)``, k >= 1.
+            tokens: Tokens of a sequence.
+            prompt: Its first real frames, ``(B, k, H, W, C)``, k >= 1.
         """
 
     def reconstruct(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
@@ -81,32 +81,32 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def empty_encoder_cache(self, batch: int) -> KVCache:
-        """The encoder's past of rows that have seen no frame."""
+        """The encoder's KV cache for rows that have seen no frame."""
 
     @abstractmethod
     def empty_decoder_cache(self, batch: int) -> KVCache:
-        """The decoder's past of rows that have seen no frame."""
+        """The decoder's KV cache for rows that have seen no frame."""
 
     @abstractmethod
     def encode_step(
         self, frames: Tensor, cache: KVCache, previous: Tensor
     ) -> tuple[Tensor, KVCache]:
-        """Tokens ``(B, N)`` of the next frame.
+        """Encode the next frame to tokens ``(B, N)``.
 
         Args:
-            frames: ``(B, H, W, C)``.
+            frames: The frame, ``(B, H, W, C)``.
             cache: The encoder's past; written in place.
-            previous: The frame before: the real one where it is given, else as it was decoded. The
-                frame itself where it is the first.
+            previous: The previous frame: the real one if it is known when decoding, else the
+                decoded one. For the first frame, the frame itself.
         """
 
     def decode_step(
         self, tokens: Tensor, cache: KVCache, previous: Tensor
     ) -> tuple[Tensor, KVCache]:
-        """The frame ``(B, H, W, C)`` of the next tokens ``(B, N)``.
+        """Decode the next frame ``(B, H, W, C)``.
 
         Args:
-            tokens: Of the frame.
+            tokens: Its tokens ``(B, N)``.
             cache: The decoder's past; written in place.
             previous: See `encode_step`.
         """
@@ -115,22 +115,22 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def derived(self) -> Any:
-        """What decoding needs that depends on the weights alone."""
+        """Inputs of decoding that depend on the weights alone."""
 
     @abstractmethod
     def decode_inputs(self, cache: KVCache, derived: Any = None) -> Any:
-        """What decoding the next frame needs beside its tokens.
+        """Inputs for decoding the next frame, besides its tokens.
 
         Args:
             cache: The decoder's past.
-            derived: `derived`, where it is at hand.
+            derived: What `derived` returns; computed by default.
         """
 
     @abstractmethod
     def decode_frame(
         self, tokens: Tensor, inputs: Any, previous: Tensor
     ) -> tuple[Tensor, CacheEntry | None]:
-        """The frame of the next tokens and what it adds to the cache; a function of tensors."""
+        """Decode the next frame; returns it and its cache entry. A pure function of tensors."""
 
     # Training -------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Tokenizer(nn.Module, ABC):
         Args:
             batch: The frames.
             config: The weights of the loss.
-            decoder_only: Leave the encoder and the codebook as they are.
+            decoder_only: Do not train the encoder and the codebook.
         """
         config = config or ReconstructionLossConfig()
         pixels = self.pixels(batch["frames"])
@@ -167,10 +167,14 @@ class Tokenizer(nn.Module, ABC):
     def _autoencode(
         self, pixels: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pixels ``(B, T, C, H, W)`` again, their tokens, their loss, and the quantiser's."""
+        """Encode and decode pixels ``(B, T, C, H, W)``.
+
+        Returns:
+            Decoded pixels, tokens, reconstruction loss, quantisation loss.
+        """
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Frames ``(B, T, H, W, C)`` as the networks see them; ValueError for another size."""
+        """Frames ``(B, T, H, W, C)`` as input of the networks; ValueError for a wrong size."""
         size = self.frame_size
         if frames.shape[2:] != (size, size, CHANNELS):
             raise ValueError(

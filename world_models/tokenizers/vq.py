@@ -25,12 +25,12 @@ __all__ = ["VQTokenizer", "VQTokenizerConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class VQTokenizerConfig:
-    """The paper's tokenizer.
+    """The architecture of the paper's tokenizer.
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
-        patch: Height and width of the pixels behind one token.
-        transformer: Size of the encoder, and of the decoder.
+        patch: Height and width of a token's patch in pixels.
+        transformer: Size of the encoder and of the decoder.
         num_codes: Codebook size K.
         code_dim: Width of a code.
     """
@@ -46,7 +46,7 @@ class VQTokenizerConfig:
 
 
 class VQTokenizer(Tokenizer):
-    """Each token is the code nearest to what the encoder makes of a patch and its past."""
+    """A token is the code nearest to the encoder's output for a patch and its past."""
 
     decoder_parts = ("decoder.", "to_patches.")
     has_network = True
@@ -118,5 +118,5 @@ class VQTokenizer(Tokenizer):
         return predicted, tokens, reconstruction_loss(predicted, pixels, config), loss
 
     def _head(self, x: Tensor) -> Tensor:
-        """Pixels ``(..., C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
+        """Map the decoder's output to pixels ``(..., C, H, W)``, not clipped to [0, 1]."""
         return pixels_from_patches(self.to_patches(x), self.config.patch, self.config.frame_size)

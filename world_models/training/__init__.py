@@ -1,5 +1,5 @@
-"""One loop for every model with ``loss(batch) -> (loss, metrics)``, and what surrounds it.
+"""Training: one loop for every model with ``loss(batch) -> (loss, metrics)``.
 
-Importing this package loads nothing: `world_models.training.fit` imports Lightning Fabric, which
-takes seconds.
+This package imports nothing by itself, because Lightning Fabric (`world_models.training.fit`) takes
+seconds to import.
 """

@@ -1,8 +1,8 @@
-"""Checkpoints: everything needed to go on exactly, as safetensors and JSON, written atomically.
+"""Checkpoints: everything needed to resume exactly, as safetensors and JSON, written atomically.
 
-A checkpoint is a directory ``step-00001000`` with ``state.json`` and a ``.safetensors`` file for
-each part of the training, a module or an optimizer. No generator state is in it: whatever is random
-must be a function of the seed and the step (see `world_models.training.fit`).
+A checkpoint is a directory ``step-00001000`` with ``state.json`` and one ``.safetensors`` file per
+module and optimizer. It holds no generator state: everything random must be a function of the seed
+and the step (see `world_models.training.fit`).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from world_models.weights import WeightsError, load_weights, read_tensors, write
 __all__ = ["CheckpointState", "Checkpoints", "Parts"]
 
 Parts: TypeAlias = Mapping[str, nn.Module | Optimizer]
-"""What learns and what makes it learn, by the names of their files."""
+"""Modules and optimizers by the names of their files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointState:
-    """What a checkpoint holds besides tensors.
+    """The contents of a checkpoint besides its tensors.
 
     Attributes:
-        step: Steps taken.
-        data: Whatever else the training goes on from, as JSON has it.
-        scores: Evaluation of the weights that are kept for use.
+        step: Optimiser steps taken so far.
+        data: Any other state of the training as JSON values, such as the loader's position.
+        scores: Validation metrics of the averaged weights; empty if there was no evaluation.
     """
 
     step: int
@@ -43,40 +43,40 @@ class CheckpointState:
 
 
 class Checkpoints:
-    """The checkpoints of one training, in one directory.
+    """The checkpoints of one run, in one directory.
 
     Args:
-        folder: Where they are.
-        keep: How many of the newest survive `prune`, besides the best.
+        folder: The directory.
+        keep: How many of the newest checkpoints to keep, besides the best.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = folder, keep
 
     def paths(self) -> list[Path]:
-        """All of them, oldest first."""
+        """All checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("step-*") if path.name[5:].isdigit())
 
     def newest(self) -> Path | None:
-        """The one to go on from."""
+        """The checkpoint to resume from."""
         paths = self.paths()
         return paths[-1] if paths else None
 
     def best(self) -> Path | None:
-        """The one with the lowest validation loss; the newest where none was evaluated."""
+        """The checkpoint with the lowest validation loss; the newest if none was evaluated."""
         scored = [(path, _judged(self.state(path).scores)) for path in self.paths()]
         losses = [(loss, path) for path, loss in scored if loss is not None and isfinite(loss)]
         return min(losses)[1] if losses else self.newest()
 
     def state(self, path: Path) -> CheckpointState:
-        """What `path` says about itself."""
+        """The state of the checkpoint at `path`."""
         try:
             return CheckpointState(**json.loads((path / "state.json").read_text()))
         except (OSError, TypeError, json.JSONDecodeError) as fault:
             raise _damaged(path, f"state.json cannot be read: {fault}") from None
 
     def save(self, parts: Parts, state: CheckpointState) -> Path:
-        """Write one, then delete those no longer needed."""
+        """Write a checkpoint, then `prune`."""
         path = self.folder / f"step-{state.step:08}"
         with atomic_directory(path, replace=True) as folder:
             for name, part in parts.items():
@@ -86,7 +86,7 @@ class Checkpoints:
         return path
 
     def resume(self, parts: Parts) -> CheckpointState | None:
-        """Put everything back as it was at the newest one; None if there is none."""
+        """Load the newest checkpoint into `parts` and return its state; None if there is none."""
         path = self.newest()
         if path is None:
             return None
@@ -99,31 +99,31 @@ class Checkpoints:
         return self.state(path)
 
     def prune(self) -> None:
-        """Delete all but the newest few and the best."""
+        """Delete all checkpoints but the `keep` newest and the best."""
         needed = {*self.paths()[-self.keep :], self.best()}
         for path in self.paths():
             if path not in needed:
                 shutil.rmtree(path)
 
     def clean(self) -> None:
-        """Delete what a killed training left half-written."""
+        """Delete half-written checkpoints of a killed run."""
         remove_leftovers(self.folder)
 
 
 def _judged(scores: Mapping[str, float]) -> float | None:
-    """The loss that says which is best.
+    """The validation loss that chooses the best checkpoint; None if there is none.
 
-    Where there is one of tokens, that: rewards and ends are so rare in the few windows it is
-    measured on that a single one would decide.
+    For a dynamics this is the token loss: rewards and ends are so rare in the few validation
+    windows that a single one would decide.
     """
     return scores.get("token_loss", scores.get("loss"))
 
 
 def _tensors(part: nn.Module | Optimizer) -> dict[str, Tensor]:
-    """A module's weights and buffers, or what an optimizer remembers of each parameter."""
+    """A module's state dict, or an optimizer's state of each parameter."""
     if isinstance(part, nn.Module):
         return part.state_dict()
-    remembered = part.state_dict()["state"]  # by the parameter's place
+    remembered = part.state_dict()["state"]  # by the index of the parameter
     return {f"{place}/{key}": x for place, kept in remembered.items() for key, x in kept.items()}
 
 
@@ -140,6 +140,6 @@ def _restore(part: nn.Module | Optimizer, tensors: Mapping[str, Tensor], source:
 
 def _damaged(path: Path, reason: str) -> WeightsError:
     return WeightsError(
-        f"checkpoint {path} cannot be used: {reason}. Delete that directory to go on from the "
+        f"checkpoint {path} cannot be used: {reason}. Delete that directory to resume from the "
         "checkpoint before it"
     )

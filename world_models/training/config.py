@@ -1,4 +1,4 @@
-"""How to optimise, apart from which model and which data."""
+"""The settings of the optimisation, the same for every model."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ __all__ = ["FitConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """An optimisation run: AdamW, linear warm-up from 0, cosine decay.
+    """An optimisation with AdamW: linear warm-up from 0, then cosine decay.
 
     Attributes:
         steps: Optimiser steps.
         batch_size: Windows per process and micro-batch. A step sees ``batch_size * accumulate``
             windows times the number of processes.
         accumulate: Micro-batches whose gradients are averaged into one step.
-        learning_rate: After the warm-up.
-        min_learning_rate: At the last step, and ever after.
+        learning_rate: Peak learning rate, reached after the warm-up.
+        min_learning_rate: Learning rate at the last step.
         warmup_steps: Steps of the warm-up.
-        ema_decay: Of the averaged weights that are evaluated and published; 0 keeps no average.
-        precision: "bf16" computes in bfloat16 where autocast allows it; the weights stay float32.
-        seed: Of the order of the data and of all noise.
-        save_every: Steps between checkpoints. Each is evaluated.
+        ema_decay: Decay per step of the averaged weights, in [0, 1). They are what is evaluated and
+            published. 0 turns averaging off.
+        precision: "bf16" computes in bfloat16 where autocast allows it. Weights stay float32.
+        seed: Seed of the data order and of all noise.
+        save_every: Steps between checkpoints. Each checkpoint is evaluated.
     """
 
     steps: int = 10_000

@@ -1,10 +1,10 @@
-"""Faults on the way through an episode, so that dreams learn to correct themselves.
+"""Corruption of training episodes, so that dreams learn to correct their mistakes.
 
-Motion tokens can be found for any previous frame: those of the next real frame, found for a picture
-that went wrong, lead back to the real one. Tokens go wrong at random, or as the world that learns
-from it dreams them (self-forcing).
+A motion tokenizer can encode a frame relative to any previous frame. So after corrupted tokens, the
+tokens of the next real frame lead from the wrong picture back to the real one: the dynamics learns
+to correct. Corruption is random (`RandomTokens`), or what the world itself dreams (`SelfForcing`).
 
-Shapes: B episodes side by side, T frames, N tokens per frame, H height, W width.
+Shapes: B episodes, T frames, N tokens per frame.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from world_models.noise import RowNoise
 
 __all__ = ["RandomTokens", "SelfForcing"]
 
-ANY_TOKEN = 0.25  # share of wrong tokens that are any token, not another patch's
+ANY_TOKEN = 0.25  # share of wrong tokens drawn from all codes; the others are another patch's
 
 
 class RandomTokens:
     """Replaces tokens at random: many in a few episodes, few in most.
 
     Args:
-        seeds: Of each episode ``(B,)``.
-        share: Of tokens that go wrong, at most.
-        num_codes: How many different tokens there are.
+        seeds: Seed of each episode, ``(B,)``.
+        share: Largest share of an episode's tokens that is replaced, in [0, 1].
+        num_codes: Number of different tokens K.
     """
 
     def __init__(self, seeds: Tensor, share: float, num_codes: int):
@@ -44,13 +44,13 @@ class RandomTokens:
 
 
 class SelfForcing:
-    """Replaces frames by what a world dreams after what was shown: many in some episodes.
+    """Replaces frames by what a world dreams there, given the frames so far (self-forcing).
 
     Args:
-        world: In eval mode.
-        actions: Of the episodes ``(B, T - 1)``.
-        seeds: Of each episode ``(B,)``.
-        share: Of frames that are dreamed, at most.
+        world: A world in eval mode.
+        actions: Actions of the episodes, ``(B, T - 1)``.
+        seeds: Seed of each episode, ``(B,)``.
+        share: Largest share of an episode's frames that is replaced, in [0, 1].
     """
 
     def __init__(self, world: WorldModel, actions: Tensor, seeds: Tensor, share: float):

@@ -12,14 +12,13 @@ __all__ = ["Ema"]
 
 
 class Ema:
-    """A copy of a model whose weights follow the model's slowly.
+    """A copy of a model whose weights are an exponential moving average.
 
-    Early on the average covers a tenth of the steps taken, so that it does not remember the
-    initialisation.
+    In the first steps the decay is smaller, so that the average forgets the initialisation.
 
     Args:
-        model: What to average.
-        decay: Share of the average that stays, per step; 0 follows the model exactly.
+        model: The model to average.
+        decay: Decay per step, in [0, 1). 0 copies the model's weights.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -28,7 +27,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Follow the model after its step number `step` (from 0)."""
+        """Update the average after step number `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averaged, current = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in averaged.items() if value.is_floating_point()]

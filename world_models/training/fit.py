@@ -1,10 +1,10 @@
 """The training loop, one for every model with ``loss(batch) -> (loss, metrics)``.
 
-Exact resumption rests on one rule: *everything random in a step is a function of the seed and of
-the step's number*. The loader's position names the windows; `batch["seeds"]` gives each window a
-seed of its own for the noise of the loss; torch's global generator is seeded anew at each step,
-alike in all processes. Window i of a step has the same seed however many processes share the work,
-so that two processes compute what one process with twice the batch computes.
+Runs resume exactly because *everything random in a step is a function of the seed and the step
+number*. The loader's position determines the windows, `batch["seeds"]` gives each window its own
+seed for the noise of the loss, and all processes seed torch's global generator with the same number
+at each step. Window i of a step has the same seed for any number of processes. So two processes
+compute the same as one process with twice the batch.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = [
 ]
 
 BETAS = (0.9, 0.99)  # of AdamW
-WEIGHT_DECAY = 1e-4  # of matrices and kernels; vectors (gains, biases) have none
+WEIGHT_DECAY = 1e-4  # for matrices and kernels only, not for vectors (gains, biases)
 CLIP_NORM = 10.0  # gradients of a larger norm are scaled down to it
 LOG_EVERY = 10  # steps
-KEPT_CHECKPOINTS = 2  # the newest ones, besides the best
+KEPT_CHECKPOINTS = 2  # number of newest checkpoints kept, besides the best
 
 Batch = dict[str, Tensor]
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -60,24 +60,24 @@ Sample = Callable[[nn.Module], Tensor]
 
 
 class Loader(Protocol):
-    """Endless batches that can be taken up where they were left.
+    """Endless batches that can be resumed.
 
-    A batch holds this process's ``batch_size * accumulate`` windows of a step; it has at least
-    ``actions`` (B, T - 1).
+    A batch holds this process's ``batch_size * accumulate`` windows of a step, and at least the key
+    "actions", ``(B, T - 1)``.
     """
 
     def __iter__(self) -> Iterator[Batch]:
         """Continue from the current position."""
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-serialisable position, counting the batches that were handed out."""
+        """The position as JSON values. It counts the batches that were handed out."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a position; ValueError if it is one of other data."""
+        """Go to a position; ValueError if it belongs to other data."""
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss or its gradient is no longer a number."""
+    """The loss or its gradient is NaN or infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +85,10 @@ class FitResult:
     """How a run ended.
 
     Attributes:
-        step: Steps taken in all.
-        finished: False if it was asked to stop before the last step.
-        checkpoint: The newest checkpoint.
-        model: The averaged weights.
+        step: Steps taken in total.
+        finished: False if the run was stopped before its last step.
+        checkpoint: Path of the newest checkpoint.
+        model: The model with averaged weights.
     """
 
     step: int
@@ -124,27 +124,28 @@ def fit(
     sample: Sample | None = None,
     wandb_project: str | None = None,
 ) -> FitResult:
-    """Train a model, going on from the newest checkpoint in `out` if there is one.
+    """Train a model. Resumes from the newest checkpoint in `out` if there is one.
 
     Args:
-        model: Only parameters that require a gradient are trained.
-        loader: Where batches come from.
-        config: How to optimise.
-        out: The run's directory: checkpoints, metrics.jsonl, tensorboard, samples.
-        loss: The loss of a model and a batch; by default ``model.loss(batch)``.
+        model: The model. Only parameters that require a gradient are trained.
+        loader: Source of batches.
+        config: Settings of the optimisation.
+        out: The run's directory, for checkpoints, metrics.jsonl, tensorboard and samples.
+        loss: Function from model and batch to loss and metrics; by default ``model.loss(batch)``.
         compile: See `DataOptions`.
-        fabric: As `launch` returns it; needed beforehand only to give the loader its rank.
-        evaluate: Called with the averaged model at each checkpoint; its "loss" chooses the best.
-        sample: Called likewise, returns a picture, uint8 (H, W, 3).
+        fabric: What `launch` returned, if the loader needed its rank; launched here by default.
+        evaluate: Returns validation metrics of the averaged model; called at each checkpoint. Their
+            "token_loss", or else "loss", decides which checkpoint is the best.
+        sample: Returns a sample picture of the averaged model, uint8 ``(H, W, 3)``; likewise.
         wandb_project: See `Progress`.
 
     Raises:
         TrainingDivergedError: The loss is NaN or infinite; the last good checkpoint is kept.
-        RuntimeError: It should be compiled, and there is nothing to compile it with.
+        RuntimeError: `compile` is set, but there is no compiler.
     """
     fabric = fabric or launch(config.precision)
     run = _Run(fabric, model, loss or _own_loss, loader, config, out, compile)
-    step = begun = run.resume()
+    step = first = run.resume()
     visible = fabric.is_global_zero
     run.progress = progress = Progress(
         out, step=step, steps=config.steps, visible=visible, wandb_project=wandb_project
@@ -156,11 +157,11 @@ def fit(
             while step < config.steps and not asked:
                 run.train(next(batches), step)
                 step += 1
-                if compile and step == begun + 1:
-                    progress.restart_clock()  # what compiles does not train
+                if compile and step == first + 1:
+                    progress.restart_clock()  # compiling is no training time
                 saving = step % config.save_every == 0 or step == config.steps
                 if saving or step % LOG_EVERY == 0 or fabric.world_size == 1 and stopped():
-                    asked = run.log(step, stopped())  # all processes agree on it here
+                    asked = run.log(step, stopped())  # the same in all processes
                 if saving or asked:
                     run.save(step, evaluate, sample)
     finally:
@@ -174,7 +175,7 @@ def fit(
 
 
 class _Loss(nn.Module):
-    """Makes a model's loss its forward pass, which is what DDP and torch.compile wrap."""
+    """Computes the loss in its forward pass, which is what DDP and torch.compile wrap."""
 
     def __init__(self, model: nn.Module, loss: Loss):
         super().__init__()
@@ -189,7 +190,7 @@ def _own_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 class _Run:
-    """The state of a run and the pieces of a step."""
+    """The state of a run, and the parts of its loop."""
 
     progress: Progress
 
@@ -209,7 +210,7 @@ class _Run:
         self.fused = compile and fabric.device.type == "cpu"
         if compile:
             check_compiler(fabric.device)
-            if not self.fused:  # on a CPU a whole loss is no faster, and torch 2.13 crashes in it
+            if not self.fused:  # compiling all of it gains nothing on a CPU, and torch 2.13 crashes
                 wrapped.compile()
         self.loss, self.optimizer = fabric.setup(wrapped, optimizer)
         self._raw_optimizer = optimizer
@@ -219,7 +220,7 @@ class _Run:
         self._metrics: dict[str, list[Tensor]] = {}
 
     def resume(self) -> int:
-        """Load the newest checkpoint; returns the number of steps it has taken."""
+        """Load the newest checkpoint; returns its number of steps, 0 if there is none."""
         if self.fabric.is_global_zero:
             self.checkpoints.clean()
         state = self.checkpoints.resume(self._parts)
@@ -257,7 +258,7 @@ class _Run:
         self.progress.advance(rows * world * (length + 1))
 
     def log(self, step: int, stop: bool) -> bool:
-        """Record the mean metrics since the last call; returns whether any process was stopped."""
+        """Log mean metrics since the last call; returns whether any process has to stop."""
         means = [torch.stack(values).float().mean() for values in self._metrics.values()]
         means.append(torch.tensor(float(stop), device=self.fabric.device))
         *values, stops = self.fabric.all_reduce(torch.stack(means)).tolist()  # type: ignore[union-attr]
@@ -295,15 +296,15 @@ class _Run:
         newest = self.checkpoints.newest()
         rescue = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
         return (
-            f"training diverged: at or shortly before step {step} the loss is {metrics['loss']} "
-            f"and the norm of its gradient {metrics['gradient_norm']}. Nothing was overwritten: "
-            f"{rescue}. Run again with a lower learning rate (now {self.config.learning_rate}), "
+            f"training diverged at or just before step {step}: the loss is {metrics['loss']}, the "
+            f"gradient norm {metrics['gradient_norm']}. Nothing was overwritten: {rescue}. "
+            f"Run again with a lower learning rate (now {self.config.learning_rate}), "
             'a longer warm-up, or precision "fp32"'
         )
 
 
 def window_seeds(seed: int, step: int, num: int) -> Tensor:
-    """Seeds of the `num` windows of a step, int64, not negative."""
+    """Seeds of the `num` windows of a step, int64 ``(num,)``, not negative."""
     rng = np.random.default_rng([seed, step])
     return torch.from_numpy(rng.integers(2**62, size=num))
 
@@ -324,7 +325,7 @@ def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for a clean end; a second Ctrl-C interrupts as usual."""
+    """Ctrl-C and SIGTERM request a clean stop; a second Ctrl-C interrupts as usual."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

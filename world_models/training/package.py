@@ -1,4 +1,4 @@
-"""From runs to a world bundle."""
+"""Makes a world bundle from training runs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """See `SamplingConfig`. None: as the token space says.
+    """Sampling settings; see `SamplingConfig`. None keeps the tokenizer's default.
 
     Attributes:
-        steps: Most passes per frame.
-        temperature: Softmax temperature.
-        threshold: Probability from which a token is unmasked ahead of the schedule.
+        steps: Maximum number of sampling passes per frame.
+        temperature: Softmax temperature; 0 takes the most likely token.
+        threshold: Probability, in [0, 1], from which a token is unmasked ahead of schedule.
     """
 
     steps: int | None = None
@@ -37,27 +37,27 @@ class SamplingOptions:
     threshold: float | None = None
 
     def applied(self, usual: SamplingConfig) -> SamplingConfig:
-        """`usual`, changed as asked for."""
+        """`usual` with these settings where they are not None."""
         return replace(usual, **{k: v for k, v in asdict(self).items() if v is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleOptions:
-    """Makes a world bundle of trained parts.
+    """Make a world bundle from trained parts.
 
     Attributes:
         out: The bundle's directory; its name is the world's name.
-        data: The dataset, for the beginnings of dreams and for what the card says.
+        data: The dataset. Dreams start from windows of it.
         tokenizer: The tokenizer run, or the world (name or path) that was fine-tuned.
         dynamics: The dynamics run.
-        latent_action: The latent action run, where the dynamics was trained on latent actions.
-        env_id: Use the episodes of this env alone.
-        storage: How matrices are stored; int8 is a quarter of float32.
-        starts: Number of beginnings kept for dreams.
-        start_frames: Real frames of each.
-        seed: Of the choice of beginnings.
-        replace: Whether a bundle may be there already.
-        sampling: How the world samples by default.
+        latent_action: The latent action run, if the dynamics was trained on latent actions.
+        env_id: Use only episodes of this env.
+        storage: How matrices are stored. int8 takes a quarter of the bytes of float32.
+        starts: Number of windows stored for dreams to start from.
+        start_frames: Frames of each of these windows.
+        seed: Seed of the choice of windows.
+        replace: Overwrite an existing bundle.
+        sampling: Default sampling settings of the world.
     """
 
     out: Path
@@ -75,10 +75,10 @@ class BundleOptions:
 
 
 def build_bundle(options: BundleOptions) -> Path:
-    """Write the bundle; returns its directory.
+    """Write the bundle and return its directory.
 
     Raises:
-        ValueError: If the parts were not trained for each other.
+        ValueError: If the dynamics was trained with other parts than these.
     """
     episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
     tokenizer = load_part(str(options.tokenizer), "tokenizer")
@@ -115,7 +115,9 @@ def _card(
 ) -> WorldCard:
     env_ids = sorted({entry.info.env_id for entry in episodes.entries})
     if len(env_ids) > 1:
-        raise ValueError(f"{options.data} holds {', '.join(env_ids)}; choose one with --env-id")
+        raise ValueError(
+            f"{options.data} has episodes of {', '.join(env_ids)}; choose one with --env-id"
+        )
     info = episodes.entries[0].info
     meanings = episodes.action_meanings
     if latent is not None:
@@ -127,7 +129,10 @@ def _card(
         env_id=info.env_id,
         env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
         provenance={
-            "data": {**record.data, "path": Path(str(record.data["path"])).name},  # for others
+            "data": {
+                **record.data,
+                "path": Path(str(record.data["path"])).name,
+            },  # without this machine's folders
             "tokenizer": _tokenizer_training(options.tokenizer),
             "dynamics": _training(record),
             "versions": record.versions,
@@ -161,6 +166,6 @@ def _check(record: RunRecord, name: str, found: str | None, source: Path | None)
     wanted = record.built_on[name]
     if found != wanted:
         raise ValueError(
-            f"the dynamics was trained with the {name} {wanted}, {source} is {found}; give the run "
-            "it was trained with, or a decoder fine-tuned from it (train tokenizer --from)"
+            f"the dynamics was trained with the {name} {wanted}, but {source} is {found}; give the "
+            "run it was trained with, or one with a fine-tuned decoder (train tokenizer --from)"
         )

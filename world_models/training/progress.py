@@ -1,4 +1,4 @@
-"""What a run tells the outside: a bar, metrics.jsonl, TensorBoard, W&B, pictures."""
+"""Progress of a run: a progress bar, metrics.jsonl, TensorBoard, W&B and pictures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Writes the story of a run into its directory and to the terminal.
+    """Logs a run to its directory and to the terminal.
 
-    TensorBoard is written where it is installed. A resumed run takes up the story at its
-    checkpoint: what the killed run had logged after it is dropped.
+    TensorBoard logs are written if it is installed. A resumed run deletes log entries from after
+    its checkpoint.
 
     Args:
         out: The run's directory.
-        step: Where the run starts or resumes.
-        steps: Where it ends.
-        visible: Whether to write at all; only one process of a distributed run does.
-        wandb_project: Mirror everything to this Weights & Biases project (needs `wandb`).
+        step: Steps taken before.
+        steps: Steps of the whole run.
+        visible: Whether this process logs; only one process of a distributed run does.
+        wandb_project: Mirror the logs to this Weights & Biases project (needs `wandb`).
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class Progress:
             self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def advance(self, frames: int) -> None:
-        """Count one step over so many frames (all processes together)."""
+        """Count one step over `frames` frames, all processes together."""
         self._frames += frames
         self._bar.update()
 
     @property
     def frames_per_s(self) -> float:
-        """Training speed since the start or the last pause."""
+        """Training speed since `restart_clock`, in frames per second."""
         return self._frames / max(time.perf_counter() - self._begun, 1e-9)
 
     def restart_clock(self) -> None:
-        """Forget the time before now: evaluation and saving are no training time."""
+        """Measure speed from now on: evaluation and saving are no training time."""
         self._begun, self._frames = time.perf_counter(), 0
 
     def log(self, step: int, metrics: Mapping[str, float], group: str) -> None:
-        """Record metrics of a step under ``group`` ("train" or "val")."""
+        """Log metrics of a step under ``group`` ("train" or "val")."""
         if not self._visible:
             return
         with self._log.open("a") as file:
@@ -82,7 +82,7 @@ class Progress:
             tqdm.write(text)
 
     def picture(self, step: int, name: str, picture: Tensor) -> None:
-        """Keep a picture, uint8 ``(H, W, 3)``, where Pillow is installed."""
+        """Save a picture, uint8 ``(H, W, 3)``, if Pillow is installed."""
         if not self._visible or not importlib.util.find_spec("PIL"):
             return
         from PIL import Image
@@ -94,7 +94,7 @@ class Progress:
             self._writer.add_image(name, picture.cpu().numpy(), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flush everything."""
+        """Close the progress bar and the logs."""
         self._bar.close()
         if self._writer is not None:
             self._writer.close()

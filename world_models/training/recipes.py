@@ -1,6 +1,7 @@
-"""Complete trainings: a recipe is a function, a variant calls one and uses `dataclasses.replace`.
+"""Recipes: functions that return the complete settings of a training.
 
-All but `paper` are for a CPU, and short: more ``--fit.steps`` make better worlds.
+For a variant, call a recipe and use `dataclasses.replace`. All recipes but `paper` are short enough
+for a CPU: more ``--fit.steps`` make better worlds.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from world_models.training.config import FitConfig
 
 __all__ = ["RECIPES", "DynamicsRecipe", "LatentActionRecipe", "TokenizerRecipe", "WorldRecipe"]
 
-# Squared error alone would spend nothing on small moving sprites.
+# With squared error alone, small moving sprites would disappear.
 SPRITES = ReconstructionLossConfig(changed_weight=20.0, l1_weight=0.05, revive_after=100)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe:
-    """A tokenizer run.
+    """Settings of a tokenizer run.
 
     Attributes:
-        model: The tokenizer.
-        loss: What it is trained for.
-        fit: The optimisation.
-        frames: Frames of a training window.
+        model: Architecture of the tokenizer.
+        loss: Weights of the loss.
+        fit: Settings of the optimisation.
+        frames: Frames per training window.
     """
 
     model: TokenizerConfig
@@ -42,13 +43,13 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentActionRecipe:
-    """A run of the latent action model.
+    """Settings of a latent action run.
 
     Attributes:
-        model: The latent action model.
-        loss: What it is trained for.
-        fit: The optimisation.
-        frames: Frames of a training window.
+        model: Architecture of the latent action model.
+        loss: Weights of the loss.
+        fit: Settings of the optimisation.
+        frames: Frames per training window.
     """
 
     model: LatentActionConfig
@@ -59,21 +60,23 @@ class LatentActionRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsRecipe:
-    """A dynamics run.
+    """Settings of a dynamics run.
 
     Attributes:
-        model: The dynamics.
-        loss: What it is trained for.
-        fit: The optimisation.
-        frames: Frames of a training window.
-        token_stride: Windows of cached tokens begin at every so many frames of an episode; less
-            costs more disk. (Tokens of single frames and of motion let windows begin anywhere.)
-        corruption: Of motion tokens: up to this share of an episode's tokens goes wrong, and those
-            of the next frame lead back to the real picture. So dreams learn to correct themselves.
-        self_forcing: Likewise, but up to this share of an episode's frames is replaced by what the
-            world that is fine-tuned dreams there: it learns to correct its own mistakes.
-        events: Share of windows that are chosen for holding a reward or an end. Both are rare, and
-            more of them are learned sooner.
+        model: Architecture of the dynamics.
+        loss: Weights of the loss.
+        fit: Settings of the optimisation.
+        frames: Frames per training window.
+        token_stride: Frames between the starts of cached token windows; a smaller stride takes more
+            disk. Ignored by tokenizers whose windows can start at any frame.
+        corruption: Replace up to this share, in [0, 1], of an episode's tokens at random. Tokens of
+            the next frame then lead back to the real picture, so that dreams learn to correct
+            mistakes. Only for motion tokenizers.
+        self_forcing: Replace up to this share, in [0, 1], of an episode's frames by dreams of the
+            world that is being fine-tuned, which learns to correct its own mistakes. Only for
+            motion tokenizers.
+        events: Share of windows, in [0, 1], drawn from those with a reward or an end. Both are
+            rare, and are learned sooner if drawn more often.
     """
 
     model: DynamicsConfig
@@ -93,7 +96,7 @@ class DynamicsRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldRecipe:
-    """All runs that make a world."""
+    """Settings of all runs that make a world."""
 
     tokenizer: TokenizerRecipe
     latent_action: LatentActionRecipe
@@ -110,7 +113,7 @@ def coinrun() -> WorldRecipe:
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
     recipe = _motion(presets.atari(), tokenizer_steps=400, dynamics_steps=1800, dynamics_batch=4)
-    fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # patches of a codebook are no averages
+    fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # averaging would blur the patches
     return replace(recipe, tokenizer=replace(recipe.tokenizer, fit=fit))
 
 
@@ -191,7 +194,7 @@ RECIPES: dict[str, Callable[[], WorldRecipe]] = {
 def _motion(
     world: presets.WorldConfig, tokenizer_steps: int, dynamics_steps: int, dynamics_batch: int
 ) -> WorldRecipe:
-    """A world with a motion tokenizer."""
+    """Settings for a world with a motion tokenizer."""
     fit = FitConfig(
         steps=tokenizer_steps,
         batch_size=12,
@@ -211,7 +214,7 @@ def _motion(
                 changed_weight=20.0,
                 event_weight=5.0,
                 context_noise=0.1,
-                mask_steps=4,  # most tokens are decided in the first pass: that is what is trained
+                mask_steps=4,  # fewer: sampling decides most tokens in its first pass
             ),
             fit=replace(fit, steps=dynamics_steps, batch_size=dynamics_batch, save_every=200),
             corruption=0.1,

@@ -1,4 +1,4 @@
-"""What a run is: ``run.json`` in its directory, written at its start, read by what builds on it."""
+"""The directory of a run, and the record of its settings in ``run.json``."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["RunRecord", "begin_run", "load_part", "load_run", "read_run"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What was trained, on what.
+    """The settings of a run, written to ``run.json`` when it starts.
 
     Attributes:
         kind: "tokenizer", "latent-action" or "dynamics".
-        model: The model's configuration; see `part_to_dict`.
-        loss: What it is trained for.
-        frames: Frames of a training window.
-        fit: The optimisation.
+        model: Configuration of the model; see `part_to_dict`.
+        loss: Weights of the loss.
+        frames: Frames per training window.
+        fit: Settings of the optimisation.
         data: The dataset: path, fingerprint, env ids, action set, number of episodes and frames.
-        built_on: Fingerprints of the tokenizer and latent action model behind a dynamics, and the
-            world that was fine-tuned.
-        command: How it was started.
-        versions: Of this package, of torch.
+        built_on: The world that is fine-tuned; for a dynamics also the fingerprints of its
+            tokenizer and latent action model.
+        command: Command line that started the run.
+        versions: Versions of genie-gym and torch.
     """
 
     kind: str
@@ -53,30 +53,30 @@ class RunRecord:
 
 
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
-    """Write a new run's record, or check that the run in `out` is the same and can go on.
+    """Write the record of a new run, or check that the run in `out` can be resumed.
 
     Raises:
-        ValueError: If `out` holds a run of another model.
+        ValueError: If `out` holds a run with other settings.
     """
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
     if write and "fit" in changes:
-        print(f"going on with what was begun with {changes['fit']}", file=sys.stderr)
+        print(f"resuming a run that was started with {changes['fit']}", file=sys.stderr)
 
 
 def read_run(out: Path) -> RunRecord:
-    """The record of the run in `out`."""
+    """Read the record of the run in `out`."""
     path = out / "run.json"
     try:
         return RunRecord(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise ValueError(f"{out} is no training run: it has no run.json") from None
+        raise ValueError(f"{out} is not a training run: it has no run.json") from None
     except (TypeError, json.JSONDecodeError) as fault:
         raise ValueError(f"{path} cannot be read: {fault}") from None
 
 
 def load_run(out: Path, kind: str) -> nn.Module:
-    """The averaged weights of a run's best checkpoint.
+    """Load the averaged weights of a run's best checkpoint.
 
     Raises:
         ValueError: If `out` is a run of another kind, or has no checkpoint yet.
@@ -86,7 +86,7 @@ def load_run(out: Path, kind: str) -> nn.Module:
         raise ValueError(f"{out} is a {record.kind} run, expected a {kind} run")
     best = Checkpoints(out / "checkpoints").best()
     if best is None:
-        raise ValueError(f"{out} has no checkpoint yet; let its training run to the first one")
+        raise ValueError(f"{out} has no checkpoint yet; train it until it saves one")
     model = build_part(kind, record.model)
     file = best / "average.safetensors"
     load_weights(model, read_tensors(file), file)
@@ -94,7 +94,7 @@ def load_run(out: Path, kind: str) -> nn.Module:
 
 
 def load_part(source: str, kind: str) -> nn.Module:
-    """The tokenizer, latent action model or dynamics of a run or of a world."""
+    """Load a part from a run (path) or a world (name or path); see `build_part` for `kind`."""
     if (Path(source) / "run.json").is_file():
         return load_run(Path(source), kind)
     part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))

@@ -1,4 +1,4 @@
-"""What to train on, as the command line takes it."""
+"""Command-line options of training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["DataOptions", "DynamicsOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What to train on, and where to put the run.
+    """The data to train on, and the run's directory.
 
     Attributes:
         data: The dataset directory.
-        out: The run's directory. The same command goes on with a run that was stopped.
-        env_id: Use the episodes of this env alone.
-        policy: Use the episodes of this policy alone.
-        from_world: Fine-tune this world (name or path): the model is the world's, the loss and the
-            optimisation are the recipe's.
-        workers: Processes that read frames ahead.
-        on_damage: Whether to stop at damaged data or to read around it.
-        compile: Compile what gains by it, a minute or more at the start, for faster steps after:
-            the loss, or on a CPU `world_models.kernels`, which needs a C++ compiler.
+        out: The run's directory. To resume a stopped run, repeat the command.
+        env_id: Use only episodes of this env.
+        policy: Use only episodes of this policy.
+        from_world: Fine-tune this world (name or path). The model comes from the world, the loss
+            and the optimisation from the recipe.
+        workers: Number of worker processes that read frames ahead.
+        on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
+        compile: Compile the loss (on a CPU: `world_models.kernels`, which needs a C++ compiler).
+            This takes a minute or more at the start and makes the steps faster.
         wandb_project: Mirror the logs to this Weights & Biases project.
     """
 
@@ -42,27 +42,28 @@ class DataOptions:
     wandb_project: str | None = None
 
     def episodes(self) -> EpisodeDataset:
-        """The episodes asked for."""
+        """The episodes that match the options."""
         dataset = EpisodeDataset(self.data, on_damage=self.on_damage)
         chosen = dataset.select(env_id=self.env_id, policy=self.policy)
         if not len(chosen):
             raise ValueError(
                 f"none of the {len(dataset)} episodes in {self.data} is of env {self.env_id} and "
-                f"policy {self.policy}; `genie-gym data show {self.data}` lists what there is"
+                f"policy {self.policy}; `genie-gym data show {self.data}` lists both"
             )
         return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsOptions(DataOptions):
-    """What to train a dynamics on.
+    """The data and models to train a dynamics on.
 
     Attributes:
-        tokenizer: A tokenizer run, or a world (name or path); by default that of `from_world`.
-        latent_action: A latent action run or a world, to train on its latent actions in place of
-            the true ones.
-        outcome_only: Train the outcome head of `from_world` alone. Rewards and ends are rare: it
-            gains from a large `events`, which would harm what is dreamed.
+        tokenizer: A tokenizer run or a world (name or path); by default the tokenizer of
+            `from_world`.
+        latent_action: A latent action run or a world. The dynamics is then trained on its latent
+            actions instead of the true ones.
+        outcome_only: Train only the outcome head of `from_world`. Use a large `events` with it:
+            that helps the head, but would harm the frames.
     """
 
     tokenizer: str | None = None

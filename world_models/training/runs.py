@@ -1,4 +1,4 @@
-"""The three trainings, from a dataset directory to a run directory."""
+"""Trains tokenizers, latent action models and dynamics: from a dataset to a run directory."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ __all__ = [
     "train_tokenizer",
 ]
 
-EVAL_BATCHES = 8  # of held-out windows, per evaluation
-NUM_STRIPS = 4
+EVAL_BATCHES = 8  # batches of held-out windows per evaluation
+NUM_STRIPS = 4  # windows in a sample picture
 
 
 def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
-    """Train a tokenizer; of a world (`from_world`) its decoder alone, so that tokens stay."""
+    """Train a tokenizer, or only the decoder of a world (`from_world`): its tokens stay."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
@@ -61,13 +61,15 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
 
 
 def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> FitResult:
-    """Train a latent action model, or fine-tune that of a world (`from_world`)."""
+    """Train a latent action model, or fine-tune a world's (`from_world`)."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
         model = LatentActionModel(recipe.model)
     elif world.model.latent_action is None:
-        raise ValueError(f"{options.from_world} has no latent actions to fine-tune")
+        raise ValueError(
+            f"{options.from_world} has no latent action model to fine-tune; leave out --from"
+        )
     else:
         model = world.model.latent_action
     loss = partial(_loss, config=recipe.loss)
@@ -77,10 +79,10 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
-    """Train a dynamics on cached tokens, or fine-tune that of a world (`from_world`)."""
+    """Train a dynamics on cached tokens, or fine-tune a world's (`from_world`)."""
     world, episodes = _begin(options)
     if options.outcome_only and world is None:
-        raise ValueError("outcome_only fine-tunes a world: name it with --from WORLD")
+        raise ValueError("--outcome-only fine-tunes a world; add --from WORLD")
     tokenizer, latent = _tokenizer(options, world), _latent_action(options, world)
     _check_frames(episodes, tokenizer.frame_size)
     if world is None:
@@ -155,7 +157,7 @@ def _train_only(model: nn.Module, parts: tuple[str, ...]) -> None:
 
 
 def describe(episodes: EpisodeDataset) -> dict[str, object]:
-    """What a run or world says about its data."""
+    """A summary of a dataset for the records of runs and worlds."""
     return {
         "path": str(episodes.path),
         "fingerprint": episodes.fingerprint,
@@ -173,7 +175,7 @@ def _collection_seed(entry: Entry) -> int | None:
 
 
 def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
-    """The world to fine-tune, if any, and the episodes, checked against it."""
+    """The world to fine-tune, if any, and episodes with its action set."""
     episodes = options.episodes()
     if options.from_world is None:
         return None, episodes
@@ -254,7 +256,7 @@ def _fit(
 
 
 def _split(episodes: EpisodeDataset, length: int) -> tuple[EpisodeDataset, EpisodeDataset]:
-    """Episodes to train on and to evaluate on; the same ones where there are few."""
+    """Episodes for training and for validation; the same ones if there are too few to split."""
     train, held_out = episodes.split("train"), episodes.split("val")
     parts = (train, held_out)
     if all(len(part) and part.num_frames.max() >= length for part in parts):
@@ -277,15 +279,17 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
     own = None if world is None else world.model.tokenizer
     if options.tokenizer is None:
         if own is None:
-            raise ValueError("say which tokenizer to build on: --tokenizer RUN (or a world)")
+            raise ValueError(
+                "a dynamics needs a tokenizer; add --tokenizer RUN (or the name of a world)"
+            )
         return own
     tokenizer = load_part(options.tokenizer, "tokenizer")
     assert isinstance(tokenizer, Tokenizer)
     if own is not None and fingerprint(tokenizer) != fingerprint(own):
         raise ValueError(
             f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
-            "its dynamics can only be fine-tuned with its own tokenizer, or one fine-tuned from it "
-            "(train tokenizer --from)"
+            "fine-tune its dynamics with its own tokenizer, or with one fine-tuned from it (train "
+            "tokenizer --from)"
         )
     return tokenizer
 
@@ -304,7 +308,7 @@ def _dreamer(
     tokenizer: Tokenizer,
     latent: LatentActionModel | None,
 ) -> WorldModel | None:
-    """The world that learns from its own dreams."""
+    """The frozen copy of the world that dreams for self-forcing; None without it."""
     if not recipe.self_forcing:
         return None
     if world is None or latent is not None:

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that there is nothing to save."""
+"""The learning rate as a pure function of the step: a checkpoint need not hold it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def learning_rate(config: FitConfig, step: int) -> float:
     """Linear warm-up from 0, then a cosine down to the minimum, where it stays.
 
     Args:
-        config: The run.
-        step: Number of steps taken before this one.
+        config: Settings of the optimisation.
+        step: Number of the step, from 0.
     """
     if step < config.warmup_steps:
         return config.learning_rate * ((step + 1) / config.warmup_steps)

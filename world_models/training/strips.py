@@ -1,4 +1,4 @@
-"""Pictures of what a model has learned: real frames, and right below what the model makes of them.
+"""Sample pictures: strips of real frames, with the model's frames right below.
 
 Shapes: B windows, T frames, H height, W width.
 """
@@ -17,19 +17,19 @@ __all__ = ["dream", "inferred", "real_over_predicted", "reconstructed"]
 
 
 def real_over_predicted(real: Tensor, predicted: Tensor) -> Tensor:
-    """Two uint8 clips ``(B, T, H, W, 3)`` as one picture ``(B * 2 * H, T * W, 3)``."""
+    """Stack two uint8 clips ``(B, T, H, W, 3)`` into one picture ``(B * 2 * H, T * W, 3)``."""
     both = torch.stack((real.cpu(), predicted.cpu()), 1)  # (B, 2, T, H, W, 3)
     return both.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(0, 2)
 
 
 def reconstructed(tokenizer: nn.Module, frames: Tensor) -> Tensor:
-    """Frames over what they are after encoding and decoding."""
+    """Frames over their reconstruction."""
     assert isinstance(tokenizer, Tokenizer)
     return real_over_predicted(frames, tokenizer.reconstruct(frames))
 
 
 def inferred(model: nn.Module, frames: Tensor) -> Tensor:
-    """Frames 1.. over their prediction from the frame before and the latent action."""
+    """Frames 1.. over their prediction by a latent action model."""
     assert isinstance(model, LatentActionModel)
     return real_over_predicted(frames[:, 1:], to_uint8(model(to_float(frames))[0]))
 

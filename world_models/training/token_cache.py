@@ -1,14 +1,14 @@
-"""The token cache: tokens of a dataset, computed once. Training the dynamics never touches pixels.
+"""The token cache: the tokens of a dataset are computed once, then training reads them from disk.
 
-A causal encoder makes other tokens of a frame if it began at another one: the first frame of a
-sequence is spelled out, later ones say "as before". A dream begins with an empty past at its first
-real frame, so its training windows must, too. Hence clips ``[start, start + length)`` are encoded
-with nothing before them, for every `stride`-th start. By causality their first k frames have the
-tokens that a dream sees which starts from these k frames.
+The tokens of a frame depend on where a causal encoder started: the first frame of a sequence is
+described in full, later ones relative to the past. A dream starts with an empty past, so training
+windows must, too. Hence the clips ``[start, start + length)`` are encoded separately, for every
+`stride`-th start. By causality, the first k frames of a clip have the tokens of a dream that starts
+from these k frames.
 
-A tokenizer that looks at each frame alone has one list of tokens per episode, and windows may start
-anywhere. So they may with a motion tokenizer. It encodes an episode from its first frame to its
-last, and the decoded frames are cached beside the tokens, because the dynamics sees them.
+A tokenizer that encodes each frame separately needs one list of tokens per episode, and windows can
+start at any frame. So they can with a motion tokenizer, which encodes whole episodes. Its decoded
+frames are cached, too, because the dynamics sees them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoding", "action_encoding", "compute", "fingerprint", "token_encoding"]
 
-PACK_CLIPS = 256
-PACK_FRAMES = 8192  # of whole episodes that are encoded side by side
-GPU_PACK_FRAMES = 32768  # there, many take as long as few
+PACK_CLIPS = 256  # clips per file
+PACK_FRAMES = 8192  # frames of whole episodes that are encoded in one batch
+GPU_PACK_FRAMES = 32768  # on a GPU, a large batch takes hardly longer than a small one
 BATCH_CLIPS = 32
 Encode = Callable[..., dict[str, Tensor]]
 
@@ -51,14 +51,14 @@ class Encoding:
     """How an episode is cut into clips and encoded.
 
     Attributes:
-        name: Folder of the cache below the dataset: names the encoder and the cut.
-        arrays: What is stored of every clip.
-        encode: uint8 frames ``(B, length, H, W, 3)`` to these arrays, integers ``(B, ...)``.
-        length: Frames of a clip.
-        stride: Frames from one clip's start to the next one's.
-        whole: `encode` takes whole episodes ``(B, T, H, W, 3)`` instead, their actions
-            ``(B, T - 1)``, and a seed for each, and returns arrays ``(B, T, ...)``: clips are
-            single frames.
+        name: Folder of the cache in the dataset directory, unique to the encoder and the clips.
+        arrays: Names of the arrays that are stored per clip.
+        encode: Maps uint8 frames ``(B, length, H, W, 3)`` to these arrays, integers ``(B, ...)``.
+        length: Frames per clip.
+        stride: Frames between the starts of clips.
+        whole: `encode` takes whole episodes instead: frames ``(B, T, H, W, 3)``, actions
+            ``(B, T - 1)`` and a seed each. It returns arrays ``(B, T, ...)``; clips are single
+            frames.
     """
 
     name: str
@@ -69,22 +69,21 @@ class Encoding:
     whole: bool = False
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
-        """Clips of episodes with so many frames."""
+        """Number of clips of episodes with `num_frames` frames."""
         return np.maximum((num_frames - self.length) // self.stride + 1, 0)
 
 
 def fingerprint(model: nn.Module, decoder: bool = False) -> str:
-    """Names what a tokenizer or latent action model encodes to.
+    """Hash of a tokenizer or latent action model: equal hashes mean equal codes.
 
-    Equal for models whose codes are equal by construction: a decoder may have been fine-tuned, and
-    counts only if `decoder`.
+    Fine-tuning a decoder leaves codes as they are, so its weights count only if `decoder`.
     """
     config = {name: repr(value) for name, value in vars(model.config).items()}
     config["type"] = type(model.config).__name__
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     ignored: tuple[str, ...] = () if decoder else getattr(model, "decoder_parts", ())
     for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(ignored) and not name.endswith("unused"):  # counted in training
+        if not name.startswith(ignored) and not name.endswith("unused"):  # a counter of training
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -99,17 +98,17 @@ def token_encoding(
     dreamer: WorldModel | None = None,
     self_forcing: float = 0.0,
 ) -> Encoding:
-    """Tokens ``(B, length, N)`` for training windows of `length` frames.
+    """Encode "tokens" ``(B, length, N)`` for training windows of `length` frames.
 
-    With a motion tokenizer also the decoded "previous_frames", uint8 ``(H, W, 3)``, and where
-    tokens go wrong, the "input_tokens" that were decoded in place of the right ones.
+    A motion tokenizer also stores the decoded "previous_frames", uint8 ``(H, W, 3)``, and with
+    corruption the "input_tokens" that were decoded instead of the right ones.
 
     Args:
-        tokenizer: Of a trained world to be.
-        length: Frames of a window.
+        tokenizer: The tokenizer.
+        length: Frames per window.
         stride: See `DynamicsRecipe.token_stride`.
         corruption: See `DynamicsRecipe`.
-        dreamer: The world whose dreams replace frames.
+        dreamer: The world whose dreams replace frames; None for no self-forcing.
         self_forcing: See `DynamicsRecipe`.
     """
     if isinstance(tokenizer, MotionTokenizer):
@@ -122,7 +121,10 @@ def token_encoding(
         encode = _follow_episodes(tokenizer, corruption, dreamer, self_forcing)
         return Encoding(name=name, arrays=arrays, encode=encode, whole=True)
     if dreamer is not None:
-        raise ValueError("self-forcing needs a motion tokenizer: no other tokens lead back")
+        raise ValueError(
+            f"self-forcing needs a motion tokenizer, got {type(tokenizer).__name__}; leave "
+            "--self-forcing at 0"
+        )
     alone = not tokenizer.config.transformer.temporal
     length, stride = (1, 1) if alone else (length, stride)
     name = f"tokens/{fingerprint(tokenizer)}-{length}-{stride}"
@@ -131,7 +133,7 @@ def token_encoding(
 
 
 def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encoding:
-    """Latent actions ``(B, length - 1)`` for training windows of `length` frames."""
+    """Encode latent "actions" ``(B, length - 1)`` for training windows of `length` frames."""
     name = f"latent-actions/{fingerprint(model)}-{length}-{stride}"
     encode = _only("actions", model.actions)
     return Encoding(name=name, arrays=("actions",), encode=encode, length=length, stride=stride)
@@ -167,7 +169,7 @@ def _follow_episodes(
 
 
 def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> TokenStore:
-    """Encode what is not in the cache yet; all processes share the work."""
+    """Encode the episodes that are not in the cache yet. All processes share the work."""
     store = TokenStore(dataset.path / encoding.name)
     counts = encoding.count(dataset.num_frames)
     there = [f"{entry.key}/{encoding.arrays[0]}" in store for entry in dataset.entries]
@@ -179,7 +181,7 @@ def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> Toke
         frames = PACK_FRAMES if fabric.device.type == "cpu" else GPU_PACK_FRAMES
         for group in _groups(mine, counts, frames if encoding.whole else PACK_CLIPS):
             if encoding.whole:
-                with fabric.autocast():  # what it gets wrong, the next frame's tokens correct
+                with fabric.autocast():  # the next frame's tokens correct its rounding
                     encoded = _encode_whole(dataset, encoding, group, fabric.device)
             else:
                 encoded = _encode_clips(dataset, encoding, group, fabric.device)
@@ -194,7 +196,7 @@ def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> Toke
 
 
 def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list[int]]:
-    """Episodes that are encoded, and stored, together: about `size` clips."""
+    """Group episodes that are encoded and stored together, about `size` clips each."""
     group: list[int] = []
     for episode in episodes:
         group.append(int(episode))
@@ -209,7 +211,7 @@ def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list
 def _encode_clips(
     dataset: EpisodeDataset, encoding: Encoding, group: list[int], device: torch.device
 ) -> list[dict[str, np.ndarray]]:
-    """The arrays of each episode of a group, clips encoded by the batch."""
+    """Encode the clips of a group of episodes in batches; returns each episode's arrays."""
     pieces = []
     for frames in _frames(dataset, group):
         windows = np.lib.stride_tricks.sliding_window_view(frames, encoding.length, axis=0)
@@ -227,7 +229,7 @@ def _encode_clips(
 def _encode_whole(
     dataset: EpisodeDataset, encoding: Encoding, group: list[int], device: torch.device
 ) -> list[dict[str, np.ndarray]]:
-    """The arrays of each episode of a group, side by side from the first frame to the last."""
+    """Encode a group of whole episodes in one batch; returns each episode's arrays."""
     episodes = [torch.from_numpy(frames) for frames in _frames(dataset, group)]
     seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in group], device=device)
     actions = [torch.from_numpy(dataset.actions(i)) for i in group]
@@ -244,7 +246,7 @@ def _frames(dataset: EpisodeDataset, group: list[int]) -> list[np.ndarray]:
 
 
 def _stored(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Pixels as they are, codes in two bytes."""
+    """To numpy: codes as uint16, pixels unchanged."""
     return {
         name: x.cpu().numpy() if x.dtype == torch.uint8 else x.cpu().numpy().astype(np.uint16)
         for name, x in arrays.items()

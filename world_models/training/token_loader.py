@@ -1,4 +1,4 @@
-"""Batches of cached tokens: training windows of the dynamics."""
+"""Batches of cached tokens, for training the dynamics."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["CachedWindows", "TokenLoader"]
 
 
 class CachedWindows:
-    """Training windows of one or two caches: tokens, and latent actions where they are used.
+    """Training windows of cached tokens, with the true or with cached latent actions.
 
     Args:
         dataset: The episodes.
         length: Frames T of a window.
-        tokens: How tokens are cut.
-        actions: How latent actions are cut; without them windows have the true actions.
-        fabric: Which process this is.
+        tokens: Encoding of the tokens.
+        actions: Encoding of latent actions; None for the true actions.
+        fabric: Shares the encoding among processes.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class CachedWindows:
         self.fingerprint = f"{dataset.fingerprint}:{names}"
 
     def batch(self, places: np.ndarray) -> dict[str, Tensor]:
-        """Windows at rows of (episode, number of the start)."""
+        """Load windows, given as rows of (episode, number of the start)."""
         rows = [self._window(int(i), int(n) * self._stride) for i, n in places]
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
     def with_events(self) -> np.ndarray:
-        """The windows that hold a reward or an end: rows of (episode, number of the start)."""
+        """Windows that hold a reward or an end, as rows of (episode, number of the start)."""
         found: list[tuple[int, int]] = []
         for index in np.flatnonzero(self.num_starts):
             length = int(self.dataset.num_frames[index])
@@ -80,11 +80,11 @@ class CachedWindows:
 
 
 class TokenLoader:
-    """Endless random batches of cached windows, each game as often; like `WindowLoader`.
+    """Endless random batches of cached windows, all games equally likely; see `WindowLoader`.
 
     Args:
         windows: The windows.
-        events: Share of windows that are chosen for holding a reward or an end.
+        events: Share of windows, in [0, 1], drawn from those with a reward or an end.
         sampler_options: See `WindowSampler`.
     """
 
@@ -94,8 +94,8 @@ class TokenLoader:
         rare = windows.with_events() if events else None
         if rare is not None and not len(rare):
             raise ValueError(
-                f"{windows.dataset.path} has no reward and no end to choose windows for; leave "
-                "events at 0, or collect episodes that have some"
+                f"no window in {windows.dataset.path} holds a reward or an end; leave --events at "
+                "0, or collect episodes that have some"
             )
         self.sampler = WindowSampler(
             windows.num_starts, groups=games, length=1, rare=rare, rare_share=events,
@@ -108,15 +108,15 @@ class TokenLoader:
             yield self.windows.batch(places)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were handed out, and of what."""
+        """The number of batches handed out so far, and the fingerprint of the data."""
         return self.sampler.state_dict() | {"fingerprint": self.windows.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from the position in `state`."""
         if state["fingerprint"] != self.windows.fingerprint:
             raise ValueError(
                 "the checkpoint was trained on other episodes or on other tokens: "
                 f"{state['fingerprint']} instead of {self.windows.fingerprint}. Start a new run "
-                "for this data (another --out, or --from a world made of the old run)"
+                "for this data (another --out, or --from with a bundle of the old run)"
             )
         self.sampler.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Arrays by episode key, in packs beside the shards: added atomically, by any process."""
+"""A store of arrays by episode, in safetensors files. Any process can add to it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["TokenStore"]
 
 
 class TokenStore:
-    """A directory of packs, each a safetensors file that holds some episodes' arrays.
+    """A directory of packs: safetensors files, each with the arrays of some episodes.
 
-    A pack appears in one piece or not at all, and never changes. Reading maps files into memory
-    and touches only what is asked for.
+    A pack is written atomically and never changes. Packs are memory-mapped, so that reading some
+    rows loads no more than these.
 
     Args:
-        folder: The directory; created when something is added.
+        folder: The directory; created by the first `add`.
     """
 
     def __init__(self, folder: Path):
@@ -36,7 +36,7 @@ class TokenStore:
         return key in self._where
 
     def refresh(self) -> None:
-        """Look for packs that were added since, by this process or another."""
+        """Open packs that this or another process has added."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path not in self._packs:
                 pack = self._packs[path] = _open(path)
@@ -60,5 +60,5 @@ def _open(path: Path) -> Any:
         return safe_open(path, framework="np")
     except SafetensorError as fault:
         raise ValueError(
-            f"{path} is damaged ({fault}); delete it, its tokens are then computed anew"
+            f"{path} is damaged ({fault}); delete it, and its tokens are computed again"
         ) from None

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 __all__ = ["Loss", "evaluator", "evenly_spaced"]
 
 Loss = Callable[[Any, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
-"""From a model and a batch to the loss and metrics."""
+"""Maps a model and a batch to the loss and metrics."""
 
 
 def evenly_spaced(places: np.ndarray, num: int) -> np.ndarray:
-    """At most `num` of the rows."""
+    """Select at most `num` of the rows, evenly spaced."""
     return places[np.linspace(0, len(places) - 1, min(num, len(places))).astype(int)]
 
 
@@ -27,19 +27,19 @@ def evaluator(
     batch_size: int,
     device: torch.device,
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """Return a function from a model to its mean metrics.
+    """Return a function that computes a model's mean metrics over validation windows.
 
     Args:
-        loss: Returns the loss and the metrics of a model and a batch.
-        fetch: Turns rows of `places` into a batch.
+        loss: See `Loss`.
+        fetch: Loads rows of `places` as a batch.
         places: The windows.
-        batch_size: Windows at a time.
-        device: Where the model is.
+        batch_size: Windows per batch.
+        device: Device of the model.
     """
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         totals: dict[str, float] = {}
-        torch.manual_seed(0)  # the loop seeds anew at each step
+        torch.manual_seed(0)  # safe: the training loop seeds it at each step
         for begin in range(0, len(places), batch_size):
             batch = fetch(places[begin : begin + batch_size])
             rows = len(batch["actions"])

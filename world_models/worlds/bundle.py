@@ -1,7 +1,7 @@
-"""World bundles: a trained world as a directory of safetensors and JSON, complete or not there.
+"""World bundles: a trained world as a directory of safetensors and JSON, written atomically.
 
-Nothing in it is executed: no pickle, and every tensor must have the name and shape that the
-configuration asks for.
+Loading a bundle executes nothing from it: there is no pickle, and every tensor must have the name
+and shape that the configuration implies.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ STARTS, HUB_WEIGHTS = "starts.safetensors", "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class StartBank:
-    """Real beginnings for dreams.
+    """S short windows of real play that dreams start from.
 
     Attributes:
-        frames: uint8 ``(S, k, H, W, 3)``.
-        actions: int64 ``(S, k - 1)`` between them.
+        frames: k frames of each, uint8 ``(S, k, H, W, 3)``.
+        actions: The actions between the frames, int64 ``(S, k - 1)``.
     """
 
     frames: Tensor
@@ -51,7 +51,10 @@ class StartBank:
     def __post_init__(self) -> None:
         frames, actions = self.frames, self.actions
         if frames.ndim != 5 or frames.dtype != torch.uint8 or not len(frames):
-            raise ValueError(f"expected frames uint8 (S, k, H, W, 3), got {tuple(frames.shape)}")
+            raise ValueError(
+                f"expected frames uint8 (S, k, H, W, 3) with S >= 1, got {frames.dtype} "
+                f"{tuple(frames.shape)}"
+            )
         if actions.shape != (len(frames), frames.shape[1] - 1) or actions.dtype != torch.int64:
             raise ValueError(
                 f"expected actions int64 ({len(frames)}, {frames.shape[1] - 1}), got "
@@ -92,12 +95,12 @@ def save_world(
     """Write a bundle.
 
     Args:
-        path: Its directory.
-        card: What it says about itself; configurations, storage and files are filled in.
-        model: The weights.
-        starts: What dreams begin with.
-        storage: "int8" and "bfloat16" store the matrices smaller; all else stays exact.
-        replace_existing: Whether a bundle may be there already.
+        path: Directory of the bundle.
+        card: The world's card; its configurations, storage and files are filled in here.
+        model: The trained world.
+        starts: Windows that dreams start from.
+        storage: How matrices are stored: "float32", "bfloat16" or "int8". All else stays exact.
+        replace_existing: Overwrite a bundle that exists at `path`.
 
     Returns:
         The card as written.
@@ -127,7 +130,7 @@ def load_world(path: Path) -> World:
     `WorldModel`), with or without ``starts.safetensors``.
 
     Raises:
-        BundleError: Naming the file or tensor that is wrong.
+        BundleError: If a file or tensor is wrong; the message names it.
     """
     path = Path(path)
     card = WorldCard.read(path)
@@ -181,7 +184,7 @@ def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:
     for name, module in _parts(model).items():
         file = path / f"{name}.safetensors"
         if file.name not in card.files:
-            raise BundleError(f"{card_path(path)} lists no {file.name}")
+            raise BundleError(f"{card_path(path)} lists no {file.name}; copy the bundle again")
         load_weights(module, unpack(read_tensors(file)), file)
 
 
@@ -189,7 +192,7 @@ def _check_codes(path: Path, model: WorldModel) -> None:
     if not torch.allclose(model.tokenizer.codes(), model.dynamics.codes, atol=1e-3):
         raise BundleError(
             f"{path}: the dynamics was trained on the tokens of another tokenizer (their codes "
-            "differ); bundle it with its own"
+            "differ); make the bundle again with the tokenizer of that training"
         )
 
 
@@ -199,7 +202,7 @@ def _read_starts(path: Path, card: WorldCard) -> StartBank | None:
         return None
     tensors = read_tensors(file)
     if tensors.keys() != {"frames", "actions"}:
-        raise BundleError(f"{file} must hold frames and actions, it holds {sorted(tensors)}")
+        raise BundleError(f"{file} must hold frames and actions, but holds {sorted(tensors)}")
     try:
         starts = StartBank(**tensors)
         _check_starts(starts, card)

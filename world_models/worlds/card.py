@@ -1,4 +1,4 @@
-"""What a world bundle says about itself: ``world.json``. Reading it needs no torch."""
+"""The card of a world bundle, ``world.json``: its metadata. Reading it needs no torch."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class WorldCard:
-    """A world, without its weights.
+    """The metadata of a world.
 
     Attributes:
         name: The world's name; its env is ``GenieRedux/<name>-v0``.
         action_set: Name of the action set.
-        action_meanings: The meaning of each action.
-        env_id: The real env it was learned from.
-        env_kwargs: How that env was made.
+        action_meanings: Name of each action.
+        env_id: Gymnasium id of the real env that the world was trained on.
+        env_kwargs: Keyword arguments that the real env was made with.
         tokenizer: Configuration of the tokenizer.
         dynamics: Configuration of the dynamics.
-        latent_action: Configuration of the latent action model, where the world has one.
-        sampling: How tokens are sampled by default.
+        latent_action: Configuration of the latent action model; None if the world has none.
+        sampling: Default `SamplingConfig`.
         storage: How matrices are stored: "float32", "bfloat16" or "int8".
-        provenance: Data, runs and versions it came from.
-        scores: What was measured, by name.
-        files: Size and SHA-256 of every other file.
+        provenance: Data, training runs and versions behind the weights.
+        scores: Measured scores by name.
+        files: Size in bytes and SHA-256 of every other file.
         format: Version of the bundle format.
     """
 
@@ -88,11 +88,11 @@ class WorldCard:
 
 
 def card_path(folder: Path) -> Path:
-    """Where a bundle's card is."""
+    """Path of a bundle's card; BundleError if there is none."""
     for name in (CARD, HUB_CARD):
         if (folder / name).is_file():
             return folder / name
-    raise BundleError(f"{folder} is no world: it has neither {CARD} nor {HUB_CARD}")
+    raise BundleError(f"{folder} is not a world: it has neither {CARD} nor {HUB_CARD}")
 
 
 def file_record(path: Path) -> dict[str, Any]:
@@ -105,10 +105,10 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that every file is what the card says.
+    """Check every file against its size and checksum in the card.
 
     Raises:
-        BundleError: Naming the first file that is missing, cut short or changed.
+        BundleError: If a file is missing, cut short or changed; the message names it.
     """
     for name, record in files.items():
         path = folder / name
@@ -128,7 +128,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _checked(path: Path, values: Any) -> WorldCard:
     if not isinstance(values, dict) or "format" not in values:
-        raise BundleError(f'{path} is no world card: it has no "format"')
+        raise BundleError(f'{path} is not a world card: it has no "format"')
     if values["format"] != FORMAT:
         raise BundleError(
             f"{path} has format {values['format']!r}, this version of genie-gym reads {FORMAT}; "
@@ -136,7 +136,9 @@ def _checked(path: Path, values: Any) -> WorldCard:
         )
     names = {f.name for f in fields(WorldCard)}
     if unknown := sorted(values.keys() - names):
-        raise BundleError(f"{path} has the unknown entries {unknown}")
+        raise BundleError(
+            f"{path} has the unknown entries {unknown}; upgrade genie-gym, or remove them"
+        )
     try:
         card = WorldCard(**values)
     except TypeError as fault:

@@ -1,4 +1,4 @@
-"""Where worlds are looked for. Importing this loads no torch."""
+"""Finds worlds on this machine. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from world_models.worlds.card import CARD, HUB_CARD
 
 __all__ = ["VARIABLE", "WorldNotFoundError", "find_world", "list_worlds", "search_folders"]
 
-VARIABLE = "GENIE_GYM_WORLDS"
+VARIABLE = "GENIE_GYM_WORLDS"  # environment variable with folders, separated as in PATH
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -19,24 +19,24 @@ class WorldNotFoundError(FileNotFoundError):
 
 
 def search_folders() -> list[Path]:
-    """Folders that hold worlds, the first to be searched first.
+    """Folders that may hold worlds, in order of precedence.
 
-    Those in the variable GENIE_GYM_WORLDS (several are separated as in PATH), the user's cache
-    directory, and the worlds that come with the package.
+    First the folders in the environment variable GENIE_GYM_WORLDS, then the user's cache
+    directory, then the worlds that come with the package.
     """
     named = [Path(folder).expanduser() for folder in os.environ.get(VARIABLE, "").split(os.pathsep)]
     return [*(folder for folder in named if folder != Path()), user_folder(), SHIPPED]
 
 
 def user_folder() -> Path:
-    """Where this user's own worlds belong."""
+    """Folder for this user's own worlds."""
     import platformdirs  # here: a machine that only trains needs no such folder
 
     return Path(platformdirs.user_cache_dir("genie-gym")) / "worlds"
 
 
 def list_worlds() -> dict[str, Path]:
-    """The worlds on this machine by name; where two share one, the one found first."""
+    """All worlds on this machine by name. Of two with one name, the first folder's counts."""
     found: dict[str, Path] = {}
     for folder in search_folders():
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -46,15 +46,16 @@ def list_worlds() -> dict[str, Path]:
 
 
 def find_world(world: str | Path, env_id: str = "ENV", recipe: str = "RECIPE") -> Path:
-    """The bundle of that path or name.
+    """Path of a world's bundle.
 
     Args:
-        world: A path, or the name of a world.
-        env_id: The real env it would be learned from, and
-        recipe: by which recipe, for the error message.
+        world: Path of a bundle, or name of a world.
+        env_id: The real env to train it on; only used in the error message.
+        recipe: The recipe to train it with; only used in the error message.
 
     Raises:
-        WorldNotFoundError: Saying where it was looked for and how to build it.
+        WorldNotFoundError: If there is none; the message lists the folders that were searched and
+            the commands that build it.
     """
     if _is_world(Path(world)):
         return Path(world)

@@ -1,7 +1,7 @@
-"""Smaller weights on disk: matrices as int8 or bfloat16, everything else as it is.
+"""Smaller weights on disk: matrices as int8 or bfloat16, everything else exact.
 
-Only weights of linear layers and embeddings are made smaller: they are nearly all of a model's
-bytes, and the code vectors, which decide what a token means, stay exact.
+Only the weights of linear layers and embeddings are rounded: they are nearly all of a model's
+bytes. Code vectors stay exact, because they decide what a token means.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 __all__ = ["STORAGES", "pack", "unpack"]
 
 STORAGES = ("float32", "bfloat16", "int8")
-_SCALE = ".scale"  # of an int8 matrix: one float32 per row
+_SCALE = ".scale"  # suffix of the scales of an int8 matrix, one float32 per row
 
 
 def pack(model: nn.Module, storage: str) -> dict[str, Tensor]:
-    """The tensors of a model as they are stored."""
+    """The state dict of a model as it is stored."""
     if storage not in STORAGES:
         raise ValueError(f"storage must be one of {STORAGES}, got {storage!r}")
     tensors = dict(model.state_dict())
@@ -37,7 +37,7 @@ def pack(model: nn.Module, storage: str) -> dict[str, Tensor]:
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Float32 tensors from stored ones."""
+    """Undo `pack`: a float32 state dict."""
     unpacked = {}
     for name, value in tensors.items():
         if name.endswith(_SCALE) and name.removesuffix(_SCALE) in tensors:

@@ -1,9 +1,13 @@
-"""Training objectives: what a dynamics predicts from what, in training and in a dream."""
+"""Training objectives: what a dynamics predicts from what, in training and in a dream.
 
-from world_models.model.objectives.base import NextFrame, Objective
-from world_models.model.objectives.paper import Paper
-from world_models.model.objectives.two_stream import TwoStream
+`TwoStream` documents the methods of an objective, `TwoStreamFrame` those of a next frame.
+"""
+
+from world_models.model.objectives.paper import FirstFrame, Paper, PaperFrame
+from world_models.model.objectives.two_stream import TwoStream, TwoStreamFrame
 
 __all__ = ["OBJECTIVES", "NextFrame", "Objective"]
 
+Objective = TwoStream | Paper
+NextFrame = TwoStreamFrame | PaperFrame | FirstFrame
 OBJECTIVES: dict[str, Objective] = {"two_stream": TwoStream(), "paper": Paper()}

@@ -1,8 +1,8 @@
 """The paper's objective: mask most of the whole past, predict the next frame where it is masked.
 
-The output at a token's position is the token of the *next* frame there, and only positions whose
-present token is masked are scored. In a dream the last frame, with the action taken there, says
-all that is known of the next one in a single pass; sampling passes do not see each other's tokens.
+The output at a position is the token of the *next* frame there, and only positions whose present
+token is masked are scored. In a dream, one pass over the last frame and its action predicts the
+next frame: sampling passes do not see each other's tokens.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes.
 """
@@ -47,7 +47,7 @@ class Paper:
     def outcome_states(
         self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
     ) -> Tensor:
-        """See `Objective.outcome_states`."""
+        """See `TwoStream.outcome_states`."""
         return self._all_but_last(dynamics, tokens[:, :-1], actions)
 
     def joint_logits(
@@ -58,18 +58,18 @@ class Paper:
         previous_frames: Tensor | None,
         num_ahead: int,
     ) -> Tensor:
-        """See `Objective.joint_logits`."""
+        """See `TwoStream.joint_logits`."""
         x = dynamics.transformer(dynamics.embed(tokens[:, :-1], actions))
         return dynamics.to_logits(x[:, -num_ahead:])
 
     def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> FirstFrame:
-        """See `Objective.first_frame`."""
+        """See `TwoStream.first_frame`."""
         return FirstFrame(cache)
 
     def next_frame(
         self, dynamics: Dynamics, cache: KVCache, tokens: Tensor, actions: Tensor, frames: Tensor
     ) -> PaperFrame:
-        """See `Objective.next_frame`."""
+        """See `TwoStream.next_frame`."""
         return PaperFrame(dynamics, cache, tokens, actions, frames)
 
     def _all_but_last(self, dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
@@ -77,26 +77,28 @@ class Paper:
 
 
 class FirstFrame:
-    """A frame that nothing predicts; see `NextFrame`."""
+    """The first frame of rows, which nothing predicts; see `TwoStreamFrame`."""
 
     def __init__(self, cache: KVCache):
         self._cache = cache
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """See `NextFrame.logits`."""
-        raise ValueError("the paper's objective predicts no first frame: start from a real one")
+        """See `TwoStreamFrame.logits`."""
+        raise ValueError(
+            "the paper's objective cannot predict a first frame; start from a real one"
+        )
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
-        """See `NextFrame.commit`. The frame becomes part of the past with the action taken there.
+        """See `TwoStreamFrame.commit`. The past stays empty, and the reward is 0.
 
-        Until then the past stays empty, and there is no reward.
+        The frame becomes part of the past together with the action taken there.
         """
         nothing = torch.zeros(len(tokens), device=tokens.device)
         return self._cache, nothing, nothing
 
 
 class PaperFrame:
-    """The next frame of B rows; see `NextFrame`."""
+    """The next frame of B rows; see `TwoStreamFrame`."""
 
     def __init__(
         self, dynamics: Dynamics, cache: KVCache, tokens: Tensor, actions: Tensor, frames: Tensor
@@ -106,9 +108,9 @@ class PaperFrame:
         self._cache = cache.write(entry)
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """See `NextFrame.logits`."""
+        """See `TwoStreamFrame.logits`."""
         return self._logits[rows]
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
-        """See `NextFrame.commit`."""
+        """See `TwoStreamFrame.commit`."""
         return self._cache, self._reward, self._termination

@@ -1,11 +1,11 @@
 """The two-stream objective: predict a partly masked frame from the clean past, as sampling does.
 
 One pass trains all frames at once. It runs every frame twice: clean, as the past of later frames,
-and with tokens masked, as the frame that is being predicted. A masked frame attends to the clean
-frames before it and to itself.
+and with tokens masked, as the frame to predict. A masked frame attends to the clean frames before
+it and to itself.
 
-In a dream each sampling pass sees the tokens known so far, and the finished frame passes once more
-to become part of the past.
+In a dream, each sampling pass sees the tokens unmasked so far. The finished frame runs once more to
+become part of the past.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes, R rows out of B.
 """
@@ -66,20 +66,20 @@ class TwoStream:
         previous_frames: Tensor | None = None,
         learned_share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states of all frames in one pass.
+        """Compute the hidden states of all frames in one pass.
 
         Args:
             dynamics: The model.
-            tokens: The clean frames ``(B, T, N)``.
-            actions: Between them, ``(B, T - 1)``.
-            masked: Frames 1.. with tokens masked, ``(B, T - 1, N)``.
+            tokens: Tokens of the clean frames, ``(B, T, N)``.
+            actions: Actions between the frames, ``(B, T - 1)``.
+            masked: Tokens of frames 1.., some of them masked, ``(B, T - 1, N)``.
             previous_frames: The frame before each clean one, uint8 ``(B, T, H, W, C)``.
             learned_share: See `DynamicsLossConfig`.
 
         Returns:
-            Of the clean frames what enters the last layer, ``(B, T, N, D)``, which knows rewards
-            and ends; of the masked frames what leaves it, ``(B, T - 1, N, D)``, which knows their
-            tokens.
+            The last layer's input for clean frames, ``(B, T, N, D)``, from which rewards and ends
+            are predicted, and its output for masked frames, ``(B, T - 1, N, D)``, from which their
+            tokens are predicted.
         """
         features = dynamics.frame_features(previous_frames)
         if features is not None:
@@ -95,7 +95,14 @@ class TwoStream:
     def outcome_states(
         self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
     ) -> Tensor:
-        """See `Objective.outcome_states`."""
+        """The outcome head's input in a dream, for frames 1..: ``(B, T - 1, N, D)``.
+
+        Args:
+            dynamics: The model.
+            tokens: Tokens without masks, ``(B, T, N)``.
+            actions: Actions between the frames, ``(B, T - 1)``.
+            previous_frames: See `Dynamics.loss`.
+        """
         return self._all_but_last(dynamics, tokens, actions, previous_frames)[:, 1:]
 
     def joint_logits(
@@ -106,18 +113,37 @@ class TwoStream:
         previous_frames: Tensor | None,
         num_ahead: int,
     ) -> Tensor:
-        """See `Objective.joint_logits`."""
+        """Predict several frames in one pass over the whole sequence, as the paper evaluates.
+
+        Args:
+            dynamics: The model.
+            tokens: ``(B, T, N)``; the last `num_ahead` frames are partly or fully masked.
+            actions: Actions between the frames, ``(B, T - 1)``.
+            previous_frames: See `Dynamics.loss`.
+            num_ahead: Number of frames to predict.
+
+        Returns:
+            Logits ``(B, num_ahead, N, K)``.
+        """
         x = self._all_but_last(dynamics, tokens, actions, previous_frames)
         return dynamics.to_logits(dynamics.transformer.last_layer(x)[:, -num_ahead:])
 
     def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> TwoStreamFrame:
-        """See `Objective.first_frame`."""
+        """Begin the first frame of rows with an empty cache; `frames` is that frame itself."""
         return TwoStreamFrame(dynamics, cache, torch.full_like(cache.length, NO_ACTION), frames)
 
     def next_frame(
         self, dynamics: Dynamics, cache: KVCache, tokens: Tensor, actions: Tensor, frames: Tensor
     ) -> TwoStreamFrame:
-        """See `Objective.next_frame`."""
+        """Begin the next frame.
+
+        Args:
+            dynamics: The model.
+            cache: The past; written in place.
+            tokens: Tokens of the last frame, ``(B, N)``.
+            actions: Actions that lead from there to the next frame, ``(B,)``.
+            frames: The last frame, uint8 ``(B, H, W, C)``.
+        """
         return TwoStreamFrame(dynamics, cache, actions, frames)
 
     def _all_but_last(
@@ -130,17 +156,21 @@ class TwoStream:
 
 
 class TwoStreamFrame:
-    """The next frame of B rows; see `NextFrame`."""
+    """The next frame of B rows while it is sampled; its past and action are fixed."""
 
     def __init__(self, dynamics: Dynamics, cache: KVCache, actions: Tensor, frames: Tensor):
         self._dynamics, self._cache = dynamics, cache
         self.inputs = dynamics.inputs(cache, actions, frames)
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """See `NextFrame.logits`."""
+        """Logits ``(R, N, K)`` of the rows ``(R,)`` with the tokens ``(R, N)``, partly masked."""
         return self._dynamics.step(tokens, self.inputs.rows(rows))[0]
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
-        """See `NextFrame.commit`."""
+        """Add the frame with these tokens ``(B, N)`` to the past.
+
+        Returns:
+            The past, the expected reward ``(B,)``, the probability of termination ``(B,)``.
+        """
         entry, reward, termination = self._dynamics.finish(tokens, self.inputs)
         return self._cache.write(entry), reward, termination

@@ -1,6 +1,6 @@
-"""Tokenizers whose tokens say what changes from one frame to the next.
+"""Motion tokenizers, whose tokens describe what changes from one frame to the next.
 
-A token either moves its patch (`displacement`), or replaces what moving gets wrong: with a code of
-a residual VQ (`residual_vq`) or with a patch from a codebook of real patches (`patch_codebook`).
-What stands still or scrolls is then exact and costs no capacity.
+A token either moves its patch (`displacement`), or replaces a patch that moving gets wrong: by a
+code of a residual VQ (`residual_vq`) or by a patch from a codebook of real patches
+(`patch_codebook`). So whatever stands still or scrolls is exact and costs no capacity.
 """

@@ -1,4 +1,4 @@
-"""The codec of the motion tokenizers: which patches move where, and what moving leaves wrong.
+"""The codec of motion tokenizers: finds how patches move, moves them, and measures the error.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame.
 """
@@ -22,13 +22,13 @@ __all__ = ["MotionCodec"]
 
 
 class MotionCodec(nn.Module):
-    """Moves patches.
+    """Finds and applies the displacements of patches.
 
     Args:
-        frame_size: Height and width of a frame.
-        patch: Side of a patch.
-        threshold: Mean squared error of a moved patch above which it is to be replaced.
-        overlay: Whether to learn what stays in place while the picture scrolls.
+        frame_size: Height and width of a frame in pixels.
+        patch: Height and width of a patch in pixels.
+        threshold: Mean squared error of a moved patch above which it is replaced.
+        overlay: Whether to learn an `Overlay`.
     """
 
     def __init__(self, frame_size: int, patch: int, threshold: float, overlay: bool = False):
@@ -37,11 +37,11 @@ class MotionCodec(nn.Module):
         self.overlay = Overlay(frame_size, patch) if overlay else None
 
     def layers(self) -> Layers | None:
-        """The overlay; None without one."""
+        """The layers of the overlay; None without one."""
         return None if self.overlay is None else self.overlay.layers()
 
     def match(self, pixels: Tensor, previous: Tensor) -> Match:
-        """Find patches in the previous frames ``(B, T, C, H, W)``."""
+        """Find the patches of frames ``(B, T, C, H, W)`` in the previous frames."""
         if self.overlay is None:
             return match(pixels, previous, self.patch, self.threshold)
         displacement = self.overlay.match(pixels, previous, self.threshold)
@@ -50,7 +50,7 @@ class MotionCodec(nn.Module):
     def displace(
         self, previous: Tensor, displacement: Tensor, layers: Layers | None = None
     ) -> Tensor:
-        """The frames ``(B, T, C, H, W)`` that displacements ``(B, T, N)`` make."""
+        """Move the patches of frames ``(B, T, C, H, W)`` by displacements ``(B, T, N)``."""
         if self.overlay is None:
             return displace(previous, displacement, self.patch)
         return self.overlay.displace(previous, displacement, layers or self.overlay.layers())
@@ -58,16 +58,16 @@ class MotionCodec(nn.Module):
     def move(
         self, previous: Tensor, tokens: Tensor, replaced: Tensor, layers: Layers | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Move patches; those that are replaced move as most others do.
+        """Move patches. Replaced ones move by the most common displacement of the others.
 
         Args:
             previous: The previous frames ``(B, T, C, H, W)``.
             tokens: ``(B, T, N)``.
-            replaced: Which of the tokens are no displacements.
-            layers: `layers`, where they are at hand.
+            replaced: Bool, which tokens replace their patch, ``(B, T, N)``.
+            layers: What `layers` returns; computed by default.
 
         Returns:
-            The frames, and by what each patch moved ``(B, T, N)``.
+            The moved frames, and the displacement of each patch ``(B, T, N)``.
         """
         common = most_common(tokens.masked_fill(replaced, STILL), replaced)
         displacement = torch.where(replaced, common[..., None], tokens)
@@ -78,6 +78,6 @@ class MotionCodec(nn.Module):
         return patches_from_pixels((predicted - pixels).square(), self.patch).mean(-1)
 
     def per_pixel(self, marks: Tensor) -> Tensor:
-        """Marks of patches ``(B, T, N)`` as marks of their pixels ``(B, T, 1, H, W)``."""
+        """Expand a value per patch ``(B, T, N)`` to its pixels ``(B, T, 1, H, W)``."""
         marks = marks[..., None].expand(*marks.shape, self.patch**2)
         return pixels_from_patches(marks, self.patch, self.frame_size)

@@ -1,4 +1,4 @@
-"""Block matching: patches of a frame found again in the previous frame, as video codecs do.
+"""Block matching: finds the patches of a frame in the previous frame, as video codecs do.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, P side of a patch,
 S = P + 2 REACH side of the window around it, E width of a code.
@@ -23,22 +23,22 @@ __all__ = [
     "most_common",
 ]
 
-REACH = 7  # pixels by which a patch may have moved along each axis
+REACH = 7  # largest displacement along each axis, in pixels
 TAPS = 2 * REACH + 1
 DISPLACEMENTS = TAPS * TAPS
-STILL = DISPLACEMENTS // 2  # the displacement by nothing
+STILL = DISPLACEMENTS // 2  # the displacement by (0, 0)
 TOLERANCE = 1e-4  # displacements whose mean squared errors differ by less are equally good
-UNLIKE = 0.06  # mean squared error from which a patch shows something else
-STAY_ERROR = 1.5  # a patch stays if that leaves at most this many times the least error
-QUARTER_ERROR = 1.5  # a quarter of a patch may have this many times the error of a patch
+UNLIKE = 0.06  # mean squared error above which two patches show different things
+STAY_ERROR = 1.5  # a patch stays if this costs at most this many times the least error
+QUARTER_ERROR = 1.5  # a quarter of a patch may have this many times the threshold's error
 
 
 class Match(NamedTuple):
-    """Where each patch was in the previous frame.
+    """The displacement of each patch since the previous frame.
 
     Attributes:
-        displacement: Number of the best displacement, 0 to DISPLACEMENTS - 1, ``(B, T, N)``.
-        error: Mean squared difference to what was there, ``(B, T, N)``.
+        displacement: Index of the displacement, 0 to DISPLACEMENTS - 1, ``(B, T, N)``.
+        error: Mean squared error of the moved patch, ``(B, T, N)``.
     """
 
     displacement: Tensor
@@ -49,18 +49,18 @@ class Match(NamedTuple):
 def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in the previous frames.
 
-    A patch takes the displacement most common in its frame where that is good enough, else the
-    best one that is nearest to it. So displacements can be predicted: the motion of a camera is
-    one token everywhere.
+    A patch takes the most common displacement of its frame if that is good enough, else the best
+    displacement that is nearest to it. This makes displacements predictable: camera motion is the
+    same token everywhere.
 
     Args:
         pixels: The frames.
         previous: The frame before each.
-        patch: Side of a patch.
-        threshold: Mean squared error up to which the common displacement is good enough. Each
-            quarter of a patch must be good enough, too, or a small sprite in it would move along.
+        patch: Height and width of a patch in pixels.
+        threshold: Mean squared error up to which the common displacement is good enough. It limits
+            the error of each quarter of a patch, too: else small sprites would move along.
     """
-    with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 sees no small differences
+    with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 loses small differences
         error = _errors(pixels.float(), previous.float(), patch)  # (B, T, N, DISPLACEMENTS)
     cost = error.clamp(max=UNLIKE).sum(2)
     cost[..., STILL] -= TOLERANCE
@@ -79,7 +79,7 @@ def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) 
 
 
 def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
-    """The frames ``(B, T, C, H, W)`` made of displaced patches of the previous ones."""
+    """Make frames ``(B, T, C, H, W)`` from displaced patches of the previous frames."""
     batch, frames, channels, height, width = previous.shape
     padded = F.pad(previous.flatten(0, 1), (REACH,) * 4, mode="replicate")
     moves = displacement.view(-1, height // patch, width // patch)
@@ -91,11 +91,11 @@ def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
 
 
 def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
-    """The most common of displacements ``(B, T, N)``, ``(B, T)``.
+    """The most common displacement of each frame, ``(B, T)``.
 
     Args:
-        displacement: The displacements.
-        ignored: Which of them do not count, broadcasting; where none counts, all stand still.
+        displacement: The displacements, ``(B, T, N)``.
+        ignored: Bool, broadcasting: which of them not to count. If none is left, STILL.
     """
     counts = F.one_hot(displacement, DISPLACEMENTS)
     counts = counts.sum(2) if ignored is None else (counts * ~ignored[..., None]).sum(2)
@@ -114,7 +114,7 @@ def displacement_codes(width: int) -> Tensor:
 
 
 def _distances(device: torch.device) -> Tensor:
-    """Pixels, down plus right, from each displacement to each, ``(DISPLACEMENTS,) * 2``."""
+    """City-block distance of all displacements in pixels, ``(DISPLACEMENTS, DISPLACEMENTS)``."""
     number = torch.arange(DISPLACEMENTS, device=device)
     down, right = number // TAPS, number % TAPS
     return (down[:, None] - down).abs() + (right[:, None] - right).abs()
@@ -142,9 +142,9 @@ def _errors(pixels: Tensor, previous: Tensor, patch: int) -> Tensor:
 
 
 def _correlate(strips: Tensor, patches: Tensor, unfold: bool) -> Tensor:
-    """Products of patches ``(R, w, C, P, P)`` with all places of their strips ``(R, C, y, x)``.
+    """Correlate patches ``(R, w, C, P, P)`` with all places of their strips ``(R, C, y, x)``.
 
-    Unfolding takes memory, but a GPU's convolution would round pixels to ten bits.
+    Unfolding takes memory, but on a GPU a convolution would round pixels to TF32.
     """
     if unfold:
         side = patches.shape[-1]

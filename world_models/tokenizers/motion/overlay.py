@@ -1,8 +1,8 @@
 """The overlay: pixels that stay in place while the picture scrolls.
 
-A score, or the player that a camera follows, would be carried along by displaced patches and leave
-trails. So training finds out, pixel by pixel, which places hold something that does not scroll.
-These are neither moved nor moved from.
+A score, or the player that a camera follows, would move along with scrolling patches and leave
+trails. So training learns which pixels do not scroll. The codec neither moves them nor copies from
+them.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame.
 """
@@ -21,20 +21,20 @@ from world_models.tokenizers.motion.displacement import STILL, displace, match, 
 
 __all__ = ["Layers", "Overlay"]
 
-DECAY = 0.995  # of votes, per training step
-MAJORITY = 0.85  # of a pixel's votes, from which it belongs to the overlay
-MIN_VOTES = 1.0
-DIFFERENT = 0.1  # least difference between what stays and what scrolls for a pixel to vote
-ALIKE = 0.05
-MOSTLY = 0.5  # share of a patch under the overlay, from which it takes the common displacement
+DECAY = 0.995  # decay of votes per training step
+MAJORITY = 0.85  # share of a pixel's votes above which it belongs to the overlay
+MIN_VOTES = 1.0  # votes that a pixel of the overlay needs
+DIFFERENT = 0.1  # a pixel votes if staying and scrolling differ by more than this
+ALIKE = 0.05  # largest difference at which two pixels look the same
+MOSTLY = 0.5  # share of overlay pixels above which a patch takes the common displacement
 
 
 class Layers(NamedTuple):
     """A frame in two layers.
 
     Attributes:
-        mask: Which pixels belong to the overlay, ``(H, W)``.
-        source: Which pixel stands for each behind the overlay, ``(H * W,)``.
+        mask: Bool, which pixels belong to the overlay, ``(H, W)``.
+        source: Index of the pixel that fills in for each behind the overlay, ``(H * W,)``.
     """
 
     mask: Tensor
@@ -42,11 +42,11 @@ class Layers(NamedTuple):
 
 
 class Overlay(nn.Module):
-    """Pixels of the frame that stay, learned by watching frames scroll.
+    """Learns which pixels stay in place by watching frames scroll.
 
     Args:
-        frame_size: Height and width of a frame.
-        patch: Side of a patch.
+        frame_size: Height and width of a frame in pixels.
+        patch: Height and width of a patch in pixels.
     """
 
     votes: Tensor
@@ -54,12 +54,12 @@ class Overlay(nn.Module):
     def __init__(self, frame_size: int, patch: int):
         super().__init__()
         self.patch = patch
-        # How often a pixel, where it made a difference, stayed, and how often it scrolled.
+        # How often each pixel stayed, and how often it scrolled, when the two looked different.
         self.register_buffer("votes", torch.zeros(2, frame_size, frame_size))
         self._known: tuple[tuple[int, int], Layers] | None = None
 
     def layers(self) -> Layers:
-        """The layers; computed again when votes have changed."""
+        """The layers; cached until the votes change."""
         state = (self.votes.data_ptr(), self.votes._version)
         if self._known is None or self._known[0] != state:
             stayed, went = self.votes
@@ -84,7 +84,7 @@ class Overlay(nn.Module):
         self.votes.mul_(DECAY).add_(votes)
 
     def match(self, pixels: Tensor, previous: Tensor, threshold: float) -> Tensor:
-        """Where each patch ``(B, T, N)`` was in the previous frame, the overlay left out."""
+        """Displacement of each patch ``(B, T, N)``, matched without the overlay."""
         layers = self.layers()
         found = match(_behind(pixels, layers), _behind(previous, layers), self.patch, threshold)
         covered = patches_from_pixels(layers.mask.float()[None], self.patch).mean(-1) > MOSTLY
@@ -92,7 +92,7 @@ class Overlay(nn.Module):
         return torch.where(covered, common, found.displacement)
 
     def displace(self, previous: Tensor, displacement: Tensor, layers: Layers) -> Tensor:
-        """See `displace`; the overlay stays."""
+        """Displace patches behind the overlay; the overlay stays."""
         came = displace(_behind(previous, layers), displacement, self.patch)
         side = previous.shape[-1] // self.patch
         still = (displacement == STILL).unflatten(-1, (side, side))
@@ -101,12 +101,12 @@ class Overlay(nn.Module):
 
 
 def _behind(pixels: Tensor, layers: Layers) -> Tensor:
-    """Frames ``(..., H, W)`` without the overlay: the nearest free pixel in place of each."""
+    """Remove the overlay from frames ``(..., H, W)``: fill in the nearest free pixels."""
     return pixels.flatten(-2).index_select(-1, layers.source).view_as(pixels)
 
 
 def _nearest_free(mask: Tensor) -> Tensor:
-    """Of each pixel of ``(H, W)`` the nearest that neither is in the mask nor touches it."""
+    """Index ``(H * W,)`` of the pixel nearest to each that neither is in nor touches the mask."""
     covered = F.max_pool2d(mask.float()[None], 3, 1, 1)[0].bool()
     source = torch.arange(mask.numel(), device=mask.device)
     if not covered.any() or covered.all():

@@ -1,8 +1,8 @@
-"""A patch codebook: what moving leaves wrong is replaced by the nearest of some real patches.
+"""A patch codebook: patches that moving gets wrong are replaced by the nearest real patch.
 
-There is no network: the codebook is found by clustering. An old console shows few sprites, on few
-backgrounds, so a codebook of some hundred patches holds nearly all there is to see, where a decoder
-would learn for hours. What looks like no patch of the codebook cannot be shown.
+There is no network: the codebook is learned by clustering. An old console shows few sprites on few
+backgrounds, so some hundred patches cover nearly everything, where a decoder would train for hours.
+What is unlike all patches of the codebook cannot be shown.
 
 Shapes: B batch, T frames, N tokens per frame, C channels, H height, W width, M patches,
 K patches of the codebook, V values of a patch, E width of a code.
@@ -33,8 +33,8 @@ from world_models.tokenizers.motion.tokenizer import (
 
 __all__ = ["PatchCodebook", "PatchCodebookConfig", "build_patch_codebook"]
 
-BAD_PER_NEW = 4  # of so many badly shown patches of a step, one enters the codebook
-NEVER_USED = 1 << 30  # steps
+BAD_PER_NEW = 4  # badly shown patches of a step per patch that enters the codebook
+NEVER_USED = 1 << 30  # initial number of steps without use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class PatchCodebookConfig:
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
-        patch: Height and width of the pixels behind one token.
+        patch: Height and width of a token's patch in pixels.
         num_codes: Codebook size K, displacements included.
         threshold: Mean squared error of a moved patch above which it is replaced.
     """
@@ -67,8 +67,8 @@ def build_patch_codebook(config: PatchCodebookConfig) -> MotionTokenizer:
 class PatchCodebook(nn.Module):
     """See `Residual`.
 
-    Patches are compared with ``keys`` and shown as ``shown``. The two are the same until only the
-    decoder is trained.
+    Encoding compares patches with ``keys``, decoding shows ``shown``. The two are equal unless the
+    decoder is fine-tuned.
     """
 
     decoder_parts = ("shown.",)
@@ -87,18 +87,18 @@ class PatchCodebook(nn.Module):
         self.register_buffer("unused", torch.full((num_patches,), NEVER_USED))
 
     def codes(self) -> Tensor:
-        """See `Residual.codes`: they tell the colours of a patch's parts."""
+        """See `Residual.codes`. They are a patch's colours at low resolution."""
         side = self.patch
         pixels = rearrange(self.keys, "k (p q c) -> k c p q", p=side, q=side)
         parts = int(((CODE_DIM - 1) / CHANNELS) ** 0.5)  # along each side
         seen = F.adaptive_avg_pool2d(2 * pixels - 1, parts)
-        seen = F.pad(seen.flatten(1), (0, 1), value=0.5)  # or grey had no direction
+        seen = F.pad(seen.flatten(1), (0, 1), value=0.5)  # else grey would be the zero vector
         seen = F.pad(seen, (0, CODE_DIM - seen.shape[1]))
         return F.normalize(seen, dim=-1)
 
     @torch.no_grad()
     def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch that gains too little is moved after all."""
+        """See `Residual.encode`. A patch that improves too little is moved instead."""
         return self._encode(codec, pixels, previous)[0]
 
     def derived(self) -> Tensor:
@@ -123,7 +123,7 @@ class PatchCodebook(nn.Module):
         config: ReconstructionLossConfig,
         decoder_only: bool,
     ) -> TrainedFrame:
-        """See `Residual.train_frame`. A patch learns to be like what it stands for."""
+        """See `Residual.train_frame`. Patches are drawn to the pixels they replace."""
         if self.training and not decoder_only:
             self.keys.copy_(self.shown.weight.detach())
         with torch.no_grad():
@@ -162,14 +162,14 @@ class PatchCodebook(nn.Module):
         self.unused.add_(1).masked_fill_(used.bool(), 0)
         longest = self.unused.argsort(descending=True, stable=True)[: int(found.sum())]
         dead = longest[self.unused[longest] >= config.revive_after]
-        # Past autograd's back: a dead patch was not shown in this step.
+        # In place is safe for autograd: no dead patch was shown in this step.
         self.shown.weight.data[dead] = places[: len(dead)]
         self.unused[dead] = 0
 
     def _encode(
         self, codec: MotionCodec, pixels: Tensor, previous: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, which patches ``(B, T, N)`` moving leaves wrong, and what is nearest to those."""
+        """Tokens ``(B, T, N)``, which patches moving gets wrong, and the keys nearest to those."""
         displacement, error = codec.match(pixels, previous)
         wanted = error > codec.threshold
         sought = patches_from_pixels(pixels, self.patch)[wanted]  # (M, V)
@@ -180,7 +180,7 @@ class PatchCodebook(nn.Module):
         return displacement.masked_scatter(wanted, found), wanted, nearest
 
     def _nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared distance ``(M,)`` to the nearest key, and its number."""
+        """Mean squared distance ``(M,)`` to the nearest key, and the index of that key."""
         with torch.autocast(patches.device.type, enabled=False):
             # Pair by pair, so that a patch's token does not depend on the patches beside it.
             apart = torch.cdist(

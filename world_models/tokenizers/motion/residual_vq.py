@@ -1,8 +1,8 @@
-"""A residual VQ: networks that encode what moving leaves wrong, and blend its decoding in.
+"""A residual VQ: networks encode and decode the patches that moving gets wrong.
 
-A replaced patch is a blend of decoded pixels, of what was there, and of what the camera's motion
-brings there. So a patch of which a part scrolls while another stays, such as the player in the
-middle of a scrolling picture, costs little capacity.
+A replaced patch blends decoded pixels with its previous pixels and with those that the camera's
+motion moves there. So a patch that partly scrolls and partly stays, such as a player that the
+camera follows, costs little capacity.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width, K codes.
 """
@@ -38,8 +38,8 @@ from world_models.tokenizers.motion.tokenizer import (
 
 __all__ = ["ResidualVQ", "ResidualVQConfig", "build_residual_vq"]
 
-USUAL_ERROR = 0.01  # mean squared error, about what moving leaves of a patch that is replaced
-FIRST_LOGIT = -2.0  # an untrained decoder blends little of itself in: that is learned sooner
+USUAL_ERROR = 0.01  # typical mean squared error of a moved patch that is replaced
+FIRST_LOGIT = -2.0  # an untrained decoder blends few of its pixels in, which trains faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class ResidualVQConfig:
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
-        patch: Height and width of the pixels behind one token.
-        transformer: Size of the encoder, and of the decoder, which see one frame.
+        patch: Height and width of a token's patch in pixels.
+        transformer: Size of the encoder and of the decoder; neither is temporal.
         num_codes: Codebook size K, displacements included.
         threshold: Mean squared error of a moved patch above which it is replaced.
-        overlay: Learn what stays in place while the picture scrolls, such as the player that a
-            camera follows.
+        overlay: Learn which pixels stay in place while the picture scrolls, such as a player that
+            the camera follows.
     """
 
     frame_size: int = 64
@@ -92,17 +92,19 @@ class ResidualVQ(nn.Module):
         super().__init__()
         dim, patch, side = config.transformer.dim, config.patch, config.frame_size // config.patch
         self.patch, self.frame_size = patch, config.frame_size
-        self.patches = PatchEmbedding(patch, dim, 3 * CHANNELS)  # and what it could be made of
+        self.patches = PatchEmbedding(
+            patch, dim, 3 * CHANNELS
+        )  # with the previous and the moved pixels
         self.encoder = SpaceTimeTransformer(config.transformer, (side, side))
         self.quantizer = Quantizer(
             dim,
             config.num_codes - DISPLACEMENTS,
             CODE_DIM,
-            revive_distance=0.01,  # few patches pull codes apart: less must draw them together
+            revive_distance=0.01,  # few patches spread the codes, so little must draw them together
             commitment_weight=0.02,
         )
         self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
-        # Pixels, how much of them, and how much of what was there.
+        # Pixels, their share of the blend, and the share of the previous pixels.
         self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 2))
         self.embed_moved = PatchEmbedding(patch, dim)
         self.embed_previous = PatchEmbedding(patch, dim)
@@ -114,7 +116,7 @@ class ResidualVQ(nn.Module):
 
     @torch.no_grad()
     def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch that gains too little is moved after all."""
+        """See `Residual.encode`. A patch that improves too little is moved instead."""
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold
         moved, _ = codec.move(previous, displacement, replaced)
@@ -180,7 +182,7 @@ class ResidualVQ(nn.Module):
         )
 
     def after_step(self, *step: object) -> None:
-        """See `Residual.after_step`. All is learned by gradients."""
+        """See `Residual.after_step`. Everything is learned by gradients."""
 
     def _loss(
         self,
@@ -191,9 +193,9 @@ class ResidualVQ(nn.Module):
         replaced: Tensor,
         config: ReconstructionLossConfig,
     ) -> Tensor:
-        """What remains of the error that moving leaves, of each replaced patch.
+        """Error of the replaced patches, relative to their error when moved.
 
-        So a small sprite counts as much as a new room, and each frame as much as another.
+        So a small sprite has as much weight as a new room, and all frames have the same weight.
         """
         off = shown - pixels
         cost = off.square() + config.l1_weight * off.abs()
@@ -210,7 +212,7 @@ class ResidualVQ(nn.Module):
         moved: Tensor,
         displacement: Tensor,
     ) -> Tensor:
-        """What the decoder sees ``(B, T, N, D)``."""
+        """Input of the decoder, ``(B, T, N, D)``."""
         x = torch.where(
             replaced[..., None], code + self.embed_previous(previous), self.moves(displacement)
         )
@@ -219,7 +221,7 @@ class ResidualVQ(nn.Module):
     def _blend(
         self, codec: MotionCodec, x: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor
     ) -> Tensor:
-        """Pixels ``(B, T, C, H, W)`` of what the decoder returns; not clipped to [0, 1]."""
+        """Blend the decoder's output to pixels ``(B, T, C, H, W)``, not clipped to [0, 1]."""
         decoded = pixels_from_patches(self.to_patches(x).float(), self.patch, self.frame_size)
         new, share, stay = decoded.split((CHANNELS, 1, 1), 2)
         replaced = codec.per_pixel(replaced)
@@ -228,5 +230,5 @@ class ResidualVQ(nn.Module):
 
 
 def _none(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the quantiser returns of no vectors."""
+    """What the quantiser would return for no vectors."""
     return x[:0, 0, 0], x.new_zeros(0, dtype=torch.int64), x.sum() * 0

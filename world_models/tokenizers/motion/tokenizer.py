@@ -1,7 +1,7 @@
-"""The motion tokenizer: a codec that moves patches, and a residual that replaces the rest.
+"""The motion tokenizer: a codec that moves patches, and a residual that replaces the others.
 
-Token ids below DISPLACEMENTS move a patch, the others are the residual's. Both work on the previous
-frame as it was *decoded*, so that errors do not add up.
+Token ids below DISPLACEMENTS move a patch, the others replace it. Both refer to the previous frame
+as it was *decoded*, so that errors do not accumulate.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, K codes.
 """
@@ -37,26 +37,27 @@ __all__ = [
     "check_num_codes",
 ]
 
-CODE_DIM = 32  # width of the vectors behind tokens
-GAIN = 0.7  # a replaced patch must have at most this much of the error that moving leaves
+CODE_DIM = 32  # width of codes
+GAIN = 0.7  # a patch is replaced if that leaves at most this share of the error of moving it
 
 CUT = 4  # frames between two cuts in training
-WATCHED = 2  # clips of a training step from which the overlay learns
-SAMPLING = SamplingConfig(temperature=0.2, threshold=0.4)  # what may move would else stand still
+WATCHED = 2  # clips per training step that the overlay learns from
+# With the usual defaults, things that may move would stand still.
+SAMPLING = SamplingConfig(temperature=0.2, threshold=0.4)
 Corrupt = Callable[[Tensor, Tensor], Tensor]
-"""From a frame's tokens ``(B, N)`` and the previous frame to the tokens that are decoded."""
+"""Maps a frame's tokens ``(B, N)`` and the previous frame to the tokens to decode."""
 
 
 @dataclass(frozen=True)
 class TrainedFrame:
-    """What training makes of single frames.
+    """Results of encoding and decoding single frames in training.
 
     Attributes:
-        shown: The frames as they are decoded, ``(B, 1, C, H, W)``.
-        tokens: ``(B, 1, N)``.
-        loss: How far they are off.
-        quantisation: Loss of the quantiser.
-        previous: What the next frame takes for its previous one.
+        shown: The decoded frames, ``(B, 1, C, H, W)``.
+        tokens: Their tokens, ``(B, 1, N)``.
+        loss: The reconstruction loss.
+        quantisation: The quantisation loss.
+        previous: The previous frame of the next frame, ``(B, 1, C, H, W)``.
     """
 
     shown: Tensor
@@ -67,12 +68,12 @@ class TrainedFrame:
 
 
 class Residual(Protocol):
-    """What replaces patches that moving leaves wrong. Pixels are ``(B, 1, C, H, W)``.
+    """Replaces patches that moving gets wrong. Pixels are ``(B, 1, C, H, W)``.
 
     Attributes:
         decoder_parts: See `Tokenizer`.
         has_network: See `Tokenizer`.
-        grouped: Whether its codes are alternatives of one group; see `TokenSpace`.
+        grouped: Whether sampling treats its codes as one group; see `TokenSpace.group_start`.
     """
 
     decoder_parts: tuple[str, ...]
@@ -80,16 +81,16 @@ class Residual(Protocol):
     grouped: bool
 
     def codes(self) -> Tensor:
-        """Unit vectors of its tokens ``(K - DISPLACEMENTS, CODE_DIM)``."""
+        """Unit vectors of its codes, ``(K - DISPLACEMENTS, CODE_DIM)``."""
 
     def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
-        """Tokens ``(B, 1, N)`` of single frames."""
+        """Encode single frames to tokens ``(B, 1, N)``, displacements included."""
 
     def derived(self) -> Tensor:
-        """What decoding needs that depends on its weights alone."""
+        """Inputs of decoding that depend on the weights alone."""
 
     def decode(self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: Any) -> Tensor:
-        """Pixels of tokens ``(B, 1, N)`` of single frames; not clipped to [0, 1]."""
+        """Decode tokens ``(B, 1, N)`` of single frames to pixels, not clipped to [0, 1]."""
 
     def train_frame(
         self,
@@ -109,11 +110,11 @@ class Residual(Protocol):
         tokens: Tensor,
         config: ReconstructionLossConfig,
     ) -> None:
-        """Learn what is not learned by gradients from the frames of a training step."""
+        """Update what gradients do not train, from the frames of a training step."""
 
 
 def check_num_codes(num_codes: int) -> None:
-    """Raise ValueError if displacements leave no code."""
+    """Raise ValueError unless there are more codes than displacements."""
     if num_codes <= DISPLACEMENTS:
         raise ValueError(
             f"the first {DISPLACEMENTS} codes are displacements; num_codes must be larger, got "
@@ -125,9 +126,9 @@ class MotionTokenizer(Tokenizer):
     """A codec and a residual.
 
     Args:
-        config: The configuration of the residual's kind, with ``num_codes``.
-        codec: What moves patches.
-        residual: What replaces patches.
+        config: The configuration; it has ``frame_size`` and ``num_codes``.
+        codec: Moves patches.
+        residual: Replaces patches; see `Residual`.
     """
 
     directions: Tensor
@@ -172,7 +173,7 @@ class MotionTokenizer(Tokenizer):
 
         Args:
             frames: uint8 ``(B, T, H, W, C)``.
-            num_prompt: How many of its first frames are the prompt.
+            num_prompt: Number of its first frames that are the prompt.
             corrupt: Changes a frame's tokens before they are decoded. The tokens of the next frame
                 then lead back to the real one.
 
@@ -235,10 +236,10 @@ class MotionTokenizer(Tokenizer):
     def _autoencode(
         self, pixels: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Frame by frame: what became of one frame is what the next one changes.
+        """Frame by frame: each frame is encoded relative to the previous decoded one.
 
-        Clips begin with a real frame, as dreams do. Every other clip is cut again and again to
-        another clip's frame, so that codes also learn to show what is altogether new.
+        Clips start with a real frame, as dreams do. In every other clip, the previous frame is
+        regularly taken from another clip, so that codes also learn to show entirely new pictures.
         """
         learning = self.training and not decoder_only
         if learning and self.codec.overlay is not None:

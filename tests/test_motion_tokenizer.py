@@ -1,4 +1,4 @@
-"""Tokens that say what changes: what moved is found and exact, what is new is painted."""
+"""Motion tokens: what moved is found and exact, what is new is decoded from a residual."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from world_models import motion
+from world_models.model.reconstruction import ReconstructionLossConfig
 from world_models.pixels import to_float
 from world_models.presets import tiny
+from world_models.tokenizers.motion import displacement
 from world_models.tokenizers.motion.displacement import (
     DISPLACEMENTS,
     REACH,
     STILL,
-    displaced,
+    displace,
     match,
 )
-from world_models.tokenizers.motion.residual_vq import ChangeTokenizer
-from world_models.tokenizers.vq import TokenizerConfig
+from world_models.tokenizers.motion.residual_vq import ResidualVQConfig, build_residual_vq
+from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 
 PATCH, SIZE = 8, 32
+LOSS = ReconstructionLossConfig(revive_after=20)
 
 
 def picture(seed: int = 0) -> Tensor:
@@ -32,21 +34,19 @@ def number(down: int, right: int) -> int:
     return (down + REACH) * (2 * REACH + 1) + right + REACH
 
 
-def config(**changes: object) -> TokenizerConfig:
-    base = tiny(frame_size=SIZE).tokenizer
-    return replace(
-        base,
+def config(**changes: object) -> ResidualVQConfig:
+    return ResidualVQConfig(
+        frame_size=SIZE,
         patch=PATCH,
-        transformer=replace(base.transformer, temporal=False),
+        transformer=replace(tiny().tokenizer.transformer, temporal=False),
         num_codes=DISPLACEMENTS + 32,
-        context=True,
         **changes,
     )
 
 
-def tokenizer(**changes: object) -> ChangeTokenizer:
+def tokenizer(**changes: object) -> MotionTokenizer:
     torch.manual_seed(0)
-    return ChangeTokenizer(config(**changes)).eval()
+    return build_residual_vq(config(**changes)).eval()
 
 
 def scrolling(num_frames: int, step: tuple[int, int]) -> Tensor:
@@ -58,81 +58,84 @@ def scrolling(num_frames: int, step: tuple[int, int]) -> Tensor:
 
 @pytest.mark.parametrize("down, right", [(0, 0), (3, -2), (-REACH, REACH)])
 def test_a_patch_is_found_where_it_was(down, right):
-    before = picture()
-    now = torch.roll(before, (-down, -right), (-2, -1))
-    found = match(now, before, PATCH)
-    inner = found.where.view(4, 4)[1:3, 1:3]  # the others may have left the picture
+    previous = picture()
+    now = torch.roll(previous, (-down, -right), (-2, -1))
+    found = match(now, previous, PATCH)
+    inner = found.displacement.view(4, 4)[1:3, 1:3]  # the others may have left the picture
     assert (inner == number(down, right)).all()
-    again = displaced(before, found.where, PATCH)
+    again = displace(previous, found.displacement, PATCH)
     assert torch.equal(again[..., 8:24, 8:24], now[..., 8:24, 8:24])
     assert found.error.view(4, 4)[1:3, 1:3].max() < 1e-6
 
 
-def test_the_error_is_that_of_what_is_fetched():
-    now, before = picture(1), picture(2)
-    found = match(now, before, PATCH)
-    error = (displaced(before, found.where, PATCH) - now).square()
+def test_the_error_is_that_of_the_displaced_patch():
+    now, previous = picture(1), picture(2)
+    found = match(now, previous, PATCH)
+    error = (displace(previous, found.displacement, PATCH) - now).square()
     per_patch = error[0, 0].mean(0).view(4, 8, 4, 8).mean((1, 3)).flatten()
     torch.testing.assert_close(found.error[0, 0], per_patch, atol=1e-5, rtol=1e-4)
-    still = (now - before).square()[0, 0].mean(0).view(4, 8, 4, 8).mean((1, 3)).flatten()
+    still = (now - previous).square()[0, 0].mean(0).view(4, 8, 4, 8).mean((1, 3)).flatten()
     assert (found.error[0, 0] <= still + 1e-4).all()
 
 
 def test_where_several_displacements_are_as_good_a_patch_goes_with_the_others():
-    before = picture()
-    before[..., :8, :] = 0.5  # plain sky, which could have come from anywhere
-    assert (match(before, before, PATCH).where == STILL).all()
-    now = torch.roll(before, -2, -1)
-    where = match(now, before, PATCH).where.view(4, 4)
-    assert (where[:, :3] == number(0, 2)).all()
+    previous = picture()
+    previous[..., :8, :] = 0.5  # plain sky, which could have come from anywhere
+    assert (match(previous, previous, PATCH).displacement == STILL).all()
+    now = torch.roll(previous, -2, -1)
+    found = match(now, previous, PATCH).displacement.view(4, 4)
+    assert (found[:, :3] == number(0, 2)).all()
 
 
 def test_a_camera_between_pixels_is_one_displacement_everywhere():
     world = torch.rand(1, 3, SIZE + 8, SIZE + 8, generator=torch.Generator().manual_seed(3))
     world = torch.nn.functional.avg_pool2d(world, 2, stride=1)[None]  # smooth, as games are
-    before = world[..., 2:34, 2:34].clone()
+    previous = world[..., 2:34, 2:34].clone()
     now = 0.8 * world[..., 4:36, 2:34] + 0.2 * world[..., 5:37, 2:34]  # 2.2 pixels down
-    before[..., 8:16, 8:24] = now[..., 8:16, 8:24] = (picture() > 0.5).float()[..., 8:16, 8:24]
-    where = match(now, before, PATCH, enough=0.01).where.view(4, 4)
-    assert (where[1, 1:3] == STILL).all()  # glaring, but not the camera
-    assert (where[2] == number(2, 0)).all() and (where[:3, [0, 3]] == number(2, 0)).all()
+    previous[..., 8:16, 8:24] = now[..., 8:16, 8:24] = (picture() > 0.5).float()[..., 8:16, 8:24]
+    found = match(now, previous, PATCH, threshold=0.01).displacement.view(4, 4)
+    assert (found[1, 1:3] == STILL).all()  # glaring, but not the camera
+    assert (found[2] == number(2, 0)).all() and (found[:3, [0, 3]] == number(2, 0)).all()
 
 
 def test_a_small_thing_does_not_go_with_the_rest_of_its_patch():
-    before = picture() * 0.2
-    now = torch.roll(before, -2, -1)
-    for frame in (now, before):
+    previous = picture() * 0.2
+    now = torch.roll(previous, -2, -1)
+    for frame in (now, previous):
         frame[..., 8:16, 8:16] = 0.1  # a plain patch, and in it something light that stays
         frame[..., 8:10, 8:10] = 0.4
-    where = match(now, before, PATCH, enough=0.01).where.view(4, 4)
-    assert where[2, 2] == number(0, 2)
-    assert where[1, 1] == STILL
+    found = match(now, previous, PATCH, threshold=0.01).displacement.view(4, 4)
+    assert found[2, 2] == number(0, 2)
+    assert found[1, 1] == STILL
 
 
-def test_a_patch_that_does_not_go_with_the_rest_is_sooner_said_to_stay():
-    before = torch.full((1, 1, 3, SIZE, SIZE), 0.5)
-    before[..., 8:16, 16:24] = 0.518
-    now = before.clone()
+def test_a_patch_that_does_not_go_with_the_rest_sooner_stays():
+    previous = torch.full((1, 1, 3, SIZE, SIZE), 0.5)
+    previous[..., 8:16, 16:24] = 0.518
+    now = previous.clone()
     now[..., 8:16, 8:16] = 0.6  # a little nearer to what is 7 pixels to the right
-    assert match(now, before, PATCH).where.view(4, 4)[1, 1] == STILL
-    before[..., 8:16, 16:24] = now[..., 8:16, 16:24] = 0.6  # much nearer
-    assert match(now, before, PATCH).where.view(4, 4)[1, 1] == number(0, 7)
+    assert match(now, previous, PATCH).displacement.view(4, 4)[1, 1] == STILL
+    previous[..., 8:16, 16:24] = now[..., 8:16, 16:24] = 0.6  # much nearer
+    assert match(now, previous, PATCH).displacement.view(4, 4)[1, 1] == number(0, 7)
 
 
 def test_mixed_precision_finds_the_same():
-    now, before = picture(1), picture(2)
+    now, previous = picture(1), picture(2)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = match(now, before, PATCH)
-    exact = match(now, before, PATCH)
-    assert torch.equal(mixed.where, exact.where) and torch.equal(mixed.error, exact.error)
+        mixed = match(now, previous, PATCH)
+    exact = match(now, previous, PATCH)
+    assert torch.equal(mixed.displacement, exact.displacement)
+    assert torch.equal(mixed.error, exact.error)
 
 
-def test_patches_are_sought_alike_with_a_convolution_and_unfolded() -> None:
+def test_patches_are_correlated_alike_by_convolution_and_unfolded() -> None:
     strips, patches = torch.rand(6, 3, 4 + 2 * REACH, 16 + 2 * REACH), torch.rand(6, 4, 3, 4, 4)
-    folded, unfolded = (motion._products(strips, patches, unfolded=way) for way in (False, True))
-    sought = (patches[5, 2] * strips[5, :, 3:7, 9:13]).sum()
+    folded, unfolded = (
+        displacement._correlate(strips, patches, unfold=unfold) for unfold in (False, True)
+    )
+    expected = (patches[5, 2] * strips[5, :, 3:7, 9:13]).sum()
     assert torch.allclose(folded, unfolded, atol=1e-5)
-    assert torch.allclose(unfolded[5, 2, 3, 9], sought)
+    assert torch.allclose(unfolded[5, 2, 3, 9], expected)
 
 
 def test_scrolling_is_exact_before_any_training_and_one_token():
@@ -146,23 +149,22 @@ def test_scrolling_is_exact_before_any_training_and_one_token():
     assert torch.equal(shown[:, 1, :, 8:], frames[:, 1, :, 8:])
 
 
-def test_painting_is_never_worse_than_moving():
+def test_replacing_is_never_worse_than_moving():
     torch.manual_seed(4)
     frames = torch.randint(256, (2, 3, SIZE, SIZE, 3), dtype=torch.uint8)
-    painting, moving = tokenizer(repaint=0.0), tokenizer(repaint=1e9)
-    for now, before in zip(frames.unbind(1)[1:], frames.unbind(1)[:-1], strict=True):
+    replacing, moving = tokenizer(threshold=0.0), tokenizer(threshold=1e9)
+    for now, previous in zip(frames.unbind(1)[1:], frames.unbind(1)[:-1], strict=True):
         errors = []
-        for model in (painting, moving):
-            tokens, _ = model.encode_step(now, model.encoder.open(2), before)
-            shown, _ = model.decode_step(tokens, model.decoder.open(2), before)
+        for model in (replacing, moving):
+            tokens, _ = model.encode_step(now, model.empty_encoder_cache(2), previous)
+            shown, _ = model.decode_step(tokens, model.empty_decoder_cache(2), previous)
             errors.append((shown.float() - now).square().mean())
         assert errors[0] <= errors[1]
 
 
-def test_new_things_are_learned_and_painted():
+def test_new_things_are_learned_and_shown():
     """Squares of two colours appear on grey: nothing like them was there before."""
-    torch.manual_seed(0)
-    model = ChangeTokenizer(config(revive_after=20))
+    model = tokenizer().train()
     grey = torch.full((8, 1, SIZE, SIZE, 3), 128, dtype=torch.uint8)
 
     def clips() -> Tensor:
@@ -175,23 +177,23 @@ def test_new_things_are_learned_and_painted():
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
-        loss, _ = model.loss({"frames": clips()})
+        loss, _ = model.loss({"frames": clips()}, LOSS)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     frames = clips()
     frames = torch.cat((frames, frames[:, -1:], frames[:, -1:]), 1)
     tokens, shown = model.eval().follow(frames)
-    assert (tokens[:, 2:] == STILL).all()  # painted once is enough
+    assert (tokens[:, 2:] == STILL).all()  # shown once is enough
     assert ((tokens[:, 1] >= DISPLACEMENTS).sum(1) == 1).all()  # the new square, and nothing else
     red, blue = tokens[0::2, 1].amax(1), tokens[1::2, 1].amax(1)
     assert not set(red.tolist()) & set(blue.tolist())
     assert (shown.int() - frames.int()).abs().max() < 40
 
 
-def test_what_stays_while_the_picture_scrolls_is_painted_over_it():
+def test_what_stays_while_the_picture_scrolls_is_blended_over_it():
     """A player in the middle, as a camera shows it: no displacement is right for its patches."""
-    model, draw = tokenizer(revive_after=20).train(), torch.Generator().manual_seed(1)
+    model, draw = tokenizer().train(), torch.Generator().manual_seed(1)
 
     def clips(num: int) -> Tensor:
         worlds = torch.rand(num, 3, 56, 56, generator=draw) * 160
@@ -208,15 +210,16 @@ def test_what_stays_while_the_picture_scrolls_is_painted_over_it():
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(120):
-        loss, _ = model.loss({"frames": clips(8)})
+        loss, _ = model.loss({"frames": clips(8)}, LOSS)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     frames = clips(32)
     tokens, shown = model.eval().follow(frames)
     assert (tokens[:, 1, [5, 6, 9, 10]] >= DISPLACEMENTS).float().mean() > 0.8
-    before, now = (x[:, None].movedim(-1, 2) / 255 for x in frames[:, :2].unbind(1))
-    moved = displaced(before, match(now, before, PATCH).where, PATCH).squeeze(1).movedim(1, -1)
+    previous, now = (x[:, None].movedim(-1, 2) / 255 for x in frames[:, :2].unbind(1))
+    moved = displace(previous, match(now, previous, PATCH).displacement, PATCH)
+    moved = moved.squeeze(1).movedim(1, -1)
     errors = [
         (picture - frames[:, 1] / 255)[:, 8:24, 8:24].square().mean()
         for picture in (shown[:, 1] / 255, moved)
@@ -244,67 +247,68 @@ def followed(num_frames: int, seed: int) -> Tensor:
     return frames.byte().movedim(2, -1)
 
 
-def test_what_stays_while_the_picture_scrolls_is_found_out():
+def test_the_overlay_learns_what_stays_while_the_picture_scrolls():
     model = tokenizer(overlay=True)
-    assert not model.overlay.mask.any()
+    overlay = model.codec.overlay
+    assert not overlay.layers().mask.any()
     for seed in range(40):
-        model.overlay.watch(to_float(followed(4, seed)), 1e-3)
+        overlay.watch(to_float(followed(4, seed)), 1e-3)
     expected = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     expected[13:19, 13:19] = True
-    assert torch.equal(model.overlay.mask, expected)
+    assert torch.equal(overlay.layers().mask, expected)
 
 
 def test_what_stays_is_neither_carried_off_nor_leaves_a_trail():
-    model, moving = tokenizer(overlay=True, repaint=0.5), tokenizer(repaint=0.5)
-    model.overlay.votes[0, 13:19, 13:19] = 100
+    model, moving = tokenizer(overlay=True, threshold=0.5), tokenizer(threshold=0.5)
+    model.codec.overlay.votes[0, 13:19, 13:19] = 100
     frames = followed(6, 99)
     for x, until, whole in ((model, 6, True), (moving, 2, False)):
         tokens, shown = x.follow(frames[:, :until])
-        assert (tokens < DISPLACEMENTS).all()  # nothing is painted here
+        assert (tokens < DISPLACEMENTS).all()  # nothing is replaced here
         assert torch.equal(x.decode(tokens, frames[:, :1]), shown)
         yellow = (shown[:, -1].int() - frames[0, 0, 15, 15].int()).abs().amax(-1) < 8
         assert bool(yellow[:, 13:19, 13:19].all()) == whole
         assert (yellow.sum((1, 2)) == 36).all()
     same = tokenizer(overlay=True)
     same.load_state_dict(model.state_dict())
-    assert torch.equal(same.overlay.mask, model.overlay.mask)
+    assert torch.equal(same.codec.overlay.layers().mask, model.codec.overlay.layers().mask)
 
 
 def test_where_nothing_scrolls_the_overlay_changes_nothing():
     model, plain = tokenizer(overlay=True), tokenizer()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "overlay" not in k})
     frames = scrolling(4, (0, 0))
-    model.overlay.votes[0, 13:19, 13:19] = 100
+    model.codec.overlay.votes[0, 13:19, 13:19] = 100
     assert all(
         torch.equal(a, b) for a, b in zip(model.follow(frames), plain.follow(frames), strict=True)
     )
 
 
-def test_what_went_wrong_on_the_way_is_mended_by_the_next_frames():
+def test_the_next_frames_correct_what_was_corrupted():
     model, patch, steps = tokenizer().eval(), 5, iter(range(6))
     frames = torch.full((1, 6, SIZE, SIZE, 3), 50, dtype=torch.uint8)
     frames[:, :, :, SIZE // 2 :] = 200  # the patch ends where this begins
 
-    def slip(tokens: Tensor, before: Tensor) -> Tensor:
+    def corrupt(tokens: Tensor, previous: Tensor) -> Tensor:
         wrong = tokens.clone()
         if next(steps) == 2:
             wrong[0, patch] = number(0, 3)
         return wrong
 
-    tokens, shown = model.follow(frames, slip=slip)
+    tokens, shown = model.follow(frames, corrupt=corrupt)
     off = (shown.float() - frames).square().mean((0, 2, 3, 4))
-    assert (tokens[0, :3] == STILL).all()  # what is said is right; what is shown, is not
+    assert (tokens[0, :3] == STILL).all()  # the tokens are right; what is shown is not
     assert not off[:2].any() and off[2] > 0 and off[3:].max() < off[2] / 2
     assert tokens[0, 3, patch] != STILL and (tokens[0, 4:] == STILL).all()
 
 
-def test_what_comes_after_a_given_frame_changes_the_real_one():
+def test_what_comes_after_the_prompt_changes_its_last_real_frame():
     torch.manual_seed(5)
     frames = torch.randint(256, (2, 6, SIZE, SIZE, 3), dtype=torch.uint8)
     frames[:, 3:] = frames[:, 2:3]  # stands still from the third on
     model = tokenizer().eval()
-    tokens, shown = model.follow(frames, given=3)
-    assert not torch.equal(shown[:, 2], frames[:, 2])  # untrained paint, but it is given:
+    tokens, shown = model.follow(frames, num_prompt=3)
+    assert not torch.equal(shown[:, 2], frames[:, 2])  # of an untrained decoder, but it is given:
     assert (tokens[:, 3:] == STILL).all() and torch.equal(shown[:, 3:], frames[:, 3:])
     assert torch.equal(model.decode(tokens, frames[:, :3]), shown)
 

@@ -9,17 +9,21 @@ import pytest
 import torch
 
 from world_models.model.dynamics import Dynamics, DynamicsConfig
-from world_models.model.masking import misread
+from world_models.model.losses import DynamicsLossConfig
+from world_models.model.masking import replace_tokens
+from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.model.transformer import TransformerConfig
 from world_models.noise import RowNoise
 from world_models.presets import tiny
-from world_models.tokenizers.vq import Tokenizer, TokenizerConfig
+from world_models.tokenizers.vq import VQTokenizer, VQTokenizerConfig
+
+SPACE = TokenSpace(grid=(4, 4), num_codes=32, code_dim=8)
 
 
-def _dynamics(**changes: object) -> Dynamics:
+def _dynamics(space: TokenSpace = SPACE, **changes: object) -> Dynamics:
     torch.manual_seed(0)
     config = replace(tiny().dynamics, **changes)
-    return Dynamics(config, torch.randn(config.num_codes, config.code_dim))
+    return Dynamics(config, space, torch.randn(space.num_codes, space.code_dim))
 
 
 def _batch() -> dict[str, torch.Tensor]:
@@ -29,14 +33,13 @@ def _batch() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("objective", ["two_stream", "paper"])
 def test_training_the_outcome_alone_leaves_the_dream_as_it_is(objective):
-    whole, model = _dynamics(objective=objective), _dynamics(objective=objective, outcome_only=True)
-    model.load_state_dict(whole.state_dict())
+    whole, model = _dynamics(objective=objective), _dynamics(objective=objective)
     rewards = torch.tensor([[0.0, 10.0, 0.0, 0.0, 10.0]]).expand(3, -1)
     batch = _batch() | {"rewards": rewards, "terminated": rewards > 0}
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     losses = []
     for _ in range(40):
-        loss, metrics = model.loss(batch)
+        loss, metrics = model.outcome_loss(batch)
         assert set(metrics) == {"loss", "reward_loss", "termination_loss"}
         optimizer.zero_grad()
         loss.backward()
@@ -66,10 +69,10 @@ def test_every_dynamics_trains_every_parameter(objective, action_input):
 
 def test_token_input_adds_the_content_of_the_code():
     model, plain = _dynamics(), _dynamics(token_input=False)
-    table = model.token_table() - model.tokens.weight
+    table = model.derived().table - model.tokens.weight
     torch.testing.assert_close(table[:-1], model.from_code(model.codes))
-    assert not table[-1].any()  # a hidden token has no content
-    assert torch.equal(plain.token_table(), plain.tokens.weight)
+    assert not table[-1].any()  # a masked token has no content
+    assert torch.equal(plain.derived().table, plain.tokens.weight)
 
 
 def test_one_hot_actions_are_channels_and_no_action_is_none():
@@ -80,8 +83,11 @@ def test_one_hot_actions_are_channels_and_no_action_is_none():
 
 
 def test_changed_weight_counts_changed_tokens_more():
-    def loss(**changes: object) -> float:
-        model = _dynamics(tdce_weight=0.0, **changes)
+    class CrossEntropy(DynamicsLossConfig):
+        TDCE_WEIGHT = 0.0
+
+    def loss(**changes: float) -> float:
+        model = _dynamics()
         with torch.no_grad():  # always predicts token 0 with logit 4
             model.to_logits.weight.zero_()
             model.to_logits.bias.zero_()[0] = 4
@@ -89,23 +95,24 @@ def test_changed_weight_counts_changed_tokens_more():
         tokens[0, 1, :8] = 1  # half the tokens change, and are wrong
         torch.manual_seed(0)
         batch = {"tokens": tokens, "actions": torch.zeros(1, 1, dtype=torch.int64)}
-        return model.loss(batch)[0].item()
+        everything_masked = CrossEntropy(mask_steps=1, **changes)
+        return model.loss(batch, everything_masked)[0].item()
 
     normal = math.log(31 + math.exp(4))
     right, wrong = normal - 4, normal
-    plain = loss(schedule_steps=1)  # everything hidden
+    plain = loss()
     assert plain == pytest.approx((right + wrong) / 2, abs=1e-4)
-    weighted = loss(schedule_steps=1, changed_weight=3.0)
+    weighted = loss(changed_weight=3.0)
     assert weighted == pytest.approx((right + 4 * wrong) / 5, abs=1e-4)
 
 
-def test_up_to_so_many_tokens_are_misread():
+def test_up_to_so_many_tokens_are_replaced():
     tokens = torch.randint(32, (64, 6, 16))
     torch.manual_seed(0)
-    noisy = misread(tokens, 0.5, 32, RowNoise.like(tokens))
+    noisy = replace_tokens(tokens, 0.5, 32, RowNoise.like(tokens))
     share = (noisy != tokens).float().mean((1, 2))
     assert share.max() < 0.75 and 0.15 < share.mean() < 0.35 and share.std() > 0.08
-    assert torch.equal(misread(tokens, 0.0, 32, RowNoise.like(tokens)), tokens)
+    assert torch.equal(replace_tokens(tokens, 0.0, 32, RowNoise.like(tokens)), tokens)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +120,18 @@ def test_up_to_so_many_tokens_are_misread():
     [
         (lambda: TransformerConfig(window=0), "window"),
         (lambda: TransformerConfig(ff_per_block=3), "ff_per_block"),
-        (lambda: TokenizerConfig(frame_size=66, patch=4), "multiple"),
+        (lambda: VQTokenizerConfig(frame_size=66, patch=4), "multiple"),
         (lambda: DynamicsConfig(objective="mine"), "objective"),
-        (lambda: DynamicsConfig(context_noise=1.0), "context_noise"),
-        (lambda: Dynamics(tiny().dynamics, torch.zeros(3, 3)), "codes"),
+        (lambda: DynamicsConfig(action_input="mul"), "action_input"),
+        (lambda: DynamicsConfig(num_actions=512), "no room"),
+        (lambda: DynamicsLossConfig(context_noise=1.0), "context_noise"),
+        (lambda: DynamicsLossConfig(mask_steps=0), "mask_steps"),
+        (lambda: SamplingConfig(threshold=1.1), "threshold"),
+        (lambda: Dynamics(tiny().dynamics, SPACE, torch.zeros(3, 3)), "codes"),
+        (lambda: _dynamics(replace(SPACE, patch=4), objective="paper"), "previous frame"),
+        (lambda: _dynamics(replace(SPACE, patch=4)).loss(_batch()), "previous_frames"),
         (lambda: _dynamics().loss({**_batch(), "actions": torch.zeros(3, 6).long()}), "actions"),
-        (lambda: Tokenizer(tiny().tokenizer).encode(torch.zeros(1, 1, 8, 8, 3).byte()), "frames"),
+        (lambda: VQTokenizer(tiny().tokenizer).encode(torch.zeros(1, 1, 8, 8, 3).byte()), "frames"),
     ],
 )
 def test_mistakes_are_named(make, message):
@@ -127,31 +140,32 @@ def test_mistakes_are_named(make, message):
 
 
 @torch.no_grad()
-def test_a_glance_tells_all_tokens_of_a_shade_in_the_corner():
+def test_brightness_tells_all_tokens_of_a_shade_in_the_corner():
     torch.manual_seed(0)
     frames = torch.randint(256, (3, 16, 16, 3), dtype=torch.uint8)
     other = frames.clone()
     other[:, :4, :4] = 255 - other[:, :4, :4] // 2  # the first of 16 patches, brighter
-    for glance in (False, True):
-        model = _dynamics(frame_patch=4, glance=glance)
-        changed = (model.see(frames) != model.see(other)).any(-1)  # (3, 16)
-        assert changed[:, 0].all() and changed[:, 1:].all() == glance
+    for brightness in (False, True):
+        see = _dynamics(replace(SPACE, patch=4), brightness=brightness).frame_features
+        changed = (see(frames) != see(other)).any(-1)  # (3, 16)
+        assert changed[:, 0].all() and changed[:, 1:].all() == brightness
         for row in range(3):
-            assert torch.equal(model.see(frames[row : row + 1])[0], model.see(frames)[row])
-        torch.testing.assert_close(model.see(frames[None])[0], model.see(frames))
-    with pytest.raises(ValueError, match="needs frame_patch"):
-        _dynamics(glance=True)
+            assert torch.equal(see(frames[row : row + 1])[0], see(frames)[row])
+        torch.testing.assert_close(see(frames[None])[0], see(frames))
+    with pytest.raises(ValueError, match="brightness needs"):
+        _dynamics(brightness=True)
 
 
 def test_training_windows_begin_as_dreams_do():
     """Nothing is known there of how the first frame came to be."""
     torch.manual_seed(0)
-    model = _dynamics(frame_patch=4, glance=True, num_codes=256)
+    space = replace(SPACE, num_codes=256, neutral=112, patch=4)
+    model = _dynamics(space, brightness=True)
     batch = _batch() | {"seeds": torch.arange(3)}
-    batch["before"] = torch.randint(256, (3, 6, 16, 16, 3), dtype=torch.uint8)
+    batch["previous_frames"] = torch.randint(256, (3, 6, 16, 16, 3), dtype=torch.uint8)
     other = {name: value.clone() for name, value in batch.items()}
     other["tokens"][:, 0] = 0
-    other["before"][:, 0] = 0
+    other["previous_frames"][:, 0] = 0
     assert torch.equal(model.loss(batch)[0], model.loss(other)[0])
-    other["before"][:, 1] = 0  # the first frame itself
+    other["previous_frames"][:, 1] = 0  # the first frame itself
     assert not torch.equal(model.loss(batch)[0], model.loss(other)[0])

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
-from world_models.next_frame import next_frame
 
 from tests.compiler import needs_compiler
-from world_models.inference.compile import compiled_methods
-from world_models.model.dynamics import NO_ACTION, Dynamics
+from world_models.inference.compile import Compiler
+from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
+from world_models.model.losses import DynamicsLossConfig
+from world_models.model.token_space import NO_ACTION, TokenSpace
 from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
 from world_models.parts import build_tokenizer
 from world_models.presets import tiny
+from world_models.tokenizers.motion.patch_codebook import PatchCodebookConfig
+from world_models.tokenizers.motion.residual_vq import ResidualVQConfig
 
 GRID = (3, 4)
 AT = 5  # the frame that is perturbed
 STEPWISE = replace(tiny().tokenizer.transformer, temporal=False)
+MOTION = {"frame_size": 16, "patch": 4, "num_codes": 256}
 TOKENIZERS = [
     tiny().tokenizer,
-    replace(tiny().tokenizer, transformer=STEPWISE, num_codes=256, context=True),
-    replace(
-        tiny().tokenizer, transformer=STEPWISE, num_codes=256, context=True, painter="exemplars"
-    ),
+    ResidualVQConfig(transformer=STEPWISE, **MOTION),
+    PatchCodebookConfig(**MOTION),
 ]
 SMALL = TransformerConfig(dim=32, num_layers=2, num_heads=2, head_dim=16, position_dim=8, window=16)
 
@@ -37,13 +40,13 @@ def transformer(**changes: object) -> SpaceTimeTransformer:
 
 
 def streamed(model: SpaceTimeTransformer, x: Tensor, passes: int = 1) -> Tensor:
-    cache, out = model.open(len(x)), []
+    cache, out = model.empty_cache(len(x)), []
     for frame in x.unbind(1):
-        plan = model.plan(cache)
-        for _ in range(passes - 1):  # passes over drafts of the frame must leave no trace
-            model.step(torch.randn_like(frame), plan)
-        x, traces = model.step(frame, plan)
-        cache = cache.write(model.trace(traces))
+        past = model.past(cache)
+        for _ in range(passes - 1):  # passes over another frame in its place must leave no trace
+            model.step(torch.randn_like(frame), past)
+        x, activations = model.step(frame, past)
+        cache = cache.write(model.entry(activations))
         out.append(x)
     return torch.stack(out, 1)
 
@@ -91,19 +94,19 @@ def test_transformer_ignores_the_future_to_the_bit(time_first):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", TOKENIZERS, ids=["past", "context", "exemplars"])
+@pytest.mark.parametrize("config", TOKENIZERS, ids=["vq", "residual-vq", "patch-codebook"])
 def test_tokenizer_ignores_the_future_to_the_bit(config):
     torch.manual_seed(0)
     model = build_tokenizer(config).eval()
     frames = torch.randint(256, (2, 8, 16, 16, 3), dtype=torch.uint8)
-    given, changed = frames[:, :1], frames.clone()
+    prompt, changed = frames[:, :1], frames.clone()
     changed[:, AT:] = 255 - changed[:, AT:]
     assert torch.equal(model.encode(frames)[:, :AT], model.encode(changed)[:, :AT])
     assert not torch.equal(model.encode(frames)[:, AT:], model.encode(changed)[:, AT:])
     tokens = torch.randint(config.num_codes, (2, 8, 16))
     changed = tokens.clone()
     changed[:, AT:] = (changed[:, AT:] + 1) % config.num_codes
-    decoded, other = model.decode(tokens, given), model.decode(changed, given)
+    decoded, other = model.decode(tokens, prompt), model.decode(changed, prompt)
     assert torch.equal(decoded[:, :AT], other[:, :AT])
 
 
@@ -122,10 +125,10 @@ def test_latent_actions_and_their_predictions_ignore_the_future_to_the_bit():
     assert not torch.equal(predicted[:, AT:], predicted_changed[:, AT:])
 
 
-def dynamics(**changes: object) -> Dynamics:
+def dynamics(patch: int = 0, **changes: object) -> Dynamics:
     torch.manual_seed(0)
-    config = replace(tiny().dynamics, **changes)
-    return Dynamics(config, torch.randn(config.num_codes, config.code_dim)).eval()
+    space = TokenSpace(grid=(4, 4), num_codes=32, code_dim=8, patch=patch)
+    return Dynamics(replace(tiny().dynamics, **changes), space, torch.randn(32, 8)).eval()
 
 
 def window(num_frames: int = 8) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,31 +142,32 @@ def window(num_frames: int = 8) -> tuple[Tensor, Tensor, Tensor]:
 def test_dynamics_ignores_later_frames_and_actions_to_the_bit(action_input):
     model = dynamics(action_input=action_input)
     tokens, actions, masked = window()
-    clean, hidden = model.predict_two_stream(tokens, actions, masked)
+    states = partial(model.objective.states, model)
+    clean, predicting = states(tokens, actions, masked)
     later = tokens.clone()
     later[:, AT:] = (later[:, AT:] + 1) % 32
-    clean_later, hidden_later = model.predict_two_stream(later, actions, masked)
+    clean_later, predicting_later = states(later, actions, masked)
     assert torch.equal(clean[:, :AT], clean_later[:, :AT])
-    # Hidden stream t predicts frame t + 1: the clean frame AT must not leak into its prediction.
-    assert torch.equal(hidden[:, :AT], hidden_later[:, :AT])
-    assert not torch.equal(hidden[:, AT], hidden_later[:, AT])
+    # Masked frame t predicts frame t + 1: the clean frame AT must not leak into its prediction.
+    assert torch.equal(predicting[:, :AT], predicting_later[:, :AT])
+    assert not torch.equal(predicting[:, AT], predicting_later[:, AT])
     other = actions.clone()
     other[:, AT - 1 :] = (other[:, AT - 1 :] + 1) % 5  # this one leads to frame AT
-    clean_other, hidden_other = model.predict_two_stream(tokens, other, masked)
+    clean_other, predicting_other = states(tokens, other, masked)
     assert torch.equal(clean[:, :AT], clean_other[:, :AT])
-    assert torch.equal(hidden[:, : AT - 1], hidden_other[:, : AT - 1])
-    assert not torch.equal(hidden[:, AT - 1], hidden_other[:, AT - 1])
+    assert torch.equal(predicting[:, : AT - 1], predicting_other[:, : AT - 1])
+    assert not torch.equal(predicting[:, AT - 1], predicting_other[:, AT - 1])
 
 
 @torch.no_grad()
-def test_one_hidden_frame_does_not_see_another():
+def test_one_masked_frame_does_not_see_another():
     model = dynamics()
     tokens, actions, masked = window()
     changed = masked.clone()
     changed[:, 2] = 32
-    hidden = model.predict_two_stream(tokens, actions, masked)[1]
-    hidden_changed = model.predict_two_stream(tokens, actions, changed)[1]
-    moved = (hidden != hidden_changed).flatten(2).any(-1).any(0)
+    predicting = model.objective.states(model, tokens, actions, masked)[1]
+    predicting_changed = model.objective.states(model, tokens, actions, changed)[1]
+    moved = (predicting != predicting_changed).flatten(2).any(-1).any(0)
     assert moved.tolist() == [False, False, True, False, False, False, False]
 
 
@@ -171,81 +175,86 @@ def test_one_hidden_frame_does_not_see_another():
     "options",
     [
         {},
-        {"learn_past": 1.0},
-        {"learn_past": 0.0},
-        {"frame_patch": 4},
-        {"frame_patch": 4, "glance": True},
+        {"learned_share": DynamicsLossConfig.LEARNED_SHARE},
+        {"learned_share": 0.0},
+        {"patch": 4},
+        {"patch": 4, "brightness": True},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("num_frames", [8, 24])
 @torch.no_grad()
 def test_two_stream_training_sees_what_streaming_sees(num_frames, options):
-    model = dynamics(**options)
+    learned_share = options.get("learned_share", 1.0)
+    model = dynamics(**{k: v for k, v in options.items() if k != "learned_share"})
     tokens, actions, masked = window(num_frames)
-    before = torch.randint(256, (2, num_frames, 16, 16, 3), dtype=torch.uint8)
-    clean, hidden = model.predict_two_stream(tokens, actions, masked, before)
-    cache = model.transformer.open(2)
+    previous = torch.randint(256, (2, num_frames, 16, 16, 3), dtype=torch.uint8)
+    clean, predicting = model.objective.states(
+        model, tokens, actions, masked, previous, learned_share
+    )
+    cache = model.transformer.empty_cache(2)
     none = torch.full((2,), NO_ACTION)
     for t in range(num_frames):
         action = actions[:, t - 1] if t else none
-        ahead = next_frame(model, cache, tokens[:, t - 1], action, before[:, t])
+        frame = model.objective.next_frame(model, cache, tokens[:, t - 1], action, previous[:, t])
         if t:
-            expected = model.to_logits(hidden[:, t - 1])
-            torch.testing.assert_close(
-                ahead.logits(masked[:, t - 1]), expected, atol=1e-4, rtol=1e-4
-            )
-        cache, reward, termination = ahead.commit(tokens[:, t])
+            expected = model.to_logits(predicting[:, t - 1])
+            logits = frame.logits(masked[:, t - 1], torch.arange(2))
+            torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+        cache, reward, termination = frame.commit(tokens[:, t])
         expected_reward, expected_termination = model.outcome.predict(clean[:, t])
         torch.testing.assert_close(reward, expected_reward, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(termination, expected_termination, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("num_apart", [1, 3])
-def test_where_the_past_is_computed_apart_no_gradient_reaches_it(num_apart):
-    transformer, num_context = dynamics().transformer, 6
-    given = torch.randn(2, 2 * num_context - 1, 16, transformer.config.dim)
+@pytest.mark.parametrize("num_frozen", [1, 3])
+def test_no_gradient_reaches_clean_frames_through_frozen_layers(num_frozen):
+    transformer, num_clean = dynamics().transformer, 6
+    frames = torch.randn(2, 2 * num_clean - 1, 16, transformer.config.dim)
     found = []
-    for apart in (0, num_apart):
-        x = given.clone().requires_grad_()
-        out = transformer.leave(transformer.enter(x, num_context, apart), num_context)
+    for number in (0, num_frozen):
+        x = frames.clone().requires_grad_()
+        out = transformer.last_layer(transformer.all_but_last(x, num_clean, number), num_clean)
         out.square().sum().backward()
-        found.append((out.detach(), x.grad[:, :num_context], x.grad[:, num_context:]))
-    (whole, past, now), (same, no_past, now_too) = found
+        found.append((out.detach(), x.grad[:, :num_clean], x.grad[:, num_clean:]))
+    (whole, clean, masked), (same, no_clean, masked_too) = found
     torch.testing.assert_close(whole, same)
-    assert past.any() and now.any() and now_too.any() and not no_past.any()
+    assert clean.any() and masked.any() and masked_too.any() and not no_clean.any()
 
 
 @torch.no_grad()
 def test_the_papers_objective_streams_too():
     model = dynamics(objective="paper")
     tokens, actions, _ = window(12)
-    expected = model.to_logits(model.predict_shifted(tokens[:, :-1], actions))
-    cache = model.transformer.open(2)
+    expected = model.objective.joint_logits(model, tokens, actions, None, num_ahead=11)
+    outcomes = model.objective.outcome_states(model, tokens, actions, None)
+    cache, frames = model.transformer.empty_cache(2), torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
     for t in range(11):
-        ahead = next_frame(model, cache, tokens[:, t], actions[:, t])
-        logits = ahead.logits(torch.full((2, 16), model.mask_token))
+        frame = model.objective.next_frame(model, cache, tokens[:, t], actions[:, t], frames)
+        logits = frame.logits(torch.full((2, 16), model.space.mask_token), torch.arange(2))
         torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
-        cache, _, _ = ahead.commit(tokens[:, t + 1])
+        cache, *outcome = frame.commit(tokens[:, t + 1])
+        expected_outcome = list(model.outcome.predict(outcomes[:, t]))
+        torch.testing.assert_close(outcome, expected_outcome, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("given", [1, 4])
-@pytest.mark.parametrize("config", TOKENIZERS, ids=["past", "context", "exemplars"])
-def test_tokenizer_streams(config, given):
+@pytest.mark.parametrize("num_prompt", [1, 4])
+@pytest.mark.parametrize("config", TOKENIZERS, ids=["vq", "residual-vq", "patch-codebook"])
+def test_tokenizer_streams(config, num_prompt):
     torch.manual_seed(0)
     model = build_tokenizer(config).eval()
     frames = torch.randint(256, (2, 20, 16, 16, 3), dtype=torch.uint8)
-    tokens, shown = model.encode(frames, given), model.reconstruct(frames, given)
-    assert torch.equal(model.decode(tokens, frames[:, :given]), shown)
-    encoder, decoder = model.encoder.open(2), model.decoder.open(2)
-    before = frames[:, 0]
+    tokens, shown = model.encode(frames, num_prompt), model.reconstruct(frames, num_prompt)
+    assert torch.equal(model.decode(tokens, frames[:, :num_prompt]), shown)
+    encoder, decoder = model.empty_encoder_cache(2), model.empty_decoder_cache(2)
+    previous = frames[:, 0]
     for t in range(20):
-        step_tokens, encoder = model.encode_step(frames[:, t], encoder, before)
-        frame, decoder = model.decode_step(tokens[:, t], decoder, before)
+        step_tokens, encoder = model.encode_step(frames[:, t], encoder, previous)
+        frame, decoder = model.decode_step(tokens[:, t], decoder, previous)
         assert torch.equal(step_tokens, tokens[:, t])
         assert (frame.int() - shown[:, t].int()).abs().max() <= 1
-        before = frames[:, t] if t < given else frame
+        previous = frames[:, t] if t < num_prompt else frame
 
 
 @needs_compiler
@@ -253,7 +262,7 @@ def test_tokenizer_streams(config, given):
 def test_compiled_steps_are_the_same_steps():
     model = transformer(num_layers=1)
     x = torch.randn(2, 4, 12, SMALL.dim)
-    model.step = compiled_methods(model, "step")["step"]
+    model.step = Compiler(model)(model.step)
     torch.testing.assert_close(streamed(model, x), model(x), atol=1e-4, rtol=1e-4)
 
 

@@ -1,39 +1,27 @@
-"""An album of patches: what is new is found there, and nothing else is made up."""
+"""The patch codebook: what is new is found there, and nothing else is made up."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from world_models.parts import build_tokenizer
-from world_models.presets import tiny
+from world_models.model.reconstruction import ReconstructionLossConfig
 from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
-from world_models.tokenizers.motion.patch_codebook import ExemplarTokenizer
-from world_models.tokenizers.vq import TokenizerConfig
+from world_models.tokenizers.motion.patch_codebook import (
+    PatchCodebookConfig,
+    build_patch_codebook,
+)
+from world_models.tokenizers.motion.tokenizer import CODE_DIM, MotionTokenizer
 from world_models.training.token_cache import fingerprint
 from world_models.weights import load_weights
 from world_models.worlds.storage import pack, unpack
 
 PATCH, SIZE, NUM = 8, 32, 12
-
-
-def config(**changes: object) -> TokenizerConfig:
-    base = tiny(frame_size=SIZE).tokenizer
-    config = replace(
-        base,
-        patch=PATCH,
-        transformer=replace(base.transformer, temporal=False),
-        num_codes=DISPLACEMENTS + NUM,
-        code_dim=32,
-        revive_after=20,
-        context=True,
-        repaint=2e-4,
-        painter="exemplars",
-    )
-    return replace(config, **changes)
+CONFIG = PatchCodebookConfig(
+    frame_size=SIZE, patch=PATCH, num_codes=DISPLACEMENTS + NUM, threshold=2e-4
+)
+LOSS = ReconstructionLossConfig(revive_after=20)
 
 
 def sprites() -> Tensor:
@@ -55,12 +43,12 @@ def clips(num: int, draw: torch.Generator) -> Tensor:
     return frames
 
 
-def trained(steps: int = 60) -> ExemplarTokenizer:
+def trained(steps: int = 60) -> MotionTokenizer:
     torch.manual_seed(0)
-    model, draw = ExemplarTokenizer(config()).train(), torch.Generator().manual_seed(1)
+    model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0)
     for _ in range(steps):
-        loss, _ = model.loss({"frames": clips(8, draw)})
+        loss, _ = model.loss({"frames": clips(8, draw)}, LOSS)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -70,30 +58,31 @@ def trained(steps: int = 60) -> ExemplarTokenizer:
 def test_what_was_seen_before_is_shown_as_it_was():
     frames = clips(32, torch.Generator().manual_seed(2))
     tokens, shown = trained().follow(frames)
-    painted = tokens[:, 1] >= DISPLACEMENTS
-    assert (painted.sum(1) == 1).all() and (tokens[:, 1][~painted] == STILL).all()
+    replaced = tokens[:, 1] >= DISPLACEMENTS
+    assert (replaced.sum(1) == 1).all() and (tokens[:, 1][~replaced] == STILL).all()
     assert (shown.int() - frames.int()).abs().max() <= 8
     assert len(set(tokens[:, 1].amax(1).tolist())) == 8  # a token for each sprite
 
 
-def test_an_exemplar_in_use_stays_and_one_without_use_is_replaced_by_what_is_shown_badly():
+def test_a_patch_in_use_stays_and_an_unused_one_is_replaced_by_what_is_shown_badly():
     model = trained()
-    before = model.exemplars.weight.detach().clone()
+    codebook = model.residual
+    before = codebook.shown.weight.detach().clone()
     tokens, _ = model.follow(clips(64, torch.Generator().manual_seed(2)))
     used = torch.unique(tokens[tokens >= DISPLACEMENTS]) - DISPLACEMENTS
     model.train()
     frames = torch.full((8, 2, SIZE, SIZE, 3), 128, dtype=torch.uint8)
     frames[:, 1, :PATCH, :PATCH, 0] = 255  # nothing like the sprites
     for _ in range(30):
-        model.loss({"frames": frames})
-    after = model.exemplars.weight.detach()
+        model.loss({"frames": frames}, LOSS)
+    after = codebook.shown.weight.detach()
     assert not torch.equal(after, before)
     new = frames[0, 1, :PATCH, :PATCH].reshape(-1) / 255
     assert (after == new).all(1).any()
-    model.unused.fill_(0)
+    codebook.unused.fill_(0)
     kept = after.clone()
-    model.loss({"frames": clips(8, torch.Generator().manual_seed(3))})
-    assert torch.equal(model.exemplars.weight, kept) and len(used) == 8
+    model.loss({"frames": clips(8, torch.Generator().manual_seed(3))}, LOSS)
+    assert torch.equal(codebook.shown.weight, kept) and len(used) == 8
 
 
 def test_a_patch_has_the_same_token_whatever_stands_beside_it():
@@ -106,16 +95,17 @@ def test_a_patch_has_the_same_token_whatever_stands_beside_it():
 
 def test_tuning_what_is_shown_leaves_tokens_as_they_are():
     base = trained()
-    tuned = build_tokenizer(replace(base.config, decoder_only=True))
+    tuned = build_patch_codebook(CONFIG)
     tuned.load_state_dict(base.state_dict())
     tuned.train()
     frames = clips(16, torch.Generator().manual_seed(6))
     darker = (frames[:, 1].int() * 0.95).byte()  # the sprites are, by now
     frames[:, 1] = torch.where(frames[:, 1] == 128, frames[:, 1], darker)
-    optimizer = torch.optim.SGD([p for p in tuned.parameters() if p.requires_grad], lr=500.0)
+    parts = [p for name, p in tuned.named_parameters() if name.startswith(tuned.decoder_parts)]
+    optimizer = torch.optim.SGD(parts, lr=500.0)
     errors = []
     for _ in range(20):
-        loss, _ = tuned.loss({"frames": frames})
+        loss, _ = tuned.loss({"frames": frames}, LOSS, decoder_only=True)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -125,19 +115,18 @@ def test_tuning_what_is_shown_leaves_tokens_as_they_are():
     assert torch.equal(tuned.eval().encode(frames), base.encode(frames))
 
 
-@pytest.mark.parametrize("code_dim", [4, 8, 12, 27, 32])
-def test_every_width_of_codes_tells_grey_from_nothing(code_dim):
-    model = ExemplarTokenizer(config(code_dim=code_dim))
-    model.keys.fill_(0.5)
-    assert model.codes().shape == (DISPLACEMENTS + NUM, code_dim)
+def test_codes_tell_grey_from_nothing():
+    model = build_patch_codebook(CONFIG)
+    model.residual.keys.fill_(0.5)
+    assert model.codes().shape == (DISPLACEMENTS + NUM, CODE_DIM)
     torch.testing.assert_close(model.codes()[DISPLACEMENTS:].norm(dim=-1), torch.ones(NUM))
 
 
 def test_alike_patches_have_alike_codes():
     model = trained()
     with torch.no_grad():
-        model.keys[0], model.keys[1] = 0.9, 0.85
-        model.keys[2] = 0.1
+        keys = model.residual.keys
+        keys[0], keys[1], keys[2] = 0.9, 0.85, 0.1
     codes = model.codes()
     torch.testing.assert_close(codes.norm(dim=-1), torch.ones(len(codes)))
     light, lighter, dark = codes[DISPLACEMENTS : DISPLACEMENTS + 3]
@@ -147,7 +136,7 @@ def test_alike_patches_have_alike_codes():
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
 def test_stored_tokenizers_say_the_same(storage, tmp_path):
     model = trained()
-    stored = build_tokenizer(model.config).eval()
+    stored = build_patch_codebook(CONFIG).eval()
     load_weights(stored, unpack(pack(model, storage)), tmp_path)
     frames = clips(8, torch.Generator().manual_seed(7))
     tokens, shown = model.follow(frames)
@@ -157,12 +146,11 @@ def test_stored_tokenizers_say_the_same(storage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
-    [({"painter": "oil"}, "painter"), ({"context": False}, "context")],
+    "changes, message", [({"num_codes": DISPLACEMENTS}, "num_codes"), ({"patch": 7}, "multiple")]
 )
 def test_configurations_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        config(**changes)
+        PatchCodebookConfig(**changes)
 
 
 def test_in_bfloat16_it_shows_the_same_but_for_rounding():

@@ -8,19 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.square_runs import changing
-from world_models.inference.sampling import SamplingConfig, revealing, sample_tokens
+from tests.square_runs import motion
+from world_models.inference.sampling import Sample, sample_tokens
 from world_models.inference.state import WorldState
 from world_models.inference.world import Prediction, WorldModel
+from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.presets import build, tiny
 
 PROMPT = 3
 
 
-@pytest.fixture(scope="module", params=["two_stream", "paper", "context"])
+@pytest.fixture(scope="module", params=["two_stream", "paper", "motion"])
 def world(request) -> WorldModel:
     torch.manual_seed(0)
-    config = changing() if request.param == "context" else tiny()
+    config = motion() if request.param == "motion" else tiny()
     if request.param == "paper":
         config = replace(config, dynamics=replace(config.dynamics, objective="paper"))
     world = build(config).eval()
@@ -68,10 +69,9 @@ def test_a_prediction_is_what_it_says(world):
         "passes": (4,),
     }
     assert prediction.frames.dtype == torch.uint8
-    assert (
-        0 <= prediction.tokens.min() and prediction.tokens.max() < world.dynamics.config.num_codes
-    )
-    most = torch.tensor(float(world.dynamics.config.num_codes)).log()
+    num_codes = world.dynamics.space.num_codes
+    assert 0 <= prediction.tokens.min() and prediction.tokens.max() < num_codes
+    most = torch.tensor(float(num_codes)).log()
     assert 0 < prediction.entropy.min() and prediction.entropy.max() <= most
     assert 0 < prediction.termination.min() and prediction.termination.max() < 1
 
@@ -97,8 +97,8 @@ def test_a_rows_future_does_not_depend_on_its_company(world):
         torch.testing.assert_close(one.reward[order], two.reward, atol=1e-4, rtol=1e-4)
 
 
-def test_adaptive_rows_are_done_one_by_one_and_the_same_as_alone(world):
-    sampling = SamplingConfig(steps=6, adaptive=True, threshold=0.3)
+def test_with_a_threshold_rows_are_done_one_by_one_and_the_same_as_alone(world):
+    sampling = SamplingConfig(steps=6, threshold=0.3)
     adaptive = WorldModel(world.tokenizer, world.dynamics, sampling).eval()
     frames, actions = prompt(16)
     seeds = torch.arange(16)
@@ -117,7 +117,7 @@ def test_adaptive_rows_are_done_one_by_one_and_the_same_as_alone(world):
 
 def test_frames_whose_tokens_are_known_start_the_same_dream(world):
     frames, actions = prompt(4)
-    tokens, seeds = world.tokenizer.encode(frames, given=PROMPT), torch.arange(4)
+    tokens, seeds = world.tokenizer.encode(frames, num_prompt=PROMPT), torch.arange(4)
     state = world.start(frames, actions, seeds, tokens=tokens)
     with pytest.raises(ValueError, match="observe"):
         world.observe(state, ACTIONS[:, 0], frames[:, 0])
@@ -184,7 +184,7 @@ def test_rows_can_be_taken_and_replaced_at_any_age(world, age):
 def test_streaming_start_equals_the_full_encoding(world):
     frames, actions = prompt(3, num_frames=12)
     state = world.start(frames, actions)
-    assert torch.equal(state.tokens, world.tokenizer.encode(frames, given=12)[:, -1])
+    assert torch.equal(state.tokens, world.tokenizer.encode(frames, num_prompt=12)[:, -1])
 
 
 def test_observing_follows_the_real_frames(world):
@@ -252,6 +252,12 @@ def test_a_dream_goes_on_past_the_window(world):
     assert torch.equal(joint.tokens, streamed.tokens)
 
 
+def test_parts_of_different_token_spaces_are_refused(world):
+    other = build(replace(tiny(), tokenizer=replace(tiny().tokenizer, num_codes=33)))
+    with pytest.raises(ValueError, match="train the dynamics on tokens of this tokenizer"):
+        WorldModel(world.tokenizer, other.dynamics)
+
+
 def test_wrong_number_of_actions_is_named(world):
     frames, _ = prompt(2)
     with pytest.raises(ValueError, match=r"actions \(2, 2\)"):
@@ -280,38 +286,46 @@ class Oracle:
         return self.logits[rows]
 
 
-def draw(oracle: Oracle, config: SamplingConfig, seeds: Tensor | None = None):
+def draw(oracle: Oracle, config: SamplingConfig, **space: int) -> Sample:
     batch, num_tokens, num_codes = oracle.logits.shape
-    hidden = torch.full((batch, num_tokens), num_codes)
-    seeds = torch.arange(batch) if seeds is None else seeds
-    run = revealing(oracle, config)
-    return sample_tokens(run, hidden, seeds, torch.zeros_like(seeds), config)
+    tokens = TokenSpace(grid=(1, num_tokens), num_codes=num_codes, code_dim=1, **space)
+    seeds = torch.arange(batch)
+    return sample_tokens(oracle, tokens, config, seeds, torch.zeros_like(seeds))
 
 
 def test_rows_that_are_done_take_no_further_pass():
     sure = torch.full((4, 8, 2), 0.5)
     sure[2:] = torch.tensor([0.95, 0.05])
     oracle = Oracle(sure)
-    sample = draw(oracle, SamplingConfig(steps=6, temperature=0, adaptive=True))
+    sample = draw(oracle, SamplingConfig(steps=6, temperature=0, threshold=0.9))
     assert [len(tokens) for tokens in oracle.asked] == [4, 2, 2, 2, 2, 2]
     assert sample.passes.tolist() == [6, 6, 1, 1]
     assert sample.tokens.eq(0).all()
 
 
-def test_passes_follow_the_schedule_and_reveal_the_surest_first():
+def test_passes_follow_the_schedule_and_unmask_the_most_certain_first():
     sure = torch.linspace(0.6, 0.99, 64)
     oracle = Oracle(torch.stack((sure, 1 - sure), -1)[None])
     sample = draw(oracle, SamplingConfig(steps=4, temperature=0.0))
-    hidden = [(asked == 2)[0] for asked in oracle.asked]
-    assert [int(h.sum()) for h in hidden] == [64, 59, 45, 24]
-    for h in hidden:
-        assert h[: int(h.sum())].all()  # the unsure ones, in front, wait
+    masked = [(asked == 2)[0] for asked in oracle.asked]
+    assert [int(m.sum()) for m in masked] == [64, 59, 45, 24]
+    for m in masked:
+        assert m[: int(m.sum())].all()  # the uncertain ones, in front, wait
     assert torch.equal(sample.tokens, torch.zeros(1, 64, dtype=torch.int64))
     expected = -(sure * sure.log() + (1 - sure) * (1 - sure).log())
     torch.testing.assert_close(sample.entropy[0], expected)
 
 
-def test_revealed_tokens_never_change():
+def test_several_frames_follow_one_schedule():
+    oracle = Oracle(torch.full((2, 12, 3), 1 / 3))
+    space = TokenSpace(grid=(2, 2), num_codes=3, code_dim=1)
+    zeros = torch.zeros(2, dtype=torch.int64)
+    sample = sample_tokens(oracle, space, SamplingConfig(steps=2), zeros, zeros, num_frames=3)
+    assert sample.tokens.shape == (2, 12) and sample.tokens.max() < 3
+    assert [(asked == 3).sum(1).tolist() for asked in oracle.asked] == [[12, 12], [8, 8]]
+
+
+def test_unmasked_tokens_never_change():
     torch.manual_seed(0)
     oracle = Oracle(torch.randn(8, 64, 10).softmax(-1))
     final = draw(oracle, SamplingConfig(steps=6, temperature=2.0)).tokens
@@ -324,39 +338,36 @@ def test_temperature_draws_from_the_distribution_it_says():
     probabilities = torch.tensor([0.7, 0.2, 0.1])
     oracle = Oracle(probabilities.expand(400, 64, 3))
     config = SamplingConfig(steps=2, temperature=2.0)  # the first of two passes runs at 1
-    sample_hidden = draw(oracle, config)
+    sample = draw(oracle, config)
     first = oracle.asked[1]
-    assert sample_hidden.passes.tolist() == [2] * 400
-    # Surest first: a token survives pass one by its probability, so count code 0 among the kept.
+    assert sample.passes.tolist() == [2] * 400
+    # As many tokens as the schedule says are unmasked by the first pass.
     assert int((first != 3).sum(-1).unique()) == 64 - 45
     greedy = draw(oracle, SamplingConfig(steps=1)).tokens
     assert not greedy.any()
-    adaptive = SamplingConfig(steps=2, temperature=2.0, adaptive=True, threshold=0.0)
-    drawn = draw(oracle, adaptive).tokens
+    drawn = draw(oracle, SamplingConfig(steps=2, temperature=2.0, threshold=0.0)).tokens
     share = torch.bincount(drawn.flatten(), minlength=3) / drawn.numel()
     torch.testing.assert_close(share, probabilities, atol=0.01, rtol=0)
 
 
-def test_unbiased_sampling_draws_what_is_rare_as_often_as_it_is():
+def test_where_a_token_is_neutral_what_is_rare_is_drawn_as_often_as_it_is():
     sure = torch.linspace(0.6, 0.9, 64)
     oracle = Oracle(torch.stack((sure, 1 - sure), -1).expand(400, 64, 2))
-    rare = {
-        unbiased: draw(oracle, SamplingConfig(steps=3, unbiased=unbiased)).tokens.float().mean()
-        for unbiased in (True, False)
-    }
-    assert abs(rare[True] - (1 - sure).mean()) < 0.01
-    assert rare[False] < 0.05
-    hidden = [(asked == 2).all(0) for asked in oracle.asked[:3]]
-    assert hidden[1][: int(hidden[1].sum())].all()  # the surest places come first, in all rows
+    of_changes = draw(oracle, SamplingConfig(steps=3), neutral=0).tokens.float().mean()
+    of_frames = draw(oracle, SamplingConfig(steps=3)).tokens.float().mean()
+    assert abs(of_changes - (1 - sure).mean()) < 0.01
+    assert of_frames < 0.05
+    masked = [(asked == 2).all(0) for asked in oracle.asked[:3]]
+    assert masked[1][: int(masked[1].sum())].all()  # the most certain come first, in all rows
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2, 0.0])
-def test_ids_drawn_as_one_are_not_outdone_by_one_that_each_is_less_likely_than(temperature):
+def test_a_group_is_not_outdone_by_one_token_that_each_of_it_is_less_likely_than(temperature):
     alone, many = 0.3, torch.cat((torch.tensor([0.09]), torch.full((7,), 0.61 / 7)))
     oracle = Oracle(torch.cat((torch.tensor([alone]), many)).expand(400, 64, 9))
-    config = SamplingConfig(steps=1, temperature=temperature, unbiased=True)
-    apart = (draw(oracle, config).tokens > 0).float().mean()
-    tokens = draw(oracle, replace(config, together_from=1)).tokens
+    config = SamplingConfig(steps=1, temperature=temperature)
+    apart = (draw(oracle, config, neutral=0).tokens > 0).float().mean()
+    tokens = draw(oracle, config, neutral=0, group_start=1).tokens
     heat = max(temperature, 1e-2)
     expected = 1 / (1 + (alone / 0.7) ** (1 / heat))
     assert abs((tokens > 0).float().mean() - expected) < 0.01
@@ -369,10 +380,10 @@ def test_ids_drawn_as_one_are_not_outdone_by_one_that_each_is_less_likely_than(t
         assert (tokens == 1).all()  # the likeliest of those
 
 
-def test_adaptive_rows_stop_on_their_own_and_do_not_change():
+def test_with_a_threshold_rows_stop_on_their_own_and_do_not_change():
     easy, hard = torch.tensor([0.99, 0.01]), torch.tensor([0.6, 0.4])
     oracle = Oracle(torch.stack((easy, hard))[:, None].expand(2, 64, 2))
-    config = SamplingConfig(steps=8, temperature=0.0, adaptive=True)
+    config = SamplingConfig(steps=8, temperature=0.0, threshold=0.9)
     sample = draw(oracle, config)
     assert sample.passes.tolist() == [1, 8]
     alone = draw(Oracle(oracle.logits[:1].exp()), config)

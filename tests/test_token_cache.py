@@ -1,4 +1,4 @@
-"""Tokens of a dataset: computed once, cut into windows, with what goes wrong on the way."""
+"""Tokens of a dataset: computed once, cut into windows, corrupted on the way."""
 
 import shutil
 from dataclasses import replace
@@ -8,19 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.square_runs import TINY, changing
+from tests.square_runs import TINY, motion
 from world_models import presets
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.parts import build_tokenizer
-from world_models.training.corruption import DreamSlips, Slips
+from world_models.training.corruption import RandomTokens, SelfForcing
 from world_models.training.fit import launch
 from world_models.training.run_folder import load_run
-from world_models.training.token_cache import (
-    CachedWindows,
-    TokenLoader,
-    compute,
-    token_cells,
-)
+from world_models.training.token_cache import compute, token_encoding
+from world_models.training.token_loader import CachedWindows, TokenLoader
 from world_models.worlds.bundle import load_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_cached_tokens_are_those_a_dream_sees(made):
     world, data = load_world(made.world).model, EpisodeDataset(made.data)
     fabric = launch()
-    cells = token_cells(world.tokenizer, 8, 4)
-    windows = CachedWindows(data, 8, cells, None, fabric)
+    encoding = token_encoding(world.tokenizer, 8, 4)
+    windows = CachedWindows(data, 8, encoding, None, fabric)
     batch = windows.batch(np.array([[0, 0], [3, 1], [7, 4]]))
     assert batch["start"].tolist() == [0, 4, 16]
     for k in (1, 2, 5):
@@ -49,35 +45,35 @@ def test_a_tokenizer_without_time_is_cached_by_frame_and_windows_begin_anywhere(
     )
     tokenizer = build_tokenizer(config).eval()
     data = EpisodeDataset(made.data)
-    windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
+    windows = CachedWindows(data, 8, token_encoding(tokenizer, 8, 4), None, launch())
     assert windows.num_starts.tolist() == [25 - 8 + 1] * 24
     batch = windows.batch(np.array([[2, 5]]))
     frames = torch.from_numpy(data.frames(2, 5, 13))[None]
     assert torch.equal(batch["tokens"], tokenizer.encode(frames))
 
 
-def test_changes_are_followed_from_the_first_frame_and_windows_begin_anywhere(made):
+def test_motion_tokens_are_followed_from_the_first_frame_and_windows_begin_anywhere(made):
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(changing().tokenizer).eval()
+    tokenizer = build_tokenizer(motion().tokenizer).eval()
     data = EpisodeDataset(made.data)
-    windows = CachedWindows(data, 8, token_cells(tokenizer, 8, 4), None, launch())
+    windows = CachedWindows(data, 8, token_encoding(tokenizer, 8, 4), None, launch())
     batch = windows.batch(np.array([[2, 5], [4, 0]]))
     for row, (episode, start) in enumerate([(2, 5), (4, 0)]):
         frames = torch.from_numpy(data.frames(episode, 0, 25))[None]
         tokens, shown = tokenizer.follow(frames)
         assert torch.equal(batch["tokens"][row], tokens[0, start : start + 8])
-        before = torch.cat((frames[:, :1], shown), 1)[0, start : start + 8]
-        assert torch.equal(batch["before"][row], before)
+        previous = torch.cat((frames[:, :1], shown), 1)[0, start : start + 8]
+        assert torch.equal(batch["previous_frames"][row], previous)
 
 
-def test_slips_are_an_episodes_own_and_no_more_than_asked_for():
+def test_random_tokens_are_an_episodes_own_and_no_more_than_asked_for():
     seeds, tokens = torch.arange(500), torch.randint(40, (500, 64))
-    together, alone = Slips(seeds, 0.2, 40), Slips(seeds[7:8], 0.2, 40)
-    before, shares = torch.zeros(500, 1), []
+    together, alone = RandomTokens(seeds, 0.2, 40), RandomTokens(seeds[7:8], 0.2, 40)
+    previous, shares = torch.zeros(500, 1), []
     for _ in range(20):
-        slipped = together(tokens, before)
-        assert torch.equal(alone(tokens[7:8], before[7:8]), slipped[7:8])
-        shares.append((slipped != tokens).float().mean(1))
+        corrupted = together(tokens, previous)
+        assert torch.equal(alone(tokens[7:8], previous[7:8]), corrupted[7:8])
+        shares.append((corrupted != tokens).float().mean(1))
     share = torch.stack(shares).mean(0)  # of each episode
     assert share.max() < 0.24 and share.min() < 0.01
     assert share.mean() == pytest.approx(0.2 / 3, rel=0.15)  # some are replaced by the same
@@ -86,47 +82,47 @@ def test_slips_are_an_episodes_own_and_no_more_than_asked_for():
 @torch.no_grad()
 def test_frames_that_are_all_dreamed_are_the_worlds_dream(made):
     torch.manual_seed(0)
-    world = presets.build(changing()).eval()
+    world = presets.build(motion()).eval()
     data = EpisodeDataset(made.data)
     frames = torch.from_numpy(np.stack([data.frames(i, 0, 6) for i in (2, 4)]))
     actions = torch.from_numpy(np.stack([data.actions(i)[:5] for i in (2, 4)]))
     seeds, faithful = torch.tensor([7, 9]), []
-    dreams = DreamSlips(world, actions, seeds, share=1e9)
-    alone = DreamSlips(world, actions[1:], seeds[1:], share=0.7)
-    together = DreamSlips(world, actions, seeds, share=0.7)
-    _, shown = world.tokenizer.follow(frames, slip=dreams)
+    dreams = SelfForcing(world, actions, seeds, share=1e9)
+    alone = SelfForcing(world, actions[1:], seeds[1:], share=0.7)
+    together = SelfForcing(world, actions, seeds, share=0.7)
+    _, shown = world.tokenizer.follow(frames, corrupt=dreams)
     assert torch.equal(shown[:, 1:], world.rollout(frames[:, :1], actions, seeds).frames)
 
-    def both(tokens: Tensor, before: Tensor) -> Tensor:
-        said = together(tokens, before)
-        assert torch.equal(said[1:], alone(tokens[1:], before[1:]))
-        faithful.append((said == tokens).all(1))
-        return said
+    def both(tokens: Tensor, previous: Tensor) -> Tensor:
+        corrupted = together(tokens, previous)
+        assert torch.equal(corrupted[1:], alone(tokens[1:], previous[1:]))
+        faithful.append((corrupted == tokens).all(1))
+        return corrupted
 
-    world.tokenizer.follow(frames, slip=both)
+    world.tokenizer.follow(frames, corrupt=both)
     kept = torch.stack(faithful, 1)
     assert kept[:, 0].all() and kept[:, 1:].any() and not kept.all()
 
 
-def test_the_past_is_what_was_shown_and_the_target_what_mends_it(made):
+def test_the_past_is_what_was_decoded_and_the_target_what_corrects_it(made):
     torch.manual_seed(0)
-    world = presets.build(changing()).eval()
+    world = presets.build(motion()).eval()
     data, fabric = EpisodeDataset(made.data), launch()
-    cells = token_cells(world.tokenizer, 8, 4, dreamer=world, dreamed=1.0)
-    batch = CachedWindows(data, 8, cells, None, fabric).batch(np.array([[2, 5], [4, 0]]))
-    assert (batch["shown"] != batch["tokens"]).any()
+    encoding = token_encoding(world.tokenizer, 8, 4, dreamer=world, self_forcing=1.0)
+    batch = CachedWindows(data, 8, encoding, None, fabric).batch(np.array([[2, 5], [4, 0]]))
+    assert (batch["input_tokens"] != batch["tokens"]).any()
     batch["seeds"] = torch.arange(2)
     loss = world.dynamics.loss(batch)[0]
-    blind = world.dynamics.loss(batch | {"shown": batch["tokens"]})[0]
+    blind = world.dynamics.loss(batch | {"input_tokens": batch["tokens"]})[0]
     assert loss.isfinite() and loss != blind
-    with pytest.raises(ValueError, match="mended by tokens that say what changes"):
+    with pytest.raises(ValueError, match="needs a motion tokenizer"):
         tokenizer = load_run(made.tokenizer, "tokenizer")
-        token_cells(tokenizer, 8, 4, dreamer=world, dreamed=1.0)
+        token_encoding(tokenizer, 8, 4, dreamer=world, self_forcing=1.0)
 
 
 def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("world_models.training.token_cache.PACK_CELLS", 20)
-    monkeypatch.setattr("world_models.training.token_cache.BATCH_CELLS", 5)
+    monkeypatch.setattr("world_models.training.token_cache.PACK_CLIPS", 20)
+    monkeypatch.setattr("world_models.training.token_cache.BATCH_CLIPS", 5)
     shutil.copytree(made.data, tmp_path / "data", ignore=shutil.ignore_patterns("tokens"))
     data, fabric = EpisodeDataset(tmp_path / "data"), launch()
     tokenizer = load_run(made.tokenizer, "tokenizer")
@@ -139,25 +135,25 @@ def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_pat
         calls.append(len(frames))
         return {"tokens": tokenizer.encode(frames)}
 
-    cells = replace(token_cells(tokenizer, 8, 4), encode=encode)
-    total = int(cells.count(data.num_frames).sum())
+    encoding = replace(token_encoding(tokenizer, 8, 4), encode=encode)
+    total = int(encoding.count(data.num_frames).sum())
     with pytest.raises(KeyboardInterrupt):
-        compute(data, cells, fabric)
+        compute(data, encoding, fabric)
     done = sum(calls)
-    compute(data, cells, fabric)
+    compute(data, encoding, fabric)
     assert total <= sum(calls) <= total + 25 and sum(calls) - done < total
     before = len(calls)
-    store = compute(data, cells, fabric)
+    store = compute(data, encoding, fabric)
     assert len(calls) == before
-    expected = compute(EpisodeDataset(made.data), cells, fabric)
+    expected = compute(EpisodeDataset(made.data), encoding, fabric)
     for key in (f"{entry.key}/tokens" for entry in data.entries):
         assert np.array_equal(store.rows(key, 0, 5), expected.rows(key, 0, 5))
 
 
 def test_windows_can_be_chosen_for_holding_a_reward(made):
     data = EpisodeDataset(made.data)
-    cells = token_cells(load_run(made.tokenizer, "tokenizer"), 8, 4)
-    windows = CachedWindows(data, 8, cells, None, launch())
+    encoding = token_encoding(load_run(made.tokenizer, "tokenizer"), 8, 4)
+    windows = CachedWindows(data, 8, encoding, None, launch())
     every = sequential_windows(windows.num_starts, length=1, stride=1)
     paid = windows.batch(every)["rewards"].ne(0).any(1).numpy()
     assert 0 < paid.mean() < 0.5
@@ -168,8 +164,8 @@ def test_windows_can_be_chosen_for_holding_a_reward(made):
 
 def test_dynamics_training_reads_no_frame(made, monkeypatch):
     data = EpisodeDataset(made.data)
-    cells = token_cells(load_run(made.tokenizer, "tokenizer"), 8, 4)
-    windows = CachedWindows(data, 8, cells, None, launch())
+    encoding = token_encoding(load_run(made.tokenizer, "tokenizer"), 8, 4)
+    windows = CachedWindows(data, 8, encoding, None, launch())
 
     def refuse(*args, **kwargs):
         raise AssertionError("a frame was read")

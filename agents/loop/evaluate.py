@@ -1,4 +1,4 @@
-"""How close a world comes to episodes it never saw, and whether it obeys."""
+"""Evaluates a world on held-out episodes: image quality and how much the actions matter."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from world_models.evaluation.dreamer import Dreamer
 from world_models.evaluation.scores import DELTA_STEP, frame_scores
 from world_models.evaluation.windows import draw_windows
 
-__all__ = ["JudgeConfig", "judge"]
+__all__ = ["WorldEvaluationConfig", "evaluate_world"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeConfig:
-    """What is judged.
+class WorldEvaluationConfig:
+    """Settings of an evaluation.
 
     Attributes:
-        windows: Stretches of play.
-        prompt: Real frames given.
-        steps: Frames predicted.
-        seed: Of the choice of windows, the predictions, and the random actions.
+        windows: Number of windows, sampled from the held-out episodes.
+        prompt: Real frames at the start of each window.
+        steps: Frames to predict after the prompt.
+        seed: Seed of the windows, the predictions and the random actions.
     """
 
     windows: int = 256
@@ -36,24 +36,26 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         if min(self.windows, self.prompt) < 1 or self.steps < DELTA_STEP:
             raise ValueError(
-                f"expected windows and prompt of at least 1 and steps of at least {DELTA_STEP}, "
-                f"got {self.windows}, {self.prompt} and {self.steps}"
+                f"windows and prompt must be at least 1 and steps at least {DELTA_STEP}, got "
+                f"windows={self.windows}, prompt={self.prompt}, steps={self.steps}"
             )
 
 
-def judge(world: str | Path, data: Path, config: JudgeConfig) -> dict[str, float]:
-    """Dreams stretches of real play and compares.
+def evaluate_world(
+    world: str | Path, data: Path, config: WorldEvaluationConfig
+) -> dict[str, float]:
+    """Predicts windows of real play and compares the frames.
 
     Args:
         world: Name or path of the world.
-        data: A dataset that it was not trained on.
-        config: How much.
+        data: A dataset that the world was not trained on.
+        config: Settings of the evaluation.
 
     Returns:
-        In dB: ``psnr`` of all predicted frames, ``changed_psnr`` of the pixels that differ from
-        the last given frame, both also for copying that frame (``_copy``) and for the real frames
-        through the tokenizer (``_ceiling``); ``delta_psnr`` and ``delta_changed_psnr``: how much
-        is lost at the 4th frame with random actions.
+        Means in dB. ``psnr``: all pixels of the predicted frames. ``changed_psnr``: only pixels
+        that differ from the last prompt frame. Both also for repeating that frame (``_copy``) and
+        for the tokenizer's reconstruction of the real frames (``_ceiling``). ``delta_psnr`` and
+        ``delta_changed_psnr``: loss at the 4th frame when the actions are random.
     """
     loaded = open_world(world)
     dreamer = Dreamer(loaded.model, device=loaded.device)
