@@ -1,5 +1,5 @@
 """Measurements: `genie-gym bench NAME`, or `python -m benchmarks.NAME [--quick] [--json FILE]`.
 
-What one runs on a world or a machine of one's own lies here, what was asked once in `studies`.
-Nothing imports this package.
+Benchmarks you run on your own world or machine are here; one-off experiments are in `studies`.
+No other package imports this one.
 """

@@ -1,4 +1,4 @@
-"""How fast episodes are collected, writing included, beside the bare vector env."""
+"""Measure the speed of collecting and writing episodes against the bare vector env."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from world_models.episodes import EpisodeDataset
 ENV_ID = "Procgen/CoinRun-v0"
 NUM_ENVS = 64
 MAX_STEPS = 500
-ROUNDS = 2  # of both in turn: machines are not always equally fast
+ROUNDS = 2  # alternate both, because the machine's speed varies over time
 
 
 def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
-    """Env steps per second of both, and how the collector's memory grows.
+    """Measure env steps per second of both, and the growth of the collector's memory.
 
     Returns:
         ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.
@@ -55,7 +55,7 @@ def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
 
 
 def measure_bare(steps: int) -> float:
-    """Steps per second of the vector env alone, rows counted."""
+    """Return the steps per second of the vector env alone, summed over rows."""
     env = gym.make_vec(ENV_ID, num_envs=NUM_ENVS, max_episode_steps=MAX_STEPS)
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(7, size=(steps + 50, NUM_ENVS))
@@ -70,7 +70,7 @@ def measure_bare(steps: int) -> float:
 
 
 class _MemoryWatch:
-    """Samples the resident memory of this process while it is entered."""
+    """Context manager that samples the resident memory of this process."""
 
     def __init__(self) -> None:
         self.mebibytes: list[float] = []
@@ -87,7 +87,7 @@ class _MemoryWatch:
         self._thread.join()
 
     def growth(self) -> float:
-        """Peak of the last third over the peak of the third before it."""
+        """Return the peak of the last third divided by the peak of the middle third."""
         third = len(self.mebibytes) // 3
         return max(self.mebibytes[2 * third :]) / max(self.mebibytes[third : 2 * third])
 

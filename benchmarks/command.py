@@ -10,36 +10,36 @@ from difflib import get_close_matches
 __all__ = ["BENCHMARKS", "STUDIES", "main", "module_of"]
 
 BENCHMARKS = {
-    "fidelity": "how true a world is: beside the real env it was learned from",
-    "env_speed": "how fast envs are: real ones beside the bare simulators, dreams beside both",
-    "generation_speed": "streaming generation beside recomputing the window",
+    "fidelity": "accuracy of a world against the real env it was trained on",
+    "env_speed": "steps per second of real envs, bare simulators and dreamed envs",
+    "generation_speed": "seconds per frame: streaming against recomputing the window",
     "training_speed": "training steps per second",
-    "data_speed": "collecting, storing and reading episodes, beside Minari",
+    "data_speed": "collecting, storing and reading episodes, against Minari",
 }
 STUDIES = {
-    "ablation": "what each part of the dynamics is worth",
-    "coinrun_study": "the published CoinRun study, made again from the play on",
-    "many_games": "what a world of many games knows of another one",
-    "exploration": "what AutoExplore finds beside random play",
-    "explore_cost": "what the uncertainty reward costs per step",
-    "two_armed": "where AutoExplore goes when only uncertainty differs, and with pure noise",
-    "loop_gain": "what AutoExplore's data is worth, from loops that have ended",
-    "dream_soak": "100,000 dreamed frames: memory and drift",
-    "step_calls": "how much code one dreamed step runs through, by file",
+    "ablation": "what each part of the dynamics contributes",
+    "coinrun_study": "reproduces the published CoinRun study, data collection included",
+    "many_games": "whether pretraining on many games helps on a new game",
+    "exploration": "coverage of AutoExplore against random play",
+    "explore_cost": "cost of the uncertainty reward per step",
+    "two_armed": "whether AutoExplore prefers uncertainty, and whether noise distracts it",
+    "loop_gain": "what AutoExplore's data gains over random play, from finished loops",
+    "dream_soak": "memory and drift over 100,000 dreamed frames",
+    "step_calls": "function calls of one dreamed step, by file",
     "container_choice": "file formats for episodes",
-    "catalogue": "the catalogue's labels beside the public annotation and the probes",
+    "catalogue": "the catalogue's labels against the public annotation and the probes",
     "model_page": "draws the pictures of docs/model.md and writes its tables",
 }
-"""What was asked once; also what draws pictures of the docs."""
+"""One-off experiments, and scripts that draw pictures for the docs."""
 
 
 def module_of(name: str) -> str:
-    """Where a benchmark or a study lies."""
+    """Return the module of a benchmark or study."""
     return f"benchmarks.studies.{name}" if name in STUDIES else f"benchmarks.{name}"
 
 
 def main(argv: list[str]) -> int:
-    """Runs a benchmark or a study; returns the exit status."""
+    """Run a benchmark or a study; return the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -58,13 +58,13 @@ def _help() -> str:
         [
             "usage: genie-gym bench NAME ...",
             "",
-            "What a world or a machine of your own can be measured by:",
+            "Benchmarks of your own world or machine:",
             *_lines(BENCHMARKS),
             "",
-            "Studies, asked once, to be made again:",
+            "Studies, one-off experiments that you can repeat:",
             *_lines(STUDIES),
             "",
-            "genie-gym bench NAME --help says what one takes.",
+            "genie-gym bench NAME --help lists its options.",
         ]
     )
 

@@ -1,10 +1,10 @@
-"""How fast episodes are collected, how small they are and how fast read, beside Minari.
+"""Measure collection speed, stored size and reading speed of episodes against Minari.
 
-Type: python -m benchmarks.data_speed [--quick] [--json FILE]
+Run: python -m benchmarks.data_speed [--quick] [--json FILE]
 
-Collection is measured on all cores, beside the bare vector env. Everything is read from the page
-cache on one pinned core. Minari is measured as it stores images
-by itself (JPEG) and as the lossless export stores them (raw).
+Collection runs on all cores and is compared with the bare vector env. Reading runs on one pinned
+core, from the page cache. Minari is measured with its default image storage (JPEG) and with that of
+the lossless export (raw).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ Row = dict[str, Any]
 
 
 def play(env_id: str, num_episodes: int, *, num_envs: int, max_steps: int = 500) -> list[Episode]:
-    """Real episodes of the random policy."""
+    """Play episodes of the real env with the random policy."""
     collection = Collection(env_id=env_id, max_steps=max_steps)
     episodes = play_episodes(collection, list(range(num_episodes)), num_envs=num_envs)
     return sorted(episodes, key=lambda episode: episode.info.index or 0)
 
 
 def measure_reading(episodes: list[Episode], folder: Path, seconds: float) -> list[Row]:
-    """Size and random 16-frame windows per second of each store."""
+    """Return the size of each store, and random 16-frame windows read per second."""
     num_frames = sum(len(episode) + 1 for episode in episodes)
     ours = folder / "ours"
     with EpisodeWriter(ours) as writer:
@@ -74,14 +74,14 @@ def measure_reading(episodes: list[Episode], folder: Path, seconds: float) -> li
 
 
 def measure_opening(episode: Episode, folder: Path) -> float:
-    """Seconds until a dataset of 10,000 episodes gives its first batch."""
+    """Return the seconds until a dataset of 10,000 episodes yields its first batch."""
     encoded = encode_episode(episode)
     path = folder / "many"
     with EpisodeWriter(path) as writer:
         for index in range(NUM_OPENED):
             info = replace(encoded.entry.info, index=index, seed=index)
             writer.add_encoded(replace(encoded, entry=replace(encoded.entry, info=info)))
-            if index % 30 == 29:  # as many shards as 16 MiB ones make of 500-frame episodes
+            if index % 30 == 29:  # as 500-frame episodes fill shards of 16 MiB
                 writer.flush()
     times = []
     for _ in range(5):
@@ -105,7 +105,7 @@ def _endless_windows(num_frames: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _minari_window(stored: Any, windows: Iterator[tuple[int, int]]) -> np.ndarray:
-    """What its users do: take the episode, cut the window out."""
+    """Read a window as Minari users do: load the episode, then slice it."""
     index, start = next(windows)
     return stored[index].observations[start : start + LENGTH]
 
@@ -138,7 +138,7 @@ def _minari_dataset(
 
 
 def measure(given: Namespace) -> Measured:
-    """Collecting, reading and opening."""
+    """Measure collecting, reading and opening."""
     require("minari", extra="minari", what="data_speed compares with Minari")
     episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
     with tempfile.TemporaryDirectory() as name:
@@ -161,7 +161,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark("data_speed", measure, argv, about=__doc__)
 
 

@@ -1,4 +1,4 @@
-"""`genie-gym demo`: the real games, and CoinRun dreamed beside the real one."""
+"""`genie-gym demo`: play the real games, then compare dreamed CoinRun with the real game."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class DemoConfig:
     """Plays the real games, then dreams one and compares the dream with the real game.
 
     Attributes:
-        out: Folder for the pictures.
-        world: What is dreamed: an env id, or the name or path of a world.
-        steps: How many steps each real game is played.
-        frames: How many frames are dreamed and compared.
-        seed: Of the envs and of the random player.
+        out: Output folder for the pictures.
+        world: World to dream with: an env id, or the name or path of a world.
+        steps: Number of steps to play in each real game.
+        frames: Number of frames to dream and compare.
+        seed: Seed of the envs and of the random policy.
     """
 
     out: Path = Path("outputs/demo")
@@ -33,7 +33,7 @@ class DemoConfig:
 
 
 def main(argv: list[str]) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     config = tyro.cli(DemoConfig, args=argv)
     play_real_games(config.out, config.steps, config.seed)
     print(f"\n{config.world}, dreamed from one real frame with the actions of the real game")

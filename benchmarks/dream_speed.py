@@ -1,4 +1,4 @@
-"""How fast dreams are, and what adaptive sampling gains and costs: the dreams of `env_speed`."""
+"""Measure dream speed, and the speedup and PSNR loss of adaptive sampling, for `env_speed`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from world_models.worlds.card import WorldCard
 NUM_ROWS = (1, 4, 16, 64)
 OVERHEAD_ROWS = 16
 PASSES = 8
-FIXED, ADAPTIVE = 1.0, 0.9  # thresholds: all passes, or as few as the frame needs
+FIXED, ADAPTIVE = 1.0, 0.9  # thresholds: all passes; as few as the frame needs
 PROMPT, AHEAD = 4, 10
 EPISODE_STEPS = 140
-HELD_OUT_SEED = 8_191  # of a collection that no world is trained on
+HELD_OUT_SEED = 8_191  # no world is trained on a collection of this seed
 
 Step = Callable[[NDArray[np.int64]], Any]
 
@@ -35,20 +35,21 @@ Step = Callable[[NDArray[np.int64]], Any]
 def measure_dreams(
     world: str, quick: bool, num_rows: Sequence[int] = NUM_ROWS
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Dreams of a trained world beside its real game and the bare streaming model.
+    """Compare dreams of a trained world with its real game and the bare streaming model.
 
     Args:
-        world: Its name or path.
-        quick: Measure less.
-        num_rows: Numbers of rows to dream.
+        world: Name or path of the world.
+        quick: Measure fewer repetitions.
+        num_rows: Batch sizes to measure.
 
     Returns:
-        ``env_overhead``, what a step of the env takes over one of the bare model, with 16 rows;
-        ``adaptive_speedup``, adaptive sampling over 8 fixed passes, with the number of rows where
-        it gains least; ``adaptive_psnr_loss`` in dB; ``small_world_fps``, adaptive with one row,
-        and, unless quick or where nothing can be compiled, ``compiled_speedup``, the same compiled
-        over that; ``most_rows_fps``, adaptive with the most rows; ``world_parameters``, how small
-        the world is; and the rows of the table.
+        The figures, and the rows of the table. The figures are ``env_overhead``, time of an env
+        step over a step of the bare model, with 16 rows; ``adaptive_speedup``, speed of adaptive
+        sampling over 8 fixed passes, for the number of rows with the least gain;
+        ``adaptive_psnr_loss`` in dB; ``small_world_fps``, adaptive with one row;
+        ``compiled_speedup``, the same compiled over not compiled (absent if quick or if there is no
+        compiler); ``most_rows_fps``, adaptive with the most rows; and ``world_parameters``, the
+        parameter count.
     """
     loaded = open_world(world)
     figures, rows = _speeds(loaded, world, quick, num_rows)
@@ -61,7 +62,7 @@ def measure_dreams(
 def _speeds(
     loaded: LoadedWorld, world: str, quick: bool, all_num_rows: Sequence[int]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Frames per second with each number of rows, the contestants in turns."""
+    """Measure frames per second for each number of rows, alternating the contestants."""
     figures: dict[str, float] = {}
     gains, table = [], []
     for num_rows in all_num_rows:
@@ -107,7 +108,7 @@ def _dream(world: str, num_rows: int, threshold: float, compile: bool = False) -
 
 
 def _real(card: WorldCard, num_rows: int) -> gym.vector.VectorEnv:
-    """The real game; of emulators, a process each, no more than there are cores."""
+    """Make the real game; emulators take a process each, so at most one per core."""
     if not card.env_id.startswith("Procgen/"):
         num_rows = min(num_rows, os.cpu_count() or 1)
     return gym.make_vec(card.env_id, num_envs=num_rows, **_real_kwargs(card))
@@ -118,7 +119,7 @@ def _real_kwargs(card: WorldCard) -> dict[str, Any]:
 
 
 def _bare_step(env: GenieVectorEnv) -> Step:
-    """What the env's model does without the env."""
+    """Return a step of the env's model without the env."""
     starts, model, device = env.world.starts, env.model, env.world.device
     assert starts is not None
     drawn = torch.arange(env.num_envs) % len(starts.frames)
@@ -135,7 +136,7 @@ def _bare_step(env: GenieVectorEnv) -> Step:
 def _in_turns(
     contestants: list[tuple[Step, int]], num_actions: int, rounds: int
 ) -> list[list[float]]:
-    """Seconds per frame of each contestant ``(step, rows)`` in each round, after a warm-up."""
+    """Return seconds per frame of each contestant ``(step, rows)`` per round, after warm-up."""
     rng = np.random.default_rng(0)
     taken: list[list[float]] = [[] for _ in contestants]
     for _ in range(1 + rounds):
@@ -151,7 +152,7 @@ def _in_turns(
 def _adaptive_loss(
     loaded: LoadedWorld, world: str, num_windows: int
 ) -> tuple[float, list[dict[str, Any]]]:
-    """What adaptive sampling loses in dB over 10 steps, against the real frames, same seeds."""
+    """Return the PSNR loss of adaptive sampling over 10 steps, in dB, with the same seeds."""
     frames, actions = _real_windows(loaded.card, num_windows)
     prompt, truth = frames[:, :PROMPT], frames[:, PROMPT:]
     given = [x.to(loaded.device) for x in (prompt, actions, torch.arange(len(frames)))]
@@ -170,7 +171,7 @@ def _adaptive_loss(
 
 
 def _real_windows(card: WorldCard, num: int) -> tuple[Tensor, Tensor]:
-    """Real frames ``(num, 4 + 10, H, W, 3)`` and the actions between them."""
+    """Return real frames ``(num, 4 + 10, H, W, 3)`` and the actions between them."""
     length = PROMPT + AHEAD
     collection = Collection(
         env_id=card.env_id,
@@ -194,6 +195,6 @@ def _real_windows(card: WorldCard, num: int) -> tuple[Tensor, Tensor]:
 
 
 def _psnr(dreamed: Tensor, real: Tensor) -> float:
-    """In dB, of each frame ``(n, T, H, W, 3)``, averaged."""
+    """Return the mean PSNR in dB over frames ``(n, T, H, W, 3)``."""
     error = (to_float(dreamed) - to_float(real)).square().mean((-3, -2, -1))
     return float((-10 * error.clamp(min=1e-10).log10()).mean())

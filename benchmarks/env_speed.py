@@ -1,6 +1,6 @@
-"""How fast envs are: real ones beside the bare libraries under them, dreams beside both.
+"""Measure the speed of real envs, of the bare libraries under them, and of dreamed envs.
 
-Type: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [--json FILE]
+Run: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ ROWS = 64
 STEPS_PER_ROUND = 100
 WARM_UP_STEPS = 60
 THREADS = 2
-DEFAULT_THREADS = 4  # of bare procgen
+DEFAULT_THREADS = 4  # default of bare procgen
 
 Step = Callable[[np.ndarray], Any]
 
 
 def measure_coinrun(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """CoinRun's vector env against bare procgen, in turns, with the same random actions.
+    """Alternate CoinRun's vector env and bare procgen, with the same random actions.
 
     Returns:
-        ``coinrun_vs_bare``, both with two threads, ``coinrun_vs_bare_defaults``, both with what
-        they choose by themselves, ``coinrun_steps_per_second``; and one row of the table per
-        contestant.
+        The figures, and one table row per contestant. The figures are ``coinrun_vs_bare``, both
+        with two threads; ``coinrun_vs_bare_defaults``, both with their default number of threads;
+        and ``coinrun_steps_per_second``.
     """
     ours, ours_default = CoinRunVectorEnv(ROWS, num_threads=THREADS), CoinRunVectorEnv(ROWS)
     contestants: dict[str, Step] = {
@@ -102,10 +102,10 @@ def _speed(seconds: list[float]) -> float:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--world", default="CoinRun", help="the world that dreams, name or path")
+    parser.add_argument("--world", default="CoinRun", help="world to dream with, name or path")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--real", action="store_true", help="the real games only")
-    only.add_argument("--dreams", action="store_true", help="the dreams only")
+    only.add_argument("--real", action="store_true", help="measure only the real games")
+    only.add_argument("--dreams", action="store_true", help="measure only the dreams")
     parser.add_argument("--rows", type=int, nargs="+", default=NUM_ROWS, help="of dreams")
 
 
@@ -120,7 +120,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark("env_speed", measure, argv, about=__doc__, options=options)
 
 

@@ -1,7 +1,7 @@
-"""How fast the retro envs are beside bare stable-retro doing the same to each frame.
+"""Measure the retro envs against bare stable-retro with the same work per frame.
 
-Bare stable-retro runs in a child process, `python -m benchmarks.env_speed_retro GAME`, as it allows
-one emulator per process; it plays as many steps as each line of its input says.
+Bare stable-retro allows one emulator per process, so it runs in a child process, `python -m
+benchmarks.env_speed_retro GAME`, which plays one round for each line of its input.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WORKERS = 2
 
 
 def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """One env, bare stable-retro and two workers, in turns, for a Genesis and an Atari game.
+    """Alternate one env, bare stable-retro and two workers, for a Genesis and an Atari game.
 
     Returns:
         ``retro_vs_bare`` (one env's steps per second over bare stable-retro's) and
-        ``retro_2_workers`` (two workers' over one env's), each for the game where it is worse;
-        and one row of the table per contestant.
+        ``retro_2_workers`` (two workers' over one env's), each for the game where it is lower;
+        and one table row per contestant.
     """
     rounds = 4 if quick else 15
     versus_bare, two_workers, rows = [], [], []
@@ -55,7 +55,7 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
 
 
 def _measure(game: str, rounds: int) -> dict[str, list[float]]:
-    """Seconds that each contestant takes for each round."""
+    """Return the seconds of each contestant in each round."""
     command = [sys.executable, "-m", "benchmarks.env_speed_retro", game]
     env, workers = RetroEnv(game), RetroVectorEnv(game, num_envs=WORKERS)
     with subprocess.Popen(
@@ -115,7 +115,7 @@ def _row(name: str, speed: float, share: float | None) -> dict[str, Any]:
 
 
 def play_bare(name: str) -> None:
-    """Plays a round for each line of the input, and prints the seconds that it took."""
+    """Play a round for each line of the input; print its seconds."""
     import stable_retro
 
     game = catalogue.game(name)

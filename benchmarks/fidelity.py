@@ -1,8 +1,7 @@
-"""How true a dream is: a world against the real env it was learned from, on play it never saw.
+"""Evaluate a world against the real env it was trained on, with held-out episodes.
 
-`genie-gym bench fidelity WORLD` starts dreams from real frames, gives them the actions that were
-really taken, and compares what is dreamed with what happened. docs/fidelity.md says what each
-number means.
+`genie-gym bench fidelity WORLD` starts dreams from real frames, steps them with the recorded
+actions, and compares the dreamed frames with the real ones. docs/fidelity.md defines each number.
 """
 
 from __future__ import annotations
@@ -58,36 +57,36 @@ RECORDED = (
     "termination_recall",
     "calibration_spearman",
 )
-"""The figures that a world's card keeps."""
+"""The figures that a world's card stores."""
 
 NUM_PICTURED = 3  # dreams in the film strip and the animation
 
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityConfig:
-    """Compares a dream with the real env it was learned from, on episodes it never saw.
+    """Compares a world with the real env it was trained on, on held-out episodes.
 
     Attributes:
         world: An env id (GenieRedux/CoinRun-v0), or the name or path of a world.
-        data: A dataset of real episodes; by default some are played, and kept for the next time.
-        split: Of `data`: its test part, or all of it.
-        episodes: Episodes to play.
-        max_steps: Length of a played episode at most.
-        play_policy: Who plays them: sticky, random, or the folder of a saved agent.
+        data: Dataset of real episodes; by default episodes are played and cached.
+        split: Part of `data` to use: test or all.
+        episodes: Number of episodes to play.
+        max_steps: Maximum length of a played episode.
+        play_policy: Policy that plays them: sticky, random, or the folder of a saved agent.
         play_seed: Seed of the played episodes.
-        mode: stream as the env dreams; autoregressive and one_go as the paper evaluates.
-        amounts: How much is measured.
-        quick: Measure little, in about a minute.
-        sampling_steps: Sampling passes per frame; None: as the world says, also for the next.
-        temperature: Of the first sampling pass.
-        device: cpu, cuda, ...; auto takes a GPU if there is one.
-        dtype: Of the weights.
-        batch_size: Dreams at a time.
-        fid_weights: Inception weights on this machine; without them FID is not available.
-        record: Write the main figures into the world's card.
-        json: File for the result.
-        html: File for a report to read in a browser.
-        pictures: Folder for a film strip, an animation and the control grid.
+        mode: How frames are generated: stream as in the env; autoregressive or one_go as in the paper.
+        amounts: Number of windows and frames to measure.
+        quick: Use small amounts; takes about a minute.
+        sampling_steps: Sampling passes per frame; None: the world's setting.
+        temperature: Temperature of the first sampling pass; None: the world's setting.
+        device: cpu, cuda, ...; auto uses a GPU if available.
+        dtype: Data type of the weights.
+        batch_size: Number of dreams in one batch.
+        fid_weights: Path of local Inception weights; FID is skipped without them.
+        record: Save the main figures in the world's card.
+        json: Output file for the result.
+        html: Output file for the HTML report.
+        pictures: Output folder for a film strip, an animation and the control grid.
     """
 
     world: Annotated[str, tyro.conf.Positional]
@@ -113,7 +112,7 @@ class FidelityConfig:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     flags = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     config = tyro.cli(FidelityConfig, args=argv, config=flags)
     world = open_world(world_name(config.world), config.device, config.dtype)
@@ -144,14 +143,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def world_name(world: str) -> str:
-    """The world behind an env id; a name or path as it is."""
+    """Return the world of an env id; return a name or path unchanged."""
     if not world.startswith("GenieRedux/"):
         return world
     return str(gym.spec(world).kwargs["world"])
 
 
 def _keep(config: FidelityConfig, subject: Subject, measured: Measured) -> None:
-    """Write what was asked for beside the numbers."""
+    """Write the optional outputs: card, JSON, HTML and pictures."""
     if config.record:
         figures = measured.figures()
         scores = {name: figures[name] for name in RECORDED if name in figures}
@@ -179,7 +178,7 @@ def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
 
 
 def _amounts(config: FidelityConfig) -> Amounts:
-    """What is asked for, or less of it."""
+    """Return the requested amounts, or reduced ones if quick."""
     if not config.quick:
         return config.amounts
     few = {name: min(getattr(QUICK, name), getattr(config.amounts, name)) for name in _LESS}
@@ -187,14 +186,14 @@ def _amounts(config: FidelityConfig) -> Amounts:
 
 
 def _model(config: FidelityConfig, world: LoadedWorld) -> WorldModel:
-    """The world, sampled as asked for."""
+    """Return the world's model with the requested sampling settings."""
     asked = {"steps": config.sampling_steps, "temperature": config.temperature}
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return world.model.sampled(**changes)
 
 
 def _clean(card: WorldCard) -> Picture:
-    """What is done to frames before they are compared: a velocity map is painted over."""
+    """Return the function applied to frames before comparison: it covers a velocity map."""
     if not card.env_kwargs.get("velocity_map"):
         return as_it_is
     return lambda frames: torch.from_numpy(paint_over_velocity_map(frames.numpy()))

@@ -1,9 +1,9 @@
-"""How long a world takes to dream a frame: streaming against recomputing the window.
+"""Measure the time per dreamed frame: streaming against recomputing the window.
 
-Both ways run in the same process on the same bfloat16 weights, decoding to pixels included: 8
-passes per frame at SMALL, 25 at the paper's size. The weights are untrained: time does not depend
-on them (every frame takes all passes here). Both ways are compiled, and the time that takes is not
-counted; with --quick, which has no time to compile, neither is.
+Both methods run in the same process on the same bfloat16 weights and include decoding to pixels.
+They take 8 sampling passes per frame at SMALL and 25 at the paper's size. The weights are untrained:
+every frame takes all passes, so the time does not depend on them. Both methods are compiled, except
+with --quick; compile time is not counted.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from world_models.presets import WorldConfig, build, paper, small
 NUM_ACTIONS = 5
 WINDOW = 16
 SMALL_STEPS, PAPER_STEPS = 8, 25
-# What other models need on 2 cores of an AMD EPYC, s/frame at SMALL: batch 1, batch 16.
+# Seconds per frame of other models at SMALL on 2 cores of an AMD EPYC: batch 1, batch 16.
 PEERS = {"Jafar": (0.28, 0.40), "IRIS, KV cache": (0.23, 0.046), "DIAMOND": (0.10, 0.125)}
 PAPER_PEER = ("Jafar, paper size", 25.7)
 
 
 def make_world(config: WorldConfig, steps: int) -> WorldModel:
-    """A world that takes so many passes per frame; "paper" would take one, whatever is asked."""
+    """Make a world that takes `steps` passes per frame; the preset "paper" always takes one."""
     torch.manual_seed(0)
     dynamics = replace(config.dynamics, objective="two_stream")
     world = build(replace(config, dynamics=dynamics, sampling=SamplingConfig(steps=steps)))
@@ -46,7 +46,7 @@ def first_frames(world: WorldModel, batch: int) -> Tensor:
 
 
 def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
-    """One call dreams one frame more."""
+    """Return a function that dreams the next frame by streaming."""
     state = world.start(first_frames(world, batch), torch.zeros(batch, 0, dtype=torch.int64))
     action = torch.randint(NUM_ACTIONS, (batch,))
 
@@ -58,7 +58,7 @@ def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
 
 
 class Window(nn.Module):
-    """The other way: the same weights, each pass over the whole window."""
+    """The baseline: the same weights, with each pass over the whole window."""
 
     def __init__(self, world: WorldModel):
         super().__init__()
@@ -66,7 +66,7 @@ class Window(nn.Module):
         self.sampling = world.sampling
 
     def logits(self, tokens: Tensor, past: Tensor, actions: Tensor) -> Tensor:
-        """Predict the last frame, some of whose tokens are masked."""
+        """Predict the last frame, which is partly masked."""
         window = torch.cat((past, tokens[:, None]), 1)
         objective = self.dynamics.objective
         return objective.joint_logits(self.dynamics, window, actions, None, num_ahead=1)[:, 0]
@@ -74,12 +74,12 @@ class Window(nn.Module):
     def sampling_pass(
         self, canvas: MaskedTokens, schedule: Tensor, noise: Tensor, past: Tensor, actions: Tensor
     ) -> tuple[Tensor, MaskedTokens]:
-        """`logits`, and the unmasking after it."""
+        """Compute the logits, then unmask tokens."""
         logits = self.logits(canvas.tokens, past, actions)
         return logits, unmask(canvas, logits, schedule, noise, self.sampling, self.dynamics.space)
 
     def outcome(self, window: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Reward and end of the last frame, finished."""
+        """Predict reward and termination from the completed last frame."""
         objective = self.dynamics.objective
         states = objective.outcome_states(self.dynamics, window, actions, None)
         return self.dynamics.outcome.predict(states[:, -1])
@@ -90,7 +90,7 @@ class Window(nn.Module):
 
 
 class Recomputer:
-    """Dreams with a `Window`; compiled, its calls are those of a `CompiledWorld`."""
+    """Dreams with a `Window`; if compiled, it uses the calls of a `CompiledWorld`."""
 
     def __init__(self, world: WorldModel, compile: bool):
         window = Window(world)
@@ -104,7 +104,7 @@ class Recomputer:
 
 
 def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
-    """One call dreams one frame more, each sampling pass over the whole window."""
+    """Return a function that dreams the next frame by recomputing the window in each pass."""
     world, space = rival.world, rival.world.dynamics.space
     past = torch.randint(space.num_codes, (batch, WINDOW - 1, space.num_tokens))
     actions = torch.randint(NUM_ACTIONS, (batch, WINDOW - 1))
@@ -132,10 +132,10 @@ def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
 
 
 def seconds(steps: list[Callable[[], object]], turns: int, calls: list[int]) -> list[float]:
-    """Median time of one call of each step.
+    """Return the median seconds of one call of each step.
 
-    They take turns of so many calls, and thus share the machine's slow minutes; the first turn does
-    not count.
+    The steps alternate, so that they share the machine's slow periods; each step makes `calls`
+    calls per turn. The first turn is warm-up.
     """
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(1 + turns):
@@ -148,9 +148,9 @@ def seconds(steps: list[Callable[[], object]], turns: int, calls: list[int]) -> 
 
 
 def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[float]:
-    """Seconds per frame of dreams as long as each mark: the median of ``around`` frames there.
+    """Return the median seconds per frame over ``around`` frames at each mark, one dream per mark.
 
-    The way to the mark is dreamed with one pass per frame, to get there sooner.
+    Frames before the mark take one pass each, to save time.
     """
     steps, sampling = [streaming(world, 1) for _ in marks], world.sampling
     world.sampling = replace(sampling, steps=1)
@@ -197,13 +197,13 @@ def _unchanged(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark(
         "generation_speed",
         lambda given: measure(given.quick),
         argv,
         about=__doc__,
-        quick="fewer repetitions, not compiled",
+        quick="fewer repetitions, without compilation",
     )
 
 

@@ -1,4 +1,4 @@
-"""How every benchmark is run, and tells its result: a table for people, JSON for programs."""
+"""Run a benchmark and report its result as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 Row = Mapping[str, Any]
 Measured = tuple[Mapping[str, float], Sequence[Row]]
-"""What was measured, by the names that are compared from run to run, and the table of it."""
+"""The figures by name, comparable between runs, and the rows of the table."""
 
 _PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
@@ -42,15 +42,15 @@ def run_benchmark(
     options: Callable[[ArgumentParser], object] = lambda parser: None,
     quick: str = "fewer repetitions",
 ) -> int:
-    """The command of a benchmark: read the options, measure, report.
+    """Run the command line of a benchmark: parse the options, measure, report.
 
     Args:
-        name: Its module below `benchmarks`.
-        measure: Called with the options.
-        argv: What was typed behind the name; None: as `sys.argv` has it.
-        about: What ``--help`` says of it.
-        options: Adds those it has beside ``--quick`` and ``--json``.
-        quick: What ``--quick`` does; empty where there is no such thing.
+        name: Module in `benchmarks`.
+        measure: Function that takes the parsed options and returns the result.
+        argv: Arguments after the name; None: those of `sys.argv`.
+        about: Description in ``--help``.
+        options: Adds options besides ``--quick`` and ``--json`` to the parser.
+        quick: Help text of ``--quick``; empty if the benchmark has no such option.
 
     Returns:
         The exit status.
@@ -59,7 +59,9 @@ def run_benchmark(
     options(parser)
     if quick:
         parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="also write the figures to this file"
+    )
     given = parser.parse_args(argv)
     figures, rows = measure(given)
     report(name, figures, rows, given.json)
@@ -69,13 +71,13 @@ def run_benchmark(
 def report(
     name: str, figures: Mapping[str, float], rows: Sequence[Row], json_path: Path | None
 ) -> None:
-    """Print the table, and the JSON object as the last line and into `json_path`.
+    """Print the table and, as the last line, the JSON object; also write it to `json_path`.
 
     Args:
-        name: its module below `benchmarks`.
-        figures: what it measured, by the names that are compared from run to run.
-        rows: the table; columns are the keys in order of appearance.
-        json_path: where to keep the result.
+        name: Module in `benchmarks`.
+        figures: Measured figures by name, comparable between runs.
+        rows: Rows of the table; columns are the keys in order of appearance.
+        json_path: Output file for the JSON object.
     """
     result = {
         "benchmark": name.rpartition(".")[2],
@@ -94,29 +96,29 @@ def report(
 
 
 def prog(name: str) -> str:
-    """How this benchmark was called, without its options."""
+    """Return the command of this benchmark without its options."""
     called = sys.argv[0]
     return called if called.startswith("genie-gym ") else f"python -m benchmarks.{name}"
 
 
 def command(name: str) -> str:
-    """What was typed to run this benchmark."""
+    """Return the command of this benchmark with its options."""
     return f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip()
 
 
 def say(line: str) -> None:
-    """A line about how far it is, beside the result."""
+    """Print a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def named(lines: Sequence[Sequence[object]]) -> list[dict[str, Any]]:
-    """Rows of a table whose first line names the columns."""
+    """Make table rows from lists; the first list names the columns."""
     header, *rest = lines
     return [dict(zip(map(str, header), line, strict=True)) for line in rest]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows in aligned columns."""
+    """Format rows in aligned columns."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
@@ -126,7 +128,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def hardware() -> str:
-    """The machine in one line."""
+    """Describe the machine in one line."""
     cores, memory = os.cpu_count(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     line = f"{_processor()}, {cores} cores, {memory / 2**30:.0f} GiB"
     torch = sys.modules.get("torch")
@@ -154,7 +156,7 @@ def _versions() -> dict[str, str]:
 
 
 def cell(value: Any) -> str:
-    """A value as it is printed."""
+    """Format a value for the table."""
     if value is None:
         return ""
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

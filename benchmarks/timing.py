@@ -1,4 +1,4 @@
-"""How benchmarks take the time."""
+"""Timing helpers of the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["can_compile", "per_second", "pin_to_one_core", "ratio"]
 
 
 def pin_to_one_core() -> None:
-    """Make every figure from here on one per core."""
+    """Pin the process to one core, so that all later figures are per core."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def per_second(read: Callable[[], object], seconds: float) -> float:
-    """How often `read` runs in a second: the median of five stretches, after a warm-up."""
+    """Return calls of `read` per second: the median of five intervals after warm-up."""
     read()
     rates = []
     for _ in range(5):
@@ -33,15 +33,15 @@ def per_second(read: Callable[[], object], seconds: float) -> float:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether there is something to compile with; says so where there is not."""
+    """Return whether models can be compiled here; print a line if they cannot."""
     try:
         check_compiler(device)
     except RuntimeError as missing:
-        print(f"only plain steps: {missing}")
+        print(f"measuring only uncompiled steps: {missing}")
         return False
     return True
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """How much longer theirs takes than ours: the median over rounds of the ratio in a round."""
+    """Return the median over rounds of their seconds divided by ours."""
     return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))

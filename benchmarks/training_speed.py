@@ -1,11 +1,11 @@
-"""How fast the dynamics trains: one training step, forward to optimiser, as `fit` runs it.
+"""Measure the speed of one training step of the dynamics, forward to optimiser, as in `fit`.
 
-Two objectives of the same size: the paper's (one pass over the frames) and ours (two streams, twice
-the frames in a pass), each compiled (`--compile`) and plain. They take turns, since a
-shared machine is faster at one time than at another. Beside them, how much of the
-matrix-multiplication peak the step reaches, measured in the same run.
+It compares two objectives with the same model size: the paper's (one pass over the frames) and ours
+(two streams, twice the frames in a pass), each compiled (`--compile`) and plain. The variants
+alternate, because the speed of a shared machine varies over time. The table also gives the share of
+the matrix-multiplication peak, measured in the same run.
 
-Where there is nothing to compile with, it says so, and the figures are those of plain steps.
+Without a compiler it prints a message and measures only plain steps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from world_models.training.config import FitConfig
 from world_models.training.fit import fit, launch
 
 BATCH, FRAMES, NUM_ACTIONS = 4, 16, 5
-OBJECTIVES = {"paper": "train", "two_stream": "two_stream"}  # and what figures call them
+OBJECTIVES = {"paper": "train", "two_stream": "two_stream"}  # objective: its name in the figures
 LOSS = DynamicsLossConfig(changed_weight=4.0, context_noise=0.1)
 WARM_UP, ROUNDS = 3, 3
 TARGET = 150.0  # frames/s, the paper's objective, on 2 cores
@@ -43,7 +43,7 @@ PEERS = {"Jafar": 70.0, "tinyworlds, fp32": 55.0, "tinyworlds, bf16": 135.0}
 
 
 class Stopwatch:
-    """A loader of one batch, over and over, that notes when each is asked for."""
+    """A loader that yields one batch forever and records when each is requested."""
 
     def __init__(self, batch: dict[str, Tensor]):
         self.batch, self.times = batch, [0.0]
@@ -59,10 +59,10 @@ class Stopwatch:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        raise ValueError("a benchmark is not resumed")
+        raise ValueError("a benchmark cannot be resumed; start it again")
 
     def seconds(self) -> list[float]:
-        """Of each step after the warm-up."""
+        """Return the seconds of each step after warm-up."""
         return [b - a for a, b in pairwise(self.times[1 + WARM_UP :])]
 
 
@@ -87,7 +87,7 @@ def make_batch(model: Dynamics) -> dict[str, Tensor]:
 
 
 def train_steps(config: DynamicsConfig, steps: int, compiled: bool) -> list[float]:
-    """Seconds of training steps."""
+    """Run training steps; return the seconds of each after warm-up."""
     model = make_model(config)
     loader = Stopwatch(make_batch(model))
     settings = FitConfig(steps=WARM_UP + steps + 1, batch_size=BATCH, save_every=10**6)
@@ -98,9 +98,9 @@ def train_steps(config: DynamicsConfig, steps: int, compiled: bool) -> list[floa
 
 
 def count_flops(objective: str) -> float:
-    """Of a step's matrix multiplications, forward and backward; the rest hardly counts.
+    """Count the FLOPs of a step's matrix multiplications, forward and backward; ignore the rest.
 
-    torch's counter takes the gradient of a depth-wise convolution for a full one.
+    torch's counter counts the gradient of a depth-wise convolution as that of a full one.
     """
     model = make_model(make_config(objective))
     device = launch().device
@@ -112,7 +112,7 @@ def count_flops(objective: str) -> float:
 
 
 def matmul_peak(repeats: int) -> float:
-    """Floating-point operations per second of a large bf16 matrix multiplication."""
+    """Return the FLOPs per second of a large bf16 matrix multiplication."""
     device = launch().device
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
@@ -157,7 +157,7 @@ def measure(quick: bool) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark("training_speed", lambda given: measure(given.quick), argv, about=__doc__)
 
 

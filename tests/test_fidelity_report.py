@@ -96,8 +96,8 @@ def test_the_page_in_a_browser(result):
     text = visible_text(document)
     assert re.search(r"step \d+ of 10, after [A-Z-]+", text), "the player does not play"
     for words in (
-        "How true is the dream of CoinRun?",
-        "Does it obey?",
+        "How accurate are the dreams of CoinRun?",
+        "Does it follow its actions?",
         "100 frames",
         "no weights given",
         "NOOP",

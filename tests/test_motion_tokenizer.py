@@ -78,7 +78,7 @@ def test_the_error_is_that_of_the_displaced_patch():
     assert (found.error[0, 0] <= still + 1e-4).all()
 
 
-def test_where_several_displacements_are_as_good_a_patch_goes_with_the_others():
+def test_of_equally_good_displacements_a_patch_takes_the_most_common():
     previous = picture()
     previous[..., :8, :] = 0.5  # plain sky, which could have come from anywhere
     assert (match(previous, previous, PATCH).displacement == STILL).all()
@@ -98,7 +98,7 @@ def test_a_camera_between_pixels_is_one_displacement_everywhere():
     assert (found[2] == number(2, 0)).all() and (found[:3, [0, 3]] == number(2, 0)).all()
 
 
-def test_a_small_thing_does_not_go_with_the_rest_of_its_patch():
+def test_a_small_sprite_does_not_move_along_with_the_rest_of_its_patch():
     previous = picture() * 0.2
     now = torch.roll(previous, -2, -1)
     for frame in (now, previous):
@@ -109,7 +109,7 @@ def test_a_small_thing_does_not_go_with_the_rest_of_its_patch():
     assert found[1, 1] == STILL
 
 
-def test_a_patch_that_does_not_go_with_the_rest_sooner_stays():
+def test_a_patch_that_moves_unlike_the_rest_stays_if_that_is_nearly_as_good():
     previous = torch.full((1, 1, 3, SIZE, SIZE), 0.5)
     previous[..., 8:16, 16:24] = 0.518
     now = previous.clone()
@@ -258,7 +258,7 @@ def test_the_overlay_learns_what_stays_while_the_picture_scrolls():
     assert torch.equal(overlay.layers().mask, expected)
 
 
-def test_what_stays_is_neither_carried_off_nor_leaves_a_trail():
+def test_the_overlay_is_neither_carried_off_nor_leaves_a_trail():
     model, moving = tokenizer(overlay=True, threshold=0.5), tokenizer(threshold=0.5)
     model.codec.overlay.votes[0, 13:19, 13:19] = 100
     frames = followed(6, 99)
@@ -274,7 +274,7 @@ def test_what_stays_is_neither_carried_off_nor_leaves_a_trail():
     assert torch.equal(same.codec.overlay.layers().mask, model.codec.overlay.layers().mask)
 
 
-def test_where_nothing_scrolls_the_overlay_changes_nothing():
+def test_the_overlay_changes_nothing_where_nothing_scrolls():
     model, plain = tokenizer(overlay=True), tokenizer()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "overlay" not in k})
     frames = scrolling(4, (0, 0))
@@ -302,7 +302,7 @@ def test_the_next_frames_correct_what_was_corrupted():
     assert tokens[0, 3, patch] != STILL and (tokens[0, 4:] == STILL).all()
 
 
-def test_what_comes_after_the_prompt_changes_its_last_real_frame():
+def test_what_comes_after_the_prompt_starts_from_its_last_real_frame():
     torch.manual_seed(5)
     frames = torch.randint(256, (2, 6, SIZE, SIZE, 3), dtype=torch.uint8)
     frames[:, 3:] = frames[:, 2:3]  # stands still from the third on

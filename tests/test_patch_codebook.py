@@ -93,7 +93,7 @@ def test_a_patch_has_the_same_token_whatever_stands_beside_it():
         assert torch.equal(model.encode(frames[row : row + 1])[0], together[row])
 
 
-def test_tuning_what_is_shown_leaves_tokens_as_they_are():
+def test_decoder_only_training_leaves_token_ids_as_they_are():
     base = trained()
     tuned = build_patch_codebook(CONFIG)
     tuned.load_state_dict(base.state_dict())
@@ -134,7 +134,7 @@ def test_alike_patches_have_alike_codes():
 
 
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
-def test_stored_tokenizers_say_the_same(storage, tmp_path):
+def test_stored_tokenizers_make_the_same_tokens(storage, tmp_path):
     model = trained()
     stored = build_patch_codebook(CONFIG).eval()
     load_weights(stored, unpack(pack(model, storage)), tmp_path)

@@ -80,7 +80,7 @@ def test_random_tokens_are_an_episodes_own_and_no_more_than_asked_for():
 
 
 @torch.no_grad()
-def test_frames_that_are_all_dreamed_are_the_worlds_dream(made):
+def test_self_forcing_on_every_frame_is_the_worlds_dream(made):
     torch.manual_seed(0)
     world = presets.build(motion()).eval()
     data = EpisodeDataset(made.data)

@@ -109,7 +109,7 @@ def test_fine_tuning_a_tokenizer_changes_its_decoder_and_no_token(made, tmp_path
     assert tuned_world.model.sampling == SamplingConfig(threshold=0.9)  # else as usual
 
 
-def test_rewards_and_ends_alone_can_be_learned_on(made, tmp_path):
+def test_the_outcome_head_alone_can_be_fine_tuned(made, tmp_path):
     options = DynamicsOptions(data=made.data, out=tmp_path / "d", outcome_only=True)
     with pytest.raises(ValueError, match="--from WORLD"):
         train_dynamics(DYNAMICS, replace(options, tokenizer=str(made.tokenizer)))
@@ -208,7 +208,7 @@ def test_a_world_is_only_fine_tuned_with_its_own_tokens_and_actions(made, tmp_pa
         train_dynamics(DYNAMICS, replace(options, from_world=str(tmp_path / "Letters")))
 
 
-def test_a_world_goes_on_from_its_own_dreams_and_is_bundled_with_its_tokenizer(made, tmp_path):
+def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(made, tmp_path):
     first = load_world(made.world)
     card = replace(first.card, name="First", provenance={"tokenizer": "6 steps"})
     torch.manual_seed(0)

@@ -91,7 +91,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Delete the temporary files of killed writers in `parent`. No writer may be running."""
+    """Delete the temporary files that killed processes left in `parent`.
+
+    Do not call this while any process is writing there.
+    """
     for part in parent.glob(f"*{_PART}*"):
         if part.is_dir():
             shutil.rmtree(part)

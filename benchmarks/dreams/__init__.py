@@ -1,1 +1,1 @@
-"""Measures of a dream against the real game."""
+"""Measures of dreams against the real game."""

@@ -1,8 +1,8 @@
-"""Whether rewards and ends of episodes happen in the dream when they happen in the game.
+"""Precision and recall of the rewards and terminations that a dream predicts.
 
-The episodes are cut into stretches of at most n steps that touch every step once, and a dream
-begins before each. Where there are too many, all kinds of stretches are drawn and each counts for
-as many as it stands for, so that events are as rare as they are in play.
+The episodes are cut into stretches of at most n steps that cover every step once, and a dream starts
+before each. If there are too many stretches, a sample is drawn, with and without events, and each
+is weighted by the number it represents, so that events are as rare as in play.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from world_models.evaluation.dreamer import Dreamer
 
 __all__ = ["Found", "Stretch", "cut", "find_events", "matched"]
 
-LIKELY = 0.5  # from this termination probability on, and from this share of a usual reward
+LIKELY = 0.5  # least termination probability, and least share of the usual reward, of an event
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Steps of an episode that are dreamed from the real frames before.
+    """Steps of an episode that are dreamed from the real frames before them.
 
     Attributes:
-        episode: Which episode.
-        first: Its step at which the dream begins; ``frames[first]`` is the last real frame.
-        rewards: Of the real steps, at most n.
-        ends: Whether the last of them terminated the episode.
+        episode: Index of the episode.
+        first: Step at which the dream starts; ``frames[first]`` is the last prompt frame.
+        rewards: Rewards of the real steps, at most n.
+        ends: Whether the last step terminated the episode.
     """
 
     episode: int
@@ -41,20 +41,20 @@ class Stretch:
 
     @property
     def eventful(self) -> bool:
-        """Whether anything happens in it."""
+        """Return whether the stretch has an event."""
         return self.ends or bool(self.rewards.any())
 
 
 @dataclass(kw_only=True)
 class Found:
-    """How many events of a kind were found, weighted as the module says.
+    """Counts of one kind of event, weighted as described in the module.
 
     Attributes:
-        real: Events that happened.
-        predicted: Events that the dream predicted.
-        hits: Those that are the same.
-        num_real: How many happened in the stretches that were dreamed.
-        late: By how many steps the dream predicted each hit late.
+        real: Weighted number of real events.
+        predicted: Weighted number of predicted events.
+        hits: Weighted number of predicted events that match a real one.
+        num_real: Number of real events in the dreamed stretches, unweighted.
+        late: Delay of each hit in steps; negative if early.
     """
 
     real: float = 0.0
@@ -73,7 +73,7 @@ class Found:
     ) -> None:
         """Count a stretch of `length` real steps.
 
-        What is predicted after the last real step can be a late hit, but not a mistake.
+        A prediction after the last real step can be a late hit, but not a false positive.
         """
         pairs = matched(real, predicted, tolerance)
         beyond = sum(t >= length for t in predicted) - sum(t >= length for _, t in pairs)
@@ -84,7 +84,7 @@ class Found:
         self.late += [t - r for r, t in pairs]
 
     def figures(self, name: str) -> dict[str, float]:
-        """Precision and recall, as far as there is anything to divide by."""
+        """Return precision and recall, where they are defined."""
         found = {f"{name}_events": float(self.num_real)}
         if self.predicted:
             found[f"{name}_precision"] = self.hits / self.predicted
@@ -98,9 +98,9 @@ class Found:
 
 
 def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> list[tuple[int, int]]:
-    """Pairs of a real event and a predicted one at most `tolerance` steps apart, as many as can be.
+    """Match as many real events as possible to predicted ones at most `tolerance` steps apart.
 
-    Both are in order of time; no event is in two pairs.
+    Both sequences are in order of time; no event is in two pairs.
     """
     pairs, r, t = [], 0, 0
     while r < len(real) and t < len(predicted):
@@ -115,7 +115,7 @@ def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> li
 
 
 def cut(episodes: EpisodeDataset, *, prompt: int, steps: int, seed: int) -> list[Stretch]:
-    """Cut all episodes into stretches, each episode from a random step on."""
+    """Cut all episodes into stretches, starting at a random step of each episode."""
     rng, stretches = np.random.default_rng(seed), []
     for index, num_frames in enumerate(episodes.num_frames):
         whole = episodes.transitions(index, 0, int(num_frames))
@@ -137,16 +137,16 @@ def find_events(
     tolerance: int,
     seed: int,
 ) -> dict[str, Found]:
-    """Look for the episodes' rewards and terminations in dreams.
+    """Count the rewards and terminations that dreams predict correctly.
 
     Args:
-        dreamer: The world, in the mode "stream".
-        episodes: Real ones.
+        dreamer: The world, in mode "stream".
+        episodes: Real episodes.
         prompt: Real frames before each dream.
         steps: Length of a dream.
-        num: Stretches to dream at most, half of them with an event if there are as many.
-        tolerance: Steps by which the dream may be early or late.
-        seed: Of the choice of stretches.
+        num: Maximum number of stretches, half of them with an event if available.
+        tolerance: Steps by which a prediction may be early or late.
+        seed: Seed of the choice of stretches.
     """
     stretches = cut(episodes, prompt=prompt, steps=steps, seed=seed)
     chosen = _choose(stretches, num, np.random.default_rng([seed, 1]))
@@ -168,7 +168,7 @@ def find_events(
 def _choose(
     stretches: list[Stretch], num: int, rng: np.random.Generator
 ) -> list[tuple[Stretch, float]]:
-    """At most `num` stretches, each with how many it stands for."""
+    """Choose at most `num` stretches; return each with its weight."""
     eventful = [stretch for stretch in stretches if stretch.eventful]
     calm = [stretch for stretch in stretches if not stretch.eventful]
     share = min(len(eventful), max(num // 2, num - len(calm)))
@@ -188,7 +188,7 @@ def _usual_reward(stretches: list[Stretch]) -> float:
 def _inputs(
     episodes: EpisodeDataset, stretch: Stretch, prompt: int, steps: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The real frames before a dream, and its actions; after the episode's end the last one."""
+    """Return the prompt and the actions of a dream; past the episode's end repeat the last."""
     start = stretch.first - prompt + 1
     frames = episodes.frames(stretch.episode, start, stretch.first + 1)
     actions = episodes.actions(stretch.episode)[start : stretch.first + steps]
@@ -207,7 +207,7 @@ def _count(
 ) -> None:
     length = len(stretch.rewards)
     seen = length + tolerance
-    ends = _steps(termination[:seen] >= LIKELY)[:1]  # a dream that has ended predicts no more
+    ends = _steps(termination[:seen] >= LIKELY)[:1]  # a dream has at most one end
     reward = reward[: ends[0] + 1 if ends else seen]
     for sign in (1, -1):
         found["reward"].add(

@@ -22,14 +22,14 @@ _AT_ONCE = 32
 
 
 class FidUnavailableError(RuntimeError):
-    """FID cannot be computed here; the message says what is missing."""
+    """Raised if FID cannot be computed; the message says what is missing."""
 
 
 def inception(weights: Path | None) -> nn.Module:
-    """The Inception network of the published numbers, from weights on this machine.
+    """Load the Inception network of the published numbers from local weights.
 
     Raises:
-        FidUnavailableError: If there are no weights, or the network's package is missing.
+        FidUnavailableError: If the weights or the network's package are missing.
     """
     if weights is None:
         raise FidUnavailableError("no weights given (--fid-weights FILE)")
@@ -52,12 +52,12 @@ def inception(weights: Path | None) -> nn.Module:
 
 
 def frechet_distance(features: nn.Module, real: Tensor, frames: Tensor) -> float:
-    """FID of frames against real ones, all windows and steps pooled.
+    """Return the FID of frames against real ones, pooled over windows and steps.
 
     Args:
-        features: From uint8 images ``(N, 3, 299, 299)`` to features ``(N, D)``.
+        features: Maps uint8 images ``(N, 3, 299, 299)`` to features ``(N, D)``.
         real: uint8 ``(B, n, H, W, 3)``.
-        frames: Likewise.
+        frames: Dreamed frames, with the same shape.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -1,4 +1,4 @@
-"""Real episodes that a world was not trained on."""
+"""Held-out episodes: real episodes that a world was not trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from world_models.worlds.card import WorldCard
 __all__ = ["SEED", "collected", "described", "stored", "unseen_levels"]
 
 SEED = 1_000_003
-"""Of held-out collections: no collection for training should take it."""
+"""Seed of held-out collections; do not collect training data with it."""
 
 _ALL_LEVELS = 2**31 - 1
 
@@ -31,15 +31,15 @@ def collected(
     policy: str = "sticky",
     cache: Path | None = None,
 ) -> EpisodeDataset:
-    """Play episodes of the world's real env that it was not trained on; kept for the next time.
+    """Collect held-out episodes of the world's real env, or load them from the cache.
 
     Args:
-        card: Of the world.
-        episodes: How many.
-        max_steps: Length at most.
-        seed: Of the collection.
-        policy: Who plays, as `genie-gym collect` has it.
-        cache: Where to keep them; by default in the user's cache directory.
+        card: Card of the world.
+        episodes: Number of episodes.
+        max_steps: Maximum length of an episode.
+        seed: Seed of the collection.
+        policy: Policy, as in `genie-gym collect`.
+        cache: Folder of the collections; by default in the user's cache directory.
 
     Raises:
         ValueError: If the world was trained on a collection of this seed.
@@ -69,13 +69,13 @@ def collected(
 
 
 def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> EpisodeDataset:
-    """The episodes of the world's env in a dataset.
+    """Load the episodes of the world's env from a dataset.
 
     Args:
-        card: Of the world.
+        card: Card of the world.
         data: The dataset's directory.
-        split: "test" for the part that no training reads, by a hash of each episode; "all" for a
-            dataset that was collected for testing.
+        split: "test" for the part that training never reads, chosen by a hash of each episode;
+            "all" for a dataset that was collected for testing.
     """
     dataset = EpisodeDataset(data)
     chosen = dataset.select(env_id=card.env_id)
@@ -91,10 +91,10 @@ def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> Episod
 
 
 def unseen_levels(card: WorldCard) -> dict[str, Any]:
-    """The env's keyword arguments, for levels the world was not trained on.
+    """Return env keyword arguments that select levels the world was not trained on.
 
-    A world of the levels S to S + N - 1 gets all from S + N on. One that was trained on levels
-    drawn from all 2^31 is tested on other draws.
+    A world trained on levels S to S + N - 1 is tested on levels from S + N on. A world trained on
+    levels drawn from all 2^31 is tested on other draws.
     """
     kwargs = dict(card.env_kwargs)
     if num := int(kwargs.get("num_levels", 0)):
@@ -104,7 +104,7 @@ def unseen_levels(card: WorldCard) -> dict[str, Any]:
 
 
 def described(card: WorldCard, episodes: EpisodeDataset) -> str:
-    """One sentence on what was played."""
+    """Describe the episodes in one sentence."""
     policies = ", ".join(sorted({entry.info.policy for entry in episodes.entries}))
     levels = unseen_levels(card) if card.env_kwargs else {}
     return (

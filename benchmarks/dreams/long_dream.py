@@ -1,4 +1,4 @@
-"""What becomes of a dream that goes on and on, and whether it still obeys.
+"""Long dreams: their stability, and whether they still follow their actions.
 
 Shapes: B dreams, n frames, A actions, H height, W width.
 """
@@ -21,19 +21,19 @@ from world_models.inference.state import WorldState
 
 __all__ = ["LongDream", "Obedience", "contrast", "dream_long", "each_action", "motion", "obedience"]
 
-FLAT = 0.25  # of the real frames' usual contrast: below, a frame counts as flat
-FROZEN = 50  # frames without any change after which a dream counts as frozen
-LAST = 100  # frames at the end that are compared with the beginning
-NUM_OTHERS = 4  # other action sequences that each dream branches into
+FLAT = 0.25  # share of the usual real contrast below which a frame counts as flat
+FROZEN = 50  # unchanged frames after which a dream counts as frozen
+LAST = 100  # frames at the end that are compared with real frames
+NUM_OTHERS = 4  # other action sequences tried in each dream
 
 
 @dataclass(frozen=True, kw_only=True)
 class Obedience:
-    """How much further other actions lead away than chance alone, for each step from a frame on.
+    """Effect of other actions beyond the effect of chance, at each step after a frame.
 
     Attributes:
-        psnr: In dB.
-        pixels: In pixels of a frame that look different.
+        psnr: Effect in dB.
+        pixels: Effect in changed pixels per frame.
     """
 
     psnr: list[float]
@@ -42,12 +42,12 @@ class Obedience:
 
 @dataclass(frozen=True, kw_only=True)
 class LongDream:
-    """Long dreams, and what was seen in them.
+    """Long dreams and their measurements.
 
     Attributes:
         frames: uint8 ``(B, n, H, W, 3)``.
-        obedience: What other actions do, by the number of frames dreamed before.
-        held: Each action held from there on, uint8 ``(A, m, H, W, 3)``, likewise.
+        obedience: Effect of other actions, by the number of frames dreamed before.
+        held: Frames with each action held from there on, uint8 ``(A, m, H, W, 3)``, likewise.
         real_contrast: Usual contrast of real frames.
         real_motion: Mean motion of real play.
     """
@@ -59,7 +59,7 @@ class LongDream:
     real_motion: float
 
     def figures(self, step: int) -> dict[str, float]:
-        """The numbers of the benchmark; `step` is the number of steps of ``delta``."""
+        """Return the figures by name; `step` is the step of the delta scores."""
         contrasts, motions = contrast(self.frames), motion(self.frames)
         found = {
             "stability_frames": float(self.frames.shape[1]),
@@ -85,16 +85,16 @@ def dream_long(
     steps: int,
     seed: int,
 ) -> LongDream:
-    """Dream for long under the sticky policy, and branch off at some frames.
+    """Dream many frames with the sticky policy, and try other actions at some of them.
 
     Args:
-        dreamer: The world, in the mode "stream".
-        windows: The beginnings, one for each dream.
+        dreamer: The world, in mode "stream".
+        windows: The prompts, one for each dream.
         actions: The action set.
-        num_frames: Frames to dream.
-        marks: Numbers of frames after which other actions are tried: the start, and late.
-        steps: Steps that are tried there.
-        seed: Of the actions.
+        num_frames: Number of frames to dream.
+        marks: Numbers of frames after which other actions are tried: early and late.
+        steps: Number of steps to try there.
+        seed: Seed of the actions.
     """
     rngs = [np.random.default_rng([seed, row]) for row in range(len(windows))]
     plan = sticky_plan(actions)
@@ -123,18 +123,18 @@ def dream_long(
 def obedience(
     dreamer: Dreamer, state: WorldState, actions: Tensor, num_actions: int, seed: int
 ) -> Obedience:
-    """Try other actions from where dreams are.
+    """Measure the effect of other actions on dreams in progress.
 
-    Every dream goes on with its `actions`; once more with the same actions but other random
-    numbers; and with random actions and other random numbers. What counts is how much further
-    from the first the third comes than the second: 0 for a dream that ignores its actions.
+    Every dream is continued three times: with its `actions`; with the same actions but other random
+    numbers; and with random actions and other random numbers. The effect is the distance of the
+    third from the first minus that of the second: 0 for a dream that ignores its actions.
 
     Args:
-        dreamer: The world, in the mode "stream".
-        state: Where B dreams are; not used up.
+        dreamer: The world, in mode "stream".
+        state: State of B dreams; it stays usable.
         actions: int64 ``(B, n)``.
         num_actions: Size of the action set.
-        seed: Of the random actions.
+        seed: Seed of the random actions.
     """
     _, base = dreamer.follow(state.clone(), actions)
     others = state.reseed(state.seeds + 1)
@@ -160,24 +160,24 @@ def obedience(
 def each_action(
     dreamer: Dreamer, state: WorldState, row: int, num_actions: int, steps: int
 ) -> Tensor:
-    """Hold each action from where one dream is: frames ``(A, n, H, W, 3)``, same random numbers."""
+    """Dream ``(A, n, H, W, 3)`` frames, one action per row, with the same random numbers."""
     index = torch.full((num_actions,), row, device=state.seeds.device)
     held = torch.arange(num_actions)[:, None].expand(-1, steps)
     return dreamer.follow(state.rows(index), held)[1]
 
 
 def contrast(frames: Tensor) -> Tensor:
-    """Standard deviation of each frame's grey levels ``(B, n)``."""
+    """Return the standard deviation of each frame's grey levels ``(B, n)``."""
     return frames.float().mean(-1).flatten(2).std(-1)
 
 
 def motion(frames: Tensor) -> Tensor:
-    """Mean change from each frame to the next in grey levels ``(B, n - 1)``."""
+    """Return the mean change between consecutive frames in grey levels ``(B, n - 1)``."""
     return (frames[:, 1:].float() - frames[:, :-1].float()).abs().mean((-3, -2, -1))
 
 
 def _share_frozen(motions: Tensor) -> float:
-    """The share of frames before which nothing had changed for `FROZEN` frames."""
+    """Return the share of frames that have not changed for `FROZEN` frames."""
     if motions.shape[1] < FROZEN:
         return float((motions == 0).all(1).float().mean())
     return float((motions.unfold(1, FROZEN, 1) == 0).all(-1).float().mean())

@@ -1,4 +1,4 @@
-"""Everything that is measured of one world, in one object."""
+"""Measure a world and collect all results in one object."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ SHORTEST_LONG = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Amounts:
-    """How much is measured.
+    """Number of windows, dreams and frames to measure.
 
     Attributes:
-        prompt: Real frames before a dream.
-        steps: Frames dreamed and compared.
-        windows: Dreams that are compared with reality.
-        event_windows: Dreams in which rewards and terminations are looked for.
-        long_dreams: How many dreams go on for long.
-        long_frames: For how many frames; 0 for none.
-        tolerance: Steps by which an event may be early or late.
-        seed: Of every random choice.
+        prompt: Number of real frames before a dream.
+        steps: Number of frames to dream and compare.
+        windows: Number of dreams to compare with real frames.
+        event_windows: Number of dreams in which to find rewards and terminations.
+        long_dreams: Number of long dreams.
+        long_frames: Number of frames of a long dream; 0 for no long dreams.
+        tolerance: Steps by which a predicted event may be early or late.
+        seed: Seed of every random choice.
     """
 
     prompt: int = 1
@@ -60,25 +60,25 @@ class Amounts:
 
     @property
     def marks(self) -> tuple[int, int]:
-        """Frames of a long dream at which its obedience is tried: the start, and late."""
+        """Frames of a long dream after which other actions are tried: early and late."""
         return (0, self.long_frames * 9 // 10)
 
 
 @dataclass(kw_only=True)
 class Measured:
-    """What was measured.
+    """The measurements of a world.
 
     Attributes:
-        windows: The stretches of real play.
-        clips: The same moments as they were, as dreamed, copied, and so on.
-        scores: Of the clips.
+        windows: The windows of real play.
+        clips: The real, dreamed and copied frames of the windows, and so on.
+        scores: Scores of the clips.
         speed: Dreamed frames per second.
-        tolerance: Steps by which an event may be early or late.
+        tolerance: Steps by which a predicted event may be early or late.
         held: Each action held for a whole dream from the first window's prompt, uint8
             ``(A, n, H, W, 3)``.
-        fid: Of dream, copy and ceiling, where there was a network for it.
-        events: Rewards and terminations, in the mode "stream".
-        long: The long dreams, likewise.
+        fid: FID of dream, copy and ceiling; empty without a network.
+        events: Counts of rewards and terminations; only in mode "stream".
+        long: The long dreams; only in mode "stream".
     """
 
     windows: Windows
@@ -92,7 +92,7 @@ class Measured:
     long: LongDream | None = None
 
     def figures(self) -> dict[str, float]:
-        """All numbers by name."""
+        """Return all figures by name."""
         step = min(DELTA_STEP, self.windows.num_steps)
         found = self.scores.figures() | {
             "fid" if kind == "dream" else f"fid_{kind}": value for kind, value in self.fid.items()
@@ -117,13 +117,13 @@ def measure(
     """Measure a world against episodes of its real env.
 
     Args:
-        dreamer: The world, in the mode of the comparison.
-        episodes: Real ones, unknown to it.
+        dreamer: The world, in the mode to measure.
+        episodes: Real held-out episodes.
         actions: The world's action set.
-        amounts: How much.
+        amounts: Number of windows, dreams and frames.
         clean: Applied to frames before they are compared.
-        features: The network of FID; None leaves FID out.
-        say: Told what is being done.
+        features: The feature network of FID; None skips FID.
+        say: Called with each progress message.
     """
     prompt, steps, seed = amounts.prompt, amounts.steps, amounts.seed
     windows = draw_windows(episodes, num=amounts.windows, prompt=prompt, steps=steps, seed=seed)
@@ -171,7 +171,7 @@ def measure(
 
 
 def _held(dreamer: Dreamer, windows: Windows, count: int) -> Tensor:
-    """The control demonstration, with the same random numbers for every action."""
+    """Dream with each action held, with the same random numbers for every action."""
     prompt = windows.prompt[:1].expand(count, -1, -1, -1, -1)
     held = torch.arange(count)[:, None].expand(-1, windows.num_steps)
     between = windows.actions[:1, : windows.num_prompt - 1].expand(count, -1)

@@ -1,4 +1,4 @@
-"""How close dreamed frames are to the real ones: every frame against the real one of its moment.
+"""Scores of dreamed frames: each frame against the real frame of the same step.
 
 Shapes: B windows, n dreamed frames, H height, W width.
 """
@@ -38,16 +38,16 @@ KINDS = ("dream", "copy", "ceiling")
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """The same moments several times over: uint8 ``(B, n, H, W, 3)`` each.
+    """Several versions of the same windows, uint8 ``(B, n, H, W, 3)`` each.
 
     Attributes:
         last: The last frame of the prompt, ``(B, 1, H, W, 3)``.
-        real: What happened.
-        dream: What the world dreamed, with the same actions.
-        ceiling: The real frames through the tokenizer: no dream can be closer.
+        real: The real frames.
+        dream: The world's dream with the same actions.
+        ceiling: The real frames encoded and decoded by the tokenizer.
         random: A dream with all actions drawn at random.
-        last_replaced: Frame t of a dream with the true actions but the last one before t.
-        uncertainty: How unsure the world was of each frame of `dream`, ``(B, n)``.
+        last_replaced: Frame t is from a dream with true actions, except the last before t.
+        uncertainty: The world's uncertainty of each frame of `dream`, ``(B, n)``.
     """
 
     last: Tensor
@@ -60,11 +60,11 @@ class Clips:
 
     @property
     def copy(self) -> Tensor:
-        """The prompt's last frame for every moment: the floor."""
+        """The prompt's last frame repeated: the floor."""
         return self.last.expand_as(self.real)
 
     def of(self, kind: str) -> Tensor:
-        """One of `KINDS`."""
+        """Return the clips of one of `KINDS`."""
         return {"dream": self.dream, "copy": self.copy, "ceiling": self.ceiling}[kind]
 
 
@@ -76,14 +76,14 @@ def as_it_is(frames: Tensor) -> Tensor:
 def dream_clips(
     dreamer: Dreamer, windows: Windows, num_actions: int, seed: int, clean: Picture = as_it_is
 ) -> tuple[Clips, float]:
-    """Dream every window with its own actions and with others; also how many frames a second.
+    """Dream every window with its own and with other actions; also return frames per second.
 
     Args:
         dreamer: The world.
-        windows: Real play.
+        windows: Windows of real play.
         num_actions: Size of the action set.
-        seed: Of the random actions.
-        clean: Applied to all frames before anything is compared.
+        seed: Seed of the random actions.
+        clean: Applied to all frames before comparison.
     """
     prompt, k = windows.prompt, windows.num_prompt
     before = windows.actions[:, : k - 1]
@@ -106,7 +106,7 @@ def dream_clips(
 
 
 def other_actions(actions: Tensor, num_actions: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Actions drawn without regard to the true ones, and actions that all differ from them."""
+    """Return uniformly random actions, and random actions that differ from the true ones."""
     generator = torch.Generator().manual_seed(seed)
     random = torch.randint(num_actions, actions.shape, generator=generator)
     if num_actions == 1:
@@ -117,7 +117,7 @@ def other_actions(actions: Tensor, num_actions: int, seed: int) -> tuple[Tensor,
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of every frame, ``(B, n)`` by name; NaN where a frame has no pixel to score.
+    """Scores of every frame, ``(B, n)`` by name; NaN if a frame has no pixel to score.
 
     Names: ``psnr``, ``ssim``, ``changed_psnr`` (pixels that differ from the prompt's last frame),
     ``moving_psnr`` (pixels that differ from the real frame just before), each also for copying
@@ -130,26 +130,26 @@ class Scores:
     calibration_within: float
 
     def mean(self, name: str) -> float:
-        """Over all frames that have the score."""
+        """Return the mean over all frames that have the score."""
         return float(self.frames[name].nanmean())
 
     def error(self, name: str) -> float:
-        """Standard error of `mean`, from window to window."""
+        """Return the standard error of `mean` over windows."""
         return _standard_error(self.frames[name].nanmean(1))
 
     def error_at(self, name: str, step: int) -> float:
-        """Standard error of the mean at `step` ahead, from 1."""
+        """Return the standard error of the mean at `step`, counted from 1."""
         return _standard_error(self.frames[name][:, step - 1])
 
     def curve(self, name: str) -> list[float]:
-        """The mean at each step ahead."""
+        """Return the mean at each step."""
         return self.frames[name].nanmean(0).tolist()
 
     def figures(self) -> dict[str, float]:
-        """All numbers by the names the benchmark gives them; those without any frame are left out.
+        """Return all figures by name; scores without any frame are left out.
 
-        A mean has its plain name, step t of it ``..._step{t}``; delta scores are for one step
-        ahead, ``delta{t}_psnr_genie``.
+        A mean has the plain name; its value at step t is ``..._step{t}``. Delta scores are given
+        only at single steps: ``delta{t}_psnr_genie``.
         """
         found: dict[str, float] = {}
         for name in self.frames:
@@ -191,13 +191,13 @@ def _standard_error(values: Tensor) -> float:
 
 
 def _rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
-    """Spearman's; NaN if one of both is the same everywhere."""
+    """Return Spearman's rank correlation; NaN if either input is constant."""
     if len(uncertainty.unique()) < 2 or len(error.unique()) < 2:
         return float("nan")
     return float(spearman_corrcoef(uncertainty.flatten(), error.flatten()))
 
 
 def _within_steps(uncertainty: Tensor, error: Tensor) -> float:
-    """The mean over the steps ahead: later frames being worse does not count for it."""
+    """Return the mean rank correlation within each step, so that step number has no effect."""
     pairs = zip(uncertainty.unbind(1), error.unbind(1), strict=True)
     return float(torch.tensor([_rank_correlation(u, e) for u, e in pairs]).nanmean())

@@ -1,4 +1,4 @@
-"""The measured numbers as the rows of a table, for the terminal and for the page."""
+"""The figures as table rows, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LEVELS = {
 
 
 def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
-    """Every headline number; `no_fid` says why there is no FID, where there is none."""
+    """Return rows of all main figures; `no_fid` says why FID is missing."""
     return [*compared_rows(measured, no_fid), *_control_rows(measured), *_other_rows(measured)]
 
 
 def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
-    """Dream between floor and ceiling."""
+    """Return rows that compare the dream with floor and ceiling."""
     scores, rows = measured.scores, []
     for name, title in LEVELS.items():
         rows.append(

@@ -1,1 +1,1 @@
-"""A report to read in a browser: one HTML file that asks the network for nothing."""
+"""The HTML report: a single file that works offline."""

@@ -19,9 +19,9 @@ class Line:
     """One line of a chart.
 
     Attributes:
-        label: Written at its end.
-        values: One for each place of the x axis; NaN leaves a gap.
-        style: Its class in the style sheet.
+        label: Text at the end of the line.
+        values: One y value for each x; NaN leaves a gap.
+        style: CSS class.
     """
 
     label: str
@@ -31,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Scale:
-    """From numbers to places on the page."""
+    """A linear map from values to page coordinates."""
 
     low: float
     high: float
@@ -39,7 +39,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """Return the coordinate of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -51,14 +51,14 @@ def lines(
     y_title: str,
     zero: bool = False,
 ) -> str:
-    """A line chart.
+    """Draw a line chart.
 
     Args:
-        series: The lines; not all of them without a number.
-        x: The places of their values.
-        x_title: What x is.
-        y_title: What y is, with its unit; also what a screen reader says.
-        zero: Whether the y axis must hold 0.
+        series: The lines; at least one has a finite value.
+        x: The x values, shared by all lines.
+        x_title: Title of the x axis.
+        y_title: Title of the y axis with its unit; also the label for screen readers.
+        zero: Whether the y axis must include 0.
     """
     found = [v for line in series for v in line.values if math.isfinite(v)] + [0.0] * zero
     marks = ticks(min(found), max(found))
@@ -87,11 +87,11 @@ def lines(
 
 
 def dots(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], *, title: str) -> str:
-    """Rows of labelled dots on one axis.
+    """Draw rows of labelled dots on one axis.
 
     Args:
-        rows: A label, and its dots: what each is, its value, its class in the style sheet.
-        title: What the axis is, with its unit.
+        rows: For each row a label and its dots: name, value and CSS class.
+        title: Title of the axis with its unit.
     """
     height = ROW * len(rows) + BOTTOM
     values = [value for _, row in rows for _, value, _ in row]
@@ -118,7 +118,7 @@ def dots(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], *, title:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers around low and high, evenly spaced."""
+    """Return evenly spaced round numbers that cover low to high."""
     span = (high - low) or max(abs(high), 1.0)
     rough = span / about
     unit = 10 ** math.floor(math.log10(rough))
@@ -130,7 +130,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 def _dot(x: float, y: float, what: str, value: float, style: str) -> str:
     text = f"{what}: {value:.2f}"
-    below = style == "dream"  # between the others, so its number would touch theirs
+    below = style == "dream"  # it lies between the others, so its number would overlap theirs
     return (
         f'<g><title>{escape(text)}</title><circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
         f'<text class="value" x="{x:.1f}" y="{y + (22 if below else -11):.0f}" '
@@ -154,14 +154,14 @@ def _x_label(x: float, value: float) -> str:
 
 
 def _some(x: Sequence[float]) -> list[float]:
-    """Places to write a number at: all of few, round ones of many."""
+    """Return the x values to label: all if there are few, otherwise round ones."""
     if len(x) <= 12:
         return list(x)
     return [mark for mark in ticks(x[0], x[-1]) if x[0] <= mark <= x[-1]]
 
 
 def _end_labels(series: Sequence[Line], up: Scale) -> list[str]:
-    """Names at the ends of the lines, moved apart where they would overlap."""
+    """Draw the names at the ends of the lines, moved apart if they would overlap."""
     ends = [next(v for v in reversed(line.values) if math.isfinite(v)) for line in series]
     wanted = sorted(zip(map(up, ends), series, strict=True), key=lambda pair: pair[0])
     labels, lowest = [], -math.inf

@@ -1,4 +1,4 @@
-"""Pictures of clips: strips, sheets of frames for a player, animations.
+"""Pictures of clips: film strips, frame sheets for the player, animations.
 
 Shapes: n frames, H height, W width.
 """
@@ -22,13 +22,13 @@ from genie_gym.pictures import labelled, scaled, write_png
 __all__ = ["data_uri", "error_picture", "row", "sheet", "write_pictures"]
 
 Picture = NDArray[np.uint8]
-GAIN = 2  # errors of half the range are already white
+GAIN = 2  # an error of half the range is white
 ENLARGED = 4
 GAP = 2
 
 
 def data_uri(picture: Picture) -> str:
-    """A picture as text that an ``<img>`` shows."""
+    """Encode a picture as a data URI for an ``<img>``."""
     ok, content = cv2.imencode(
         ".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9]
     )
@@ -37,20 +37,20 @@ def data_uri(picture: Picture) -> str:
 
 
 def error_picture(frames: Tensor, real: Tensor) -> Tensor:
-    """Where frames are wrong, bright: uint8, of the same shape."""
+    """Return the absolute error of the frames, brightened: uint8, of the same shape."""
     error = (frames.int() - real.int()).abs().float().mean(-1, keepdim=True)
     return (error * GAIN).clamp(max=255).to(torch.uint8).expand_as(frames)
 
 
 def row(frames: Tensor) -> Picture:
-    """Frames ``(n, H, W, 3)`` from left to right, with a grey gap between."""
+    """Join frames ``(n, H, W, 3)`` from left to right, with grey gaps."""
     gap = ((0, 0), (0, 0), (0, GAP), (0, 0))
     parted = np.pad(frames.numpy(), gap, constant_values=128)
     return np.concatenate(list(parted), axis=1)[:, :-GAP]
 
 
 def sheet(clips: Clips, window: int) -> Picture:
-    """The last prompt frame and all after it: real in the first row, below it the dream."""
+    """Draw the last prompt frame and all later frames: real above, dream below."""
     last = clips.last[window]
     rows = [torch.cat((last, clip[window])) for clip in (clips.real, clips.dream)]
     return np.concatenate([np.concatenate(list(frames.numpy()), axis=1) for frames in rows])

@@ -1,4 +1,4 @@
-"""The whole page: what was measured, put so that it needs no paper to be understood."""
+"""The whole page, written for readers who have not read the paper."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["Subject", "page", "write_page"]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What the page is about.
+    """The world and the data that the page describes.
 
     Attributes:
-        name: Of the world.
-        env_id: The real env.
+        name: Name of the world.
+        env_id: Id of the real env.
         mode: How the frames were generated.
         data: One sentence on the real episodes.
-        command: What was typed.
-        no_fid: Why there is no FID, where there is none.
-        meanings: Of the actions.
+        command: The command that made the report.
+        no_fid: Why FID is missing; empty if it is not.
+        meanings: Names of the actions.
     """
 
     name: str
@@ -47,15 +47,15 @@ def write_page(path: Path, subject: Subject, measured: Measured) -> None:
 
 
 def page(subject: Subject, measured: Measured) -> str:
-    """The report as HTML that loads nothing."""
+    """Return the report as self-contained HTML."""
     windows = measured.windows
-    title = f"How true is the dream of {subject.name}?"
+    title = f"How accurate are the dreams of {subject.name}?"
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">A learned world model against <code>{escape(subject.env_id)}</code>, the '
-        f"game it was learned from: {len(windows)} dreams of {windows.num_steps} frames "
-        f"from {windows.num_prompt} real frame{'s' * (windows.num_prompt > 1)} each, on play it "
-        "never saw.</p>",
+        f"game it was trained on: {len(windows)} dreams of {windows.num_steps} frames "
+        f"from {windows.num_prompt} real frame{'s' * (windows.num_prompt > 1)} each, on "
+        "held-out episodes.</p>",
         sections.verdict(measured),
         sections.player(measured, subject.meanings),
         sections.closeness(measured),
@@ -100,7 +100,7 @@ def _kind(column: str) -> str:
 def _origin(subject: Subject) -> str:
     return (
         "<h2>Where the numbers come from</h2>"
-        f"<p>Real play: {escape(subject.data)}. Frames were generated in the mode "
-        f"<b>{escape(subject.mode)}</b>, on {escape(hardware())}.</p>"
+        f"<p>Real play: {escape(subject.data)}. Frames were generated in mode "
+        f"<b>{escape(subject.mode)}</b> on {escape(hardware())}.</p>"
         f"<p><code>{escape(subject.command)}</code></p>"
     )

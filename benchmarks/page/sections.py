@@ -1,4 +1,4 @@
-"""The parts of the page, each a piece of HTML with the sentence that explains it."""
+"""The sections of the page, as HTML with a short explanation."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ NUM_MOMENTS, NUM_STRIPS, LONG_COLUMNS, LONG_POINTS = 8, 4, 12, 100
 KINDS = (("dream", "", "dream"), ("copying", "_copy", "copy"), ("tokenizer", "_ceiling", "ceiling"))
 LEGEND = (
     '<div class="legend"><span><i class="key dream"></i>the dream</span>'
-    '<span><i class="key copy"></i>copying: the last real frame, repeated. A world that has '
-    "learned nothing can do that, so it is the floor.</span>"
+    '<span><i class="key copy"></i>copying: the last real frame, repeated. An untrained '
+    "world can do that, so it is the floor.</span>"
     '<span><i class="key ceiling"></i>tokenizer: the real frames, encoded as tokens and '
-    "decoded again. No dream can be closer, so it is the ceiling.</span></div>"
+    "decoded again. The best a dream can reach, so it is the ceiling.</span></div>"
 )
 
 
 def ranked(measured: Measured, num: int) -> list[tuple[str, int]]:
-    """Windows from the best to the worst, evenly spaced, with what each is."""
+    """Choose evenly spaced windows from best to worst; return a title and the index of each."""
     quality = measured.scores.frames["psnr"].mean(1)
     order = quality.argsort(descending=True)
     places = np.unique(np.linspace(0, len(order) - 1, min(num, len(order))).astype(int))
     names = {places[0]: "the best dream", places[-1]: "the worst dream"}
-    names.setdefault(places[len(places) // 2], "a middling dream")
+    names.setdefault(places[len(places) // 2], "a median dream")
     return [
         (
             f"{names.get(place, f'dream {place + 1} of {len(order)}')}, "
@@ -58,7 +58,7 @@ def ranked(measured: Measured, num: int) -> list[tuple[str, int]]:
 
 
 def verdict(measured: Measured) -> str:
-    """The result in a few sentences."""
+    """Summarise the result in a few sentences."""
     scores, n = measured.scores, measured.windows.num_steps
     dream, copy, ceiling = (scores.mean(f"psnr{suffix}") for _, suffix, _ in KINDS)
     step = min(DELTA_STEP, n)
@@ -66,19 +66,19 @@ def verdict(measured: Measured) -> str:
     error = scores.error_at("delta_psnr_genie", step)
     obeys = delta > 2 * error
     items = [
-        f"<b>Closeness.</b> Over {n} frames the dream scores {dream:.1f} dB, "
+        f"<b>Accuracy.</b> Over {n} frames the dream scores {dream:.1f} dB, "
         f"{abs(dream - copy):.1f} dB {'more' if dream >= copy else 'less'} than a still picture "
         f"({copy:.1f}) and {abs(ceiling - dream):.1f} dB {'less' if ceiling >= dream else 'more'} "
-        f"than its own picture code could show ({ceiling:.1f}). Six decibels are half the error.",
-        f"<b>Control.</b> {step} steps on, the dream with the true actions is {abs(delta):.2f} dB "
-        f"(&plusmn;{error:.2f}) {'closer to' if delta >= 0 else 'further from'} what happened than "
-        "one with actions drawn at random: "
-        f"{'it obeys its player' if obeys else 'no sign that it obeys its player'}.",
+        f"than its tokenizer alone ({ceiling:.1f}). 6 dB more is half the error.",
+        f"<b>Control.</b> After {step} steps, the dream with the true actions is {abs(delta):.2f} dB "
+        f"(&plusmn;{error:.2f}) {'closer to' if delta >= 0 else 'further from'} the real frames than "
+        "one with random actions: "
+        f"{'it follows its actions' if obeys else 'no sign that it follows its actions'}.",
     ]
     if measured.long is not None:
         figures = measured.long.figures(step)
         items.append(
-            f"<b>Stamina.</b> After {measured.long.frames.shape[1]:,} frames the picture has "
+            f"<b>Stability.</b> After {measured.long.frames.shape[1]:,} frames the picture has "
             f"{100 * figures['stability_contrast']:.0f} % of the contrast of real frames; "
             f"{100 * figures['stability_flat']:.0f} % of all frames were flat, "
             f"{100 * figures['stability_frozen']:.0f} % frozen."
@@ -87,7 +87,7 @@ def verdict(measured: Measured) -> str:
 
 
 def player(measured: Measured, meanings: Sequence[str]) -> str:
-    """Real and dreamed frames, moving."""
+    """Show real and dreamed frames in a player."""
     actions = measured.windows.dreamed_actions
     moments = [
         {
@@ -97,15 +97,15 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
         }
         for name, window in ranked(measured, NUM_MOMENTS)
     ]
-    screens = (("real", "the real game"), ("dream", "the dream"), ("error", "where they differ"))
+    screens = (("real", "the real game"), ("dream", "the dream"), ("error", "the error"))
     figures = "".join(
         f'<figure><canvas id="{name}" role="img" aria-label="{text}"></canvas>'
         f"<figcaption>{text}</figcaption></figure>"
         for name, text in screens
     )
     return (
-        "<h2>Watch</h2><p>Both begin with the same real frame and are given the same actions. The "
-        "game knows what comes next; the dream has to imagine it.</p>"
+        "<h2>Watch</h2><p>Both start from the same real frame and take the same actions. The "
+        "game computes the next frame; the dream predicts it.</p>"
         f'<div class="card"><div class="screens">{figures}</div><div class="controls">'
         '<button id="play" type="button">Play</button>'
         '<input id="step" type="range" min="0" value="0" aria-label="step">'
@@ -116,7 +116,7 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def closeness(measured: Measured) -> str:
-    """Scores between floor and ceiling, and how they fall with each step."""
+    """Show scores between floor and ceiling, and their decline with each step."""
     scores = measured.scores
     steps = range(1, measured.windows.num_steps + 1)
     rows = [
@@ -131,7 +131,7 @@ def closeness(measured: Measured) -> str:
     charts = [
         ("PSNR of all pixels, dB", "psnr"),
         ("PSNR of pixels changed since the prompt, dB", "changed_psnr"),
-        ("SSIM: likeness of structures, 1 for equal frames", "ssim"),
+        ("SSIM: structural similarity, 1 for equal frames", "ssim"),
     ]
     figures = [_figure("Means over all frames, dB", dots(rows, title="PSNR in dB"))]
     figures += [
@@ -148,17 +148,17 @@ def closeness(measured: Measured) -> str:
         if np.isfinite(scores.curve(name)).any()
     ]
     return (
-        "<h2>How close is it?</h2><p><b>PSNR</b> turns the mean squared error of a frame into "
-        "decibels: every 6 dB halve the error. 20 dB is a rough likeness, above 30 dB a difference "
-        "is hard to see. Most of a game's picture stands still, so PSNR is also given for the "
-        "<b>changed pixels</b> alone: those that look different from the last real frame the dream "
-        "was shown. There, copying is wrong by definition.</p>"
+        "<h2>How accurate is it?</h2><p><b>PSNR</b> turns the mean squared error of a frame into "
+        "decibels: 6 dB more is half the error. At 20 dB frames look roughly alike; above 30 dB a "
+        "difference is hard to see. Most of a game's picture does not change, so PSNR is also given "
+        "for the <b>changed pixels</b>: those that differ from the last real frame of the prompt. "
+        "There, copying is wrong by definition.</p>"
         f'{LEGEND}<div class="pair">{"".join(figures)}</div>'
     )
 
 
 def strips(measured: Measured) -> str:
-    """Real over dream over error."""
+    """Show film strips: real, dream and error."""
     parts = []
     for name, window in ranked(measured, NUM_STRIPS):
         clips = measured.clips
@@ -172,14 +172,14 @@ def strips(measured: Measured) -> str:
             f'<h3>{name[0].upper() + name[1:]}</h3><div class="card">{_strip(films)}</div>'
         )
     return (
-        "<h2>Frame by frame</h2><p>The first column is the last real frame that the dream was "
-        "given. Errors are shown bright, twice as strong as they are. The dreams are "
-        "picked by rank, from the best to the worst, not by taste.</p>" + "".join(parts)
+        "<h2>Frame by frame</h2><p>The first column is the last real frame of the prompt. Errors "
+        "are shown at twice their strength. The dreams are chosen by rank, from the best to the "
+        "worst.</p>" + "".join(parts)
     )
 
 
 def control(measured: Measured, meanings: Sequence[str]) -> str:
-    """Whether the dream obeys."""
+    """Show whether the dream follows its actions."""
     steps = range(1, measured.windows.num_steps + 1)
     series = [
         ("all random", "delta_psnr_genie", "dream"),
@@ -197,20 +197,20 @@ def control(measured: Measured, meanings: Sequence[str]) -> str:
         figures.append(_figure("Delta PSNR, changed pixels, dB", chart))
     last = measured.windows.prompt[:1, -1]
     return (
-        "<h2>Does it obey?</h2><p><b>Delta PSNR</b> is how much closer the dream comes to what "
-        "happened when it is given the actions that were really taken, rather than others. A "
-        "dream that ignores its player scores 0. There are two definitions, whose values are not "
-        "comparable: <i>all random</i> (Genie's) draws every action at random, <i>last "
-        "replaced</i> keeps the true actions and exchanges only the one that leads to the frame."
+        "<h2>Does it follow its actions?</h2><p><b>Delta PSNR</b> is the PSNR of the dream with the "
+        "true actions minus that of a dream with other actions. A dream that ignores its actions "
+        "scores 0. There are two definitions, whose values are not comparable: <i>all random</i> "
+        "(Genie's) draws every action at random; <i>last replaced</i> keeps the true actions and "
+        "replaces only the one that leads to the frame."
         f'</p><div class="pair">{"".join(figures)}</div>'
         "<h3>Each action held, from one start</h3><p>Only the action differs from row to row. Rows "
-        "that look alike are actions that do nothing here, or that the world has not learned.</p>"
+        "that look alike are actions that have no effect here or that the world has not learned.</p>"
         f'<div class="card">{_held(meanings, measured.held, last)}</div>'
     )
 
 
 def events(measured: Measured) -> str:
-    """Rewards and terminations."""
+    """Show precision and recall of rewards and terminations."""
     if not measured.events:
         return ""
     tolerance = measured.tolerance
@@ -218,22 +218,22 @@ def events(measured: Measured) -> str:
     for name, found in measured.events.items():
         figures = found.figures(name)
         if not found.num_real:
-            sentences.append(f"<li><b>{name}</b>: none happened in this play.</li>")
+            sentences.append(f"<li><b>{name}</b>: none in these episodes.</li>")
             continue
         sentences.append(
-            f"<li><b>{name}</b>: of {found.num_real} that happened, "
+            f"<li><b>{name}</b>: of {found.num_real} real ones, "
             f"{100 * figures[f'{name}_recall']:.0f} % are in the dream (recall); "
             + _predicted(found, figures, name)
         )
     return (
-        "<h2>Rewards and ends</h2><p>The world also predicts rewards and the end of an episode. "
+        "<h2>Rewards and terminations</h2><p>The world also predicts rewards and terminations. "
         f"An event counts as found if the dream predicts it within {tolerance} "
-        f"step{'s' * (tolerance != 1)} of when it happened.</p><ul>{''.join(sentences)}</ul>"
+        f"step{'s' * (tolerance != 1)} of the real event.</p><ul>{''.join(sentences)}</ul>"
     )
 
 
 def long(measured: Measured, meanings: Sequence[str]) -> str:
-    """The long dreams."""
+    """Show the long dreams."""
     dream = measured.long
     if dream is None:
         return ""
@@ -243,38 +243,38 @@ def long(measured: Measured, meanings: Sequence[str]) -> str:
     late = max(dream.held)
     figures = [_over_time(dream, "contrast"), _over_time(dream, "motion")]
     return (
-        f"<h2>{num:,} frames</h2><p>Nothing pulls a long dream back to reality. Does it "
-        "fade, freeze, or go on? A dream that goes on keeps the contrast and the motion of real "
-        "frames, though by then it shows a place of its own.</p>"
+        f"<h2>{num:,} frames</h2><p>A long dream sees no further real frames. Does it "
+        "fade, freeze, or stay stable? A stable dream keeps the contrast and the motion of real "
+        "frames, although it no longer shows the same place as the real game.</p>"
         f'<div class="pair">{"".join(figures)}</div>'
         f"<h3>Frames {', '.join(f'{c + 1:,}' for c in columns)}</h3>"
         f'<div class="card">{_strip(films)}</div>'
-        f"<h3>Each action held, from frame {late:,} on</h3><p>The same demonstration as above, "
+        f"<h3>Each action held, from frame {late:,} on</h3><p>The same comparison as above, "
         f"late in the first dream. {_obedience(dream)}</p>"
         f'<div class="card">{_held(meanings, dream.held[late], dream.frames[:1, late - 1])}</div>'
     )
 
 
 def calibration(measured: Measured) -> str:
-    """Whether the world knows when it is wrong."""
+    """Show how well the world's uncertainty predicts its error."""
     value, within = measured.scores.calibration, measured.scores.calibration_within
     if not np.isfinite(value):
         return ""
     return (
-        "<h2>Does it know when it is wrong?</h2><p>Before each frame the world says how unsure it "
-        "is. Ranked by that and by the true error, all dreamed frames correlate with "
-        f"<b>{value:.2f}</b> (1: the unsure frames are just the wrong ones, 0: no relation)"
-        + (f"; among frames equally far ahead with {within:.2f}" if np.isfinite(within) else "")
+        "<h2>Does its uncertainty predict its error?</h2><p>The world gives an uncertainty for each "
+        "frame. Over all dreamed frames, its rank correlation with the true error is "
+        f"<b>{value:.2f}</b> (1: the same ranking, 0: no relation)"
+        + (f"; among frames at the same step, {within:.2f}" if np.isfinite(within) else "")
         + ".</p>"
     )
 
 
 def _predicted(found: Found, figures: Mapping[str, float], name: str) -> str:
     if not found.predicted:
-        return "the dream predicts none at all.</li>"
+        return "the dream predicts none.</li>"
     late = figures.get(f"{name}_late_steps")
     return (
-        f"of those that the dream predicts, {100 * figures[f'{name}_precision']:.0f} % happened "
+        f"of those that the dream predicts, {100 * figures[f'{name}_precision']:.0f} % are real "
         f"(precision){'' if late is None else f', {late:+.1f} steps late on average'}.</li>"
     )
 
@@ -297,8 +297,8 @@ def _over_time(dream: LongDream, what: str) -> str:
     means = values[: len(values) // size * size].view(-1, size).mean(1).tolist()
     x = [(k + 1) * size for k in range(len(means))]
     title = {
-        "contrast": "Contrast: spread of grey levels in a frame",
-        "motion": "Motion: mean change from frame to frame, grey levels",
+        "contrast": "Contrast: standard deviation of grey levels in a frame",
+        "motion": "Motion: mean change between frames, grey levels",
     }[what]
     series = [Line("dream", means, "dream"), Line("real play", [real] * len(x), "ceiling")]
     return _figure(title, lines(series, x=x, x_title="frame", y_title=title, zero=True))
@@ -310,8 +310,8 @@ def _obedience(dream: LongDream) -> str:
         for frame, obeyed in dream.obedience.items()
     ]
     return (
-        f"{DELTA_STEP} steps on, other actions change more pixels than other random numbers alone "
-        f"do by {' and '.join(parts)}; a dream that no longer obeys would have 0."
+        f"After {DELTA_STEP} steps, other actions change more pixels than other random numbers alone: "
+        f"by {' and '.join(parts)}. A dream that ignores its actions would have 0."
     )
 
 

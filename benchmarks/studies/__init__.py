@@ -1,1 +1,1 @@
-"""Questions that were asked once, and what drew pictures of docs: `genie-gym bench NAME` too."""
+"""One-off experiments, and scripts that draw pictures for the docs: `genie-gym bench NAME`."""

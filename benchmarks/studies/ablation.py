@@ -1,16 +1,16 @@
-"""What token input, TDCE and the two-stream objective are worth: same data, tokenizer and time.
+"""Ablate token input, TDCE and the two-stream objective with equal data, tokenizer and time.
 
-Type: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
+Run: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
 
-The arms are a ladder from the paper's plain model to ours, each with one thing more than the one
-before, an arm that takes the last step first, and two that do one thing otherwise than ours. All
-share the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is
-constant after its warm-up and the weights are averaged, so that one run can be evaluated at any
-step: after as many steps as all others, and after as much time. Time is the seconds per step of
-each arm, measured in turns before anything is trained, times its steps; what else the machine does
-later does not matter.
+The arms lead from the paper's plain model to ours, and each adds one change to the previous arm. One
+more arm makes only the last change, and two more differ from ours in one setting. All arms share the
+data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is constant after
+warm-up and the weights are averaged, so that one run can be evaluated at any step: at an equal
+number of steps and at equal time. The time of an arm is its number of steps times its seconds per
+step. The seconds per step are measured before training, with the arms alternating, so later load on
+the machine has no effect.
 
-Everything is kept in the folder, and the same command goes on where it was stopped.
+All results are stored in the folder; the same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is done.
+    """Number of episodes, steps, windows and seeds.
 
     Attributes:
-        episodes: Collected.
-        tokenizer_steps: Of the tokenizer's training.
-        steps: Of the slowest arm; the others are also evaluated there.
-        timed_steps: Per arm and turn.
-        windows: Held-out stretches of play that are dreamed.
-        seeds: Runs per arm.
+        episodes: Number of episodes to collect.
+        tokenizer_steps: Training steps of the tokenizer.
+        steps: Training steps of the slowest arm; the others are also evaluated at this step.
+        timed_steps: Timed steps per arm and turn.
+        windows: Number of held-out windows to dream.
+        seeds: Number of runs per arm.
     """
 
     episodes: int
@@ -99,11 +99,11 @@ QUICK = Size(episodes=12, tokenizer_steps=4, steps=2, timed_steps=1, windows=2)
 
 @dataclass(frozen=True, kw_only=True)
 class VariedLossConfig(DynamicsLossConfig):
-    """The loss of a dynamics, with what is a constant elsewhere.
+    """The loss of a dynamics, with constants turned into options.
 
     Attributes:
-        TDCE_WEIGHT: Of the token distance beside cross-entropy.
-        OUTCOME_WEIGHT: Of rewards and of ends.
+        TDCE_WEIGHT: Weight of the token distance added to cross-entropy.
+        OUTCOME_WEIGHT: Weight of the reward loss and of the termination loss.
         LEARNED_SHARE: Share of the layers in which gradients flow into clean frames.
     """
 
@@ -113,14 +113,14 @@ class VariedLossConfig(DynamicsLossConfig):
 
 
 class Arm(NamedTuple):
-    """A variant: a model, and what it is trained for."""
+    """A variant: a model and its loss."""
 
     model: DynamicsConfig
     loss: VariedLossConfig
 
 
 def arms(recipe: DynamicsRecipe) -> dict[str, Arm]:
-    """The variants of a recipe's model and loss by name."""
+    """Return the variants of a recipe's model and loss by name."""
     common = {f.name: getattr(recipe.loss, f.name) for f in fields(recipe.loss)}
     loss = VariedLossConfig(**common)
     plain = replace(loss, TDCE_WEIGHT=0.0)
@@ -139,12 +139,12 @@ def arms(recipe: DynamicsRecipe) -> dict[str, Arm]:
 
 
 class Ablation:
-    """The comparison, kept in a folder.
+    """The comparison, stored in a folder.
 
     Args:
-        recipe: What is varied.
-        size: How much is done.
-        out: The folder.
+        recipe: Recipe to vary.
+        size: Number of episodes, steps, windows and seeds.
+        out: Output folder.
     """
 
     def __init__(self, recipe: WorldRecipe, size: Size, out: Path):
@@ -153,7 +153,7 @@ class Ablation:
 
     @cached_property
     def data(self) -> Path:
-        """Episodes; those of the split "val" are held out."""
+        """The folder of the episodes; the split "val" is held out."""
         path = self.out / "data"
         missing = collect(
             CollectConfig(
@@ -170,7 +170,7 @@ class Ablation:
 
     @cached_property
     def tokenizer_run(self) -> Path:
-        """The run of the tokenizer that all arms build on."""
+        """The run folder of the tokenizer that all arms share."""
         out, steps = self.out / "tokenizer", self.size.tokenizer_steps
         recipe = self.recipe.tokenizer
         recipe = replace(recipe, fit=replace(recipe.fit, steps=steps, save_every=steps))
@@ -179,14 +179,14 @@ class Ablation:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """What that run gave."""
+        """The trained tokenizer."""
         tokenizer = load_run(self.tokenizer_run, "tokenizer")
         assert isinstance(tokenizer, Tokenizer)
         return tokenizer
 
     @cached_property
     def windows(self) -> Windows:
-        """Play that no arm has seen, the same for all."""
+        """Held-out windows, the same for all arms."""
         held_out = EpisodeDataset(self.data).split("val")
         return draw_windows(
             held_out, num=self.size.windows, prompt=PROMPT, steps=STEPS_AHEAD, seed=0
@@ -194,7 +194,7 @@ class Ablation:
 
     @cached_property
     def seconds_per_step(self) -> dict[str, float]:
-        """Of each arm: the median of three turns."""
+        """The seconds per step of each arm: the median of three turns."""
         file = self.out / "seconds_per_step.json"
         if not file.exists():
             turns = [
@@ -205,13 +205,13 @@ class Ablation:
         return json.loads(file.read_text())
 
     def steps(self, arm: str, budget: str) -> int:
-        """Steps after which an arm is evaluated."""
+        """Return the step at which an arm is evaluated."""
         seconds = self.seconds_per_step
         share = max(seconds.values()) / seconds[arm] if budget == "time" else 1
         return round(self.size.steps * share)
 
     def scores(self, arm: str, seed: int, budget: str) -> dict[str, float]:
-        """Train an arm as far as need be, and evaluate it. Ask for fewer steps before more."""
+        """Train an arm to the budget and evaluate it. Call with the smaller budget first."""
         run, step = self.out / f"{arm}-{seed}", self.steps(arm, budget)
         file = run / f"scores-{step:08}.json"
         if not file.exists():
@@ -223,7 +223,7 @@ class Ablation:
         return json.loads(file.read_text())
 
     def figures(self) -> dict[str, float]:
-        """Everything, by the names of the result file."""
+        """Return all figures, by the names of the result file."""
         found: dict[str, float] = {"threads": torch.get_num_threads()}
         for arm in self.arms:
             found[f"{arm}_seconds_per_step"] = self.seconds_per_step[arm]
@@ -238,7 +238,7 @@ class Ablation:
         return found
 
     def _fit(self, **changes: Any) -> FitConfig:
-        """The recipe's, at a constant learning rate."""
+        """Return the recipe's fit config with a constant learning rate."""
         base = self.recipe.dynamics.fit
         return replace(base, min_learning_rate=base.learning_rate, **changes)
 
@@ -281,7 +281,7 @@ class Ablation:
 
 
 def table(figures: Mapping[str, float]) -> list[dict[str, str]]:
-    """One row per budget and arm, from the figures alone: mean over the seeds +- half the range."""
+    """Return a row per budget and arm from the figures: mean over seeds +- half the range."""
     rows = []
     for budget in BUDGETS:
         for arm, title in TITLES.items():
@@ -310,7 +310,7 @@ def _finish(result: FitResult) -> None:
 
 def _go_on_if(done: bool) -> None:
     if not done:
-        raise SystemExit("stopped; the same command goes on from here")
+        raise SystemExit("stopped; run the same command to resume")
 
 
 def options(parser: ArgumentParser) -> None:
@@ -329,8 +329,8 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
-    quick = "the same with hardly any training"
+    """Run the command line; return the exit status."""
+    quick = "the same with very few training steps"
     return run_benchmark(
         "studies.ablation", measure, argv, about=__doc__, options=options, quick=quick
     )

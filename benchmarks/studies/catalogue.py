@@ -1,4 +1,4 @@
-"""Counts of the catalogue's labels beside the public annotation's, and probes beside knowledge.
+"""Compare the catalogue's label counts with the public annotation, and its labels with probes.
 
     python -m benchmarks.studies.catalogue --json benchmarks/results/catalogue.json
 
@@ -26,7 +26,7 @@ from genie_gym.retroact.selections import selection
 
 PROBES = Path(__file__).parents[1] / "results" / "probe"
 
-# Counts over the 974 rows of the public annotation, as its authors' release has them.
+# Counts over the 974 rows of the public annotation, as released by its authors.
 PUBLIC: dict[str, dict[str, int]] = {
     "view": {"side": 684, "3p": 155, "top": 114, "1p": 19, "multi": 2},
     "motion": {"free": 765, "h": 126, "v": 68, "fixed": 14, "tube": 1},
@@ -76,7 +76,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def measure(given: Namespace) -> Measured:
-    """Counts, draws and compares."""
+    """Count and compare the labels; draw the charts."""
     rows: list[dict[str, Any]] = []
     figures: dict[str, float] = {"games": len(games())}
     for label, public in PUBLIC.items():
@@ -104,7 +104,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def bars(words: Sequence[str], ours: Counter[str], public: dict[str, int]) -> Picture:
-    """Two bars for each word: ours over the public annotation's."""
+    """Draw two bars for each label value: ours above, the public annotation's below."""
     height = len(words) * (2 * _BAR + 10) + 10
     picture = np.full((height, _WIDTH, 3), _PAPER, np.uint8)
     scale = (_WIDTH - _LEFT - 60) / max(*ours.values(), *public.values())
@@ -137,7 +137,7 @@ def _beside(label: str, ours: Counter[str], public: dict[str, int]) -> list[dict
 
 
 def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """How many labels that were written down before the probe it bears out, by control."""
+    """Count the labels written before the probe that the probe confirms, by control."""
     words = measured_words(PROBES)
     with (PROBES / "known.csv").open(newline="", encoding="utf-8") as file:
         known = {row["game"]: Labels.from_row(row) for row in csv.DictReader(file)}
@@ -160,8 +160,8 @@ def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
-    quick = "the same: counting takes a second"
+    """Run the command line; return the exit status."""
+    quick = "no effect: counting takes a second"
     return run_benchmark(
         "studies.catalogue", measure, argv, about=__doc__, options=options, quick=quick
     )

@@ -1,4 +1,4 @@
-"""How large the CoinRun study is: within two hours on two cores, or as published."""
+"""Sizes of the CoinRun study: two hours on two cores, or as published."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["RECIPES", "StudyRecipe", "scaled"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecipe:
-    """How large the study is.
+    """Training settings and data sizes of the study.
 
     Attributes:
-        agent: How the agent is trained.
-        world: How the base models are trained.
-        tuning: Share of the base models' steps that tuning takes.
-        random_episodes: Episodes of random play to train on.
-        agent_episodes: Episodes of the agent's play to tune on.
+        agent: Training settings of the agent.
+        world: Recipe of the base models.
+        tuning: Fine-tuning steps as a share of the base models' steps.
+        random_episodes: Episodes of random play for training.
+        agent_episodes: Episodes of the agent's play for fine-tuning.
         test_episodes: Episodes of each test set.
-        max_steps: Length of an episode at most.
-        amounts: What is measured of each world.
-        mode: How frames are generated for it.
+        max_steps: Maximum length of an episode.
+        amounts: Number of windows and frames to measure of each world.
+        mode: Mode in which frames are generated.
     """
 
     agent: AgentConfig
@@ -46,7 +46,7 @@ class StudyRecipe:
 
 
 def tiny() -> StudyRecipe:
-    """Within two hours on two cores: shows the order of things, not their size."""
+    """Return a study of two hours on two cores; expect the published order, not the values."""
     return StudyRecipe(
         agent=replace(quick_agent_recipe(), steps=500_000),
         world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),
@@ -54,7 +54,7 @@ def tiny() -> StudyRecipe:
 
 
 def paper() -> StudyRecipe:
-    """As published, for 8 GPUs and weeks."""
+    """Return the published study; it takes weeks on 8 GPUs."""
     world = WORLD_RECIPES["paper"]()
     tokenizer, latent, dynamics = world.tokenizer, world.latent_action, world.dynamics
     return StudyRecipe(
@@ -78,7 +78,7 @@ def paper() -> StudyRecipe:
 
 
 def scaled(world: WorldRecipe, share: float) -> WorldRecipe:
-    """The same models, trained for another number of steps."""
+    """Return the recipe with all training steps scaled by `share`."""
 
     def fit(recipe: FitConfig) -> FitConfig:
         return replace(recipe, steps=max(1, round(share * recipe.steps)))

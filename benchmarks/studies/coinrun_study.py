@@ -1,11 +1,11 @@
-"""The published CoinRun study, made again: two kinds of play, two kinds of world, two test sets.
+"""Reproduce the published CoinRun study: two kinds of play, two worlds, two test sets.
 
-Random play and the play of a trained agent; GenieRedux-G, which is given true actions, and
-GenieRedux, which has latent ones; each trained on random play (base) and then tuned on the agent's
-(TA); tested on unseen random play (Basic) and on unseen play of the agent (Diverse).
+The worlds are GenieRedux-G, which takes true actions, and GenieRedux, which takes latent actions. Each
+is trained on random play (base), then fine-tuned on the play of a trained agent (TA). The test sets
+are held-out random play (Basic) and held-out play of the agent (Diverse).
 
-Type: genie-gym bench coinrun-study --recipe tiny --out runs/study. Stopped or killed, the same
-command goes on.
+Run: genie-gym bench coinrun-study --recipe tiny --out runs/study. The same command resumes a stopped
+study.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ SETS = ("Basic", "Diverse")
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """The CoinRun study in one command that can be stopped at any time.
+    """Reproduces the CoinRun study; it can be stopped and resumed at any time.
 
     Attributes:
         recipe: tiny (two hours on two cores) or paper (complete, for a cluster).
-        out: Folder of everything; the same command goes on with what is there.
-        device: Where worlds are measured.
-        json: File for the result.
+        out: Output folder; the same command resumes from it.
+        device: Device on which worlds are evaluated.
+        json: Output file for the result.
     """
 
     recipe: Literal["tiny", "paper"] = "tiny"
@@ -67,19 +67,19 @@ class StudyConfig:
 
 
 class Study:
-    """The steps of the study; each is skipped where its result lies in the folder.
+    """The steps of the study; each is skipped if its result is in the folder.
 
     Args:
-        recipe: How large.
-        out: The folder.
-        device: Where worlds are measured.
+        recipe: Training settings and data sizes.
+        out: Output folder.
+        device: Device on which worlds are evaluated.
     """
 
     def __init__(self, recipe: StudyRecipe, out: Path, device: str = "auto"):
         self.recipe, self.out, self.device = recipe, out, device
 
     def run(self) -> dict[str, dict[str, float]]:
-        """Everything; the figures of each world on each test set."""
+        """Run all steps; return the figures of each world on each test set."""
         random = self._play("random", "random", self.recipe.random_episodes, seed=0)
         self._base(random)
         agent = self._agent()
@@ -136,7 +136,7 @@ class Study:
             self._bundle(name, data, tokenizer, dynamics, latent)
 
     def _tuned(self, data: Path) -> None:
-        """Tune the base worlds on the agent's play; tokens stay, so only decoders are tuned."""
+        """Fine-tune the base worlds on the agent's play; only decoders, so that tokens stay fixed."""
         runs, short = self.out / "runs", scaled(self.recipe.world, self.recipe.tuning)
         latent = runs / "latent-action-TA"
         for base, name in zip(WORLDS[:2], WORLDS[2:], strict=True):
@@ -200,7 +200,7 @@ class Study:
 
 @torch.no_grad()
 def _latent_scores(model: torch.nn.Module, windows: Windows) -> dict[str, float]:
-    """How well the latent action model itself predicts each frame from the real one before."""
+    """Score the latent action model's prediction of each frame from the previous real frame."""
     device = next(model.parameters()).device
     parts = windows.frames.split(16)
     predicted = torch.cat([to_uint8(model(to_float(part.to(device)))[0]).cpu() for part in parts])
@@ -212,7 +212,7 @@ def _latent_scores(model: torch.nn.Module, windows: Windows) -> dict[str, float]
 
 
 def rows(results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Each published number beside ours."""
+    """Return table rows with each published number and ours."""
     table = []
     for (name, model), published in PUBLISHED.items():
         tuned = model.endswith("-TA")
@@ -231,7 +231,7 @@ def rows(results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     config = tyro.cli(StudyConfig, args=argv)
     results = Study(RECIPES[config.recipe](), config.out, config.device).run()
     figures = {

@@ -1,10 +1,10 @@
-"""Which container and compression the episode store uses, measured on real frames.
+"""Compare containers and compressions for the episode store on real frames.
 
-Type: python -m benchmarks.studies.container_choice [--quick] [--json FILE]
+Run: python -m benchmarks.studies.container_choice [--quick] [--json FILE]
 
-Each candidate holds the same frames in time chunks of 24, padded so that an episode starts a
-chunk, and is read from the page cache on one pinned core. "columns" stores each frame column by
-column. Needs `zarr` (3 or later), which nothing else here does.
+Each candidate stores the same frames in chunks of 24, padded so that each episode starts a chunk, and
+is read from the page cache on one pinned core. "columns" stores each frame column by column. It needs
+`zarr` (3 or later), which the rest of the project does not.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from benchmarks.timing import per_second, pin_to_one_core
 from world_models.episodes import Episode, EpisodeDataset, EpisodeWriter
 from world_models.extras import require
 
-zarr = require("zarr", extra="dev", what="this compares with Zarr")
+zarr = require("zarr", extra="dev", what="container_choice compares with Zarr")
 LENGTH = 16
 CHUNK = 24
 LEVEL = 3
 NUM_OPENED = 10_000
-SHARD_ROWS = 100 * CHUNK  # zarr wants shards of a fixed number of rows
+SHARD_ROWS = 100 * CHUNK  # zarr needs shards of a fixed number of rows
 
 Read = Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A way to store rows (N, A, B, 3) of frames: write, and open for reading 16 of them."""
+    """A way to store frames (N, A, B, 3): functions to write them and to read 16 of them."""
 
     name: str
     columns: bool
@@ -50,7 +50,7 @@ class Candidate:
 
 
 def hdf5(*, gzip: int) -> tuple[Callable, Callable]:
-    """h5py as everyone uses it: the library compresses and slices."""
+    """Use plain h5py: the library compresses and slices."""
 
     def write(path: Path, rows: np.ndarray) -> None:
         with h5py.File(path, "w") as file:
@@ -66,7 +66,7 @@ def hdf5(*, gzip: int) -> tuple[Callable, Callable]:
 
 
 def hdf5_zstd() -> tuple[Callable, Callable]:
-    """HDF5 as the file, zstd called directly on whole chunks."""
+    """Use HDF5 as the file, with zstd called directly on whole chunks."""
 
     def write(path: Path, rows: np.ndarray) -> None:
         with h5py.File(path, "w", libver="v110") as file:
@@ -89,7 +89,7 @@ def hdf5_zstd() -> tuple[Callable, Callable]:
 
 
 def plain() -> tuple[Callable, Callable]:
-    """No container: zstd chunks one after the other, and an index beside them."""
+    """Use no container: consecutive zstd chunks and an index file."""
 
     def write(path: Path, rows: np.ndarray) -> None:
         ends = [0]
@@ -115,7 +115,7 @@ def plain() -> tuple[Callable, Callable]:
 
 
 def zarr_zstd() -> tuple[Callable, Callable]:
-    """Zarr v3 with its sharding codec."""
+    """Use Zarr v3 with its sharding codec."""
 
     def write(path: Path, rows: np.ndarray) -> None:
         array = zarr.create_array(
@@ -136,7 +136,7 @@ def zarr_zstd() -> tuple[Callable, Callable]:
 
 
 def candidates() -> list[Candidate]:
-    """What is compared."""
+    """Return the candidates to compare."""
     kinds = [
         ("hdf5 gzip 4", hdf5(gzip=4)),
         ("hdf5 gzip 9", hdf5(gzip=9)),
@@ -154,7 +154,7 @@ def candidates() -> list[Candidate]:
 def measure(
     candidate: Candidate, episodes: Sequence[Episode], folder: Path, seconds: float
 ) -> dict[str, float]:
-    """Bytes and writing time per frame, windows per second, and time to a first window."""
+    """Measure bytes and writing time per frame, windows per second, and time to first window."""
     path = folder / f"{candidate.name.replace(' ', '-')}-{candidate.columns}"
     rows, starts = _rows(episodes, candidate.columns)
     num_frames = sum(len(episode) + 1 for episode in episodes)
@@ -183,7 +183,7 @@ def measure(
 
 
 def opening(episode: Episode, folder: Path) -> dict[str, float]:
-    """Seconds to learn the lengths of 10,000 episodes from each kind of catalogue."""
+    """Measure the seconds to read the lengths of 10,000 episodes from each kind of index."""
     lines = folder / "manifest"
     with EpisodeWriter(lines) as writer:
         for index in range(NUM_OPENED // 100):
@@ -215,12 +215,12 @@ def opening(episode: Episode, folder: Path) -> dict[str, float]:
 
 
 def _slug(*words: str) -> str:
-    """One figure name out of table headings."""
+    """Make a figure name from table headings."""
     return re.sub("[^a-z0-9]+", "_", " ".join(words).replace("/s per core", " per second"))
 
 
 def _short(episode: Episode, index: int) -> Episode:
-    """The same with one transition, and another number."""
+    """Return the episode with only one transition and another index."""
     return replace(
         episode,
         frames=episode.frames[:2],
@@ -231,7 +231,7 @@ def _short(episode: Episode, index: int) -> Episode:
 
 
 def _rows(episodes: Sequence[Episode], columns: bool) -> tuple[np.ndarray, np.ndarray]:
-    """All frames in one array, each episode on a chunk boundary; and where windows can start."""
+    """Return all frames with episodes on chunk boundaries, and the possible window starts."""
     blocks, starts, row = [], [], 0
     for episode in episodes:
         frames = _turn(episode.frames) if columns else episode.frames
@@ -243,7 +243,7 @@ def _rows(episodes: Sequence[Episode], columns: bool) -> tuple[np.ndarray, np.nd
 
 
 def _turn(frames: np.ndarray) -> np.ndarray:
-    """Swap lines and columns, moving whole pixels."""
+    """Swap rows and columns, moving whole pixels."""
     pixels = np.ascontiguousarray(frames).view("V3")[..., 0].swapaxes(1, 2)
     return np.ascontiguousarray(pixels)[..., None].view(np.uint8)
 
@@ -263,7 +263,7 @@ def _from_chunks(chunk: Callable[[int], bytes], row: int, shape: tuple[int, ...]
 
 
 def measure_all(given: Namespace) -> Measured:
-    """Every candidate on every game."""
+    """Measure every candidate on every game."""
     count = 8 if given.quick else 24
     games = {
         "coinrun": play("Procgen/CoinRun-v0", count, num_envs=count),
@@ -288,7 +288,7 @@ def measure_all(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark("studies.container_choice", measure_all, argv, about=__doc__)
 
 

@@ -1,6 +1,6 @@
-"""Whether dreams last: memory, NaN and looks over many frames with random resets.
+"""Check that long dreams are stable: memory, NaN and image statistics, with random resets.
 
-Type: python -m benchmarks.studies.dream_soak [--world W] [--frames N] [--quick] [--json FILE]
+Run: python -m benchmarks.studies.dream_soak [--world W] [--frames N] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from genie_gym.envs.genie import GenieVectorEnv
 
 FRAMES, QUICK_FRAMES = 100_000, 5_000
 NUM_ROWS = 16
-RESET_CHANCE = 0.02  # of a row at each step
+RESET_CHANCE = 0.02  # probability per row and step
 BLOCK = 1_000
-WARM_UP = 0.05  # share of the frames after which memory should grow no more
+WARM_UP = 0.05  # share of the frames after which memory must stop growing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Soaked:
-    """What became of a long dream.
+    """Measurements of a long dream.
 
     Attributes:
-        looks: For each thousand frames their brightness, contrast, and how much they change from
-            step to step, all in grey levels ``(blocks, 3)``.
+        looks: Brightness, contrast and change per step of each thousand frames, in grey levels,
+            ``(blocks, 3)``.
         memory: Resident bytes after each thousand frames ``(blocks,)``.
-        resets: Rows that were reset.
-        not_finite: Rewards and entropies that are no numbers.
+        resets: Number of reset rows.
+        not_finite: Number of rewards and entropies that are not finite.
     """
 
     looks: NDArray[np.float64]
@@ -42,21 +42,21 @@ class Soaked:
     not_finite: int
 
     def memory_growth(self) -> float:
-        """Largest resident memory after the warm-up, as a share of that at its end, less 1."""
+        """Return the peak memory after warm-up over the memory at its end, minus 1."""
         settled = self.memory[int(WARM_UP * len(self.memory)) :]
         return float(settled.max() / settled[0] - 1)
 
     def drift(self) -> NDArray[np.float64]:
-        """Last thousand over first thousand, less 1, of each look."""
+        """Return the last block over the first block, minus 1, for each statistic."""
         return self.looks[-1] / self.looks[0] - 1
 
     def spread(self) -> NDArray[np.float64]:
-        """How much thousands differ anyway: standard deviation over mean, of each look."""
+        """Return the standard deviation over blocks divided by the mean, for each statistic."""
         return self.looks.std(0) / self.looks.mean(0)
 
 
 def soak(env: GenieVectorEnv, num_frames: int, seed: int = 0) -> Soaked:
-    """Plays at random, now and then resetting some rows."""
+    """Play random actions and reset random rows."""
     rng = np.random.default_rng(seed)
     steps_per_block = -(-BLOCK // env.num_envs)
     looks, memory, resets, not_finite = [], [], 0, 0
@@ -118,8 +118,10 @@ def _summary(env: GenieVectorEnv, soaked: Soaked) -> Measured:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--world", default="CoinRun", help="the world that dreams, name or path")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="how many, in thousands")
+    parser.add_argument("--world", default="CoinRun", help="world to dream with, name or path")
+    parser.add_argument(
+        "--frames", type=int, default=FRAMES, help="number of frames, a multiple of 1000"
+    )
 
 
 def measure(given: Namespace) -> Measured:
@@ -129,7 +131,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     quick = f"only {QUICK_FRAMES} frames"
     return run_benchmark(
         "studies.dream_soak", measure, argv, about=__doc__, options=options, quick=quick

@@ -1,9 +1,9 @@
-"""How much of a game is seen, against steps: random, sticky random, RND, and AutoExplore.
+"""Compare coverage of a game over steps: random, sticky random, RND and AutoExplore.
 
-All steps count, those of training too. Each run (an explorer and a seed) is kept in --out, so an
-interrupted benchmark goes on with the next one, and runs can be added.
+All steps count, including those of training. Each run (an explorer and a seed) is stored in --out, so
+an interrupted benchmark resumes with the next run, and runs can be added.
 
-Type: python -m benchmarks.studies.exploration --env E --world W [--steps N] [--quick] [--json FILE]
+Run: python -m benchmarks.studies.exploration --env E --world W [--steps N] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from world_models.files import write_json
 
 REWARDS = {"rnd": "novelty", "autoexplore": "streaming"}
 EXPLORERS = ("random", "sticky", *REWARDS)
-NUM_POINTS = 40  # of a curve
+NUM_POINTS = 40  # points of a curve
 QUICK_STEPS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What each run has, the same for all.
+    """The settings that all runs share.
 
     Attributes:
         env: Env id.
-        world: Whose uncertainty rewards AutoExplore; all runs are in the env it was made with.
+        world: World whose uncertainty rewards AutoExplore; all runs use its env settings.
         mode: Reward mode: streaming, paper or surprise.
-        steps: Env steps in all rows together.
-        num_envs: Rows.
-        max_steps: Length of an episode at most.
-        entropy: Weight of the entropy bonus of the agents that learn.
+        steps: Env steps, summed over rows.
+        num_envs: Number of rows.
+        max_steps: Maximum length of an episode.
+        entropy: Weight of the entropy bonus of the learning agents.
     """
 
     env: str
@@ -56,7 +56,7 @@ class Budget:
     entropy: float = ExploreConfig.entropy
 
     def explored(self, explorer: str, seed: int) -> RewardedEnv:
-        """The env with this explorer's reward."""
+        """Return the env with this explorer's reward."""
         reward = {**REWARDS, "autoexplore": self.mode}.get(explorer, "own")
         return RewardedEnv(
             env=self.env, world=self.world, reward=reward, num_envs=self.num_envs,
@@ -65,11 +65,11 @@ class Budget:
 
 
 class Watched(VectorWrapper):
-    """Counts places, and keeps the curve.
+    """Counts distinct places and records the curve.
 
     Attributes:
-        curve: For each of `NUM_POINTS` moments: env steps, places, levels' mean furthest cell,
-            levels finished.
+        curve: Env steps, places, mean furthest cell per level and finished levels, at each of
+            `NUM_POINTS` points.
     """
 
     def __init__(self, env: VectorEnv, steps: int):
@@ -79,13 +79,13 @@ class Watched(VectorWrapper):
         self.curve: list[tuple[int, int, float, int]] = []
 
     def reset(self, **kwargs: Any) -> Any:
-        """Begins episodes."""
+        """Reset the env."""
         frames, infos = self.env.reset(**kwargs)
         self._coverage.see(frames, infos)
         return frames, infos
 
     def step(self, actions: Any) -> Any:
-        """Steps, and counts."""
+        """Step the env and count places."""
         result = self.env.step(actions)
         coverage = self._coverage
         coverage.see(result[0], result[4])
@@ -97,7 +97,7 @@ class Watched(VectorWrapper):
 
 
 def run(budget: Budget, explorer: str, seed: int) -> dict[str, Any]:
-    """One explorer with one seed."""
+    """Run one explorer with one seed."""
     explored = budget.explored(explorer, seed)
     env = Watched(explored.make_plain(), budget.steps)
     play = _learn if explorer in REWARDS else _draw
@@ -138,7 +138,7 @@ def _learn(budget: Budget, explored: RewardedEnv, env: Watched, explorer: str, s
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Figures and table; each explorer's list has one run for each seed."""
+    """Return figures and table; each explorer's list has one run per seed."""
     figures: dict[str, float] = {}
     rows = []
     for explorer, found in runs.items():
@@ -169,7 +169,7 @@ def summary(runs: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, float], li
 def all_runs(
     budget: Budget, explorers: list[str], seeds: int, out: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """The runs of each explorer; those kept in `out` are not done again."""
+    """Return the runs of each explorer; runs stored in `out` are reused."""
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         for explorer in explorers:
@@ -182,7 +182,7 @@ def all_runs(
             kept = json.loads(path.read_text())
             if kept["budget"] != wanted:
                 raise ValueError(
-                    f"{path} is of another budget ({kept['budget']}): take another --out"
+                    f"{path} has another budget ({kept['budget']}): choose another --out"
                 )
             found.setdefault(explorer, []).append(kept)
     return found
@@ -190,19 +190,21 @@ def all_runs(
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--env", default="Procgen/CoinRun-v0", help="env id of a real game")
-    parser.add_argument("--world", default="CoinRun", help="a world of it, name or path")
+    parser.add_argument(
+        "--world", default="CoinRun", help="world trained on that game, name or path"
+    )
     parser.add_argument("--mode", default="streaming", help="reward mode of AutoExplore")
     parser.add_argument("--steps", type=int, default=100_000, help="env steps of each run")
-    parser.add_argument("--num-envs", type=int, default=16, help="rows of each run")
-    parser.add_argument("--max-steps", type=int, default=500, help="length of an episode at most")
+    parser.add_argument("--num-envs", type=int, default=16, help="number of rows of each run")
+    parser.add_argument("--max-steps", type=int, default=500, help="maximum length of an episode")
     parser.add_argument(
         "--entropy", type=float, default=ExploreConfig.entropy,
         help="weight of the agents' entropy bonus",
     )  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each explorer")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each explorer")
     parser.add_argument("--explorers", nargs="+", default=list(EXPLORERS), choices=EXPLORERS)
-    parser.add_argument("--out", type=Path, help="where runs are kept [data/exploration/ENV]")
-    parser.add_argument("--picture", type=Path, help="SVG of the curves")
+    parser.add_argument("--out", type=Path, help="folder of the runs [data/exploration/ENV]")
+    parser.add_argument("--picture", type=Path, help="output file for an SVG of the curves")
 
 
 def measure(given: Namespace) -> Measured:
@@ -222,7 +224,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     quick = f"{QUICK_STEPS} steps, one seed"
     return run_benchmark(
         "studies.exploration", measure, argv, about=__doc__, options=options, quick=quick

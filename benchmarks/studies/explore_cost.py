@@ -1,8 +1,8 @@
-"""What AutoExplore's reward costs: steps per second of CoinRun with and without it.
+"""Measure the cost of AutoExplore's reward: steps per second of CoinRun with and without it.
 
-The world is an untrained one of the size asked for, which takes the same time as a trained one.
+By default the world is untrained; it takes the same time as a trained world of its size.
 
-Type: python -m benchmarks.studies.explore_cost [--rows N] [--world W] [--quick] [--json FILE]
+Run: python -m benchmarks.studies.explore_cost [--rows N] [--world W] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODES = ("streaming", "paper", "surprise")
 
 
 def untrained_world(folder: Path) -> Path:
-    """A world of the size of the recipe `coinrun`."""
+    """Save an untrained world of the size of the recipe `coinrun`."""
     torch.manual_seed(0)
     actions = action_set("coinrun-7")
     card = WorldCard(
@@ -47,7 +47,7 @@ def untrained_world(folder: Path) -> Path:
 
 
 def steps_per_second(env: VectorEnv, steps: int) -> float:
-    """The median over repeats, rows counted singly."""
+    """Return the median over repeats of the steps per second, summed over rows."""
     rng = np.random.default_rng(0)
     env.reset(seed=0)
     num_actions = env.single_action_space.n  # type: ignore[attr-defined]
@@ -63,8 +63,8 @@ def steps_per_second(env: VectorEnv, steps: int) -> float:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--rows", type=int, default=NUM_ROWS, help="rows of CoinRun")
-    parser.add_argument("--world", help="measure this world, name or path")
+    parser.add_argument("--rows", type=int, default=NUM_ROWS, help="number of CoinRun rows")
+    parser.add_argument("--world", help="world to measure, name or path")
 
 
 def measure(given: Namespace) -> Measured:
@@ -91,7 +91,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark("studies.explore_cost", measure, argv, about=__doc__, options=options)
 
 

@@ -1,8 +1,9 @@
-"""What AutoExplore's data is worth: worlds fine-tuned with it against as much random play.
+"""Compare worlds fine-tuned on AutoExplore's data with worlds fine-tuned on random play.
 
-Reads what finished loops (`genie-gym loop`) have evaluated, one loop for each seed.
+Both kinds of data have the same size. The benchmark reads the evaluations of finished loops
+(`genie-gym loop`), one loop per seed.
 
-Type: python -m benchmarks.studies.loop_gain LOOP ... [--json FILE]
+Run: python -m benchmarks.studies.loop_gain LOOP ... [--json FILE]
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BOUNDS = ("psnr_copy", "psnr_ceiling", "changed_psnr_copy", "changed_psnr_ceilin
 
 
 def evaluated(loop: Path) -> dict[str, dict[str, float]]:
-    """The numbers of a loop's first world, and of each arm's world of the last round."""
+    """Return the scores of a loop's first world and of each arm's world in the last round."""
     folder = loop / "scores"
     rounds = max(1, len(list(folder.glob(f"{ARMS[0]}-*-evaluation.json"))))
     names = {"first": "evaluation", **{arm: f"{arm}-{rounds}-evaluation" for arm in ARMS}}
@@ -37,9 +38,9 @@ def evaluated(loop: Path) -> dict[str, dict[str, float]]:
 def summary(
     loops: list[dict[str, dict[str, float]]],
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Figures and table: means over loops, and how much they differ.
+    """Return figures and table: means and standard deviations over loops.
 
-    A gain is the explored arm's number less the control arm's, loop by loop.
+    A gain is the explored arm's score minus the control arm's, computed per loop.
     """
     explored, control = ARMS
     figures: dict[str, float] = {}
@@ -63,7 +64,9 @@ def summary(
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("loops", metavar="LOOP", nargs="+", type=Path, help="folders of loops")
+    parser.add_argument(
+        "loops", metavar="LOOP", nargs="+", type=Path, help="folders of finished loops"
+    )
 
 
 def measure(given: Namespace) -> Measured:
@@ -71,7 +74,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark(
         "studies.loop_gain", measure, argv, about=__doc__, options=options, quick=""
     )

@@ -1,10 +1,11 @@
-"""Does a world that has seen many games learn another one faster? Pretrained against from scratch.
+"""Does pretraining on many games help to learn a new one? Compare with training from scratch.
 
-Type: python -m benchmarks.studies.many_games --json F
+Run: python -m benchmarks.studies.many_games --json F
 
-A world learns from random play of all playable games but the tested ones. Each tested game is then
-learned twice from the same few episodes and for the same number of steps: from that world, and from
-nothing. Both are evaluated on episodes that nobody trained on. Stopped, the same command goes on.
+A base world is trained on random play of all playable games except the tested ones. For each tested
+game, two worlds are trained on the same few episodes for the same number of steps: one fine-tuned
+from the base world, one from scratch. Both are evaluated on held-out episodes. The same command
+resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ TEST_SEED = 900_000
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is played, learned and evaluated.
+    """Number of episodes and training steps, and the evaluation settings.
 
     Attributes:
-        pool_episodes: Episodes of each game that the first world learns from.
-        episodes: Episodes of a tested game to learn from.
-        test_episodes: Episodes of it to be evaluated on.
-        max_steps: Length of an episode at most.
-        pretraining: Steps of the first world's tokenizer and of its dynamics.
-        tuning: The same for a tested game, for either arm.
-        evaluation: How worlds are evaluated.
+        pool_episodes: Training episodes per game of the base world.
+        episodes: Training episodes of each tested game.
+        test_episodes: Held-out episodes of each tested game.
+        max_steps: Maximum length of an episode.
+        pretraining: Training steps of the base world's tokenizer and dynamics.
+        tuning: Training steps of tokenizer and dynamics on a tested game, for each arm.
+        evaluation: Evaluation settings.
     """
 
     pool_episodes: int = 2
@@ -64,17 +65,17 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Compares learning a game from a world of many games with learning it from nothing.
+    """Compares fine-tuning a world of many games with training from scratch on a new game.
 
     Attributes:
-        out: Folder for everything that is made.
+        out: Output folder.
         games: The tested games.
-        pool: The other games; None: all that are playable here.
-        arms: From the world of many games, from nothing, or both. Each alone may be run by a
-            process of its own, with the same `out`; then the command without this reports both.
+        pool: Games of the base world; None: all playable games except the tested ones.
+        arms: Arms to run: fine-tuning, from scratch, or both. Separate processes may run one arm
+            each with the same `out`; the command without this option then reports both.
         seeds: Training seeds of each arm.
-        sizes: How much of everything.
-        json: File for the result.
+        sizes: Number of episodes, steps and windows.
+        json: Output file for the result.
     """
 
     out: Path = Path("outputs/many_games")
@@ -87,10 +88,12 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if not self.pool_games():
-            raise ValueError("no game is left to learn from before the tested ones")
+            raise ValueError(
+                "the pool has no games left besides the tested ones; add games to pool"
+            )
 
     def pool_games(self) -> list[str]:
-        """The games of the first world: any but the tested ones, and of the same platforms."""
+        """Return the games of the base world: those of the tested platforms, minus tested ones."""
         names = self.pool
         if names is None:
             names = tuple(game.name for game in catalogue.playable_games())
@@ -98,14 +101,14 @@ class Comparison:
         return [name for name in names if name not in self.games and _platform(name) in platforms]
 
     def stages(self) -> list[Stage]:
-        """All stages, each after those it needs."""
+        """Return all stages in order of dependency."""
         stages = self._of_first_world() if "pretrained" in self.arms else []
         for game in self.games:
             stages += self._of_game(game)
         return stages
 
     def scores(self) -> dict[tuple[str, str], list[dict[str, float]]]:
-        """What was evaluated so far, by game and arm, one for each seed."""
+        """Return the evaluations so far by game and arm, one per seed."""
         return {
             (game, arm): [
                 json.loads(file.read_text())
@@ -176,7 +179,7 @@ class Comparison:
     def _learn(
         self, data: Path, out: Path, base: Path | None, steps: tuple[int, int], *, seed: int
     ) -> bool:
-        """Trains a world on all of a dataset, from `base` where there is one."""
+        """Train a world on a whole dataset: fine-tune `base`, or start from scratch if None."""
         recipe = _with_steps(RECIPES["atari-many"](), steps, seed)
         start = None if base is None else str(base)
         tokenizer, dynamics = out / "tokenizer", out / "dynamics"
@@ -188,7 +191,9 @@ class Comparison:
         )
         if not train_dynamics(recipe.dynamics, options).finished:
             return False
-        env_id = options.episodes().entries[0].info.env_id  # of a world of many games, one
+        env_id = (
+            options.episodes().entries[0].info.env_id
+        )  # one of several, if the dataset has many games
         build_bundle(
             BundleOptions(
                 out=out / "world",

@@ -1,4 +1,4 @@
-"""The pictures of docs/model.md, drawn as SVG: the parts of a world, and which frame sees which."""
+"""Draw the SVG pictures of docs/model.md: the parts of a world, and its attention over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INK, FAINT, PAPER = "#24292f", "#6e7781", "#ffffff"
 
 @dataclass(frozen=True)
 class Colour:
-    """Of one kind of thing: its area and its border."""
+    """Fill and border colour of one kind of part."""
 
     fill: str
     line: str
@@ -28,14 +28,14 @@ MASKED = Colour("#ffffff", "#c2701c")
 
 
 class Drawing:
-    """Collects shapes; `svg` is the file."""
+    """Collects shapes; `svg` returns the file."""
 
     def __init__(self, width: int, height: int):
         self.width, self.height = width, height
         self.shapes: list[str] = []
 
     def svg(self) -> str:
-        """The whole picture on a white card, so that it reads on dark pages too."""
+        """Return the picture on a white card, so that it is readable on dark pages."""
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
             f'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="{INK}">'
@@ -60,7 +60,7 @@ class Drawing:
         )
 
     def note(self, x: float, y: float, lines: Sequence[str], anchor: str = "middle") -> None:
-        """Small grey lines below each other."""
+        """Draw lines of small grey text."""
         style = f'font-size="11" fill="{FAINT}"'
         for number, line in enumerate(lines):
             self.text(x, y + 14 * number, line, anchor=anchor, style=style)
@@ -68,7 +68,7 @@ class Drawing:
     def box(
         self, x: float, y: float, w: float, h: float, colour: Colour, title: str, *lines: str
     ) -> None:
-        """A titled box with small lines below the title, centred as a whole."""
+        """Draw a box with a centred title and small lines below it."""
         self.rect(x, y, w, h, colour)
         top = y + h / 2 + 4.5 - 7.5 * len(lines)
         self.text(x + w / 2, top, title, style='font-weight="bold"')
@@ -84,7 +84,7 @@ class Drawing:
 
 
 def architecture() -> str:
-    """From real frames and an action to the next frame."""
+    """Draw the path from real frames and an action to the next frame."""
     draw = Drawing(1000, 470)
     middle = 150
     draw.text(24, 34, "How a world dreams one frame", anchor="start", style='font-size="17"')
@@ -139,7 +139,7 @@ def architecture() -> str:
 
 
 def visibility() -> str:
-    """What each frame may look at, in training by both objectives and when dreaming."""
+    """Draw which frames each frame attends to: in training by both objectives, and in dreams."""
     draw = Drawing(1000, 376)
     draw.text(24, 34, "Who sees whom over time", anchor="start", style='font-size="17"')
     cell, top = 34, 112
@@ -195,7 +195,7 @@ def visibility() -> str:
 
 
 def _two_streams(row: int, column: int, num_clean: int) -> Colour | None:
-    """Clean frames see clean ones up to themselves, masked ones the clean past and themselves."""
+    """Clean frames attend to clean frames up to themselves; masked ones to past and self."""
     if row < num_clean:
         return DYNAMICS if column <= row else None
     if column < num_clean:
@@ -204,7 +204,7 @@ def _two_streams(row: int, column: int, num_clean: int) -> Colour | None:
 
 
 def _block(draw: Drawing, left: float, top: float) -> None:
-    """Half a block over space, half over time."""
+    """Draw a block: attention over space, then over time."""
     draw.text(left, top, "a space-time block", anchor="start", style='font-weight="bold"')
     for row, axis in enumerate(("space", "time")):
         y = top + 18 + 50 * row
@@ -223,7 +223,7 @@ def _block(draw: Drawing, left: float, top: float) -> None:
 
 
 def _grid(draw: Drawing, x: float, y: float, size: float, dark: Callable[[int, int], bool]) -> None:
-    """Tokens of a frame."""
+    """Draw the tokens of a frame."""
     step = size / 4
     for row in range(4):
         for column in range(4):

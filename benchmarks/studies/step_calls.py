@@ -1,11 +1,11 @@
-"""How much code one dreamed step runs through: the project's own function calls, by file.
+"""Count the project's function calls in one dreamed step, by file.
 
 The step is the ninth of the shipped CoinRun world, with the action RIGHT. Calls into other packages
-are not counted, and a generator counts each time it is resumed. The *spine* is what to read to
-follow a step: the files on the call stack, from the dreamed env inward, when the transformer of the
+are not counted; a generator counts each time it resumes. The *spine* is the list of files to read to
+follow a step: those on the call stack, from the dreamed env inward, when the transformer of the
 dynamics runs.
 
-Type: python -m benchmarks.studies.step_calls [--json FILE]
+Run: python -m benchmarks.studies.step_calls [--json FILE]
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ ROOT = Path(genie_gym.__file__).resolve().parents[1]
 
 @dataclass
 class Trace:
-    """What ran.
+    """The function calls of a step.
 
     Attributes:
-        calls: Calls of the project's functions by file.
-        spine: Files on the call stack at `INNERMOST`, the outermost first.
+        calls: Number of calls of the project's functions by file.
+        spine: Files on the call stack at `INNERMOST`, outermost first.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -66,7 +66,7 @@ def trace(function: Callable[[], object]) -> Trace:
 
 
 def trace_step() -> Trace:
-    """One dreamed step."""
+    """Trace one dreamed step."""
     env: Any = gym.make(ENV_ID)
     right = env.unwrapped.action_meanings.index("RIGHT")
     env.reset(seed=0)
@@ -78,7 +78,7 @@ def trace_step() -> Trace:
 
 
 def rows(found: Trace) -> list[dict[str, Any]]:
-    """The table: a row for each file, most calls first, and the total."""
+    """Return a table row per file, most calls first, and the total."""
     total = found.calls.total()
     table: list[dict[str, Any]] = [
         {
@@ -103,7 +103,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     return run_benchmark("studies.step_calls", measure, argv, about=__doc__, quick="")
 
 

@@ -1,9 +1,10 @@
-"""Where an agent goes whose only reward is a world's uncertainty: known, unlearned, or pure noise.
+"""Check where an agent goes if its only reward is a world's uncertainty.
 
-A walker on the ground switches a television on by standing on the right. Nothing else differs
-between left and right, and nothing is earned anywhere.
+A walker switches a television on by standing in the right half. Left and right do not differ
+otherwise, and the game gives no reward. The television shows what the world knows, what it has not
+learned, or pure noise.
 
-Type: python -m benchmarks.studies.two_armed [--quick] [--json FILE]
+Run: python -m benchmarks.studies.two_armed [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ SIDE, CELL = 4, 4  # cells of a frame each way, pixels of a cell each way
 LENGTH = 16  # steps of an episode
 NUM_ROWS = 8
 ROLLOUT = 64
-# The walker is small: squared error alone would spend nothing on it.
+# The walker is small: with squared error alone the tokenizer would ignore it.
 SPRITES = ReconstructionLossConfig(changed_weight=20.0, l1_weight=0.05, revive_after=20)
 STEPS, QUICK_STEPS = 8_192, 4_096
 SEEDS, QUICK_SEEDS = 3, 1
-# What the television shows while the world learns, and while the agent does.
+# What the television shows while the world is trained, and while the agent is trained.
 CASES = {
     "nothing": ("off", "off"),
     "unlearned": ("off", "clock"),
@@ -58,14 +59,14 @@ CASES = {
 
 
 class TelevisionVectorEnv(FrameVectorEnv):
-    """A walker on the bottom row; while it is in the right half, the upper half is a screen.
+    """A walker on the bottom row; in the right half it turns the upper half into a screen.
 
-    Infos: ``on``, whether the screen was on.
+    Infos: ``on``, whether the screen is on.
 
     Args:
         num_envs: Number of rows.
-        programme: "off" shows nothing; "clock" a bar that goes round; "noise" random greys.
-        **options: As `FrameVectorEnv`.
+        programme: "off" shows nothing; "clock" a rotating bar; "noise" random grey levels.
+        **options: Options of `FrameVectorEnv`.
     """
 
     def __init__(self, num_envs: int, programme: str, **options: Any):
@@ -86,7 +87,7 @@ class TelevisionVectorEnv(FrameVectorEnv):
         moves = np.array([0, 1, -1])[actions]
         self._column[rows] = (self._column[rows] + moves).clip(0, SIDE - 1)
         on = self._column[rows] >= SIDE // 2
-        self._time[rows] = np.where(on, self._time[rows] + 1, 0)  # since it was switched on
+        self._time[rows] = np.where(on, self._time[rows] + 1, 0)  # steps since it was switched on
         never = np.zeros(len(rows), np.bool_)
         infos = {"on": self._draw(rows)}
         return RowsOutcome(
@@ -114,12 +115,12 @@ class TelevisionVectorEnv(FrameVectorEnv):
 
 
 def learn_world(folder: Path, programme: str, steps: tuple[int, int] = (120, 200)) -> Path:
-    """Trains a small world on random play with this programme; returns its bundle.
+    """Train a small world on random play with this programme; return its bundle.
 
     Args:
-        folder: Where the bundle goes.
+        folder: Output folder of the bundle.
         programme: What the television shows.
-        steps: Of the tokenizer and of the dynamics.
+        steps: Training steps of the tokenizer and of the dynamics.
     """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -176,11 +177,11 @@ def _episodes(programme: str, rng: np.random.Generator, num: int = 8) -> dict[st
 
 
 class Television(SB3VecEnv):
-    """The env with its world's uncertainty as the reward; notes when the screen was on.
+    """The env with the world's uncertainty as reward; it records when the screen is on.
 
     Attributes:
-        on: Per step, where the screen was on ``(steps, rows)``.
-        uncertainty: Per step, the rewards ``(steps, rows)``.
+        on: Whether the screen was on, ``(steps, rows)``.
+        uncertainty: The rewards, ``(steps, rows)``.
     """
 
     def __init__(self, world: Path, programme: str):
@@ -191,7 +192,7 @@ class Television(SB3VecEnv):
         self.uncertainty: list[NDArray[np.float64]] = []
 
     def step_wait(self) -> Any:
-        """Steps, and notes."""
+        """Step the env and record screen and reward."""
         frames, rewards, dones, infos = super().step_wait()
         self.on.append(np.array([info["on"] for info in infos]))
         self.uncertainty.append(rewards)
@@ -199,7 +200,7 @@ class Television(SB3VecEnv):
 
 
 def explored(world: Path, programme: str, *, steps: int, seed: int) -> Television:
-    """What became of an agent that was rewarded with the world's uncertainty alone."""
+    """Train an agent on the world's uncertainty alone; return its env with the records."""
     env = Television(world, programme)
     model = RecurrentPPO(
         "AutoExplorePolicy", env, n_steps=ROLLOUT, batch_size=128, n_epochs=4,
@@ -211,7 +212,7 @@ def explored(world: Path, programme: str, *, steps: int, seed: int) -> Televisio
 
 
 def shares(env: Television) -> NDArray[np.float64]:
-    """The share of steps with the screen on, in each rollout."""
+    """Return the share of steps with the screen on in each rollout."""
     return np.array(env.on).reshape(-1, ROLLOUT, NUM_ROWS).mean((1, 2))
 
 
@@ -242,7 +243,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     quick = f"{QUICK_STEPS} steps, one seed"
     return run_benchmark("studies.two_armed", measure, argv, about=__doc__, quick=quick)
 
