@@ -28,8 +28,8 @@ from benchmarks.page.sections import ranked
 from benchmarks.report import command, report, say
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from genie_gym.evaluation.dreamer import Dreamer, Mode
 from world_models.episodes import EpisodeDataset
-from world_models.evaluation.dreamer import Dreamer, Mode
 from world_models.inference.world import WorldModel
 from world_models.worlds.bundle import record_scores
 from world_models.worlds.card import WorldCard
@@ -74,7 +74,7 @@ class FidelityConfig:
         max_steps: Maximum length of a played episode.
         play_policy: Policy that plays them: sticky, random, or the folder of a saved agent.
         play_seed: Seed of the played episodes.
-        mode: How frames are generated: stream as in the env; autoregressive or one_go as in the paper.
+        mode: Generation mode: stream as in the env; autoregressive or one_go as in the paper.
         amounts: Number of windows and frames to measure.
         quick: Use small amounts; takes about a minute.
         sampling_steps: Sampling passes per frame; None: the world's setting.

@@ -1,9 +1,9 @@
 """Measure the time per dreamed frame: streaming against recomputing the window.
 
 Both methods run in the same process on the same bfloat16 weights and include decoding to pixels.
-They take 8 sampling passes per frame at SMALL and 25 at the paper's size. The weights are untrained:
-every frame takes all passes, so the time does not depend on them. Both methods are compiled, except
-with --quick; compile time is not counted.
+They take 8 sampling passes per frame at SMALL and 25 at the paper's size. The weights are
+untrained: every frame takes all passes, so the time does not depend on them. Both methods are
+compiled, except with --quick; compile time is not counted.
 """
 
 from __future__ import annotations

@@ -59,9 +59,7 @@ def run_benchmark(
     options(parser)
     if quick:
         parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument(
-        "--json", metavar="FILE", type=Path, help="also write the figures to this file"
-    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures here")
     given = parser.parse_args(argv)
     figures, rows = measure(given)
     report(name, figures, rows, given.json)

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from genie_gym.actions import ActionSet
+from genie_gym.evaluation.windows import Windows, draw_windows
 from tests.square_world import MOVES, draw, play
 from world_models.episodes import Episode, EpisodeDataset, EpisodeInfo, EpisodeWriter
-from world_models.evaluation.windows import Windows, draw_windows
 
 ACTIONS = ActionSet(name="square-5", meanings=("STAY", "RIGHT", "LEFT", "DOWN", "UP"))
 NUM, STEPS, SEED = 24, 6, 3

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from world_models.evaluation.metrics import BEST
-from world_models.evaluation.scores import frame_scores
+from genie_gym.evaluation.metrics import BEST
+from genie_gym.evaluation.scores import frame_scores
 
 
 def shade(*levels: int) -> torch.Tensor:

@@ -10,12 +10,12 @@ from benchmarks.dreams.events import Found, cut, find_events, matched
 from benchmarks.dreams.long_dream import dream_long
 from benchmarks.dreams.measure import Amounts, measure
 from benchmarks.dreams.scores import dream_clips, other_actions, score
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.metrics import BEST
+from genie_gym.evaluation.windows import Windows
 from tests.known_world import SHADE, KnownWorld
 from tests.square_walks import ACTIONS, SEED, STEPS, where, windows_of
 from tests.square_world import play
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.metrics import BEST
-from world_models.evaluation.windows import Windows
 
 
 def scores_of(world, windows, mode="stream"):

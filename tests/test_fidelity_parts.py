@@ -17,11 +17,11 @@ from benchmarks.dreams.fid import FidUnavailableError, frechet_distance, incepti
 from benchmarks.dreams.heldout import unseen_levels
 from benchmarks.dreams.measure import Amounts, measure
 from genie_gym.actions import ActionSet
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.metrics import BEST, differing, frame_psnr, frame_ssim
 from tests.square_walks import ACTIONS, STEPS, where, windows_of
 from tests.square_world import play
 from world_models import presets
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.metrics import BEST, differing, frame_psnr, frame_ssim
 from world_models.inference.world import WorldModel
 from world_models.worlds.card import WorldCard
 

@@ -51,5 +51,5 @@ def test_the_published_size_is_that_of_the_publication():
 
 
 def test_a_page_without_the_place_for_a_table_is_refused():
-    with pytest.raises(ValueError, match="no place for the table 'sizes'"):
+    with pytest.raises(ValueError, match="no markers for the table 'sizes'"):
         with_tables("<!-- other -->\n<!-- end -->", {"sizes": "| a |"})

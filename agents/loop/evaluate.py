@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.scores import DELTA_STEP, frame_scores
+from genie_gym.evaluation.windows import draw_windows
 from world_models.episodes import EpisodeDataset
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.scores import DELTA_STEP, frame_scores
-from world_models.evaluation.windows import draw_windows
 
 __all__ = ["WorldEvaluationConfig", "evaluate_world"]
 

@@ -1,8 +1,8 @@
 """Precision and recall of the rewards and terminations that a dream predicts.
 
-The episodes are cut into stretches of at most n steps that cover every step once, and a dream starts
-before each. If there are too many stretches, a sample is drawn, with and without events, and each
-is weighted by the number it represents, so that events are as rare as in play.
+The episodes are cut into stretches of at most n steps that cover every step once. A dream starts
+before each stretch. If there are too many stretches, a sample is drawn, with and without events,
+and each is weighted by the number it represents, so that events are as rare as in play.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from genie_gym.evaluation.dreamer import Dreamer
 from world_models.episodes import EpisodeDataset
-from world_models.evaluation.dreamer import Dreamer
 
 __all__ = ["Found", "Stretch", "cut", "find_events", "matched"]
 

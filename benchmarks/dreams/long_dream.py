@@ -14,9 +14,9 @@ from torch import Tensor
 
 from genie_gym.actions import ActionSet
 from genie_gym.collect.policies import sticky_plan
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.metrics import differing, frame_psnr
-from world_models.evaluation.windows import Windows
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.metrics import differing, frame_psnr
+from genie_gym.evaluation.windows import Windows
 from world_models.inference.state import WorldState
 
 __all__ = ["LongDream", "Obedience", "contrast", "dream_long", "each_action", "motion", "obedience"]

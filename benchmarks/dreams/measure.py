@@ -13,10 +13,10 @@ from benchmarks.dreams.fid import frechet_distance
 from benchmarks.dreams.long_dream import LongDream, dream_long
 from benchmarks.dreams.scores import KINDS, Clips, Picture, Scores, as_it_is, dream_clips, score
 from genie_gym.actions import ActionSet
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.scores import DELTA_STEP
+from genie_gym.evaluation.windows import Windows, draw_windows
 from world_models.episodes import EpisodeDataset
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.scores import DELTA_STEP
-from world_models.evaluation.windows import Windows, draw_windows
 
 __all__ = ["Amounts", "Measured", "measure"]
 

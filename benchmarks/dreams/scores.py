@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.metrics import differing, frame_psnr, frame_ssim
-from world_models.evaluation.scores import frame_scores
-from world_models.evaluation.windows import Windows
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.metrics import differing, frame_psnr, frame_ssim
+from genie_gym.evaluation.scores import frame_scores
+from genie_gym.evaluation.windows import Windows
 from world_models.extras import require
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.dreams.measure import Measured
-from world_models.evaluation.scores import DELTA_STEP
+from genie_gym.evaluation.scores import DELTA_STEP
 
 __all__ = ["compared_rows", "table_rows"]
 

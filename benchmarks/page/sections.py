@@ -15,7 +15,7 @@ from benchmarks.dreams.long_dream import LongDream, contrast, motion
 from benchmarks.dreams.measure import Measured
 from benchmarks.page.charts import Line, dots, lines
 from benchmarks.page.film import data_uri, error_picture, row, sheet
-from world_models.evaluation.scores import DELTA_STEP
+from genie_gym.evaluation.scores import DELTA_STEP
 
 __all__ = [
     "calibration",
@@ -69,10 +69,11 @@ def verdict(measured: Measured) -> str:
         f"<b>Accuracy.</b> Over {n} frames the dream scores {dream:.1f} dB, "
         f"{abs(dream - copy):.1f} dB {'more' if dream >= copy else 'less'} than a still picture "
         f"({copy:.1f}) and {abs(ceiling - dream):.1f} dB {'less' if ceiling >= dream else 'more'} "
-        f"than its tokenizer alone ({ceiling:.1f}). 6 dB more is half the error.",
-        f"<b>Control.</b> After {step} steps, the dream with the true actions is {abs(delta):.2f} dB "
-        f"(&plusmn;{error:.2f}) {'closer to' if delta >= 0 else 'further from'} the real frames than "
-        "one with random actions: "
+        f"than its tokenizer alone ({ceiling:.1f}). 6 dB more halves the RMS error.",
+        f"<b>Control.</b> After {step} steps, the dream with the true actions is "
+        f"{abs(delta):.2f} dB (&plusmn;{error:.2f}) "
+        f"{'closer to' if delta >= 0 else 'further from'} "
+        "the real frames than one with random actions: "
         f"{'it follows its actions' if obeys else 'no sign that it follows its actions'}.",
     ]
     if measured.long is not None:
@@ -149,9 +150,9 @@ def closeness(measured: Measured) -> str:
     ]
     return (
         "<h2>How accurate is it?</h2><p><b>PSNR</b> turns the mean squared error of a frame into "
-        "decibels: 6 dB more is half the error. At 20 dB frames look roughly alike; above 30 dB a "
-        "difference is hard to see. Most of a game's picture does not change, so PSNR is also given "
-        "for the <b>changed pixels</b>: those that differ from the last real frame of the prompt. "
+        "decibels: 6 dB more halves the RMS error. At 20 dB frames look roughly alike; above 30 dB "
+        "a difference is hard to see. Most of a game's picture does not change, so PSNR is also "
+        "given for the <b>changed pixels</b>: those that differ from the last prompt frame. "
         "There, copying is wrong by definition.</p>"
         f'{LEGEND}<div class="pair">{"".join(figures)}</div>'
     )
@@ -197,14 +198,14 @@ def control(measured: Measured, meanings: Sequence[str]) -> str:
         figures.append(_figure("Delta PSNR, changed pixels, dB", chart))
     last = measured.windows.prompt[:1, -1]
     return (
-        "<h2>Does it follow its actions?</h2><p><b>Delta PSNR</b> is the PSNR of the dream with the "
-        "true actions minus that of a dream with other actions. A dream that ignores its actions "
-        "scores 0. There are two definitions, whose values are not comparable: <i>all random</i> "
-        "(Genie's) draws every action at random; <i>last replaced</i> keeps the true actions and "
-        "replaces only the one that leads to the frame."
+        "<h2>Does it follow its actions?</h2><p><b>Delta PSNR</b> is the PSNR of the dream with "
+        "the true actions minus that of a dream with other actions. A dream that ignores its "
+        "actions scores 0. There are two definitions, whose values are not comparable: <i>all "
+        "random</i> (Genie's) draws every action at random; <i>last replaced</i> keeps the true "
+        "actions and replaces only the one that leads to the frame."
         f'</p><div class="pair">{"".join(figures)}</div>'
         "<h3>Each action held, from one start</h3><p>Only the action differs from row to row. Rows "
-        "that look alike are actions that have no effect here or that the world has not learned.</p>"
+        "that look alike are actions without effect here or that the world has not learned.</p>"
         f'<div class="card">{_held(meanings, measured.held, last)}</div>'
     )
 
@@ -261,8 +262,8 @@ def calibration(measured: Measured) -> str:
     if not np.isfinite(value):
         return ""
     return (
-        "<h2>Does its uncertainty predict its error?</h2><p>The world gives an uncertainty for each "
-        "frame. Over all dreamed frames, its rank correlation with the true error is "
+        "<h2>Does its uncertainty predict its error?</h2><p>The world gives an uncertainty for "
+        "each frame. Over all dreamed frames, its rank correlation with the true error is "
         f"<b>{value:.2f}</b> (1: the same ranking, 0: no relation)"
         + (f"; among frames at the same step, {within:.2f}" if np.isfinite(within) else "")
         + ".</p>"
@@ -310,8 +311,8 @@ def _obedience(dream: LongDream) -> str:
         for frame, obeyed in dream.obedience.items()
     ]
     return (
-        f"After {DELTA_STEP} steps, other actions change more pixels than other random numbers alone: "
-        f"by {' and '.join(parts)}. A dream that ignores its actions would have 0."
+        f"After {DELTA_STEP} steps, other actions change more pixels than other random numbers "
+        f"alone: by {' and '.join(parts)}. A dream that ignores its actions would have 0."
     )
 
 

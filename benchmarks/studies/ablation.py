@@ -2,13 +2,13 @@
 
 Run: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
 
-The arms lead from the paper's plain model to ours, and each adds one change to the previous arm. One
-more arm makes only the last change, and two more differ from ours in one setting. All arms share the
-data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is constant after
-warm-up and the weights are averaged, so that one run can be evaluated at any step: at an equal
-number of steps and at equal time. The time of an arm is its number of steps times its seconds per
-step. The seconds per step are measured before training, with the arms alternating, so later load on
-the machine has no effect.
+The arms lead from the paper's plain model to ours; each adds one change to the previous arm. One
+more arm makes only the last change, and two more differ from ours in one setting. All arms share
+the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is constant
+after warm-up and the weights are averaged, so that one run can be evaluated at any step: at an
+equal number of steps and at equal time. The time of an arm is its number of steps times its seconds
+per step. The seconds per step are measured before training, with the arms alternating, so later
+load on the machine has no effect.
 
 All results are stored in the folder; the same command resumes a stopped run.
 """
@@ -31,9 +31,9 @@ from benchmarks.dreams.scores import dream_clips, score
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.training_speed import WARM_UP, Stopwatch
 from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.windows import Windows, draw_windows
 from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.windows import Windows, draw_windows
 from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.losses import DynamicsLossConfig

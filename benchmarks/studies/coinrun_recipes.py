@@ -9,8 +9,8 @@ from agents.train import AgentConfig
 from agents.train import coinrun as agent_recipe
 from agents.train import coinrun_quick as quick_agent_recipe
 from benchmarks.dreams.measure import Amounts
+from genie_gym.evaluation.dreamer import Mode
 from world_models import presets
-from world_models.evaluation.dreamer import Mode
 from world_models.training.config import FitConfig
 from world_models.training.recipes import RECIPES as WORLD_RECIPES
 from world_models.training.recipes import WorldRecipe

@@ -1,11 +1,11 @@
 """Reproduce the published CoinRun study: two kinds of play, two worlds, two test sets.
 
-The worlds are GenieRedux-G, which takes true actions, and GenieRedux, which takes latent actions. Each
-is trained on random play (base), then fine-tuned on the play of a trained agent (TA). The test sets
-are held-out random play (Basic) and held-out play of the agent (Diverse).
+The worlds are GenieRedux-G, which takes true actions, and GenieRedux, which takes latent actions.
+Each is trained on random play (base), then fine-tuned on the play of a trained agent (TA). The test
+sets are held-out random play (Basic) and held-out play of the agent (Diverse).
 
-Run: genie-gym bench coinrun-study --recipe tiny --out runs/study. The same command resumes a stopped
-study.
+Run: genie-gym bench coinrun-study --recipe tiny --out runs/study. The same command resumes a
+stopped study.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from benchmarks.studies.published import PUBLISHED
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.metrics import frame_psnr, frame_ssim
+from genie_gym.evaluation.windows import Windows
 from world_models.episodes import EpisodeDataset
-from world_models.evaluation.dreamer import Dreamer
-from world_models.evaluation.metrics import frame_psnr, frame_ssim
-from world_models.evaluation.windows import Windows
 from world_models.files import write_json
 from world_models.pixels import to_float, to_uint8
 from world_models.training.fit import FitResult
@@ -136,7 +136,10 @@ class Study:
             self._bundle(name, data, tokenizer, dynamics, latent)
 
     def _tuned(self, data: Path) -> None:
-        """Fine-tune the base worlds on the agent's play; only decoders, so that tokens stay fixed."""
+        """Fine-tune the base worlds on the agent's play.
+
+        Tokens must stay fixed, so only the decoder of the tokenizer is fine-tuned.
+        """
         runs, short = self.out / "runs", scaled(self.recipe.world, self.recipe.tuning)
         latent = runs / "latent-action-TA"
         for base, name in zip(WORLDS[:2], WORLDS[2:], strict=True):

@@ -1,7 +1,7 @@
 """Compare coverage of a game over steps: random, sticky random, RND and AutoExplore.
 
-All steps count, including those of training. Each run (an explorer and a seed) is stored in --out, so
-an interrupted benchmark resumes with the next run, and runs can be added.
+All steps count, including those of training. Each run (an explorer and a seed) is stored in --out,
+so an interrupted benchmark resumes with the next run, and runs can be added.
 
 Run: python -m benchmarks.studies.exploration --env E --world W [--steps N] [--quick] [--json FILE]
 """
@@ -190,9 +190,7 @@ def all_runs(
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--env", default="Procgen/CoinRun-v0", help="env id of a real game")
-    parser.add_argument(
-        "--world", default="CoinRun", help="world trained on that game, name or path"
-    )
+    parser.add_argument("--world", default="CoinRun", help="world of that game, name or path")
     parser.add_argument("--mode", default="streaming", help="reward mode of AutoExplore")
     parser.add_argument("--steps", type=int, default=100_000, help="env steps of each run")
     parser.add_argument("--num-envs", type=int, default=16, help="number of rows of each run")

@@ -64,9 +64,7 @@ def summary(
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "loops", metavar="LOOP", nargs="+", type=Path, help="folders of finished loops"
-    )
+    parser.add_argument("loops", metavar="LOOP", nargs="+", type=Path, help="finished loops")
 
 
 def measure(given: Namespace) -> Measured:

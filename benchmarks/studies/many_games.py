@@ -71,8 +71,9 @@ class Comparison:
         out: Output folder.
         games: The tested games.
         pool: Games of the base world; None: all playable games except the tested ones.
-        arms: Arms to run: fine-tuning, from scratch, or both. Separate processes may run one arm
-            each with the same `out`; the command without this option then reports both.
+        arms: Arms to run: pretrained (fine-tunes the base world), scratch, or both. Separate
+            processes may run one arm each with the same `out`; the command without this option
+            then reports both.
         seeds: Training seeds of each arm.
         sizes: Number of episodes, steps and windows.
         json: Output file for the result.
@@ -88,9 +89,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if not self.pool_games():
-            raise ValueError(
-                "the pool has no games left besides the tested ones; add games to pool"
-            )
+            raise ValueError("the pool needs an untested game of a tested platform: change --pool")
 
     def pool_games(self) -> list[str]:
         """Return the games of the base world: those of the tested platforms, minus tested ones."""
@@ -191,9 +190,7 @@ class Comparison:
         )
         if not train_dynamics(recipe.dynamics, options).finished:
             return False
-        env_id = (
-            options.episodes().entries[0].info.env_id
-        )  # one of several, if the dataset has many games
+        env_id = options.episodes().entries[0].info.env_id  # one of several for the base world
         build_bundle(
             BundleOptions(
                 out=out / "world",
@@ -218,7 +215,7 @@ class Comparison:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line; return the exit status."""
     comparison = tyro.cli(Comparison, args=argv, description=__doc__)
     manifest = Manifest(comparison.out / "manifest.jsonl")
     if not run_stages(comparison.stages(), manifest):

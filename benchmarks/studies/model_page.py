@@ -84,7 +84,7 @@ def with_tables(page: str, tables: Mapping[str, str]) -> str:
         page, found = re.subn(pattern, lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)  # noqa: B023
         if not found:
             raise ValueError(
-                f"the page has no markers for the table {name!r}: add {begin} ... {end}"
+                f"no markers for the table {name!r} in the page: add {begin} ... {end}"
             )
     return page
 

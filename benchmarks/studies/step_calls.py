@@ -1,7 +1,7 @@
 """Count the project's function calls in one dreamed step, by file.
 
 The step is the ninth of the shipped CoinRun world, with the action RIGHT. Calls into other packages
-are not counted; a generator counts each time it resumes. The *spine* is the list of files to read to
+are not counted; a generator counts each time it resumes. The *spine* lists the files to read to
 follow a step: those on the call stack, from the dreamed env inward, when the transformer of the
 dynamics runs.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from world_models.evaluation.metrics import differing, frame_psnr
+from genie_gym.evaluation.metrics import differing, frame_psnr
 
 __all__ = ["DELTA_STEP", "frame_scores"]
 
