@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from world_models.kernels.token_distance import token_distance_cross_entropy
-from world_models.model.attention import SpatialBias, alibi_slopes
+from world_models.model.attention import Attention, SpatialBias, alibi_slopes
 from world_models.model.masking import bernoulli_masks, cosine_schedule, schedule_masks
 from world_models.model.outcome import OutcomeHead
 from world_models.model.peg import Peg
@@ -120,6 +120,26 @@ def test_tdce_by_hand():
         cost, cross_entropy = token_distance_cross_entropy(logits, target, codes, weight)
         assert cross_entropy.item() == pytest.approx(math.log(2))
         assert cost.item() == pytest.approx(math.log(2) + weight * 0.75)
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (1, 2, 0, 3)])
+def test_queries_and_keys_are_normalised_with_the_right_gradient(order):
+    torch.manual_seed(0)
+    attention = Attention(12, num_heads=2, head_dim=4).double()
+    with torch.no_grad():
+        attention.gain.normal_()
+    x = torch.randn(3, 12, dtype=torch.float64)
+    found = attention.project(x, order)
+    plain = attention.qkv(attention.norm(x)).view(3, 3, 2, 4).permute(order)
+    gain = attention.gain.prod(0) * 8
+    expected = (F.normalize(plain[0], dim=-1) * gain, F.normalize(plain[1], dim=-1), plain[2])
+    weights = [torch.randn_like(y) for y in expected]
+    gradients = []
+    for outputs in (found, expected):
+        total = sum((w * y).sum() for w, y in zip(weights, outputs, strict=True))
+        gradients.append(torch.autograd.grad(total, list(attention.parameters())[:3]))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*gradients)
 
 
 def test_quantizer_round_trip():

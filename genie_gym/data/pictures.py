@@ -55,7 +55,10 @@ def pad_to_square(frame: np.ndarray, size: int) -> np.ndarray:
 def contact_sheet(
     dataset: EpisodeDataset, path: Path, *, rows: int = 8, columns: int = 12, scale: int = 2
 ) -> None:
-    """Write a PNG with one row per episode, from its first frame to its last."""
+    """Write a PNG that shows `rows` episodes, evenly spaced over the dataset.
+
+    Each row shows `columns` frames of one episode, from the first to the last.
+    """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, rows).round().astype(int))
     strips = [_labelled_row(dataset, int(index), columns, scale) for index in chosen]
     width = max(strip.shape[1] for strip in strips)

@@ -13,10 +13,10 @@ __all__ = ["Prompt", "read_prompt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """The start of a dream in each row.
+    """Real frames and actions from which each row starts to dream.
 
     Attributes:
-        frames: uint8 ``(rows, k, H, W, 3)``.
+        frames: The first k frames of each row, uint8 ``(rows, k, H, W, 3)``.
         actions: Actions between the frames, int64 ``(rows, k - 1)``.
     """
 

@@ -22,14 +22,17 @@ Rows = NDArray[np.intp]
 
 
 class EntropyMeter:
-    """Scores the frames of all rows, with one pass of the world per step.
+    """Computes how uncertain a world is about the current frame of each row, at every step.
 
-    In mode "paper" the world sees the frames of 4 and 3 steps ago and all actions since, predicts
-    the 3 frames that follow in one pass, and the last of them, the current one, is scored. The
-    score is 0 until an episode has 5 frames. In mode "streaming" the world has seen the whole
-    episode, and the score is its uncertainty about the current frame before seeing it. Mode
-    "surprise" replaces each token's entropy by the negative log-probability of the actual token,
-    so its score has no upper bound.
+    All rows share one forward pass. The modes:
+
+    * "paper": The world gets the frames of 4 and 3 steps ago and the actions since then. It
+      predicts the 3 frames that follow in one pass. The score is its uncertainty about the last
+      of them, the current frame. It is 0 until an episode has 5 frames.
+    * "streaming": The world gets all earlier frames of the episode. The score is its uncertainty
+      about the current frame before it sees that frame.
+    * "surprise": As "streaming", but with the negative log-probability of each actual token in
+      place of the entropy. The score has no upper bound.
 
     Args:
         num_rows: Number of rows.
