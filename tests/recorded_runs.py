@@ -58,7 +58,7 @@ def losses() -> dict[str, list[float]]:
         recipe = RECIPES[name]()
         torch.manual_seed(0)
         tokenizer = build_tokenizer(recipe.tokenizer.model)
-        frames = {"frames": moving_frames(4, 6, seed=3), "actions": torch.zeros(4, 5).long()}
+        frames = {"frames": moving_frames(2, 5, seed=3), "actions": torch.zeros(2, 4).long()}
         curves[f"{name}, tokenizer"] = curve(
             tokenizer, lambda x, t=tokenizer, r=recipe: t.loss(x, r.tokenizer.loss), frames, name
         )
@@ -140,8 +140,8 @@ def moving_frames(batch: int, num_frames: int, seed: int) -> Tensor:
 
 
 def token_batch(config: DynamicsConfig, space: TokenSpace) -> dict[str, Tensor]:
-    generator, shape = torch.Generator().manual_seed(7), (3, 5)
-    transitions, tokens = (3, 4), (*shape, space.num_tokens)
+    generator, shape = torch.Generator().manual_seed(7), (2, 4)
+    transitions, tokens = (2, 3), (*shape, space.num_tokens)
     batch = {
         "tokens": torch.randint(space.num_codes, tokens, generator=generator),
         "actions": torch.randint(config.num_actions, transitions, generator=generator),

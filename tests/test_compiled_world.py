@@ -19,6 +19,8 @@ from world_models.model.masking import cosine_schedule
 from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.presets import build, paper, tiny
 
+pytestmark = pytest.mark.timeout(900)  # compiling takes minutes where nothing is cached yet
+
 
 def make_world(seed: int = 0, kind: str = "two_stream", threshold: float = 1.0) -> WorldModel:
     torch.manual_seed(seed)

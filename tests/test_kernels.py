@@ -26,7 +26,11 @@ from world_models.kernels.neighbours import (
     shifted_sums,
 )
 from world_models.kernels.qk_norm import qk_norm, qk_norm_plain
-from world_models.kernels.token_distance import ROWS, token_distance_cross_entropy
+from world_models.kernels.token_distance import (
+    ROWS,
+    token_distance_cross_entropy,
+    token_distance_plain,
+)
 from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.token_space import TokenSpace
 from world_models.presets import tiny
@@ -176,13 +180,6 @@ def test_queries_and_keys_of_length_0_have_finite_gradients(fused):
     with fused_kernels(fused):
         outputs, found = gradients(partial(qk_norm, order=order), [qkv, gain])
     assert all(x.isfinite().all() for x in (*outputs, *found))
-
-
-def token_distance_plain(logits: Tensor, targets: Tensor, codes: Tensor, weight: float) -> Tensor:
-    """The paper's form, with the table of all distances."""
-    table = 1 - F.cosine_similarity(codes[:, None], codes[None], dim=-1)  # (K, K)
-    cross_entropy = F.cross_entropy(logits, targets, reduction="none")
-    return cross_entropy + weight * (table[targets] * logits.softmax(-1)).sum(-1)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])

@@ -1,7 +1,8 @@
 """The numbers are those recorded before the restructuring of world_models: losses and dreams.
 
-On a CPU and a torch like those that recorded them, to the bit. Other CPUs sum in another order:
-there, losses are the same but for a thousandth, and nearly all tokens of a dream's first frame.
+On a CPU and a torch like those that recorded them, bit for bit. Other CPUs sum in another order.
+There the first loss must agree to 0.1 %, later ones to 5 % (a code that is chosen otherwise changes
+them), and a dream's first frame in 95 % of its tokens.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ SAME_MACHINE = RECORDED["machine"] == machine()
 
 
 def test_the_first_losses_of_the_recipes_are_those_recorded():
-    """To the bit on the recorded CPU; within 1e-3 on others, which sum in another order."""
+    """Bit for bit on the recorded CPU; roughly on others."""
     found = losses()
     assert found.keys() == RECORDED["losses"].keys()
     for name, expected in RECORDED["losses"].items():
         if SAME_MACHINE:
             assert found[name] == expected, name
         else:
-            assert found[name] == pytest.approx(expected, rel=1e-3), name
+            assert found[name][0] == pytest.approx(expected[0], rel=1e-3), name
+            assert found[name] == pytest.approx(expected, rel=5e-2), name
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_dream_of_200_frames_is_the_one_recorded(name):
-    """To the bit on the recorded CPU; on others, 95 % of the tokens of its first frame."""
+    """Bit for bit on the recorded CPU; on others, 95 % of the tokens of its first frame."""
     found, expected = digests(dreamed_tokens(name)), RECORDED["dreams"][name]
     if SAME_MACHINE:
         assert found == expected
