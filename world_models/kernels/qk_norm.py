@@ -120,6 +120,7 @@ def _fused_backward(
             (of_key, key, key_length),
         )
     ]
-    parts = torch.stack([x.to(of_value.dtype) for x in (*inner, of_value)])
-    back = [order.index(axis) for axis in range(len(order))]
-    return parts.permute(back).contiguous(), of_gain.to(gain.dtype)
+    axes = [axis - (axis > order[0]) for axis in order[1:]]  # without that of the 3
+    back = [axes.index(axis) for axis in range(len(axes))]
+    parts = [x.to(of_value.dtype).permute(back) for x in (*inner, of_value)]
+    return torch.stack(parts, -3), of_gain.to(gain.dtype)
