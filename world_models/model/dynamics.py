@@ -42,7 +42,8 @@ class DynamicsConfig:
         action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
             learned vector to every token (latent actions: GenieRedux).
         objective: "two_stream" predicts a partly masked frame from the clean past, as sampling
-            does; "paper" masks most of the whole past and predicts the next frame where the
+            does; "one_pass" predicts the whole next frame in the pass over the last one, which is
+            the fastest; "paper" masks most of the whole past and predicts the next frame where the
             present one is masked. See `world_models.model.objectives`.
         token_input: Add a projection of each token's code to its learned embedding.
         brightness: Add an embedding of the brightness of the previous frame's patches to every
@@ -52,7 +53,7 @@ class DynamicsConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_actions: int = 5
     action_input: Literal["concat", "add"] = "concat"
-    objective: Literal["two_stream", "paper"] = "two_stream"
+    objective: Literal["two_stream", "one_pass", "paper"] = "two_stream"
     token_input: bool = True
     brightness: bool = False
 

@@ -3,11 +3,16 @@
 `TwoStream` documents the methods of an objective, `TwoStreamFrame` those of a next frame.
 """
 
+from world_models.model.objectives.one_pass import OnePass
 from world_models.model.objectives.paper import FirstFrame, Paper, PaperFrame
 from world_models.model.objectives.two_stream import TwoStream, TwoStreamFrame
 
 __all__ = ["OBJECTIVES", "NextFrame", "Objective"]
 
-Objective = TwoStream | Paper
+Objective = TwoStream | OnePass | Paper
 NextFrame = TwoStreamFrame | PaperFrame | FirstFrame
-OBJECTIVES: dict[str, Objective] = {"two_stream": TwoStream(), "paper": Paper()}
+OBJECTIVES: dict[str, Objective] = {
+    "two_stream": TwoStream(),
+    "one_pass": OnePass(),
+    "paper": Paper(),
+}

@@ -22,7 +22,7 @@ from world_models.noise import RowNoise
 if TYPE_CHECKING:
     from world_models.model.dynamics import Dynamics
 
-__all__ = ["Paper"]
+__all__ = ["FirstFrame", "Paper", "PaperFrame"]
 
 
 class Paper:
@@ -85,7 +85,7 @@ class FirstFrame:
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """See `TwoStreamFrame.logits`."""
         raise ValueError(
-            "the paper's objective cannot predict a first frame; start from a real one"
+            "this dynamics cannot predict a first frame; start from a real one"
         )
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
