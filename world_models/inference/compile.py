@@ -73,7 +73,7 @@ class CompiledWorld(WorldModel):
     def _fused(self, frame: TwoStreamFrame) -> Pass:
         def fused(
             canvas: MaskedTokens, rows: Tensor, schedule: Tensor, noise: Tensor
-        ) -> tuple[Tensor, MaskedTokens]:
+        ) -> tuple[MaskedTokens, Tensor]:
             inputs = frame.inputs.rows(rows)
             return self._compiled.sampling_pass(canvas, inputs, schedule, noise, self.sampling)
 
@@ -111,9 +111,9 @@ class CompiledDynamics:
             schedule: Tensor,
             noise: Tensor,
             config: SamplingConfig,
-        ) -> tuple[Tensor, MaskedTokens]:
+        ) -> tuple[MaskedTokens, Tensor]:
             logits, _ = own.step(canvas.tokens, inputs)
-            return logits, unmask(canvas, logits, schedule, noise, config, own.space)
+            return unmask(canvas, logits, schedule, noise, config, own.space)
 
         self.sampling_pass = compiler(sampling_pass)
 
