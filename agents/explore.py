@@ -33,7 +33,7 @@ __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
 
 def main(argv: list[str]) -> int:
-    """The command line."""
+    """Runs the command line."""
     config = tyro.cli(ExploreConfig, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
     explore(config)
     pairs = [f"{key} {value}" for key, value in config.rewarded_env().all_env_kwargs().items()]

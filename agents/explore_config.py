@@ -81,7 +81,7 @@ class ExploreConfig:
             )
 
     def rewarded_env(self) -> RewardedEnv:
-        """The env and its reward."""
+        """Returns the env and its reward."""
         return RewardedEnv(
             env=self.env,
             world=self.world,

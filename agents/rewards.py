@@ -64,7 +64,7 @@ class RewardedEnv:
         return {"action_set": card.action_set, **card.env_kwargs, **self.env_kwargs}
 
     def make_plain(self) -> VectorEnv:
-        """The env without the reward."""
+        """Returns the env without the reward."""
         return gym.make_vec(
             self.env,
             num_envs=self.num_envs,
@@ -74,7 +74,7 @@ class RewardedEnv:
         )
 
     def make(self, env: VectorEnv | None = None) -> SB3VecEnv:
-        """The env with its reward, as a Stable-Baselines3 env.
+        """Returns the env with its reward, as a Stable-Baselines3 env.
 
         Args:
             env: The env of `make_plain`, possibly wrapped; by default a new one.

@@ -92,7 +92,7 @@ RECIPES = {"coinrun": coinrun, "coinrun-quick": coinrun_quick}
 
 
 def main(argv: list[str]) -> int:
-    """The command line: the name of a recipe, then any field to override."""
+    """Runs the command line: the name of a recipe, then any field to override."""
     config = tyro.extras.overridable_config_cli(
         {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()}, args=argv
     )

@@ -65,11 +65,11 @@ class LoopConfig:
             )
         if self.test_data is not None and not self.test_data.is_dir():
             raise ValueError(
-                f"--test-data must be the folder of a dataset, {self.test_data} is no folder"
+                f"--test-data must be the folder of a dataset, but {self.test_data} is no folder"
             )
 
     def loop(self) -> Loop:
-        """The loop with these settings."""
+        """Returns the loop with these settings."""
         out = self.out.absolute()
         test_data = self.test_data and self.test_data.absolute()
         return Loop(
@@ -79,7 +79,7 @@ class LoopConfig:
 
 
 def main(argv: list[str]) -> int:
-    """The command line: an env id, then any setting to override."""
+    """Runs the command line: an env id, then any setting to override."""
     if not argv or argv[0].startswith("-"):
         games = "\n".join(f"  {make().env:<36}{make.__doc__}" for make in LOOPS)
         print(USAGE.format(games=games))

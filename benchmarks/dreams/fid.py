@@ -34,7 +34,7 @@ def inception(weights: Path | None) -> nn.Module:
     if weights is None:
         raise FidUnavailableError("no weights given (--fid-weights FILE)")
     if not weights.is_file():
-        raise FidUnavailableError(f"there is no file {weights}")
+        raise FidUnavailableError(f"there is no file {weights}: check --fid-weights")
     try:
         torch.load(weights, map_location="cpu", weights_only=True)  # no pickled code
         require("torch_fidelity", extra="fid", what="FID needs torch-fidelity")

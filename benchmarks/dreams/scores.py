@@ -69,7 +69,7 @@ class Clips:
 
 
 def as_it_is(frames: Tensor) -> Tensor:
-    """The frames."""
+    """Return the frames unchanged."""
     return frames
 
 

@@ -182,7 +182,8 @@ def all_runs(
             kept = json.loads(path.read_text())
             if kept["budget"] != wanted:
                 raise ValueError(
-                    f"{path} has another budget ({kept['budget']}): choose another --out"
+                    f"{path} was measured with another budget ({kept['budget']}): choose "
+                    "another --out"
                 )
             found.setdefault(explorer, []).append(kept)
     return found

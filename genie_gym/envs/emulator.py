@@ -155,11 +155,11 @@ class Emulator:
         return b""
 
     def show(self) -> bytes:
-        """The full screen, for rendering."""
+        """Returns the full screen, for rendering."""
         return SHAPE.pack(*self.screen.shape[:2]) + self.screen.tobytes()
 
     def memory(self) -> bytes:
-        """The console's working memory."""
+        """Returns the console's working memory."""
         return self._env.get_ram().tobytes()
 
     def _begin(self, start: str | None) -> None:
@@ -200,7 +200,7 @@ class Emulator:
             self._hold(mask, self.config.frame_skip)
 
     def _try_snapshots(self) -> bool:
-        """Whether a game continues from a snapshot exactly as it does without one."""
+        """Returns whether a game continues from a snapshot exactly as it does without one."""
         rng = np.random.default_rng(0)
         masks = rng.choice(self._masks, size=2 * _TRIAL_STEPS).tolist()
         self._begin(self.config.state)
@@ -218,7 +218,7 @@ class Emulator:
         return seen
 
     def _mask(self, names: tuple[str, ...]) -> int:
-        """The bit mask of some buttons, without those that the game's scenario forbids."""
+        """Returns the bit mask of some buttons, without those that the game's scenario forbids."""
         return self._data.filter_action(sum(1 << self._env.buttons.index(name) for name in names))
 
     def _pressed(self, mask: int) -> NDArray[np.uint8]:

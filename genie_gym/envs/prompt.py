@@ -44,7 +44,7 @@ def read_prompt(
     """
     if unknown := sorted(options.keys() - {"frames", "actions"}):
         raise ValueError(
-            f"expected reset options 'frames', 'actions' and 'reset_mask', got {unknown}"
+            f"the reset options are 'frames', 'actions' and 'reset_mask', got {unknown}"
         )
     if "frames" not in options:
         if options:

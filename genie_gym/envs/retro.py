@@ -139,7 +139,7 @@ class RetroVectorEnv(FrameVectorEnv):
                 self._workers[row] = self._start(row)
 
     def memory(self, row: int = 0) -> NDArray[np.uint8]:
-        """A copy of the console's RAM in a row, uint8."""
+        """Returns a copy of the console's RAM in a row, uint8."""
         self._check_open()
         return np.frombuffer(self._exchange([row], emulator.MEMORY, [b""])[0], np.uint8)
 
@@ -195,7 +195,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
 
 class RetroEnv(FrameEnv):
-    """One retro game; takes the arguments of `RetroVectorEnv`.
+    """A single retro game. The arguments are those of `RetroVectorEnv`.
 
     Example:
         >>> env = gymnasium.make("RetroAct/Kangaroo-Atari2600-v0")  # doctest: +SKIP

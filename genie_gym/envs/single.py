@@ -81,7 +81,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
 
 def _info(infos: dict[str, Any]) -> dict[str, Any]:
-    """The row's info; scalars become plain Python values."""
+    """Returns the row's info; scalars become plain Python values."""
     return {
         key: values[0].item() if values[0].ndim == 0 else values[0]
         for key, values in infos.items()

@@ -53,11 +53,13 @@ class RowState:
             raise ValueError(f"expected a saved state as bytes, got {type(data).__name__}")
         data = bytes(data)
         if len(data) < _PREFIX.size or not data.startswith(_MAGIC):
-            raise ValueError(f"expected bytes of save_state(), got {len(data)} other bytes")
+            raise ValueError(f"expected the result of save_state(), got {len(data)} other bytes")
         _, checksum, header_size, frame_size = _PREFIX.unpack_from(data)
         body = data[_PREFIX.size :]
         if zlib.crc32(body) != checksum:
-            raise ValueError(f"this saved state is damaged ({len(data)} bytes, checksum differs)")
+            raise ValueError(
+                f"the checksum of this saved state ({len(data)} bytes) is wrong: save it again"
+            )
         header = json.loads(body[:header_size])
         if header["kind"] != kind:
             raise ValueError(

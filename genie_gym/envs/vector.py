@@ -132,7 +132,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self.frames[rows] = frame
 
     def _observations(self) -> Any:
-        """The frames that `reset` and `step` return."""
+        """Returns the frames that `reset` and `step` return."""
         return self.frames.copy() if self.copy else self.frames
 
     def _fetch_frames(self) -> None:
@@ -144,10 +144,12 @@ class FrameVectorEnv(VectorEnv, ABC):
     def _check_options(self, options: dict[str, Any]) -> None:
         """Raises ValueError for unknown reset options; by default there are none."""
         if options:
-            raise ValueError(f"expected no reset options but 'reset_mask', got {sorted(options)}")
+            raise ValueError(
+                f"the only reset option of this env is 'reset_mask', got {sorted(options)}"
+            )
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
-        """The rendered picture of a row; by default its frame."""
+        """Returns the rendered picture of a row; by default its frame."""
         return self.frames[row].copy()
 
     # Gymnasium's interface -----------------------------------------------------------------
@@ -294,8 +296,8 @@ class FrameVectorEnv(VectorEnv, ABC):
         unpacked = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
         if any(len(state.frame) != self.frames[0].nbytes for state in unpacked.values()):
             raise ValueError(
-                f"the env has frames of shape {self.frames.shape[1:]}, the states have another: "
-                "load them into an env with the same frame_size"
+                f"this env has frames of shape {self.frames.shape[1:]}, but the states were saved "
+                "with another shape: load them into an env with the same frame_size"
             )
         for key, state in unpacked.items():
             same = [row for row, given in zip(rows, states, strict=True) if id(given) == key]

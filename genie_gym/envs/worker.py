@@ -105,8 +105,8 @@ class Worker:
         """Raises RuntimeError in a fork of the process that made the worker."""
         if os.getpid() != self._owner:
             raise RuntimeError(
-                f"this env was made in process {self._owner} and cannot be used in its fork "
-                f"{os.getpid()}: make a new env in the fork"
+                f"this env belongs to process {self._owner} and cannot be used in the forked "
+                f"process {os.getpid()}: make a new env there"
             )
 
     def ask(self, kind: bytes, content: bytes = b"") -> None:

@@ -84,7 +84,7 @@ class Dreamer:
     def last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """Frames ``(B, n, H, W, 3)``, each dreamed with only the action that leads to it replaced.
+        """Dream each of n frames with only the action that leads to it replaced.
 
         Args:
             prompt: See `dream`.
@@ -100,7 +100,7 @@ class Dreamer:
         return torch.cat(self._batches(partial(self._reconstruct, num_prompt), frames))
 
     def start(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> WorldState:
-        """The state after real frames; see `WorldModel.start`."""
+        """Return the state after real frames; see `WorldModel.start`."""
         prompt, actions, seeds = self._here(prompt, actions, seeds)
         return self.model.start(prompt, actions, seeds)
 

@@ -59,11 +59,11 @@ class Windows:
         return torch.arange(len(self))
 
     def rows(self, index: Tensor) -> Windows:
-        """The windows at `index`."""
+        """Return the windows at `index`."""
         return replace(self, frames=self.frames[index], actions=self.actions[index])
 
     def with_latent_actions(self, model: LatentActionModel) -> Windows:
-        """The same frames with the latent actions that a model infers between them."""
+        """Return the same frames with the latent actions that a model infers between them."""
         device = next(model.parameters()).device
         parts = self.frames.split(16)
         actions = torch.cat([model.actions(part.to(device)).cpu() for part in parts])

@@ -65,7 +65,7 @@ class ProbeResult:
     strip: NDArray[np.uint8]
 
     def facts(self) -> dict[str, Any]:
-        """The result as JSON types; effects are summed up by medians and word counts."""
+        """Returns the result as JSON types, with effects summarised by medians and word counts."""
         return {
             "game": self.game,
             "command": f"genie-gym games probe {self.game}",

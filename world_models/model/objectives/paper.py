@@ -85,7 +85,7 @@ class FirstFrame:
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """See `TwoStreamFrame.logits`."""
         raise ValueError(
-            "the paper's objective cannot predict a first frame; start from a real one"
+            "the paper's objective cannot predict the first frame; start from a real frame"
         )
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
