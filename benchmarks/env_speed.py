@@ -1,4 +1,4 @@
-"""Measure the speed of real envs, of the bare libraries under them, and of dreamed envs.
+"""Measure the speed of real envs, of the libraries that they wrap, and of learned worlds.
 
 Run: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [--json FILE]
 """

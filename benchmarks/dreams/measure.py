@@ -70,7 +70,7 @@ class Measured:
 
     Attributes:
         windows: The windows of real play.
-        clips: The real, dreamed and copied frames of the windows, and so on.
+        clips: The real, dreamed and other frames of the windows; see `Clips`.
         scores: Scores of the clips.
         speed: Dreamed frames per second.
         tolerance: Steps by which a predicted event may be early or late.

@@ -59,7 +59,7 @@ CASES = {
 
 
 class TelevisionVectorEnv(FrameVectorEnv):
-    """A walker on the bottom row; in the right half it turns the upper half into a screen.
+    """A player walks along the bottom; in the right half, it switches a screen above it on.
 
     Infos: ``on``, whether the screen is on.
 

@@ -99,7 +99,7 @@ def random_plan(num_actions: int) -> Plan:
 
 
 def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
-    """Holds each action for several steps and prefers to move; gets further than `random_plan`.
+    """Samples actions that are held for several steps, mostly moves; goes further than random play.
 
     Actions to the right have weight 4, NOOP 1 and all others 2. An action is held for a
     geometrically distributed number of steps with mean `mean_hold`.

@@ -113,7 +113,7 @@ class Emulator:
         return self._outcome(reward, terminated)
 
     def save(self) -> bytes:
-        """Saves all that determines the future: the emulator's snapshot and the episode's actions.
+        """Saves the state: the emulator's snapshot and the actions of the episode.
 
         The actions are needed where snapshots are incomplete. Some cores omit parts of the console
         (stella: paddles and the banks of some cartridges), and none includes the reward scripts.

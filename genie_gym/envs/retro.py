@@ -25,7 +25,7 @@ _EMULATOR_FPS = 60
 
 
 class RetroVectorEnv(FrameVectorEnv):
-    """Rows of one retro game, each in its own emulator process; the rows run in parallel.
+    """A vector env of a retro game. The rows (sub-envs) run in parallel emulator processes.
 
     A step holds the action's buttons for ``frame_skip`` emulated frames and sums their rewards; it
     stops early when the game's scenario ends the episode. Buttons that the scenario forbids are

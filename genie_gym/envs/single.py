@@ -51,7 +51,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
 
     def save_state(self) -> bytes:
-        """Returns the state as bytes; the future after `load_state` is the same in any process."""
+        """Returns the state as bytes, which `load_state` restores in any process."""
         return self.vector_env.save_state()[0]
 
     def load_state(self, state: bytes) -> NDArray[np.uint8]:

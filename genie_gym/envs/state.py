@@ -58,12 +58,12 @@ class RowState:
         body = data[_PREFIX.size :]
         if zlib.crc32(body) != checksum:
             raise ValueError(
-                f"the checksum of this saved state ({len(data)} bytes) is wrong: save it again"
+                f"this saved state is damaged ({len(data)} bytes, wrong checksum): save it again"
             )
         header = json.loads(body[:header_size])
         if header["kind"] != kind:
             raise ValueError(
-                f"the saved state is of {header['kind']!r}, the env is {kind!r}: load it into an "
+                f"this state was saved by {header['kind']!r}, the env is {kind!r}: load it into an "
                 "env made with the same arguments"
             )
         frame_end = header_size + frame_size

@@ -1,4 +1,4 @@
-"""The base of all vector envs here: rows of frames, stepped by named actions.
+"""The base class of all vector envs of this package.
 
 A simulator (the real CoinRun, emulator processes, a world model) implements how rows start and
 step. The rest of Gymnasium's interface is implemented here once: seeding per row, checks of
@@ -256,7 +256,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations(), rewards, terminated, truncated, infos
 
     def save_state(self) -> list[bytes]:
-        """Returns the rows' states; the future after `load_state` is the same in any process."""
+        """Returns the state of each row as bytes, which `load_state` restores in any process."""
         self._check_open()
         self._check_begun()
         self._fetch_frames()
