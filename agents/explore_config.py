@@ -27,7 +27,7 @@ class ExploreConfig:
             needed) or own (the env's own reward).
         steps: Total env steps, summed over the rows.
         eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
-        num_envs: Rows of the vector env.
+        num_envs: Number of sub-envs (rows) of the vector env.
         max_steps: Maximum steps per episode.
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.

@@ -30,7 +30,7 @@ class RewardedEnv:
             network distillation, no world needed) or own (the env's own reward).
         scale: Factor on the reward; not applied to the env's own.
         max_steps: Maximum steps per episode.
-        num_envs: Rows of the vector env.
+        num_envs: Number of sub-envs (rows) of the vector env.
         seed: Seed of the novelty networks.
         dtype: Floating-point type that the world computes in. bfloat16 changes the reward by a
             thousandth and takes two thirds of the time.

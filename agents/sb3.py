@@ -18,7 +18,7 @@ def make_sb3_env(env_id: str, num_envs: int, **kwargs: Any) -> SB3VecEnv:
 
     Args:
         env_id: For example ``"Procgen/CoinRun-v0"`` or ``"RetroAct/Kangaroo-Atari2600-v0"``.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         **kwargs: Arguments of the env, and ``max_episode_steps``.
     """
     mode = AutoresetMode.SAME_STEP

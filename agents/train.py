@@ -31,7 +31,7 @@ class AgentConfig:
         env: Env id.
         out: Folder for the saved policy.
         steps: Total env steps, summed over the rows.
-        num_envs: Rows of the vector env.
+        num_envs: Number of sub-envs (rows) of the vector env.
         features: Feature extractor: nature, impala or small.
         rollout: Steps of each row between updates.
         batch_size: Steps in each minibatch.

@@ -92,8 +92,8 @@ def dream_long(
         windows: The prompts, one for each dream.
         actions: The action set.
         num_frames: Number of frames to dream.
-        marks: Numbers of frames after which other actions are tried: early and late.
-        steps: Number of steps to try there.
+        marks: Numbers of generated frames after which other actions are tried.
+        steps: Number of steps for which they are tried.
         seed: Seed of the actions.
     """
     rngs = [np.random.default_rng([seed, row]) for row in range(len(windows))]

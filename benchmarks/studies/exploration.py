@@ -42,7 +42,7 @@ class Budget:
         world: World whose uncertainty rewards AutoExplore; all runs use its env settings.
         mode: Reward mode: streaming, paper or surprise.
         steps: Env steps, summed over rows.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         max_steps: Maximum length of an episode.
         entropy: Weight of the entropy bonus of the learning agents.
     """

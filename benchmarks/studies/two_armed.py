@@ -64,7 +64,7 @@ class TelevisionVectorEnv(FrameVectorEnv):
     Infos: ``on``, whether the screen is on.
 
     Args:
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         programme: "off" shows nothing; "clock" a rotating bar; "noise" random grey levels.
         **options: Options of `FrameVectorEnv`.
     """

@@ -39,7 +39,7 @@ class Planned:
 
     Args:
         plan: Samples the actions of a whole episode.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
     """
 
@@ -131,7 +131,7 @@ def make_policy(
     Args:
         spec: ``"random"``, ``"sticky"``, or the folder of a saved agent.
         actions: The env's action set.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
         epsilon: Probability that an action is replaced by a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely

@@ -55,7 +55,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
     ``level_complete``, whether the step reached the coin.
 
     Args:
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         num_levels: Number of distinct levels; 0 for no limit.
         start_level: Seed of the first of these levels.
         distribution_mode: "hard", or "easy" with fewer enemies and the same look in all levels.

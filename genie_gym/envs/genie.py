@@ -47,7 +47,7 @@ class GenieVectorEnv(FrameVectorEnv):
 
     Args:
         world: Name or path of the world.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16".
         compile: Compile the step. It runs faster, above all with few rows, but compiling takes
@@ -109,7 +109,7 @@ class GenieVectorEnv(FrameVectorEnv):
             self.frames = self._screen.numpy()
 
     def reseed(self, seeds: Sequence[int]) -> None:
-        """Replaces the seeds of the rows, so the current dreams continue differently."""
+        """Replaces the seeds of the rows, so that the same actions lead to different frames."""
         self._check_open()
         self._check_begun()
         if len(seeds) != self.num_envs:
@@ -238,7 +238,7 @@ class GenieEnv(FrameEnv):
         super().__init__(GenieVectorEnv(world, autoreset_mode=AutoresetMode.DISABLED, **options))
 
     def reseed(self, seed: int) -> None:
-        """Replaces the seed, so the current dream continues differently."""
+        """Replaces the seed of the episode, so that the same actions lead to different frames."""
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]

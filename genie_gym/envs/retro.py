@@ -43,7 +43,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
     Args:
         game: A game of the catalogue, e.g. ``"Kangaroo-Atari2600"``.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         state: The start state, one of `roms.states`; None for the game's default.
         action_set: Name of a ``retroact-*`` action set.
         frame_skip: Emulated frames per step.

@@ -51,7 +51,7 @@ class FrameVectorEnv(VectorEnv, ABC):
     `_step_rows`, `_save_row` and `_load_rows`.
 
     Args:
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         actions: The named action set.
         kind: Identifies envs that can load each other's saved states, e.g. ``"Procgen/CoinRun"``.
         frame_size: Height and width of a frame, in pixels.
