@@ -43,9 +43,10 @@ class LoopConfig:
         seed: Seed of all randomness.
         world: Name or path of a world to start from; by default one is trained on random play.
         test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test of
-            another loop); by default an agent is trained that plays them.
+            another loop); by default an agent is trained on the game's own reward and
+            collects them.
         only: Run only this stage.
-        list: Print the stages and which are done, and run none.
+        list: Only print the stages and which of them are done.
     """
 
     recipe: Annotated[LoopRecipe, tyro.conf.arg(name="")]

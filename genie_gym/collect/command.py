@@ -88,7 +88,7 @@ class CollectConfig:
         raise ValueError(f"part must be K/N with K from 0 to N-1, e.g. 0/4, got {self.part!r}")
 
     def collection(self) -> Collection:
-        """Returns the settings that determine the episodes, without those that split the work."""
+        """Returns the settings that determine the content of the episodes."""
         gym.spec(self.env)  # raises early for an unknown id, with suggestions
         policy = self.policy
         if policy not in ("random", "sticky"):

@@ -204,7 +204,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
         moves: NDArray[np.int32],
         live: NDArray[np.bool_],
     ) -> None:
-        """Steps blocks until none is left; all threads take blocks from the same iterator."""
+        """Steps blocks of rows; each thread takes the next block that is not stepped yet."""
         for index, block in waiting:
             mine = slice(index * self._block, (index + 1) * self._block)
             block.act(moves[mine], live[mine])

@@ -117,7 +117,7 @@ class _Layout:
         self._ending = self._fields(_ENDING)
         if self._position != len(state) or self._ending.view(np.uint32)[-1] != _END_MARK:
             raise RuntimeError(
-                "expected the state layout of procgen2 0.10.7, the installed version has another: "
+                "the installed procgen2 does not have the state layout of version 0.10.7: "
                 "type pip install 'procgen2==0.10.7'"
             )
 

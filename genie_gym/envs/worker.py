@@ -116,7 +116,7 @@ class Worker:
             WorkerDiedError: If the process has ended, or does not accept the command in time.
         """
         if not self.alive:
-            raise WorkerDiedError(f"{self._name} has ended: reset() starts a new one")
+            raise WorkerDiedError(f"{self._name} has ended: call reset() to start a new one")
         if self.variables is None:
             self._deadline = time.monotonic() + self._timeout
             self.variables = tuple(json.loads(self.answer()))

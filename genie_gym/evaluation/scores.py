@@ -32,7 +32,7 @@ def frame_scores(
         last: The last frame before them, ``(B, 1, H, W, 3)``. Copying it is the baseline.
         dream: The frames dreamed with the same actions.
         ceiling: The real frames after encoding and decoding by the world's tokenizer.
-        astray: Name suffix -> frames dreamed with other actions.
+        astray: Frames dreamed with other actions; the keys are suffixes of score names.
 
     Returns:
         Scores in dB, ``(B, n)``; NaN where a frame has no pixel to score. ``psnr`` is over all

@@ -26,7 +26,7 @@ class ImportReport:
     """Results of an import.
 
     Attributes:
-        imported: Game -> file that its ROM was copied from.
+        imported: For each imported game, the file that its ROM was copied from.
         already: Games that already had the same ROM.
         num_files: Number of files read, including those inside zip archives.
     """
@@ -104,7 +104,7 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _readings(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yields the possible readings of a dump: stable-retro's SHA-1, and the bytes to store."""
+    """Yields SHA-1 and content of a ROM file, as it is and without known headers."""
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):
         yield hashlib.sha1(content[_NES_HEADER:]).hexdigest(), content

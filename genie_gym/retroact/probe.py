@@ -45,12 +45,12 @@ class ProbeResult:
 
     Attributes:
         game: Name of the game.
-        words: Control -> the word that most states agree on, a key of `CONFIRMS`.
-        shares: Control -> fraction of the states in which the action had an effect that agree
-            on the word; for ``none``, the fraction of all responsive states.
+        words: For each control, the word that most states agree on, a key of `CONFIRMS`.
+        shares: For each control, the fraction of the states with an effect that agree on its
+            word; for ``none``, the fraction of all responsive states.
         num_states: Number of states tried.
         num_responsive: Number of states in which any action had an effect; only these count.
-        effects: Control -> its effect in each responsive state.
+        effects: For each control, its effect in each responsive state.
         config: Settings of the probe.
         strip: Frames over time for each action, from the state with the most effects.
     """
