@@ -26,7 +26,7 @@ class FidUnavailableError(RuntimeError):
 
 
 def inception(weights: Path | None) -> nn.Module:
-    """Load the Inception network of the published numbers from local weights.
+    """Load the Inception network that published FIDs use, from local weights.
 
     Raises:
         FidUnavailableError: If the weights or the network's package are missing.

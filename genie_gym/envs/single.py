@@ -65,7 +65,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0]
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Returns a picture in mode "rgb_array"; mode "human" has its own window."""
+        """Returns a picture in mode "rgb_array"; in mode "human" it shows a window."""
         pictures = self.vector_env.render()
         return None if pictures is None else pictures[0]
 

@@ -306,7 +306,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Returns one picture per row in mode "rgb_array"; mode "human" has its own window."""
+        """Returns one picture per row in mode "rgb_array"; in mode "human" it shows a window."""
         self._check_open()
         if self.render_mode is None:
             raise error.Error(

@@ -80,7 +80,7 @@ def _games_by_sha1() -> dict[str, list[str]]:
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yields name and content of each file under a path, including files inside archives."""
     if not path.exists():
-        raise FileNotFoundError(f"the file or folder {path} does not exist: check the path")
+        raise FileNotFoundError(f"there is no file or folder {path}: check the path")
     inside = sorted(path.rglob("*")) if path.is_dir() else [path]
     for file in inside:
         if file.is_file() and file.stat().st_size <= _MAX_FILE_SIZE:
