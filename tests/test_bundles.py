@@ -204,7 +204,7 @@ def test_a_pickle_is_not_read(bundle):
     torch.save({"codes": torch.ones(1)}, bundle / "dynamics.safetensors")
     record = file_record(bundle / "dynamics.safetensors")
     edit(bundle, lambda card: card["files"].update({"dynamics.safetensors": record}))
-    broken(bundle, "no safetensors file")
+    broken(bundle, "not a safetensors file")
 
 
 def test_a_failed_save_leaves_nothing_behind(tmp_path, model, starts):
