@@ -131,7 +131,7 @@ def obedience(
 
     Args:
         dreamer: The world, in mode "stream".
-        state: State of B dreams; it stays usable.
+        state: State of B dreams; it is not modified.
         actions: int64 ``(B, n)``.
         num_actions: Size of the action set.
         seed: Seed of the random actions.

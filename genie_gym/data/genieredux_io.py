@@ -115,8 +115,8 @@ def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
     for (_, target, _), (source, _, _) in zip(moves, moves[1:], strict=False):
         if source != target:
             raise ValueError(
-                f"{session / 'actions.json'} has a gap: one step ends at frame {target}, the next "
-                f"starts at frame {source}. Remove the session and import the rest"
+                f"{session / 'actions.json'} has a gap: one step ends at frame {target}, but the "
+                f"next starts at frame {source}. Remove the session and import the rest"
             )
     if not moves:
         raise ValueError(

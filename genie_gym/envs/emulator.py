@@ -178,7 +178,7 @@ class Emulator:
         self._data.update_ram()  # rewards are computed from changes of the memory since here
 
     def _hold(self, mask: int, frames: int) -> tuple[float, bool]:
-        """Emulates `frames` frames, fewer if the episode ends; returns total reward, terminated."""
+        """Emulates at most `frames` frames of the episode; returns reward and `terminated`."""
         reward, terminated = 0.0, False
         self._em.set_button_mask(self._pressed(mask))
         while frames > 0 and not terminated:
