@@ -21,7 +21,7 @@ class DemoConfig:
         out: Output folder for the pictures.
         world: World to run: an env id, or the name or path of a world.
         steps: Number of steps to play in each real game.
-        frames: Number of frames to dream and compare.
+        frames: Number of frames to generate and compare.
         seed: Seed of the envs and of the random policy.
     """
 

@@ -102,7 +102,7 @@ def _speed(seconds: list[float]) -> float:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--world", default="CoinRun", help="world to dream with, name or path")
+    parser.add_argument("--world", default="CoinRun", help="name or path of the world")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--real", action="store_true", help="measure only the real games")
     only.add_argument("--dreams", action="store_true", help="measure only the dreams")

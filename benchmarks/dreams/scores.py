@@ -76,7 +76,7 @@ def as_it_is(frames: Tensor) -> Tensor:
 def dream_clips(
     dreamer: Dreamer, windows: Windows, num_actions: int, seed: int, clean: Picture = as_it_is
 ) -> tuple[Clips, float]:
-    """Dream every window with its own and with other actions; also return frames per second.
+    """Generate all windows with their own and with other actions; return frames per second.
 
     Args:
         dreamer: The world.

@@ -13,7 +13,7 @@ __all__ = ["Prompt", "read_prompt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Real frames and actions from which each row starts to dream.
+    """Real frames and actions after which each row generates frames.
 
     Attributes:
         frames: The first k frames of each row, uint8 ``(rows, k, H, W, 3)``.

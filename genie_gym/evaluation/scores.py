@@ -30,9 +30,9 @@ def frame_scores(
     Args:
         real: The real frames, uint8 ``(B, n, H, W, 3)``.
         last: The last frame before them, ``(B, 1, H, W, 3)``. Copying it is the baseline.
-        dream: The frames dreamed with the same actions.
+        dream: The frames generated with the same actions.
         ceiling: The real frames after encoding and decoding by the world's tokenizer.
-        astray: Frames dreamed with other actions; the keys are suffixes of score names.
+        astray: Frames generated with other actions; the keys are suffixes of score names.
 
     Returns:
         Scores in dB, ``(B, n)``; NaN where a frame has no pixel to score. ``psnr`` is over all

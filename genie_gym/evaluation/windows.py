@@ -1,6 +1,6 @@
 """Windows of real episodes to compare dreams with.
 
-Shapes: B windows, k prompt frames, n frames to dream, H height, W width.
+Shapes: B windows, k prompt frames, n frames to generate, H height, W width.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Windows:
 
     @property
     def num_steps(self) -> int:
-        """Number of frames to dream, n."""
+        """Number of frames to generate, n."""
         return self.frames.shape[1] - self.num_prompt
 
     @property
