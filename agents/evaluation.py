@@ -36,7 +36,7 @@ class Evaluation:
     frames: NDArray[np.uint8]
 
     def numbers(self) -> dict[str, float]:
-        """All fields except the frames."""
+        """Returns all fields except the frames."""
         return {key: float(value) for key, value in vars(self).items() if key != "frames"}
 
 

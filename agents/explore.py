@@ -1,7 +1,7 @@
-"""`genie-gym explore`: trains an agent to find what a world model cannot predict (AutoExplore).
+"""`genie-gym explore`: trains an agent that seeks what a world model cannot predict (AutoExplore).
 
-Training runs in iterations. Each starts new episodes, and all its randomness is derived from the
-seed and the iteration's number, so an interrupted run resumes to exactly the same agent.
+Training consists of iterations. Each starts new episodes, and its random numbers depend only on the
+seed and the iteration's index, so a resumed run gives exactly the agent of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["ExploreConfig", "explore", "main", "new_model"]
 
 
 def main(argv: list[str]) -> int:
-    """The command line."""
+    """Runs the command line."""
     config = tyro.cli(ExploreConfig, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
     explore(config)
     pairs = [f"{key} {value}" for key, value in config.rewarded_env().all_env_kwargs().items()]
@@ -52,7 +52,7 @@ def explore(
         on_evaluation: Called with the evaluation after each iteration trained by this call.
 
     Returns:
-        The numbers of all evaluations, in order, those before a resume included.
+        The numbers of all evaluations in order, including those before a resume.
     """
     gym.spec(config.env)  # raises early for an unknown id, with suggestions
     begin(config.out / "explore.json", asdict(config), may_change=("out", "steps"))

@@ -13,10 +13,10 @@ __all__ = ["ExploreConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig:
-    """Trains a recurrent PPO agent to find what a world model cannot predict.
+    """Trains a recurrent PPO agent that seeks what a world model cannot predict.
 
     Run the same command again to resume after an interruption. The best policy so far is saved
-    in `out`, which `genie-gym collect --policy OUT` takes.
+    in `out`, to be used by `genie-gym collect --policy OUT`.
 
     Attributes:
         env: Env id of a real game.
@@ -26,8 +26,8 @@ class ExploreConfig:
             surprise (how unlikely the frame was), novelty (random network distillation, no world
             needed) or own (the env's own reward).
         steps: Total env steps, summed over the rows.
-        eval_every: Env steps per iteration: train, evaluate, save. Runs resume from the last one.
-        num_envs: Rows of the vector env.
+        eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
+        num_envs: Number of sub-envs (rows) of the vector env.
         max_steps: Maximum steps per episode.
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
@@ -81,7 +81,7 @@ class ExploreConfig:
             )
 
     def rewarded_env(self) -> RewardedEnv:
-        """The env and its reward."""
+        """Returns the env and its reward."""
         return RewardedEnv(
             env=self.env,
             world=self.world,

@@ -40,7 +40,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
         self.head = nn.Sequential(nn.Linear(width * height * height, features_dim), nn.ReLU())
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, features_dim)."""
+        """Maps (B, C, H, W) to (B, features_dim)."""
         return self.head(self.body(observations))
 
 
@@ -82,7 +82,7 @@ class SmallCNN(BaseFeaturesExtractor):
         self.body = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> (B, features)."""
+        """Maps (B, C, H, W) to (B, features)."""
         pixels = 2 * observations - 1
         return self.body(pixels.contiguous(memory_format=torch.channels_last))  # twice as fast
 

@@ -89,7 +89,7 @@ def plan(
 def _returns(
     dreams: FrameVectorEnv, state: bytes, actions: NDArray[np.int64], config: PlannerConfig
 ) -> NDArray[np.float64]:
-    """The return of each row's actions, up to the end of its episode."""
+    """Returns the return of each row's actions, up to the end of its episode."""
     dreams.load_state([state] * dreams.num_envs)
     values, alive = np.zeros(len(actions)), np.ones(len(actions), np.bool_)
     steps = np.repeat(actions, config.repeat, axis=1)

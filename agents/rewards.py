@@ -30,7 +30,7 @@ class RewardedEnv:
             network distillation, no world needed) or own (the env's own reward).
         scale: Factor on the reward; not applied to the env's own.
         max_steps: Maximum steps per episode.
-        num_envs: Rows of the vector env.
+        num_envs: Number of sub-envs (rows) of the vector env.
         seed: Seed of the novelty networks.
         dtype: Floating-point type that the world computes in. bfloat16 changes the reward by a
             thousandth and takes two thirds of the time.
@@ -64,7 +64,7 @@ class RewardedEnv:
         return {"action_set": card.action_set, **card.env_kwargs, **self.env_kwargs}
 
     def make_plain(self) -> VectorEnv:
-        """The env without the reward."""
+        """Returns the env without the reward."""
         return gym.make_vec(
             self.env,
             num_envs=self.num_envs,
@@ -74,7 +74,7 @@ class RewardedEnv:
         )
 
     def make(self, env: VectorEnv | None = None) -> SB3VecEnv:
-        """The env with its reward, as a Stable-Baselines3 env.
+        """Returns the env with its reward, as a Stable-Baselines3 env.
 
         Args:
             env: The env of `make_plain`, possibly wrapped; by default a new one.

@@ -18,7 +18,7 @@ def make_sb3_env(env_id: str, num_envs: int, **kwargs: Any) -> SB3VecEnv:
 
     Args:
         env_id: For example ``"Procgen/CoinRun-v0"`` or ``"RetroAct/Kangaroo-Atari2600-v0"``.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         **kwargs: Arguments of the env, and ``max_episode_steps``.
     """
     mode = AutoresetMode.SAME_STEP
@@ -55,7 +55,8 @@ class SB3VecEnv(VecEnv):
         given = [options for options in self._options if options]
         if any(options != given[0] for options in given):
             raise ValueError(
-                "reset options must be the same for all rows, got several: use set_options({...})"
+                "reset options must be the same for all rows, got different ones: use "
+                "set_options({...})"
             )
         seeds = list(self._seeds)
         seed: Any = None if all(one is None for one in seeds) else seeds
@@ -88,12 +89,12 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Rendered frame of each row; None unless made with ``render_mode="rgb_array"``."""
+        """Returns the rendered frame of each row; None without ``render_mode="rgb_array"``."""
         pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
         return list(pictures) if pictures is not None else [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of the env, once per index; the rows share it."""
+        """Returns an attribute of the env, once per index; the rows share it."""
         return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -111,7 +112,7 @@ class SB3VecEnv(VecEnv):
         return result if by_row else [result] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """Whether the env is wrapped by this class of Gymnasium vector wrapper."""
+        """Returns whether the env is wrapped by this class of Gymnasium vector wrapper."""
         env: Any = self.env
         wrapped = isinstance(env, wrapper_class)
         while not wrapped and env is not env.unwrapped:
@@ -122,13 +123,13 @@ class SB3VecEnv(VecEnv):
     def _all_rows(self, indices: VecEnvIndices, call: str) -> None:
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(
-                f"{call} cannot be for some rows only, since the rows share one env: leave "
-                "indices out"
+                f"{call} cannot be for some rows only, because all rows share one env: leave out "
+                "indices"
             )
 
 
 def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """One row's info; scalars become plain Python values."""
+    """Returns one row's info; scalars become plain Python values."""
     return {
         key: values[row].item() if np.ndim(values[row]) == 0 else values[row]
         for key, values in infos.items()

@@ -31,7 +31,7 @@ class AgentConfig:
         env: Env id.
         out: Folder for the saved policy.
         steps: Total env steps, summed over the rows.
-        num_envs: Rows of the vector env.
+        num_envs: Number of sub-envs (rows) of the vector env.
         features: Feature extractor: nature, impala or small.
         rollout: Steps of each row between updates.
         batch_size: Steps in each minibatch.
@@ -92,7 +92,7 @@ RECIPES = {"coinrun": coinrun, "coinrun-quick": coinrun_quick}
 
 
 def main(argv: list[str]) -> int:
-    """The command line: the name of a recipe, then any field to override."""
+    """Runs the command line: the name of a recipe, then any field to override."""
     config = tyro.extras.overridable_config_cli(
         {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()}, args=argv
     )

@@ -15,13 +15,13 @@ __all__ = ["main"]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Plays the real games, then dreams one and compares the dream with the real game.
+    """Plays the real games, then runs a world and compares it with its real game.
 
     Attributes:
         out: Output folder for the pictures.
-        world: World to dream with: an env id, or the name or path of a world.
+        world: World to run: an env id, or the name or path of a world.
         steps: Number of steps to play in each real game.
-        frames: Number of frames to dream and compare.
+        frames: Number of frames to generate and compare.
         seed: Seed of the envs and of the random policy.
     """
 

@@ -1,4 +1,4 @@
-"""Measure the speed of real envs, of the bare libraries under them, and of dreamed envs.
+"""Measure the speed of real envs, of the libraries that they wrap, and of learned worlds.
 
 Run: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [--json FILE]
 """
@@ -102,7 +102,7 @@ def _speed(seconds: list[float]) -> float:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--world", default="CoinRun", help="world to dream with, name or path")
+    parser.add_argument("--world", default="CoinRun", help="name or path of the world")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--real", action="store_true", help="measure only the real games")
     only.add_argument("--dreams", action="store_true", help="measure only the dreams")

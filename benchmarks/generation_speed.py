@@ -90,7 +90,7 @@ class Window(nn.Module):
 
 
 class Recomputer:
-    """Dreams with a `Window`; if compiled, it uses the calls of a `CompiledWorld`."""
+    """Generates frames with a `Window`; if compiled, it uses the calls of a `CompiledWorld`."""
 
     def __init__(self, world: WorldModel, compile: bool):
         window = Window(world)

@@ -110,7 +110,7 @@ def retro_buttons(actions: ActionSet, platform: str) -> tuple[tuple[str, ...], .
     """
     if platform not in _JUMP_AND_SECONDARY:
         raise ValueError(
-            f"platform must be one of {sorted(_JUMP_AND_SECONDARY)}, whose buttons are known, got "
+            f"expected a platform with known buttons, one of {sorted(_JUMP_AND_SECONDARY)}, got "
             f"{platform!r}"
         )
     jump, secondary = _JUMP_AND_SECONDARY[platform]

@@ -36,7 +36,7 @@ class Coverage:
 
     Attributes:
         places: All places seen.
-        furthest: Level -> furthest column reached by any row, in cells (CoinRun only).
+        furthest: For each level, the furthest column that any row reached (CoinRun only).
         finished: Number of episodes that ended at the coin (CoinRun only).
 
     Args:

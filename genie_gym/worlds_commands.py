@@ -57,7 +57,7 @@ class Make:
     scale: float = 1.0
     """Factor on the numbers of episodes and training steps; below 1 for a quick trial."""
     list: bool = False
-    """Print the stages and which are done, and run none."""
+    """Only print the stages and which of them are done."""
 
 
 Command = (

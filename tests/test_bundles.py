@@ -162,7 +162,7 @@ def test_damaged_card(bundle):
         (lambda c: c["dynamics"]["space"].update(num_codes=33), "makes tokens of.*33"),
         (lambda c: c["dynamics"].pop("space"), "describes no model: 'space'"),
         (lambda c: c["tokenizer"].update(kind="mine"), "no tokenizer kind 'mine'"),
-        (lambda c: c["action_meanings"].pop(), "2 action_meanings, 3 actions"),
+        (lambda c: c["action_meanings"].pop(), "2 action_meanings, but the dynamics has 3"),
         (lambda c: c["files"].update({"../x": {}}), "outside the bundle"),
         (lambda c: c["files"].pop("dynamics.safetensors"), "lists no dynamics.safetensors"),
     ],
@@ -204,7 +204,7 @@ def test_a_pickle_is_not_read(bundle):
     torch.save({"codes": torch.ones(1)}, bundle / "dynamics.safetensors")
     record = file_record(bundle / "dynamics.safetensors")
     edit(bundle, lambda card: card["files"].update({"dynamics.safetensors": record}))
-    broken(bundle, "no safetensors file")
+    broken(bundle, "not a safetensors file")
 
 
 def test_a_failed_save_leaves_nothing_behind(tmp_path, model, starts):

@@ -109,7 +109,7 @@ def test_stored_episodes_must_fit_the_world(episodes):
         ValueError, match=r"frames \(16, 16, 3\), the world Toy takes \(64, 64, 3\)"
     ):
         heldout.stored(replace(card, tokenizer={"frame_size": 64}), episodes.path, "all")
-    with pytest.raises(ValueError, match="has the actions STAY.*the world Toy JUMP"):
+    with pytest.raises(ValueError, match="has the actions STAY.*the world Toy needs JUMP"):
         heldout.stored(replace(card, action_meanings=("JUMP",)), episodes.path, "all")
 
 

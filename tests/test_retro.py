@@ -316,7 +316,7 @@ def test_a_fork_cannot_use_the_env_nor_harm_it():
             env.step(0)
         except RuntimeError as refusal:
             env.close()
-            os._exit(7 if "cannot be used in its fork" in str(refusal) else 1)
+            os._exit(7 if "cannot be used in the forked process" in str(refusal) else 1)
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert env.step(0)[0].any()

@@ -119,8 +119,8 @@ def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing():
     flipped = state[:-1] + bytes([state[-1] ^ 1])
     for bad, message in (
         (flipped, "damaged"),
-        (state[:9], "expected bytes of save_state"),
-        (b"", "expected bytes of save_state"),
+        (state[:9], "expected the result of save_state"),
+        (b"", "expected the result of save_state"),
         ("text", "as bytes"),
         (state[:-4], "damaged"),
     ):

@@ -71,7 +71,7 @@ def config_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(names))
     if unknown:
-        raise ValueError(f"{cls.__name__} has no {unknown}; it has {names}")
+        raise ValueError(f"{cls.__name__} has no fields {unknown}; its fields are {names}")
     built = {}
     for name, value in values.items():
         hint = hints[name]

@@ -113,7 +113,7 @@ def _known(what: str, name: str, names: Sequence[str] | dict[str, Any]) -> str:
         return name
     near = get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {what} {name!r}; there are {', '.join(names)}.{hint}")
+    raise ValueError(f"no {what} {name!r}; expected one of {', '.join(names)}.{hint}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise WeightsError(f"{path} is missing") from None
     except SafetensorError as fault:
-        raise WeightsError(f"{path} is cut short or no safetensors file: {fault}") from None
+        raise WeightsError(f"{path} is incomplete or not a safetensors file: {fault}") from None
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:

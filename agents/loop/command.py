@@ -43,9 +43,10 @@ class LoopConfig:
         seed: Seed of all randomness.
         world: Name or path of a world to start from; by default one is trained on random play.
         test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test of
-            another loop); by default an agent is trained that plays them.
+            another loop); by default an agent is trained on the game's own reward and
+            collects them.
         only: Run only this stage.
-        list: Print the stages and which are done, and run none.
+        list: Only print the stages and which of them are done.
     """
 
     recipe: Annotated[LoopRecipe, tyro.conf.arg(name="")]
@@ -65,11 +66,11 @@ class LoopConfig:
             )
         if self.test_data is not None and not self.test_data.is_dir():
             raise ValueError(
-                f"--test-data must be the folder of a dataset, {self.test_data} is no folder"
+                f"--test-data must be the folder of a dataset, but {self.test_data} is no folder"
             )
 
     def loop(self) -> Loop:
-        """The loop with these settings."""
+        """Returns the loop with these settings."""
         out = self.out.absolute()
         test_data = self.test_data and self.test_data.absolute()
         return Loop(
@@ -79,7 +80,7 @@ class LoopConfig:
 
 
 def main(argv: list[str]) -> int:
-    """The command line: an env id, then any setting to override."""
+    """Runs the command line: an env id, then any setting to override."""
     if not argv or argv[0].startswith("-"):
         games = "\n".join(f"  {make().env:<36}{make.__doc__}" for make in LOOPS)
         print(USAGE.format(games=games))

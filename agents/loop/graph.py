@@ -54,7 +54,7 @@ class Loop:
     test_data: Path | None = None
 
     def stages(self) -> list[Stage]:
-        """All stages, each after the ones it needs."""
+        """Returns all stages, each after the ones it needs."""
         stages = [
             *self._test_set(),
             *self._first_world(),
@@ -233,7 +233,7 @@ class Loop:
 
 
 def scores(loop: Loop) -> list[dict[str, Any]]:
-    """The scores so far, one row per evaluated world."""
+    """Returns the scores so far, one row per evaluated world."""
     names = [stage.name for stage in loop.stages() if stage.name.endswith("evaluation")]
     files = {
         name.removesuffix("evaluation").strip("-"): loop.out / "scores" / f"{name}.json"
@@ -247,7 +247,7 @@ def scores(loop: Loop) -> list[dict[str, Any]]:
 
 
 def _shortened(fit: FitConfig, steps: int) -> FitConfig:
-    """The same training for `steps` steps; warm-up and save interval shrink in proportion."""
+    """Returns the same training for `steps` steps, with warm-up and save interval in proportion."""
     share = steps / fit.steps
     return replace(
         fit,

@@ -115,7 +115,7 @@ LOOPS: tuple[Callable[[], LoopRecipe], ...] = (
 
 
 def for_env(env: str) -> LoopRecipe:
-    """The recipe for a game; a game without its own gets the small Atari recipe."""
+    """Returns the recipe for a game; games without one get the small Atari recipe."""
     for recipe in LOOPS:
         if recipe().env == env:
             return recipe()

@@ -25,7 +25,7 @@ LIKELY = 0.5  # least termination probability, and least share of the usual rewa
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Steps of an episode that are dreamed from the real frames before them.
+    """Steps of an episode that a world predicts from the real frames before them.
 
     Attributes:
         episode: Index of the episode.

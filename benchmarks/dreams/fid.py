@@ -26,7 +26,7 @@ class FidUnavailableError(RuntimeError):
 
 
 def inception(weights: Path | None) -> nn.Module:
-    """Load the Inception network of the published numbers from local weights.
+    """Load the Inception network that published FIDs use, from local weights.
 
     Raises:
         FidUnavailableError: If the weights or the network's package are missing.
@@ -34,7 +34,7 @@ def inception(weights: Path | None) -> nn.Module:
     if weights is None:
         raise FidUnavailableError("no weights given (--fid-weights FILE)")
     if not weights.is_file():
-        raise FidUnavailableError(f"there is no file {weights}")
+        raise FidUnavailableError(f"there is no file {weights}: check --fid-weights")
     try:
         torch.load(weights, map_location="cpu", weights_only=True)  # no pickled code
         require("torch_fidelity", extra="fid", what="FID needs torch-fidelity")

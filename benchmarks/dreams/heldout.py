@@ -121,13 +121,14 @@ def _data(card: WorldCard) -> dict[str, Any]:
 def _checked(card: WorldCard, episodes: EpisodeDataset) -> EpisodeDataset:
     if card.latent_action is None and episodes.action_meanings != card.action_meanings:
         raise ValueError(
-            f"{episodes.path} has the actions {', '.join(episodes.action_meanings)}, the world "
-            f"{card.name} {', '.join(card.action_meanings)} ({card.action_set})"
+            f"{episodes.path} has the actions {', '.join(episodes.action_meanings)}, but the world "
+            f"{card.name} needs {', '.join(card.action_meanings)}: collect episodes with "
+            f"action_set={card.action_set}"
         )
     size = card.frame_size
     if episodes.frame_shape != (size, size, 3):
         raise ValueError(
             f"{episodes.path} has frames {episodes.frame_shape}, the world {card.name} takes "
-            f"{(size, size, 3)}"
+            f"{(size, size, 3)}: collect episodes with frames of that size"
         )
     return episodes

@@ -46,7 +46,7 @@ class LongDream:
 
     Attributes:
         frames: uint8 ``(B, n, H, W, 3)``.
-        obedience: Effect of other actions, by the number of frames dreamed before.
+        obedience: Effect of other actions, by the number of frames generated before.
         held: Frames with each action held from there on, uint8 ``(A, m, H, W, 3)``, likewise.
         real_contrast: Usual contrast of real frames.
         real_motion: Mean motion of real play.
@@ -85,15 +85,15 @@ def dream_long(
     steps: int,
     seed: int,
 ) -> LongDream:
-    """Dream many frames with the sticky policy, and try other actions at some of them.
+    """Generate many frames with the sticky policy, and try other actions at some of them.
 
     Args:
         dreamer: The world, in mode "stream".
         windows: The prompts, one for each dream.
         actions: The action set.
-        num_frames: Number of frames to dream.
-        marks: Numbers of frames after which other actions are tried: early and late.
-        steps: Number of steps to try there.
+        num_frames: Number of frames to generate.
+        marks: Numbers of generated frames after which other actions are tried.
+        steps: Number of steps for which they are tried.
         seed: Seed of the actions.
     """
     rngs = [np.random.default_rng([seed, row]) for row in range(len(windows))]
@@ -131,7 +131,7 @@ def obedience(
 
     Args:
         dreamer: The world, in mode "stream".
-        state: State of B dreams; it stays usable.
+        state: State of B dreams; it is not modified.
         actions: int64 ``(B, n)``.
         num_actions: Size of the action set.
         seed: Seed of the random actions.
@@ -160,7 +160,7 @@ def obedience(
 def each_action(
     dreamer: Dreamer, state: WorldState, row: int, num_actions: int, steps: int
 ) -> Tensor:
-    """Dream ``(A, n, H, W, 3)`` frames, one action per row, with the same random numbers."""
+    """Generate ``(A, n, H, W, 3)`` frames, one action per row, with the same random numbers."""
     index = torch.full((num_actions,), row, device=state.seeds.device)
     held = torch.arange(num_actions)[:, None].expand(-1, steps)
     return dreamer.follow(state.rows(index), held)[1]

@@ -29,7 +29,7 @@ class Amounts:
 
     Attributes:
         prompt: Number of real frames before a dream.
-        steps: Number of frames to dream and compare.
+        steps: Number of frames to generate and compare.
         windows: Number of dreams to compare with real frames.
         event_windows: Number of dreams in which to find rewards and terminations.
         long_dreams: Number of long dreams.
@@ -70,7 +70,7 @@ class Measured:
 
     Attributes:
         windows: The windows of real play.
-        clips: The real, dreamed and copied frames of the windows, and so on.
+        clips: The real, dreamed and other frames of the windows; see `Clips`.
         scores: Scores of the clips.
         speed: Dreamed frames per second.
         tolerance: Steps by which a predicted event may be early or late.
@@ -171,7 +171,7 @@ def measure(
 
 
 def _held(dreamer: Dreamer, windows: Windows, count: int) -> Tensor:
-    """Dream with each action held, with the same random numbers for every action."""
+    """Generate a dream with each action held, with the same random numbers for all."""
     prompt = windows.prompt[:1].expand(count, -1, -1, -1, -1)
     held = torch.arange(count)[:, None].expand(-1, windows.num_steps)
     between = windows.actions[:1, : windows.num_prompt - 1].expand(count, -1)

@@ -69,14 +69,14 @@ class Clips:
 
 
 def as_it_is(frames: Tensor) -> Tensor:
-    """The frames."""
+    """Return the frames unchanged."""
     return frames
 
 
 def dream_clips(
     dreamer: Dreamer, windows: Windows, num_actions: int, seed: int, clean: Picture = as_it_is
 ) -> tuple[Clips, float]:
-    """Dream every window with its own and with other actions; also return frames per second.
+    """Generate all windows with their own and with other actions; return frames per second.
 
     Args:
         dreamer: The world.
@@ -117,12 +117,13 @@ def other_actions(actions: Tensor, num_actions: int, seed: int) -> tuple[Tensor,
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of every frame, ``(B, n)`` by name; NaN if a frame has no pixel to score.
+    """Scores of every frame: name -> ``(B, n)``, with NaN if a frame has no pixel to score.
 
-    Names: ``psnr``, ``ssim``, ``changed_psnr`` (pixels that differ from the prompt's last frame),
-    ``moving_psnr`` (pixels that differ from the real frame just before), each also for copying
-    (``_copy``) and for the tokenizer (``_ceiling``); ``delta_psnr_genie``,
-    ``delta_psnr_last_action`` and both as ``delta_changed_psnr_...``.
+    The names are ``psnr``, ``ssim``, ``changed_psnr`` (over the pixels that differ from the
+    prompt's last frame) and ``moving_psnr`` (over those that differ from the real frame just
+    before). With the suffix ``_copy`` they score copying, with ``_ceiling`` the tokenizer.
+    ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the loss by other actions, and
+    ``delta_changed_psnr_...`` the same over changed pixels.
     """
 
     frames: Mapping[str, Tensor]

@@ -81,7 +81,7 @@ class Size:
         tokenizer_steps: Training steps of the tokenizer.
         steps: Training steps of the slowest arm; the others are also evaluated at this step.
         timed_steps: Timed steps per arm and turn.
-        windows: Number of held-out windows to dream.
+        windows: Number of held-out windows to generate.
         seeds: Number of runs per arm.
     """
 

@@ -46,7 +46,7 @@ class StudyRecipe:
 
 
 def tiny() -> StudyRecipe:
-    """Return a study of two hours on two cores; expect the published order, not the values."""
+    """Return a study that takes two hours; it gives the published order, not the values."""
     return StudyRecipe(
         agent=replace(quick_agent_recipe(), steps=500_000),
         world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),

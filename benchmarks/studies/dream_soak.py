@@ -118,7 +118,7 @@ def _summary(env: GenieVectorEnv, soaked: Soaked) -> Measured:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--world", default="CoinRun", help="world to dream with, name or path")
+    parser.add_argument("--world", default="CoinRun", help="name or path of the world")
     parser.add_argument("--frames", type=int, default=FRAMES, help="number, a multiple of 1000")
 
 

@@ -42,7 +42,7 @@ class Budget:
         world: World whose uncertainty rewards AutoExplore; all runs use its env settings.
         mode: Reward mode: streaming, paper or surprise.
         steps: Env steps, summed over rows.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         max_steps: Maximum length of an episode.
         entropy: Weight of the entropy bonus of the learning agents.
     """
@@ -182,7 +182,8 @@ def all_runs(
             kept = json.loads(path.read_text())
             if kept["budget"] != wanted:
                 raise ValueError(
-                    f"{path} has another budget ({kept['budget']}): choose another --out"
+                    f"{path} was measured with another budget ({kept['budget']}): choose "
+                    "another --out"
                 )
             found.setdefault(explorer, []).append(kept)
     return found

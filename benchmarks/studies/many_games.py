@@ -89,7 +89,9 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if not self.pool_games():
-            raise ValueError("the pool needs an untested game of a tested platform: change --pool")
+            raise ValueError(
+                "--pool needs an untested game of a tested platform, but has none: add one"
+            )
 
     def pool_games(self) -> list[str]:
         """Return the games of the base world: those of the tested platforms, minus tested ones."""

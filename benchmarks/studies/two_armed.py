@@ -59,12 +59,12 @@ CASES = {
 
 
 class TelevisionVectorEnv(FrameVectorEnv):
-    """A walker on the bottom row; in the right half it turns the upper half into a screen.
+    """A player walks along the bottom; in the right half, it switches a screen above it on.
 
     Infos: ``on``, whether the screen is on.
 
     Args:
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         programme: "off" shows nothing; "clock" a rotating bar; "noise" random grey levels.
         **options: Options of `FrameVectorEnv`.
     """

@@ -105,7 +105,7 @@ class Build:
     def bundle(
         self, name: str, data: Path, tokenizer: Path, dynamics: Path, **options: Any
     ) -> Path:
-        """Write a world; takes further fields of `BundleOptions`."""
+        """Write a world. Further arguments are fields of `BundleOptions`."""
         out = self.out / "worlds" / name
         options = {"storage": "float32", **options}
         return self._add(

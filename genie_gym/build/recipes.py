@@ -1,7 +1,7 @@
-"""Recipes of the shipped worlds, one function each.
+"""Recipes of the worlds in the package, one function each; ``genie-gym worlds make NAME`` runs one.
 
-``genie-gym worlds make NAME`` runs one. The shipped weights were trained with gradients through all
-layers of the past frames; training now omits them in the first half of the steps, to save time.
+The weights in the package were trained with gradients through all layers of the past frames. These
+recipes omit the gradients in the first half of the layers, to save time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["WORLDS"]
 
 
 def coinrun(build: Build) -> None:
-    """CoinRun with hard levels, backgrounds and the velocity map. An hour on two cores."""
+    """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
     levels = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
     data = build.collect("sticky", "sticky", 1000, max_steps=256, **levels)
@@ -47,7 +47,7 @@ def coinrun(build: Build) -> None:
 
 
 def crazy_climber(build: Build) -> None:
-    """Crazy Climber, from sticky play. Three quarters of an hour on one core."""
+    """Makes a world of Crazy Climber from sticky play. Takes 45 minutes on one core."""
     recipe = RECIPES["atari"]()
     data = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
@@ -68,7 +68,7 @@ def crazy_climber(build: Build) -> None:
 
 
 def hero(build: Build) -> None:
-    """H.E.R.O., from sticky play. An hour on one core."""
+    """Makes a world of H.E.R.O. from sticky play. Takes an hour on one core."""
     recipe = RECIPES["atari"]()
     data = build.collect("sticky", "sticky", 60)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
@@ -85,7 +85,7 @@ def hero(build: Build) -> None:
 
 
 def pong(build: Build) -> None:
-    """Pong, from sticky and random play. Two hours on one core.
+    """Makes a world of Pong from sticky and random play. Takes two hours on one core.
 
     Sticky play moves the paddle off the screen within a second, so later stages add random play.
     """

@@ -43,7 +43,7 @@ class Manifest:
         self._path = path
 
     def entries(self) -> list[dict[str, Any]]:
-        """All events, oldest first."""
+        """Returns all events, oldest first."""
         if not self._path.exists():
             return []
         found = []
@@ -96,7 +96,7 @@ def run_stages(
         missing = [name for name in stage.needs if name not in done]
         if missing:
             raise ValueError(
-                f"{stage.name} needs {', '.join(missing)}, which is not done: run it first"
+                f"{stage.name} needs {', '.join(missing)}, which has not run yet: run it first"
             )
         log(f"== {stage.name}")
         manifest.note(stage.name, "started")

@@ -28,7 +28,7 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
 
 
 def bundle(out: Path, **options: Any) -> bool:
-    """Write a world bundle; takes the fields of `BundleOptions`."""
+    """Write a world bundle. The arguments are fields of `BundleOptions`."""
     remove_leftovers(out.parent)  # from a kill while a bundle was being written
     build_bundle(BundleOptions(out=out, replace=True, **options))
     return True

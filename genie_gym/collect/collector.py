@@ -61,11 +61,11 @@ class Collection:
             )
 
     def owns(self, info: EpisodeInfo) -> bool:
-        """Whether a stored episode belongs to this collection."""
+        """Returns whether a stored episode belongs to this collection."""
         return bool(info.extra.get("collection") == asdict(self))
 
     def describe(self, index: int, actions: ActionSet) -> EpisodeInfo:
-        """The metadata to store with episode ``index``."""
+        """Returns the metadata to store with episode ``index``."""
         return EpisodeInfo(
             env_id=self.env_id,
             action_set=actions.name,
@@ -79,7 +79,7 @@ class Collection:
 
 
 def episode_seed(seed: int, index: int) -> int:
-    """The env seed of an episode; ``env.reset(seed=...)`` with it starts the same episode."""
+    """Returns the seed with which ``env.reset(seed=...)`` starts an episode."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
 
 

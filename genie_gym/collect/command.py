@@ -79,7 +79,7 @@ class CollectConfig:
         self.my_part()
 
     def my_part(self) -> tuple[int, int]:
-        """``part`` as (K, N)."""
+        """Returns `part` as (K, N)."""
         numbers = self.part.split("/")
         if len(numbers) == 2 and all(number.isdigit() for number in numbers):
             part, parts = int(numbers[0]), int(numbers[1])
@@ -88,7 +88,7 @@ class CollectConfig:
         raise ValueError(f"part must be K/N with K from 0 to N-1, e.g. 0/4, got {self.part!r}")
 
     def collection(self) -> Collection:
-        """The settings that determine the episodes, without those that split the work."""
+        """Returns the settings that determine the content of the episodes."""
         gym.spec(self.env)  # raises early for an unknown id, with suggestions
         policy = self.policy
         if policy not in ("random", "sticky"):
@@ -105,7 +105,7 @@ class CollectConfig:
 
 
 def main(argv: list[str]) -> int:
-    """The command line."""
+    """Runs the command line."""
     config = tyro.cli(CollectConfig, args=argv)
     missing = collect(config)
     print(f"to look at the data: genie-gym data show {config.out}")
@@ -205,7 +205,7 @@ class _Bar:
 
 @contextmanager
 def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """The first Ctrl-C sets the event, for a clean stop; the second interrupts as usual."""
+    """Sets the event at the first Ctrl-C, for a clean stop; the second interrupts as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -228,7 +228,7 @@ def _default_num_envs(env_id: str, workers: int) -> int:
 
 
 def _writer_name(worker: int) -> str:
-    """A name that is unique among all processes on all machines."""
+    """Returns a name that is unique among all processes on all machines."""
     host = re.sub(r"\W", "_", socket.gethostname())
     return f"{host}_{os.getpid()}_{worker}"
 

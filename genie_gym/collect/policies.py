@@ -39,7 +39,7 @@ class Planned:
 
     Args:
         plan: Samples the actions of a whole episode.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
     """
 
@@ -99,7 +99,7 @@ def random_plan(num_actions: int) -> Plan:
 
 
 def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
-    """Holds each action for several steps and prefers to move; gets further than `random_plan`.
+    """Samples actions that are held for several steps, mostly moves; goes further than random play.
 
     Actions to the right have weight 4, NOOP 1 and all others 2. An action is held for a
     geometrically distributed number of steps with mean `mean_hold`.
@@ -131,7 +131,7 @@ def make_policy(
     Args:
         spec: ``"random"``, ``"sticky"``, or the folder of a saved agent.
         actions: The env's action set.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
         epsilon: Probability that an action is replaced by a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely

@@ -104,7 +104,7 @@ def _records(session: Path) -> list[dict[str, Any]]:
 
 
 def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
-    """Actions (T,) and the numbers of the T + 1 frames they connect."""
+    """Returns actions (T,) and the numbers of the T + 1 frames that they connect."""
     moves = []
     for record in _records(session):
         source = int(record["src_id"] if "src_id" in record else record["src_frame_id"])
@@ -115,8 +115,8 @@ def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
     for (_, target, _), (source, _, _) in zip(moves, moves[1:], strict=False):
         if source != target:
             raise ValueError(
-                f"{session / 'actions.json'} has a gap: one step ends at frame {target}, the next "
-                f"starts at frame {source}. Remove the session and import the rest"
+                f"{session / 'actions.json'} has a gap: one step ends at frame {target}, but the "
+                f"next starts at frame {source}. Remove the session and import the rest"
             )
     if not moves:
         raise ValueError(
@@ -128,7 +128,7 @@ def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
 
 
 def _action_index(action: int | Sequence[int]) -> int:
-    """The index of an action stored as a number or one-hot."""
+    """Returns the index of an action stored as a number or one-hot."""
     values = np.ravel(action)
     return int(values.argmax()) if len(values) > 1 else int(values[0])
 
@@ -158,14 +158,16 @@ def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.nd
         else:
             frame = found.get(time)
         if frame is None:
-            raise FileNotFoundError(f"frame {time} of {session} is missing or unreadable")
+            raise FileNotFoundError(
+                f"frame {time} of {session} is missing or unreadable: restore it"
+            )
         rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         frames.append(rgb if size is None else pad_to_square(rgb, size))
     return np.stack(frames)
 
 
 def _video_frames(path: Path) -> dict[int, np.ndarray]:
-    """The frames of a video, by number."""
+    """Returns the frames of a video, by number."""
     capture = cv2.VideoCapture(str(path))
     frames: dict[int, np.ndarray] = {}
     while True:

@@ -132,7 +132,7 @@ def _to_buffer(episode: Episode) -> Any:
 
 
 def _image_space(space: gym.Space, key: str | None) -> tuple[str | None, gym.Space]:
-    """The key of the image, if the observation is a Dict, and its space."""
+    """Returns the key of the image, if the observation is a Dict, and its space."""
     if isinstance(space, gym.spaces.Dict):
         images = [name for name, part in space.items() if _is_image(part)]
         if key is None and len(images) == 1:
@@ -162,7 +162,7 @@ def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Epis
     space = data.action_space
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(
-            f"actions must be Discrete, since a world model takes named actions, got {space}"
+            f"actions must be Discrete, because a world model needs named actions, got {space}"
         )
     meanings = source.action_meanings or tuple(f"action_{n}" for n in range(space.n))
     metadata = data.storage.get_episode_metadata(data.episode_indices)
@@ -171,7 +171,9 @@ def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Epis
         if source.frame_size is not None:
             frames = np.stack([pad_to_square(frame, source.frame_size) for frame in frames])
         if np.any(item.terminations[:-1]) or np.any(item.truncations[:-1]):
-            raise ValueError(f"episode {item.id} of {data.id} has steps after its end: split it")
+            raise ValueError(
+                f"episode {item.id} of {data.id} has steps after it ended: split it there"
+            )
         yield Episode(
             frames=frames,
             actions=np.asarray(item.actions) - space.start,

@@ -37,7 +37,7 @@ class Channel:
         self._socket.sendall(_HEADER.pack(kind, len(content)) + content)
 
     def wait(self, seconds: float) -> bool:
-        """Whether a message or the end of the stream arrives within this time."""
+        """Returns whether a message or the end of the stream arrives within this time."""
         return bool(self._readable.poll(seconds * 1000))
 
     def receive(self, *, timeout: float | None = None) -> tuple[bytes, bytes]:

@@ -45,20 +45,20 @@ def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class CoinRunVectorEnv(FrameVectorEnv):
-    """Rows of CoinRun; each row depends only on its own seed and actions.
+    """A vector env of CoinRun. Each row (sub-env) depends only on its own seed and actions.
 
     An episode is *terminated* by the coin (reward 10), a saw, an enemy or lava, and *truncated* by
     the time limit. The last frame of an episode is the true one, which procgen itself never shows.
     Each row plays the same sequence of levels as in procgen.
 
-    Infos: ``level_seed``, the level that the step was taken in, and ``level_complete``, whether
-    the step reached the coin.
+    Infos: ``level_seed``, the seed of the level in which the step was taken, and
+    ``level_complete``, whether the step reached the coin.
 
     Args:
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         num_levels: Number of distinct levels; 0 for no limit.
         start_level: Seed of the first of these levels.
-        distribution_mode: "hard", or "easy" with fewer enemies and one look for all levels.
+        distribution_mode: "hard", or "easy" with fewer enemies and the same look in all levels.
         use_backgrounds: Whether to draw the background; else it is black.
         restrict_themes: Whether all levels use the same theme of ground, players and enemies.
         velocity_map: Whether procgen draws the agent's velocity as two grey squares.
@@ -119,7 +119,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
         self._painter: ProcgenRows | None = None
 
     def agent_positions(self) -> NDArray[np.float32]:
-        """Positions of the agents, ``(num_envs, 2)``: cells from the left and from the bottom.
+        """Returns the agents' positions ``(num_envs, 2)``: cells from the left and the bottom.
 
         Undefined for a row whose episode has ended, until it is reset.
         """
@@ -204,19 +204,19 @@ class CoinRunVectorEnv(FrameVectorEnv):
         moves: NDArray[np.int32],
         live: NDArray[np.bool_],
     ) -> None:
-        """Steps blocks until none is left; all threads take blocks from the same iterator."""
+        """Steps blocks of rows; each thread takes the next block that is not stepped yet."""
         for index, block in waiting:
             mine = slice(index * self._block, (index + 1) * self._block)
             block.act(moves[mine], live[mine])
             self.frames[mine] = block.games.frames
 
     def _place(self, row: int) -> tuple[CoinRunRows, int]:
-        """The block of a row and the row's index in it."""
+        """Returns the block of a row and the row's index in it."""
         index, place = divmod(int(row), self._block)
         return self._blocks[index], place
 
     def _column(self, field: str, rows: Rows) -> NDArray[Any]:
-        """A field of procgen's games, for some rows."""
+        """Returns a field of procgen's games, for some rows."""
         return np.concatenate([getattr(block.games, field) for block in self._blocks])[rows]
 
     def _paint(self) -> None:
@@ -225,7 +225,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
 
 
 class CoinRunEnv(FrameEnv):
-    """One CoinRun game; takes the arguments of `CoinRunVectorEnv`."""
+    """A single CoinRun game. The arguments are those of `CoinRunVectorEnv`."""
 
     def __init__(self, **options: Any):
         super().__init__(CoinRunVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **options))

@@ -61,8 +61,8 @@ class CoinRunRows:
 
         Args:
             moves: Procgen's own action indices.
-            live: The rows to step. The others are stepped too, and need `begin` before they can
-                be live again.
+            live: Mask of the rows whose results are used. procgen also steps the other rows;
+                call `begin` for them before they can be live again.
         """
         self.games.act(moves)
         self._last_moves[self._time % _SNAPSHOT_EVERY] = moves
@@ -76,14 +76,14 @@ class CoinRunRows:
                 self._take_snapshot(row, self.games.save(row))
 
     def shown(self, row: int) -> bytes:
-        """The saved game that a row shows; after an episode's end it is not procgen's own."""
+        """Returns the saved game that a row shows; after an episode's end, not procgen's own."""
         if self._next_levels[row] is None:
             return self.games.save(row)
         self._replay(row)
         return self._scratch.save(0)
 
     def save(self, row: int) -> bytes:
-        """Everything that determines a row's future and its picture, as bytes."""
+        """Returns all that determines a row's future and its picture, as bytes."""
         level = self._next_levels[row]
         if level is None:
             game = self.games.save(row)
@@ -104,7 +104,7 @@ class CoinRunRows:
         self._scratch.close()
 
     def _show_ends(self, live: NDArray[np.bool_]) -> None:
-        """Where an episode has ended, saves the next level and shows the true last frame."""
+        """Saves the next level of rows whose episode ended, and shows their true last frame."""
         # Also for rows that are not live: a truncated row may still reach an end when stepped.
         for row in np.flatnonzero(self.games.ended):
             if self._next_levels[row] is None:
@@ -114,7 +114,7 @@ class CoinRunRows:
             self.games.frames[row] = self._scratch.frames[0]
 
     def _following_level(self, row: int) -> bytes:
-        """The level after the one that a row is playing."""
+        """Returns the level after the one that a row is playing."""
         self._scratch.load(0, self.games.save(row))
         self._scratch.restart()
         return self._scratch.save(0)

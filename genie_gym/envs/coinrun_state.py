@@ -42,7 +42,7 @@ _RENDER_EPS = 0.02  # procgen draws each cell of the grid this much larger on al
 
 
 def agent_position(state: bytes) -> tuple[float, float]:
-    """Position of the agent, which is the first entity: cells from the left and the bottom."""
+    """Returns the agent's position (the first entity): cells from the left and the bottom."""
     at = 4
     (length,) = struct.unpack_from("<i", state, at)  # of the game's name
     at += 4 * (1 + _OPTIONS) + length
@@ -55,14 +55,14 @@ def agent_position(state: bytes) -> tuple[float, float]:
 
 
 def without_clock(state: bytes) -> bytes:
-    """The same game without a time limit."""
+    """Returns the game without its time limit."""
     layout = _Layout(state)
     layout.episode[_TIMEOUT] = _NEVER
     return layout.to_bytes()
 
 
 def harmless(state: bytes) -> bytes:
-    """A game that looks the same, but that neither time, saw, enemy, lava nor coin can end.
+    """Returns a copy that looks the same, but that time, saw, enemy, lava or coin cannot end.
 
     Saws and enemies get a negative collision margin; lava gets its negative type, which is drawn
     the same but has no effect; the coin becomes an entity, which is only drawn.
@@ -79,7 +79,7 @@ def harmless(state: bytes) -> bytes:
 
 
 def drawn_cheaply(state: bytes) -> bytes:
-    """The same game with settings that make drawing as cheap as possible, and useless."""
+    """Returns the game with the settings that are cheapest to draw; its frames are useless."""
     layout = _Layout(state)
     layout.options[[_VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS]] = False, True, False
     layout.view.view(np.float32)[_VISIBILITY] = _BARELY_SEEN
@@ -87,7 +87,7 @@ def drawn_cheaply(state: bytes) -> bytes:
 
 
 def drawn_like(state: bytes, model: bytes) -> bytes:
-    """The same game with the drawing settings of another state."""
+    """Returns the game with the drawing settings of another state."""
     layout, source = _Layout(state), _Layout(model)
     layout.options[:] = source.options
     layout.view[_VISIBILITY] = source.view[_VISIBILITY]
@@ -117,7 +117,7 @@ class _Layout:
         self._ending = self._fields(_ENDING)
         if self._position != len(state) or self._ending.view(np.uint32)[-1] != _END_MARK:
             raise RuntimeError(
-                "expected the state layout of procgen2 0.10.7, the installed version has another: "
+                "the installed procgen2 does not have the state layout of version 0.10.7: "
                 "type pip install 'procgen2==0.10.7'"
             )
 
@@ -161,7 +161,7 @@ class _Layout:
 
 
 def _coin_entity(column: int, row: int) -> NDArray[np.int32]:
-    """An entity that is drawn exactly as procgen draws the coin in a cell of its grid."""
+    """Returns an entity that is drawn exactly as procgen draws the coin in a cell of its grid."""
     floats = np.zeros(_ENTITY, np.float32)
     floats[[_X, _Y]] = column + 0.5, row + 0.5
     floats[[_RX, _RY]] = 0.5 + _RENDER_EPS

@@ -113,7 +113,7 @@ class Emulator:
         return self._outcome(reward, terminated)
 
     def save(self) -> bytes:
-        """Saves all that determines the future: the emulator's snapshot and the episode's actions.
+        """Saves the state: the emulator's snapshot and the actions of the episode.
 
         The actions are needed where snapshots are incomplete. Some cores omit parts of the console
         (stella: paddles and the banks of some cartridges), and none includes the reward scripts.
@@ -155,11 +155,11 @@ class Emulator:
         return b""
 
     def show(self) -> bytes:
-        """The full screen, for rendering."""
+        """Returns the full screen, for rendering."""
         return SHAPE.pack(*self.screen.shape[:2]) + self.screen.tobytes()
 
     def memory(self) -> bytes:
-        """The console's working memory."""
+        """Returns the console's working memory."""
         return self._env.get_ram().tobytes()
 
     def _begin(self, start: str | None) -> None:
@@ -178,7 +178,7 @@ class Emulator:
         self._data.update_ram()  # rewards are computed from changes of the memory since here
 
     def _hold(self, mask: int, frames: int) -> tuple[float, bool]:
-        """Emulates `frames` frames, fewer if the episode ends; returns total reward, terminated."""
+        """Emulates at most `frames` frames of the episode; returns reward and `terminated`."""
         reward, terminated = 0.0, False
         self._em.set_button_mask(self._pressed(mask))
         while frames > 0 and not terminated:
@@ -200,7 +200,7 @@ class Emulator:
             self._hold(mask, self.config.frame_skip)
 
     def _try_snapshots(self) -> bool:
-        """Whether a game continues from a snapshot exactly as it does without one."""
+        """Returns whether a game continues from a snapshot exactly as it does without one."""
         rng = np.random.default_rng(0)
         masks = rng.choice(self._masks, size=2 * _TRIAL_STEPS).tolist()
         self._begin(self.config.state)
@@ -218,7 +218,7 @@ class Emulator:
         return seen
 
     def _mask(self, names: tuple[str, ...]) -> int:
-        """The bit mask of some buttons, without those that the game's scenario forbids."""
+        """Returns the bit mask of some buttons, without those that the game's scenario forbids."""
         return self._data.filter_action(sum(1 << self._env.buttons.index(name) for name in names))
 
     def _pressed(self, mask: int) -> NDArray[np.uint8]:

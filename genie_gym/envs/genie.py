@@ -1,4 +1,4 @@
-"""The dream: a learned world as a batched Gymnasium env."""
+"""A learned world as a Gymnasium env and vector env."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _MAX_SEED = 2**63
 
 
 class GenieVectorEnv(FrameVectorEnv):
-    """Rows of one dreamed game; each step runs the world model on all rows at once.
+    """A vector env of a learned world. Each step computes all rows (sub-envs) in one batch.
 
-    A dream starts from real frames: those given by ``reset(options={"frames", "actions"})``, with
-    or without a leading axis of rows, else a start sampled from the world's start bank. `reset`
-    returns the last of these frames; all later frames are imagined.
+    An episode, called a dream, starts from real frames. Pass them as ``reset(options={"frames":
+    ..., "actions": ...})``, with or without a leading axis of rows; by default they are sampled
+    from those stored with the world. `reset` returns the last one. Later frames are generated.
 
     The reward is the expected reward that the world predicts. The world also predicts the
     probability that the action ended the episode; the env samples *terminated* from it, so
     episodes end as often as in the data. An episode is truncated only by `max_episode_steps`.
 
-    Each row depends only on its own seed and actions: bit by bit on a CPU, for any number of rows;
-    on a GPU or when compiled, for the same number of rows.
+    Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
+    any number of rows; on a GPU or when compiled, only for the same number of rows.
 
     Infos: ``entropy``, the world's uncertainty about the frame, from 0 to 2: the mean of
     2H / ln K over the most uncertain quarter of the tokens (0 for the frame of `reset`).
 
     Args:
         world: Name or path of the world.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16".
         compile: Compile the step. It runs faster, above all with few rows, but compiling takes
@@ -109,7 +109,7 @@ class GenieVectorEnv(FrameVectorEnv):
             self.frames = self._screen.numpy()
 
     def reseed(self, seeds: Sequence[int]) -> None:
-        """Replaces the seeds of the rows, so the current dreams continue differently."""
+        """Replaces the seeds of the rows, so that the same actions lead to different frames."""
         self._check_open()
         self._check_begun()
         if len(seeds) != self.num_envs:
@@ -228,7 +228,7 @@ class GenieVectorEnv(FrameVectorEnv):
 
 
 class GenieEnv(FrameEnv):
-    """One dream; takes the arguments of `GenieVectorEnv`.
+    """A learned world as a single env. The arguments are those of `GenieVectorEnv`.
 
     Example:
         >>> env = gymnasium.make("GenieRedux/CoinRun-v0")  # doctest: +SKIP
@@ -238,7 +238,7 @@ class GenieEnv(FrameEnv):
         super().__init__(GenieVectorEnv(world, autoreset_mode=AutoresetMode.DISABLED, **options))
 
     def reseed(self, seed: int) -> None:
-        """Replaces the seed, so the current dream continues differently."""
+        """Replaces the seed of the episode, so that the same actions lead to different frames."""
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]

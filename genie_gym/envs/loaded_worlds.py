@@ -94,7 +94,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def _origin(world: str) -> tuple[str, ...]:
-    """The real env id and the training recipe for a world's name; empty if it is unknown."""
+    """Returns the real env id and training recipe for a world's name; empty if unknown."""
     if world == "CoinRun":
         return "Procgen/CoinRun-v0", "coinrun"
     game = catalogue.dreamed().get(world)

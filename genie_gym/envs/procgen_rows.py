@@ -82,7 +82,7 @@ class ProcgenRows:
         self.act(np.full(self._env.num, _RESTART, np.int32))
 
     def save(self, row: int) -> bytes:
-        """The state of a row's game, as bytes."""
+        """Returns the state of a row's game, as bytes."""
         size = self._env.call_c_func("get_state", row, self._buffer, _MAX_STATE_SIZE)
         return bytes(self._env._ffi.buffer(self._buffer, size))
 
@@ -91,7 +91,7 @@ class ProcgenRows:
         self._env.call_c_func("set_state", row, state, len(state))
 
     def picture(self, state: bytes) -> NDArray[np.uint8]:
-        """A large picture of a saved game, ``(512, 512, 3)``; overwrites row 0."""
+        """Returns a large picture of a saved game, ``(512, 512, 3)``; overwrites row 0."""
         self.load(0, state)
         self._env.observe()
         return self._env._info["rgb"][0].copy()

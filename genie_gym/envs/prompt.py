@@ -13,7 +13,7 @@ __all__ = ["Prompt", "read_prompt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Real frames and actions from which each row starts to dream.
+    """Real frames and actions after which each row generates frames.
 
     Attributes:
         frames: The first k frames of each row, uint8 ``(rows, k, H, W, 3)``.
@@ -44,7 +44,7 @@ def read_prompt(
     """
     if unknown := sorted(options.keys() - {"frames", "actions"}):
         raise ValueError(
-            f"expected reset options 'frames', 'actions' and 'reset_mask', got {unknown}"
+            f"the reset options are 'frames', 'actions' and 'reset_mask', got {unknown}"
         )
     if "frames" not in options:
         if options:

@@ -25,7 +25,7 @@ _EMULATOR_FPS = 60
 
 
 class RetroVectorEnv(FrameVectorEnv):
-    """Rows of one retro game, each in its own emulator process; the rows run in parallel.
+    """A vector env of a retro game. The rows (sub-envs) run in parallel emulator processes.
 
     A step holds the action's buttons for ``frame_skip`` emulated frames and sums their rewards; it
     stops early when the game's scenario ends the episode. Buttons that the scenario forbids are
@@ -43,7 +43,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
     Args:
         game: A game of the catalogue, e.g. ``"Kangaroo-Atari2600"``.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         state: The start state, one of `roms.states`; None for the game's default.
         action_set: Name of a ``retroact-*`` action set.
         frame_skip: Emulated frames per step.
@@ -139,7 +139,7 @@ class RetroVectorEnv(FrameVectorEnv):
                 self._workers[row] = self._start(row)
 
     def memory(self, row: int = 0) -> NDArray[np.uint8]:
-        """A copy of the console's RAM in a row, uint8."""
+        """Returns a copy of the console's RAM in a row, uint8."""
         self._check_open()
         return np.frombuffer(self._exchange([row], emulator.MEMORY, [b""])[0], np.uint8)
 
@@ -195,7 +195,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
 
 class RetroEnv(FrameEnv):
-    """One retro game; takes the arguments of `RetroVectorEnv`.
+    """A single retro game. The arguments are those of `RetroVectorEnv`.
 
     Example:
         >>> env = gymnasium.make("RetroAct/Kangaroo-Atari2600-v0")  # doctest: +SKIP

@@ -51,7 +51,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
 
     def save_state(self) -> bytes:
-        """Returns the state as bytes; the future after `load_state` is the same in any process."""
+        """Returns the state as bytes, which `load_state` restores in any process."""
         return self.vector_env.save_state()[0]
 
     def load_state(self, state: bytes) -> NDArray[np.uint8]:
@@ -65,7 +65,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0]
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Returns a picture in mode "rgb_array"; mode "human" has its own window."""
+        """Returns a picture in mode "rgb_array"; in mode "human" it shows a window."""
         pictures = self.vector_env.render()
         return None if pictures is None else pictures[0]
 
@@ -81,7 +81,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
 
 def _info(infos: dict[str, Any]) -> dict[str, Any]:
-    """The row's info; scalars become plain Python values."""
+    """Returns the row's info; scalars become plain Python values."""
     return {
         key: values[0].item() if values[0].ndim == 0 else values[0]
         for key, values in infos.items()

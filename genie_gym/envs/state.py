@@ -53,15 +53,17 @@ class RowState:
             raise ValueError(f"expected a saved state as bytes, got {type(data).__name__}")
         data = bytes(data)
         if len(data) < _PREFIX.size or not data.startswith(_MAGIC):
-            raise ValueError(f"expected bytes of save_state(), got {len(data)} other bytes")
+            raise ValueError(f"expected the result of save_state(), got {len(data)} other bytes")
         _, checksum, header_size, frame_size = _PREFIX.unpack_from(data)
         body = data[_PREFIX.size :]
         if zlib.crc32(body) != checksum:
-            raise ValueError(f"this saved state is damaged ({len(data)} bytes, checksum differs)")
+            raise ValueError(
+                f"this saved state is damaged ({len(data)} bytes, wrong checksum): save it again"
+            )
         header = json.loads(body[:header_size])
         if header["kind"] != kind:
             raise ValueError(
-                f"the saved state is of {header['kind']!r}, the env is {kind!r}: load it into an "
+                f"this state was saved by {header['kind']!r}, the env is {kind!r}: load it into an "
                 "env made with the same arguments"
             )
         frame_end = header_size + frame_size

@@ -1,4 +1,4 @@
-"""The base of all vector envs here: rows of frames, stepped by named actions.
+"""The base class of all vector envs of this package.
 
 A simulator (the real CoinRun, emulator processes, a world model) implements how rows start and
 step. The rest of Gymnasium's interface is implemented here once: seeding per row, checks of
@@ -51,7 +51,7 @@ class FrameVectorEnv(VectorEnv, ABC):
     `_step_rows`, `_save_row` and `_load_rows`.
 
     Args:
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs, called rows.
         actions: The named action set.
         kind: Identifies envs that can load each other's saved states, e.g. ``"Procgen/CoinRun"``.
         frame_size: Height and width of a frame, in pixels.
@@ -132,7 +132,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self.frames[rows] = frame
 
     def _observations(self) -> Any:
-        """The frames that `reset` and `step` return."""
+        """Returns the frames that `reset` and `step` return."""
         return self.frames.copy() if self.copy else self.frames
 
     def _fetch_frames(self) -> None:
@@ -144,10 +144,12 @@ class FrameVectorEnv(VectorEnv, ABC):
     def _check_options(self, options: dict[str, Any]) -> None:
         """Raises ValueError for unknown reset options; by default there are none."""
         if options:
-            raise ValueError(f"expected no reset options but 'reset_mask', got {sorted(options)}")
+            raise ValueError(
+                f"the only reset option of this env is 'reset_mask', got {sorted(options)}"
+            )
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
-        """The rendered picture of a row; by default its frame."""
+        """Returns the rendered picture of a row; by default its frame."""
         return self.frames[row].copy()
 
     # Gymnasium's interface -----------------------------------------------------------------
@@ -254,7 +256,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations(), rewards, terminated, truncated, infos
 
     def save_state(self) -> list[bytes]:
-        """Returns the rows' states; the future after `load_state` is the same in any process."""
+        """Returns the state of each row as bytes, which `load_state` restores in any process."""
         self._check_open()
         self._check_begun()
         self._fetch_frames()
@@ -294,8 +296,8 @@ class FrameVectorEnv(VectorEnv, ABC):
         unpacked = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
         if any(len(state.frame) != self.frames[0].nbytes for state in unpacked.values()):
             raise ValueError(
-                f"the env has frames of shape {self.frames.shape[1:]}, the states have another: "
-                "load them into an env with the same frame_size"
+                f"this env has frames of shape {self.frames.shape[1:]}, but the states were saved "
+                "with another shape: load them into an env with the same frame_size"
             )
         for key, state in unpacked.items():
             same = [row for row, given in zip(rows, states, strict=True) if id(given) == key]
@@ -304,7 +306,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Returns one picture per row in mode "rgb_array"; mode "human" has its own window."""
+        """Returns one picture per row in mode "rgb_array"; in mode "human" it shows a window."""
         self._check_open()
         if self.render_mode is None:
             raise error.Error(

@@ -105,8 +105,8 @@ class Worker:
         """Raises RuntimeError in a fork of the process that made the worker."""
         if os.getpid() != self._owner:
             raise RuntimeError(
-                f"this env was made in process {self._owner} and cannot be used in its fork "
-                f"{os.getpid()}: make a new env in the fork"
+                f"this env belongs to process {self._owner} and cannot be used in the forked "
+                f"process {os.getpid()}: make a new env there"
             )
 
     def ask(self, kind: bytes, content: bytes = b"") -> None:
@@ -116,7 +116,7 @@ class Worker:
             WorkerDiedError: If the process has ended, or does not accept the command in time.
         """
         if not self.alive:
-            raise WorkerDiedError(f"{self._name} has ended: reset() starts a new one")
+            raise WorkerDiedError(f"{self._name} has ended: call reset() to start a new one")
         if self.variables is None:
             self._deadline = time.monotonic() + self._timeout
             self.variables = tuple(json.loads(self.answer()))

@@ -1,1 +1,1 @@
-"""Compares dreams with real play: draw windows of it, dream them, score the dreams."""
+"""Evaluates worlds: draws windows of real play, generates them anew, scores the result."""

@@ -42,11 +42,11 @@ class Dream:
 
 
 class Dreamer:
-    """Dreams windows in batches.
+    """Generates the continuations of windows, in batches.
 
     Args:
         model: The world.
-        mode: "stream" dreams like the env, "autoregressive" and "one_go" like the paper's
+        mode: "stream" generates like the env, "autoregressive" and "one_go" like the paper's
             evaluation.
         device: The world's device.
         batch_size: Windows per batch.
@@ -65,7 +65,7 @@ class Dreamer:
         self.batch_size = batch_size
 
     def dream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
-        """Dream n frames after a prompt.
+        """Generate n frames after a prompt.
 
         Args:
             prompt: Real frames, uint8 ``(B, k, H, W, 3)``.
@@ -84,7 +84,7 @@ class Dreamer:
     def last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """Frames ``(B, n, H, W, 3)``, each dreamed with only the action that leads to it replaced.
+        """Generate each of n frames with only the action that leads to it replaced.
 
         Args:
             prompt: See `dream`.
@@ -100,16 +100,16 @@ class Dreamer:
         return torch.cat(self._batches(partial(self._reconstruct, num_prompt), frames))
 
     def start(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> WorldState:
-        """The state after real frames; see `WorldModel.start`."""
+        """Return the state after real frames; see `WorldModel.start`."""
         prompt, actions, seeds = self._here(prompt, actions, seeds)
         return self.model.start(prompt, actions, seeds)
 
     def step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Prediction]:
-        """Dream one more frame; see `WorldModel.step`."""
+        """Generate one more frame; see `WorldModel.step`."""
         return self.model.step(state, action.to(self.device))
 
     def follow(self, state: WorldState, actions: Tensor) -> tuple[WorldState, Tensor]:
-        """Dream actions ``(B, n)``: returns the last state and frames ``(B, n, H, W, 3)``."""
+        """Take actions ``(B, n)``: returns the last state and frames ``(B, n, H, W, 3)``."""
         frames = []
         for action in actions.unbind(1):
             state, prediction = self.step(state, action)

@@ -30,15 +30,15 @@ def frame_scores(
     Args:
         real: The real frames, uint8 ``(B, n, H, W, 3)``.
         last: The last frame before them, ``(B, 1, H, W, 3)``. Copying it is the baseline.
-        dream: The frames dreamed with the same actions.
-        ceiling: The real frames, encoded and decoded: no dream can be closer.
-        astray: Frames dreamed with other actions, by the suffix of their scores' names.
+        dream: The frames generated with the same actions.
+        ceiling: The real frames after encoding and decoding by the world's tokenizer.
+        astray: Frames generated with other actions; the keys are suffixes of score names.
 
     Returns:
         Scores in dB, ``(B, n)``; NaN where a frame has no pixel to score. ``psnr`` is over all
         pixels, ``changed_psnr`` over those that differ from `last`; the same two with the suffix
         ``_copy`` score copies of `last`, with ``_ceiling`` the tokenizer. ``delta_psnr`` and
-        ``delta_changed_psnr``, with each suffix of `astray`, say how much other actions lose.
+        ``delta_changed_psnr``, with each suffix of `astray`, are the loss by other actions.
     """
     masks = {"psnr": None, "changed_psnr": differing(real, last)}
     shown = {"": dream, "_copy": last.expand_as(real), "_ceiling": ceiling}

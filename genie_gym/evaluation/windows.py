@@ -1,6 +1,6 @@
 """Windows of real episodes to compare dreams with.
 
-Shapes: B windows, k prompt frames, n frames to dream, H height, W width.
+Shapes: B windows, k prompt frames, n frames to generate, H height, W width.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Windows:
 
     @property
     def num_steps(self) -> int:
-        """Number of frames to dream, n."""
+        """Number of frames to generate, n."""
         return self.frames.shape[1] - self.num_prompt
 
     @property
@@ -59,11 +59,11 @@ class Windows:
         return torch.arange(len(self))
 
     def rows(self, index: Tensor) -> Windows:
-        """The windows at `index`."""
+        """Return the windows at `index`."""
         return replace(self, frames=self.frames[index], actions=self.actions[index])
 
     def with_latent_actions(self, model: LatentActionModel) -> Windows:
-        """The same frames with the latent actions that a model infers between them."""
+        """Return the same frames with the latent actions that a model infers between them."""
         device = next(model.parameters()).device
         parts = self.frames.split(16)
         actions = torch.cat([model.actions(part.to(device)).cpu() for part in parts])

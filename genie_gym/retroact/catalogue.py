@@ -72,7 +72,7 @@ class Game:
 
 @cache
 def games() -> tuple[Game, ...]:
-    """All games, sorted by name."""
+    """Returns all games, sorted by name."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(
             Game(
@@ -106,7 +106,7 @@ def game(name: str) -> Game:
 
 
 def playable_games() -> list[Game]:
-    """The games whose ROM has been imported.
+    """Returns the games whose ROM has been imported.
 
     Raises:
         MissingDependencyError: If stable-retro is not installed.
@@ -116,7 +116,7 @@ def playable_games() -> list[Game]:
 
 @cache
 def dreamed() -> dict[str, Game]:
-    """All games, by the name of their world."""
+    """Returns all games, by the name of their world."""
     return {game.world: game for game in games()}
 
 

@@ -26,7 +26,7 @@ class ImportReport:
     """Results of an import.
 
     Attributes:
-        imported: Game -> file that its ROM was copied from.
+        imported: For each imported game, the file that its ROM was copied from.
         already: Games that already had the same ROM.
         num_files: Number of files read, including those inside zip archives.
     """
@@ -37,7 +37,7 @@ class ImportReport:
 
 
 def ale_roms() -> Path:
-    """The folder of ROMs inside the ale-py package."""
+    """Returns the folder of ROMs inside the ale-py package."""
     spec = importlib.util.find_spec("ale_py")
     folder = Path(spec.origin).parent / "roms" if spec and spec.origin else None
     if folder is None or not folder.is_dir():
@@ -78,7 +78,7 @@ def _games_by_sha1() -> dict[str, list[str]]:
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file under a path, including the files inside archives."""
+    """Yields name and content of each file under a path, including files inside archives."""
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: check the path")
     inside = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -104,7 +104,7 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _readings(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """The possible readings of a dump: SHA-1 as stable-retro computes it, and bytes to store."""
+    """Yields SHA-1 and content of a ROM file, as it is and without known headers."""
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):
         yield hashlib.sha1(content[_NES_HEADER:]).hexdigest(), content

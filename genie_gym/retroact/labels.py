@@ -136,7 +136,7 @@ class Labels:
         return {name: word for name, word in pairs.items() if word}
 
     def evidence_of(self, control: str) -> str:
-        """The evidence for one control's label, a key of `EVIDENCE`; empty without a label."""
+        """Returns the evidence for a control's label, a key of `EVIDENCE`; empty if unlabelled."""
         return "measured" if control in self.measured.split() else self.controls_evidence
 
     @property

@@ -45,12 +45,12 @@ class ProbeResult:
 
     Attributes:
         game: Name of the game.
-        words: Control -> the word that most states agree on, a key of `CONFIRMS`.
-        shares: Control -> fraction of the states in which the action had an effect that agree
-            on the word; for ``none``, the fraction of all responsive states.
+        words: For each control, the word that most states agree on, a key of `CONFIRMS`.
+        shares: For each control, the fraction of the states with an effect that agree on its
+            word; for ``none``, the fraction of all responsive states.
         num_states: Number of states tried.
         num_responsive: Number of states in which any action had an effect; only these count.
-        effects: Control -> its effect in each responsive state.
+        effects: For each control, its effect in each responsive state.
         config: Settings of the probe.
         strip: Frames over time for each action, from the state with the most effects.
     """
@@ -65,7 +65,7 @@ class ProbeResult:
     strip: NDArray[np.uint8]
 
     def facts(self) -> dict[str, Any]:
-        """The result as JSON types; effects are summed up by medians and word counts."""
+        """Returns the result as JSON types, with effects summarised by medians and word counts."""
         return {
             "game": self.game,
             "command": f"genie-gym games probe {self.game}",

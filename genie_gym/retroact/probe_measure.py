@@ -58,7 +58,7 @@ class Effect:
 
 
 def measure(branches: Branches) -> dict[str, Effect]:
-    """The effect of each action except NOOP, by its meaning."""
+    """Returns the effect of each action except NOOP, by its meaning."""
     still = branches.screens[_NOOP]
     changed = (branches.screens != still).any(axis=-1)  # (A, T, H, W)
     home = _home(changed)
@@ -75,7 +75,7 @@ def measure(branches: Branches) -> dict[str, Effect]:
 
 
 def _home(changed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Position (y, x) of the character: the place that all moves change first."""
+    """Returns the character's position (y, x): the place that all moves change first."""
     heat = np.zeros(changed.shape[2:], np.float32)
     for action in _MOVES:
         seen = np.flatnonzero(changed[action].sum(axis=(1, 2)) >= _SEEN)
@@ -157,7 +157,7 @@ def _displacement(
 
 
 def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The part of the picture around the changed pixels."""
+    """Returns the part of the picture around the changed pixels."""
     places = np.argwhere(changed)
     top, left = (places.min(axis=0) - _AROUND).clip(0)
     bottom, right = places.max(axis=0) + _AROUND

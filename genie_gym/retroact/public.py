@@ -36,7 +36,7 @@ def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Reads an annotation.
 
     Returns:
-        Game -> label -> word, and the ids that match no game of the catalogue, or several.
+        The labels of each game as a dict, and the ids that match no game or several games.
 
     Raises:
         ValueError: If a line does not have three valid tags; the message gives the line number.

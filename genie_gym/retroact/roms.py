@@ -31,7 +31,7 @@ __all__ = [
 
 
 def package_dir() -> Path:
-    """The folder of the installed stable-retro.
+    """Returns the folder of the installed stable-retro.
 
     Raises:
         MissingDependencyError: If it is not installed.
@@ -51,23 +51,23 @@ def package_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """The folder that contains the games' folders; respects ``$RETRO_DATA_PATH``."""
+    """Returns the folder that contains the games' folders; respects ``$RETRO_DATA_PATH``."""
     package = package_dir()
     return Path(os.environ.get("RETRO_DATA_PATH") or package / "data") / "stable"
 
 
 def game_dir(name: str) -> Path:
-    """The folder of a game; `name` is `catalogue.Game.name`."""
+    """Returns the folder of a game; `name` is `catalogue.Game.name`."""
     return data_dir() / f"{name}-v0"
 
 
 def installed_games() -> list[str]:
-    """The names of all games of the installed stable-retro."""
+    """Returns the names of all games of the installed stable-retro."""
     return sorted(path.parent.name.removesuffix("-v0") for path in data_dir().glob("*/rom.sha"))
 
 
 def is_playable(name: str) -> bool:
-    """Whether a game's ROM is here; False if stable-retro is not installed."""
+    """Returns whether a game's ROM is here; False if stable-retro is not installed."""
     try:
         return find_rom(game_dir(name)) is not None
     except MissingDependencyError:
@@ -75,7 +75,7 @@ def is_playable(name: str) -> bool:
 
 
 def states(folder: Path) -> list[str]:
-    """The start states of a game, from its folder."""
+    """Returns the start states of a game, from its folder."""
     return sorted(
         path.name.removesuffix(".state")
         for path in folder.glob("*.state")
@@ -84,14 +84,14 @@ def states(folder: Path) -> list[str]:
 
 
 def default_state(folder: Path) -> str:
-    """The start state for one player; empty for the console's power-on state."""
+    """Returns the start state for one player; empty for the console's power-on state."""
     metadata, known = read_json(folder / "metadata.json"), states(folder)
     wanted = [*metadata.get("default_player_state", [])[:1], metadata.get("default_state")]
     return next((state for state in wanted if state in known), "")
 
 
 def find_rom(folder: Path) -> Path | None:
-    """The path of a game's ROM in its folder; None if it is missing."""
+    """Returns the path of a game's ROM in its folder; None if it is missing."""
     original = read_json(folder / "metadata.json").get("original_rom_name")
     if original and (folder / original).is_file():
         return folder / original
@@ -100,7 +100,7 @@ def find_rom(folder: Path) -> Path | None:
 
 
 def require_rom(name: str) -> Path:
-    """The path of a game's ROM.
+    """Returns the path of a game's ROM.
 
     Raises:
         MissingRomError: If it has not been imported.
@@ -123,12 +123,12 @@ def require_rom(name: str) -> Path:
 
 
 def expected_sha1(folder: Path) -> list[str]:
-    """The SHA-1 sums of a game's accepted ROMs, from its folder."""
+    """Returns the SHA-1 sums of a game's accepted ROMs, from its folder."""
     return (folder / "rom.sha").read_text().lower().split()
 
 
 def rom_extension(platform: str) -> str:
-    """The file suffix of a platform's ROMs, with its dot."""
+    """Returns the file suffix of a platform's ROMs, with its dot."""
     if platform == "Arcade":
         return ".zip"
     return f".{_extensions()[platform]}"

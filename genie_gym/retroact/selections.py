@@ -42,7 +42,7 @@ class Selection:
     """A named list of games.
 
     Attributes:
-        name: Its name; commands take it with a leading ``@``.
+        name: Its name; on the command line it has a leading ``@``.
         meaning: What its games have in common.
         games: All its games, sorted by name.
     """

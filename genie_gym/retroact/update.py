@@ -21,7 +21,7 @@ _COLUMNS = ["game", "platform", "default_state", "num_states"]
 
 
 def table_text() -> str:
-    """The updated table; keeps the label columns of the shipped one."""
+    """Returns the updated table, with the label columns of the existing one."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         kept = {row["game"]: row for row in reader}
@@ -65,7 +65,7 @@ def mark_measured(table: str, probes: Path) -> str:
 
 
 def unlabelled(table: str) -> list[str]:
-    """The games of a table that have no labels yet."""
+    """Returns the games of a table that have no labels yet."""
     rows = csv.DictReader(io.StringIO(table))
     return [row["game"] for row in rows if not Labels.from_row(row).evidence]
 

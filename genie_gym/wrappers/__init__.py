@@ -1,4 +1,4 @@
-"""Wrappers for real and dreamed envs: intrinsic rewards."""
+"""Wrappers that give real games and learned worlds intrinsic rewards."""
 
 from genie_gym.wrappers.dynamics_entropy import DynamicsEntropy, DynamicsEntropyVector
 from genie_gym.wrappers.intrinsic import IntrinsicRewardVector

@@ -58,7 +58,7 @@ class DynamicsEntropyVector(IntrinsicRewardVector):
 
 
 class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
-    """`DynamicsEntropyVector` for a single env; takes the same arguments."""
+    """`DynamicsEntropyVector` for a single env, with the same arguments."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ def _meter(
     """Makes the meter for an env with these spaces."""
     if not isinstance(actions, gym.spaces.Discrete) or frames.shape is None:
         raise ValueError(
-            f"the env must have frames and Discrete actions, got {frames} and {actions}"
+            f"expected a Box of frames and Discrete actions, got {frames} and {actions}"
         )
     return EntropyMeter(
         num_rows, world, num_actions=int(actions.n), frame_shape=frames.shape, **options

@@ -94,7 +94,7 @@ def _add_infos(
     stepped: NDArray[np.bool_],
     finals: NDArray[np.bool_] | None,
 ) -> None:
-    """Adds info columns; rows that ended and restarted get them in their final infos."""
+    """Adds columns to the infos, or to the final infos of rows that ended and restarted."""
     for key, values in columns.items():
         infos[key], infos[f"_{key}"] = values, stepped.copy()
         if finals is not None and finals.any():

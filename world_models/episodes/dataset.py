@@ -225,7 +225,9 @@ class EpisodeDataset:
                 return self.window(other, start, length, frames)
             except DamagedShardError:
                 continue
-        raise DamagedShardError(self.path, f"{MAX_SUBSTITUTES} random windows were unreadable")
+        raise DamagedShardError(
+            self.path, f"{MAX_SUBSTITUTES} randomly chosen windows could not be read"
+        )
 
     def _row(self, index: int, start: int, length: int) -> int:
         entry = self.entries[index]

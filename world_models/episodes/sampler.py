@@ -55,7 +55,9 @@ class WindowSampler(Iterator[np.ndarray]):
             )
         counts = np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0)
         if groups is not None and len(groups) != len(counts):
-            raise ValueError(f"{len(groups)} groups for {len(counts)} episodes: expected one each")
+            raise ValueError(
+                f"expected one group per episode ({len(counts)}), got {len(groups)} groups"
+            )
         # Windows are numbered group by group.
         members = np.zeros(len(counts), np.int64) if groups is None else np.asarray(groups)
         self._order = np.argsort(members, kind="stable")

@@ -171,7 +171,7 @@ class WorldModel(nn.Module):
         """
         if state.decoder is None:
             raise ValueError(
-                "this state has dropped its decoder, so step() cannot show a frame; call start() "
+                "this state has no decoder, so step() cannot decode a frame; call start() "
                 "again, and keep the decoder"
             )
         counters = state.decoder.length

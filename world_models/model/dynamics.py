@@ -170,7 +170,9 @@ class Dynamics(nn.Module):
         if not self.space.patch:
             return None
         if previous_frames is None:
-            raise ValueError("these tokens need the frame before each frame; pass previous_frames")
+            raise ValueError(
+                "this tokenizer's dynamics needs the frame before each frame; pass previous_frames"
+            )
         features = self.patches(to_float(previous_frames))
         return features + self.brightness(previous_frames) if self.config.brightness else features
 

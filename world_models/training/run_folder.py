@@ -83,7 +83,9 @@ def load_run(out: Path, kind: str) -> nn.Module:
     """
     record = read_run(out)
     if record.kind != kind:
-        raise ValueError(f"{out} is a {record.kind} run, expected a {kind} run")
+        raise ValueError(
+            f"{out} is a {record.kind} run, expected a {kind} run; give the folder of one"
+        )
     best = Checkpoints(out / "checkpoints").best()
     if best is None:
         raise ValueError(f"{out} has no checkpoint yet; train it until it saves one")
@@ -99,6 +101,8 @@ def load_part(source: str, kind: str) -> nn.Module:
         return load_run(Path(source), kind)
     part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))
     if part is None:
-        raise ValueError(f"the world {source} has no {kind} model")
+        raise ValueError(
+            f"the world {source} has no {kind} model; give a {kind} run or another world"
+        )
     assert isinstance(part, nn.Module)
     return part

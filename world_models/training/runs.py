@@ -183,7 +183,7 @@ def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
     if world.card.latent_action is None and episodes.action_meanings != world.card.action_meanings:
         raise ValueError(
             f"{options.data} has the actions {', '.join(episodes.action_meanings)}, the world "
-            f"{world.card.name} {', '.join(world.card.action_meanings)} ({world.card.action_set}); "
+            f"{world.card.name} needs {', '.join(world.card.action_meanings)}; "
             f"collect with action_set={world.card.action_set}"
         )
     return world, episodes
@@ -334,8 +334,8 @@ def _check_actions(
     expected = model.config.num_actions
     if latent is not None and latent.config.num_actions != expected:
         raise ValueError(
-            f"there are {latent.config.num_actions} latent actions, the dynamics takes {expected}; "
-            f"add --model.num-actions {latent.config.num_actions}"
+            f"there are {latent.config.num_actions} latent actions, but the dynamics takes "
+            f"{expected}; add --model.num-actions {latent.config.num_actions}"
         )
     if latent is None and episodes.num_actions != expected:
         raise ValueError(

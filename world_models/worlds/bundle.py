@@ -107,7 +107,7 @@ def save_world(
     """
     if model.dynamics.config.num_actions != card.num_actions:
         raise ValueError(
-            f"action set {card.action_set!r} has {card.num_actions} actions, the dynamics "
+            f"action set {card.action_set!r} has {card.num_actions} actions, but the dynamics has "
             f"{model.dynamics.config.num_actions}"
         )
     configs: dict[str, Any] = {name: part_to_dict(part) for name, part in _parts(model).items()}
@@ -174,7 +174,9 @@ def _build(card: WorldCard) -> WorldModel:
         "dynamics": build_part("dynamics", card.dynamics),
     }
     if (num_actions := parts["dynamics"].config.num_actions) != card.num_actions:
-        raise ValueError(f"{card.num_actions} action_meanings, {num_actions} actions")
+        raise ValueError(
+            f"the card has {card.num_actions} action_meanings, but the dynamics has {num_actions}"
+        )
     if card.latent_action is not None:
         parts["latent_action"] = build_part("latent-action", card.latent_action)
     return WorldModel(**parts, sampling=config_from_dict(SamplingConfig, card.sampling))

@@ -137,7 +137,7 @@ def _checked(path: Path, values: Any) -> WorldCard:
     names = {f.name for f in fields(WorldCard)}
     if unknown := sorted(values.keys() - names):
         raise BundleError(
-            f"{path} has the unknown entries {unknown}; upgrade genie-gym, or remove them"
+            f"{path} has unknown entries {unknown}; upgrade genie-gym, or remove the entries"
         )
     try:
         card = WorldCard(**values)

@@ -84,7 +84,7 @@ class FirstFrame:
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """See `TwoStreamFrame.logits`."""
-        raise ValueError("this dynamics cannot predict a first frame; start from a real one")
+        raise ValueError("this dynamics cannot predict the first frame; start from a real frame")
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
         """See `TwoStreamFrame.commit`. The past stays empty, and the reward is 0.
