@@ -70,14 +70,6 @@ def test_sigterm_stops_cleanly_after_the_step_and_the_next_run_goes_on(uninterru
     assert losses(tmp_path) == losses(uninterrupted)
 
 
-def test_accumulating_two_micro_batches_is_one_batch_of_twice_the_size(tmp_path):
-    config = replace(CONFIG, steps=10, accumulate=2)
-    train(tmp_path / "two", config, batch_size=8)
-    train(tmp_path / "one", replace(config, accumulate=1, batch_size=8), batch_size=8)
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert two == [(step, pytest.approx(loss, abs=1e-5)) for step, loss in one]
-
-
 class Diverging(Denoiser):
     def loss(self, batch):
         loss, metrics = super().loss(batch)

@@ -14,9 +14,7 @@ class FitConfig:
 
     Attributes:
         steps: Optimiser steps.
-        batch_size: Windows per process and micro-batch. A step sees ``batch_size * accumulate``
-            windows times the number of processes.
-        accumulate: Micro-batches whose gradients are averaged into one step.
+        batch_size: Windows per process and step.
         learning_rate: Peak learning rate, reached after the warm-up.
         min_learning_rate: Learning rate at the last step.
         warmup_steps: Steps of the warm-up.
@@ -29,7 +27,6 @@ class FitConfig:
 
     steps: int = 10_000
     batch_size: int = 8
-    accumulate: int = 1
     learning_rate: float = 3e-4
     min_learning_rate: float = 3e-5
     warmup_steps: int = 200
@@ -39,7 +36,7 @@ class FitConfig:
     save_every: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "save_every"):
+        for name in ("steps", "batch_size", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.min_learning_rate <= self.learning_rate:

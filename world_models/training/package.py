@@ -149,11 +149,9 @@ def _latent_action(run: Path | None) -> LatentActionModel | None:
 
 
 def _training(record: RunRecord) -> str:
-    steps, batch = record.fit["steps"], record.fit["batch_size"] * record.fit["accumulate"]
     base = record.built_on.get("world")
-    return f"{steps} steps, batch {batch} per process" + (
-        f", from {Path(base).name}" if base else ""
-    )
+    origin = f", from {Path(base).name}" if base else ""
+    return f"{record.fit['steps']} steps, batch {record.fit['batch_size']} per process{origin}"
 
 
 def _tokenizer_training(source: Path) -> object:

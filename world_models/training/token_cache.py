@@ -93,7 +93,6 @@ def token_encoding(
     tokenizer: Tokenizer,
     length: int,
     stride: int,
-    *,
     corruption: float = 0.0,
     dreamer: WorldModel | None = None,
     self_forcing: float = 0.0,
