@@ -225,13 +225,9 @@ def _fused_backward(
 
 
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
-    """Add to frames ``(B, F, N, D)`` the convolution of F frames of `image` with one kernel.
+    """Add to frames ``(B, F, N, D)`` the convolution of F frames with a kernel ``(9, D)``.
 
-    Args:
-        x: The frames.
-        image: What `padded` returns.
-        start: The first of its frames to convolve.
-        kernel: ``(9, D)``.
+    These are the frames from `start` on of `image`, which `padded` returns.
     """
     givers = image[:, start : start + x.shape[1]]
     for place, weight in zip(shifted(givers), kernel, strict=True):

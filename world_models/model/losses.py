@@ -59,14 +59,7 @@ class DynamicsLossConfig:
 def corrupted_past(
     space: TokenSpace, batch: dict[str, Tensor], config: DynamicsLossConfig, noise: RowNoise
 ) -> Clip:
-    """The past as a dream sees it, with some of its tokens wrong.
-
-    Args:
-        space: The token space.
-        batch: See `Dynamics.loss`.
-        config: Has the `context_noise`.
-        noise: Source of randomness.
-    """
+    """The past as a dream sees it, with some of its tokens wrong; `batch` as in `Dynamics.loss`."""
     tokens = batch.get("input_tokens", batch["tokens"])
     tokens = replace_tokens(tokens, config.context_noise, space.num_codes, noise)
     previous = batch.get("previous_frames")
@@ -137,14 +130,7 @@ def token_loss(
 def outcome_loss(
     dynamics: Dynamics, states: Tensor, batch: dict[str, Tensor], config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """Loss of rewards and ends.
-
-    Args:
-        dynamics: The model.
-        states: Input of the last layer for frames 1.., ``(B, T - 1, N, D)``.
-        batch: Has "rewards" and "terminated", ``(B, T - 1)``.
-        config: The weights.
-    """
+    """Loss of rewards and ends; takes the last layer's input at frames 1.. as `states`."""
     reward, termination = dynamics.outcome.losses(
         states, batch["rewards"], batch["terminated"], config.event_weight
     )

@@ -269,7 +269,6 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
             )
         return own
     tokenizer = load_part(options.tokenizer, "tokenizer")
-    assert isinstance(tokenizer, Tokenizer)
     if own is not None and fingerprint(tokenizer) != fingerprint(own):
         raise ValueError(
             f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
@@ -282,9 +281,7 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
 def _latent_action(options: DynamicsOptions, world: World | None) -> LatentActionModel | None:
     if options.latent_action is None:
         return None if world is None else world.model.latent_action
-    model = load_part(options.latent_action, "latent-action")
-    assert isinstance(model, LatentActionModel)
-    return model
+    return load_part(options.latent_action, "latent-action")
 
 
 def _dreamer(

@@ -10,12 +10,7 @@ __all__ = ["learning_rate"]
 
 
 def learning_rate(config: FitConfig, step: int) -> float:
-    """Linear warm-up from 0, then a cosine down to the minimum, where it stays.
-
-    Args:
-        config: Settings of the optimisation.
-        step: Number of the step, from 0.
-    """
+    """Linear warm-up from 0, then a cosine down to the minimum; steps count from 0."""
     if step < config.warmup_steps:
         return config.learning_rate * ((step + 1) / config.warmup_steps)
     decay_steps = max(1, config.steps - 1 - config.warmup_steps)
