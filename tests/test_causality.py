@@ -246,7 +246,7 @@ def test_tokenizer_streams(config, num_prompt):
     frames = torch.randint(256, (2, 20, 16, 16, 3), dtype=torch.uint8)
     tokens, shown = model.encode(frames, num_prompt), model.reconstruct(frames, num_prompt)
     assert torch.equal(model.decode(tokens, frames[:, :num_prompt]), shown)
-    encoder, decoder = model.empty_encoder_cache(2), model.empty_decoder_cache(2)
+    encoder, decoder = model.empty_cache(2), model.empty_cache(2)
     previous = frames[:, 0]
     for t in range(20):
         step_tokens, encoder = model.encode_step(frames[:, t], encoder, previous)

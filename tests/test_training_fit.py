@@ -16,7 +16,6 @@ from world_models.training.checkpoint import Checkpoints
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.fit import TrainingDivergedError, fit, launch
-from world_models.training.schedule import learning_rate
 from world_models.weights import WeightsError
 
 
@@ -136,7 +135,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
 
 def test_the_learning_rate_warms_up_falls_as_a_cosine_and_never_rises_again():
     config = FitConfig(steps=110, warmup_steps=10, learning_rate=1.0, min_learning_rate=0.2)
-    rates = [learning_rate(config, step) for step in range(1000)]
+    rates = [config.learning_rate_at(step) for step in range(1000)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert rates[10 + 99 // 2 + 1] == pytest.approx(0.6, abs=0.01)  # half-way down
     assert rates[109] == pytest.approx(0.2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -222,7 +221,7 @@ class EpisodeDataset:
 
     def _intact(self, manifest: Manifest) -> list[ShardRecord]:
         damage = [DamagedShardError(path, reason) for path, reason in manifest.damaged]
-        sizes = {file.name: file.stat().st_size for file in _scan(self.path / "shards")}
+        sizes = {file.name: file.stat().st_size for file in (self.path / "shards").glob("*")}
         intact = []
         for record in manifest.records:
             size = sizes.get(record.path.name)
@@ -254,10 +253,6 @@ class EpisodeDataset:
                 "narrow them with select()"
             )
         return distinct[0]
-
-
-def _scan(directory: Path) -> list[os.DirEntry[str]]:
-    return list(os.scandir(directory)) if directory.is_dir() else []
 
 
 def _unique(records: Sequence[ShardRecord]) -> list[tuple[Entry, ShardRecord]]:

@@ -124,8 +124,8 @@ class WorldModel(nn.Module):
             frames=frames[:, 0],
             tokens=seeds.new_zeros(batch, self.tokenizer.space.num_tokens),
             dynamics=self.dynamics.transformer.empty_cache(batch),
-            decoder=self.tokenizer.empty_decoder_cache(batch),
-            encoder=self.tokenizer.empty_encoder_cache(batch),
+            decoder=self.tokenizer.empty_cache(batch),
+            encoder=self.tokenizer.empty_cache(batch),
         )
         for t in range(num_frames):
             frame = self._first_frame(state) if t == 0 else self._next(state, actions[:, t - 1])

@@ -92,13 +92,7 @@ def shifted(image: Tensor) -> Iterator[Tensor]:
 class _AddNeighbours(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        seen: Tensor,
-        taps: Tensor,
-        bias: Tensor,
-        grid: Grid,
-        num_clean: int,
+        ctx: Any, x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid, num_clean: int
     ) -> Tensor:
         kernels = taps.to(seen.dtype)
         ctx.save_for_backward(seen, kernels)
@@ -161,13 +155,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        seen: Tensor,
-        kernels: Tensor,
-        bias: Tensor,
-        grid: Grid,
-        num_clean: int,
+        ctx: Any, x: Tensor, seen: Tensor, kernels: Tensor, bias: Tensor, grid: Grid, num_clean: int
     ) -> Tensor:
         ctx.save_for_backward(seen, kernels)
         ctx.where = grid, num_clean

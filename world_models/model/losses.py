@@ -99,11 +99,7 @@ def frame_loss(
 
 @torch.compiler.disable  # how many tokens are masked differs from batch to batch
 def token_loss(
-    dynamics: Dynamics,
-    states: Tensor,
-    tokens: Tensor,
-    masked: Tensor,
-    config: DynamicsLossConfig,
+    dynamics: Dynamics, states: Tensor, tokens: Tensor, masked: Tensor, config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
     """Mean over rows of each row's weighted mean over its masked tokens; see `frame_loss`."""
     target, changed = tokens[:, 1:], dynamics.space.changed(tokens[:, :-1], tokens[:, 1:])

@@ -70,12 +70,8 @@ class Tokenizer(nn.Module, ABC):
     # One new frame --------------------------------------------------------------------------
 
     @abstractmethod
-    def empty_encoder_cache(self, batch: int) -> KVCache:
-        """The encoder's KV cache for rows that have seen no frame."""
-
-    @abstractmethod
-    def empty_decoder_cache(self, batch: int) -> KVCache:
-        """The decoder's KV cache for rows that have seen no frame."""
+    def empty_cache(self, batch: int) -> KVCache:
+        """A KV cache for rows that have seen no frame; encoder and decoder need one each."""
 
     @abstractmethod
     def encode_step(

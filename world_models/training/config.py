@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,3 +49,12 @@ class FitConfig:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f'precision must be "fp32" or "bf16", got {self.precision!r}')
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0. It stays at the minimum after the last."""
+        if step < self.warmup_steps:
+            return self.learning_rate * ((step + 1) / self.warmup_steps)
+        decay_steps = max(1, self.steps - 1 - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / decay_steps)
+        share = (1 + math.cos(math.pi * progress)) / 2
+        return self.min_learning_rate + share * (self.learning_rate - self.min_learning_rate)

@@ -30,7 +30,6 @@ from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.progress import Progress
-from world_models.training.schedule import learning_rate
 from world_models.training.validation import Loss
 
 if TYPE_CHECKING:
@@ -234,7 +233,7 @@ class _Run:
         rank, world = fabric.global_rank, fabric.world_size
         torch.manual_seed(int(window_seeds(config.seed, step, 1)))
         for group in self._raw_optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = config.learning_rate_at(step)
         rows, length = batch["actions"].shape
         seeds = window_seeds(config.seed, step, rows * world)[rank::world]
         with fused_kernels(self.fused):
@@ -260,7 +259,7 @@ class _Run:
         self._metrics.clear()
         if not math.isfinite(metrics["loss"] + metrics["gradient_norm"]):
             raise TrainingDivergedError(self._diverged(step, metrics))
-        metrics["learning_rate"] = learning_rate(self.config, step - 1)
+        metrics["learning_rate"] = self.config.learning_rate_at(step - 1)
         metrics["frames_per_s"] = self.progress.frames_per_s
         self.progress.log(step, metrics, "train")
         return stops > 0

@@ -194,11 +194,7 @@ def _train_on_frames(
 
 
 def _record(
-    kind: str,
-    model: nn.Module,
-    recipe: Recipe,
-    episodes: EpisodeDataset,
-    built_on: dict[str, Any],
+    kind: str, model: nn.Module, recipe: Recipe, episodes: EpisodeDataset, built_on: dict[str, Any]
 ) -> RunRecord:
     return RunRecord(
         kind=kind,

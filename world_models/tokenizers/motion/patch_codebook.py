@@ -97,11 +97,7 @@ class PatchCodebook(Residual):
         return pixels_from_patches(patches, self.patch, self.frame_size)
 
     def train_frame(
-        self,
-        pixels: Tensor,
-        previous: Tensor,
-        config: ReconstructionLossConfig,
-        decoder_only: bool,
+        self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
         """See `Residual.train_frame`. Patches are drawn to the pixels they replace."""
         if self.training and not decoder_only:

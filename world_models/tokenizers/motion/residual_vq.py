@@ -136,11 +136,7 @@ class ResidualVQ(Residual):
         return self._blend(x[:, None], replaced, previous, moved)
 
     def train_frame(
-        self,
-        pixels: Tensor,
-        previous: Tensor,
-        config: ReconstructionLossConfig,
-        decoder_only: bool,
+        self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
         """See `Residual.train_frame`."""
         codec = self.codec
@@ -188,12 +184,7 @@ class ResidualVQ(Residual):
         return per_frame.mean()
 
     def _embed(
-        self,
-        code: Tensor,
-        replaced: Tensor,
-        previous: Tensor,
-        moved: Tensor,
-        displacement: Tensor,
+        self, code: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor, displacement: Tensor
     ) -> Tensor:
         """Input of the decoder, ``(B, T, N, D)``."""
         x = torch.where(

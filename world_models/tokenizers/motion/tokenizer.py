@@ -135,11 +135,7 @@ class Residual(nn.Module, ABC):
 
     @abstractmethod
     def train_frame(
-        self,
-        pixels: Tensor,
-        previous: Tensor,
-        config: ReconstructionLossConfig,
-        decoder_only: bool,
+        self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
         """Encode and decode single frames with gradients."""
 
@@ -218,12 +214,8 @@ class MotionTokenizer(Tokenizer):
 
     # One new frame --------------------------------------------------------------------------
 
-    def empty_encoder_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_encoder_cache`. Only the length is kept."""
-        return KVCache.empty(self.directions, batch)
-
-    def empty_decoder_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_decoder_cache`. Only the length is kept."""
+    def empty_cache(self, batch: int) -> KVCache:
+        """See `Tokenizer.empty_cache`. Only the length is kept."""
         return KVCache.empty(self.directions, batch)
 
     def encode_step(
