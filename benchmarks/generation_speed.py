@@ -21,7 +21,7 @@ from benchmarks.report import Measured, named, run_benchmark
 from world_models.inference.compile import CompiledWorld, Compiler
 from world_models.inference.sampling import MaskedTokens, sample_tokens, unmask
 from world_models.inference.world import WorldModel
-from world_models.model.token_space import SamplingConfig
+from world_models.model.token_space import Clip, SamplingConfig
 from world_models.presets import WorldConfig, build, paper, small
 
 NUM_ACTIONS = 5
@@ -68,8 +68,8 @@ class Window(nn.Module):
     def logits(self, tokens: Tensor, past: Tensor, actions: Tensor) -> Tensor:
         """Predict the last frame, which is partly masked."""
         window = torch.cat((past, tokens[:, None]), 1)
-        objective = self.dynamics.objective
-        return objective.joint_logits(self.dynamics, window, actions, None, num_ahead=1)[:, 0]
+        clip = Clip(window, actions)
+        return self.dynamics.objective.joint_logits(self.dynamics, clip, num_ahead=1)[:, 0]
 
     def sampling_pass(
         self, canvas: MaskedTokens, schedule: Tensor, noise: Tensor, past: Tensor, actions: Tensor
@@ -80,8 +80,7 @@ class Window(nn.Module):
 
     def outcome(self, window: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Predict reward and termination from the completed last frame."""
-        objective = self.dynamics.objective
-        states = objective.outcome_states(self.dynamics, window, actions, None)
+        states = self.dynamics.objective.outcome_states(self.dynamics, Clip(window, actions))
         return self.dynamics.outcome.predict(states[:, -1])
 
     def show(self, window: Tensor, first: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from world_models.inference.compile import Compiler
 from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
 from world_models.model.losses import DynamicsLossConfig
-from world_models.model.token_space import NO_ACTION, TokenSpace
+from world_models.model.token_space import NO_ACTION, Clip, TokenSpace
 from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
 from world_models.parts import build_tokenizer
 from world_models.presets import tiny
@@ -143,17 +143,17 @@ def test_dynamics_ignores_later_frames_and_actions_to_the_bit(action_input):
     model = dynamics(action_input=action_input)
     tokens, actions, masked = window()
     states = partial(model.objective.states, model)
-    clean, predicting = states(tokens, actions, masked)
+    clean, predicting = states(Clip(tokens, actions), masked)
     later = tokens.clone()
     later[:, AT:] = (later[:, AT:] + 1) % 32
-    clean_later, predicting_later = states(later, actions, masked)
+    clean_later, predicting_later = states(Clip(later, actions), masked)
     assert torch.equal(clean[:, :AT], clean_later[:, :AT])
     # Masked frame t predicts frame t + 1: the clean frame AT must not leak into its prediction.
     assert torch.equal(predicting[:, :AT], predicting_later[:, :AT])
     assert not torch.equal(predicting[:, AT], predicting_later[:, AT])
     other = actions.clone()
     other[:, AT - 1 :] = (other[:, AT - 1 :] + 1) % 5  # this one leads to frame AT
-    clean_other, predicting_other = states(tokens, other, masked)
+    clean_other, predicting_other = states(Clip(tokens, other), masked)
     assert torch.equal(clean[:, :AT], clean_other[:, :AT])
     assert torch.equal(predicting[:, : AT - 1], predicting_other[:, : AT - 1])
     assert not torch.equal(predicting[:, AT - 1], predicting_other[:, AT - 1])
@@ -165,8 +165,8 @@ def test_one_masked_frame_does_not_see_another():
     tokens, actions, masked = window()
     changed = masked.clone()
     changed[:, 2] = 32
-    predicting = model.objective.states(model, tokens, actions, masked)[1]
-    predicting_changed = model.objective.states(model, tokens, actions, changed)[1]
+    predicting = model.objective.states(model, Clip(tokens, actions), masked)[1]
+    predicting_changed = model.objective.states(model, Clip(tokens, actions), changed)[1]
     moved = (predicting != predicting_changed).flatten(2).any(-1).any(0)
     assert moved.tolist() == [False, False, True, False, False, False, False]
 
@@ -189,9 +189,8 @@ def test_two_stream_training_sees_what_streaming_sees(num_frames, options):
     model = dynamics(**{k: v for k, v in options.items() if k != "learned_share"})
     tokens, actions, masked = window(num_frames)
     previous = torch.randint(256, (2, num_frames, 16, 16, 3), dtype=torch.uint8)
-    clean, predicting = model.objective.states(
-        model, tokens, actions, masked, previous, learned_share
-    )
+    clip = Clip(tokens, actions, previous)
+    clean, predicting = model.objective.states(model, clip, masked, learned_share)
     cache = model.transformer.empty_cache(2)
     none = torch.full((2,), NO_ACTION)
     for t in range(num_frames):
@@ -226,8 +225,8 @@ def test_no_gradient_reaches_clean_frames_through_frozen_layers(num_frozen):
 def test_the_papers_objective_streams_too():
     model = dynamics(objective="paper")
     tokens, actions, _ = window(12)
-    expected = model.objective.joint_logits(model, tokens, actions, None, num_ahead=11)
-    outcomes = model.objective.outcome_states(model, tokens, actions, None)
+    expected = model.objective.joint_logits(model, Clip(tokens, actions), num_ahead=11)
+    outcomes = model.objective.outcome_states(model, Clip(tokens, actions))
     cache, frames = model.transformer.empty_cache(2), torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
     for t in range(11):
         frame = model.objective.next_frame(model, cache, tokens[:, t], actions[:, t], frames)
@@ -247,7 +246,7 @@ def test_tokenizer_streams(config, num_prompt):
     frames = torch.randint(256, (2, 20, 16, 16, 3), dtype=torch.uint8)
     tokens, shown = model.encode(frames, num_prompt), model.reconstruct(frames, num_prompt)
     assert torch.equal(model.decode(tokens, frames[:, :num_prompt]), shown)
-    encoder, decoder = model.empty_encoder_cache(2), model.empty_decoder_cache(2)
+    encoder, decoder = model.empty_cache(2), model.empty_cache(2)
     previous = frames[:, 0]
     for t in range(20):
         step_tokens, encoder = model.encode_step(frames[:, t], encoder, previous)

@@ -156,8 +156,8 @@ def test_replacing_is_never_worse_than_moving():
     for now, previous in zip(frames.unbind(1)[1:], frames.unbind(1)[:-1], strict=True):
         errors = []
         for model in (replacing, moving):
-            tokens, _ = model.encode_step(now, model.empty_encoder_cache(2), previous)
-            shown, _ = model.decode_step(tokens, model.empty_decoder_cache(2), previous)
+            tokens, _ = model.encode_step(now, model.empty_cache(2), previous)
+            shown, _ = model.decode_step(tokens, model.empty_cache(2), previous)
             errors.append((shown.float() - now).square().mean())
         assert errors[0] <= errors[1]
 

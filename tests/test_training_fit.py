@@ -16,7 +16,6 @@ from world_models.training.checkpoint import Checkpoints
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.fit import TrainingDivergedError, fit, launch
-from world_models.training.schedule import learning_rate
 from world_models.weights import WeightsError
 
 
@@ -68,14 +67,6 @@ def test_sigterm_stops_cleanly_after_the_step_and_the_next_run_goes_on(uninterru
     assert signal.getsignal(signal.SIGTERM) is before
     train(tmp_path)
     assert losses(tmp_path) == losses(uninterrupted)
-
-
-def test_accumulating_two_micro_batches_is_one_batch_of_twice_the_size(tmp_path):
-    config = replace(CONFIG, steps=10, accumulate=2)
-    train(tmp_path / "two", config, batch_size=8)
-    train(tmp_path / "one", replace(config, accumulate=1, batch_size=8), batch_size=8)
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert two == [(step, pytest.approx(loss, abs=1e-5)) for step, loss in one]
 
 
 class Diverging(Denoiser):
@@ -144,7 +135,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path):
 
 def test_the_learning_rate_warms_up_falls_as_a_cosine_and_never_rises_again():
     config = FitConfig(steps=110, warmup_steps=10, learning_rate=1.0, min_learning_rate=0.2)
-    rates = [learning_rate(config, step) for step in range(1000)]
+    rates = [config.learning_rate_at(step) for step in range(1000)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert rates[10 + 99 // 2 + 1] == pytest.approx(0.6, abs=0.01)  # half-way down
     assert rates[109] == pytest.approx(0.2)

@@ -13,18 +13,10 @@ class MissingDependencyError(ImportError):
 
 
 def require(module: str, *, extra: str, what: str) -> Any:
-    """Import an optional module.
+    """Import an optional module, or raise MissingDependencyError with the pip command.
 
-    Args:
-        module: The module.
-        extra: The extra of genie-gym that installs it.
-        what: Start of the error message, such as "training needs Lightning".
-
-    Returns:
-        The module.
-
-    Raises:
-        MissingDependencyError: If it cannot be imported; the message ends with the pip command.
+    `extra` is the extra of genie-gym that installs it, `what` the start of the message, such as
+    "training needs Lightning".
     """
     try:
         return importlib.import_module(module)

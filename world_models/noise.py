@@ -21,11 +21,8 @@ MIX_2 = -0x6B2FB644ECCEEE15
 def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
     """Return ``num`` uniform numbers in [0, 1) per row, ``(B, num)``.
 
-    Args:
-        seeds: Seed of each row, ``(B,)`` int64.
-        counters: Counter of each row, such as its frame number, ``(B,)`` int64.
-        draw: Index of the draw with these counters.
-        num: Numbers per row.
+    They depend on the row's seed, its counter (such as its frame number; both ``(B,)`` int64), and
+    the index `draw` of the draw with these counters.
     """
     row = _mix(_mix(seeds) + counters * GOLDEN)
     place = torch.arange(num, device=seeds.device) + draw * num
@@ -34,12 +31,9 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
 
 
 class RowNoise:
-    """Successive draws for a batch; each row's depend on its own seed alone.
+    """Successive draws for a batch; each row's depend on its own seed alone, ``(B,)`` int64.
 
     Training is then the same however the rows are distributed over processes.
-
-    Args:
-        seeds: Seed of each row, ``(B,)`` int64.
     """
 
     def __init__(self, seeds: Tensor):

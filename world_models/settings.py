@@ -13,11 +13,7 @@ __all__ = ["begin"]
 
 
 def begin(
-    path: Path,
-    settings: Mapping[str, Any],
-    may_change: Collection[str] = (),
-    *,
-    write: bool = True,
+    path: Path, settings: Mapping[str, Any], may_change: Collection[str] = (), *, write: bool = True
 ) -> dict[str, str]:
     """Save the settings of a new job, or check that a resumed job has the saved ones.
 

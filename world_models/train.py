@@ -32,33 +32,17 @@ FLAT = tyro.conf.arg(name="")  # flags without a prefix
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTokenizer:
-    """Train a tokenizer. With --from, only a world's decoder: its tokens stay the same."""
+class Command:
+    """A training: where the data and the results lie, and its settings."""
 
-    options: Annotated[DataOptions, FLAT]
-    recipe: Annotated[TokenizerRecipe, FLAT]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainLatentAction:
-    """Train a latent action model, which infers the action between two frames."""
-
-    options: Annotated[DataOptions, FLAT]
-    recipe: Annotated[LatentActionRecipe, FLAT]
+    options: Annotated[DataOptions | DynamicsOptions, FLAT]
+    recipe: Annotated[TokenizerRecipe | LatentActionRecipe | DynamicsRecipe, FLAT]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainDynamics:
-    """Train a dynamics on tokens, which are computed once and cached in the dataset's folder."""
-
-    options: Annotated[DynamicsOptions, FLAT]
-    recipe: Annotated[DynamicsRecipe, FLAT]
-
-
-KINDS: dict[str, tuple[type, type]] = {
-    "tokenizer": (TrainTokenizer, DataOptions),
-    "latent-action": (TrainLatentAction, DataOptions),
-    "dynamics": (TrainDynamics, DynamicsOptions),
+KINDS = {
+    "tokenizer": "Train a tokenizer. With --from, only a world's decoder: its tokens stay.",
+    "latent-action": "Train a latent action model, which infers the action between two frames.",
+    "dynamics": "Train a dynamics on tokens, which are computed once and cached beside the data.",
 }
 USAGE = f"""usage: train {{{",".join(KINDS)}}} RECIPE --data DATA --out RUN ...
        train bundle --data DATA --tokenizer RUN --dynamics RUN --out WORLD ...
@@ -83,13 +67,14 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0
     recipe = getattr(RECIPES[_known("recipe", argv[1], RECIPES)](), kind.replace("-", "_"))
-    command_class, options_class = KINDS[kind]
+    options_class = DynamicsOptions if kind == "dynamics" else DataOptions
     missing = options_class(data=tyro.MISSING, out=tyro.MISSING)
     command = tyro.cli(
-        command_class,
+        Command,
         args=argv[2:],
-        default=command_class(options=missing, recipe=recipe),
-        config=(tyro.conf.AvoidSubcommands,),  # the recipe fixes the kind of tokenizer
+        default=Command(options=missing, recipe=recipe),
+        config=(tyro.conf.AvoidSubcommands,),  # the recipe fixes the kinds of settings
+        description=KINDS[kind],
         prog=f"train {kind} {argv[1]}",
     )
     if command.options.from_world and command.recipe.model != recipe.model:

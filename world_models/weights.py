@@ -26,11 +26,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read tensors onto the CPU.
-
-    Raises:
-        WeightsError: If the file is missing, cut short or not a safetensors file.
-    """
+    """Read tensors onto the CPU. WeightsError if the file is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -40,11 +36,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Load `tensors` into `model`. Names and shapes must match exactly.
-
-    Raises:
-        WeightsError: If a tensor is missing, unknown, not finite or of another shape.
-    """
+    """Load `tensors`; WeightsError unless names and shapes match and all values are finite."""
     expected = model.state_dict()
     for name, value in expected.items():
         if name not in tensors:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +15,10 @@ import numpy as np
 from world_models.episodes.episode import Episode, EpisodeInfo
 from world_models.episodes.errors import DamagedShardError
 from world_models.episodes.manifest import Manifest, ShardRecord, read_manifest
-from world_models.episodes.shard import EncodedEpisode, Entry
+from world_models.episodes.shard import EncodedEpisode, Entry, ShardReader
 from world_models.episodes.shard_cache import ShardCache
 
-SPLITS: Mapping[str, float] = {"train": 0.9, "val": 0.09, "test": 0.01}
+SPLITS = {"train": (0, 0.9), "val": (0.9, 0.99), "test": (0.99, 1)}  # ranges of the hash
 MAX_SUBSTITUTES = 100  # windows tried in place of a damaged one
 
 
@@ -112,23 +111,14 @@ class EpisodeDataset:
 
         return self._subset([matches(entry) for entry in self.entries])
 
-    def split(self, name: str, fractions: Mapping[str, float] = SPLITS) -> EpisodeDataset:
-        """The episodes that the hash of their content assigns to the split `name`.
+    def split(self, name: str) -> EpisodeDataset:
+        """The episodes that the hash of their content assigns to "train", "val" or "test".
 
         An episode keeps its split when others are added. Equal episodes share a split.
         """
-        if name not in fractions or abs(sum(fractions.values()) - 1) > 1e-9:
-            raise ValueError(
-                f"split {name!r} must be one of {list(fractions)}, and the fractions must add up "
-                f"to 1, got {sum(fractions.values())}"
-            )
-        end = 0.0
-        for part, fraction in fractions.items():
-            start, end = end, end + fraction
-            if part == name:
-                break
-        if name == list(fractions)[-1]:
-            end = 1.0
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r} must be one of {list(SPLITS)}")
+        start, end = SPLITS[name]
         places = [int(entry.key[:13], 16) / 16**13 for entry in self.entries]
         return self._subset([start <= place < end for place in places])
 
@@ -147,38 +137,30 @@ class EpisodeDataset:
 
     def frames(self, index: int, start: int, stop: int) -> np.ndarray:
         """Frames [start, stop) of an episode, uint8 (stop - start, H, W, 3)."""
-        row = self._row(index, start, stop - start)
-        return self._shards.get(self._records[index].path).frames(row, stop - start)
+        shard, row = self._place(index, start, stop - start)
+        return shard.frames(row, stop - start)
 
     def actions(self, index: int) -> np.ndarray:
         """All actions of an episode, int64 (T,)."""
-        row, shard = self.entries[index].first_row, self._shards.get(self._records[index].path)
-        return shard.actions[row : row + self.entries[index].num_frames - 1].astype(np.int64)
+        return self.transitions(index, 0, self.entries[index].num_frames)["actions"]
 
     def window(
         self, index: int, start: int, length: int, frames: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """`length` frames of an episode and the transitions between them.
-
-        Args:
-            index: index of the episode.
-            start: index of the first frame.
-            length: number of frames T.
-            frames: array to read the frames into; a new one by default.
+        """`length` frames T of an episode and the transitions between them.
 
         Returns:
-            `frames` uint8 (T, H, W, 3); `actions` int64, `rewards` float32 and `terminated` bool,
-            each (T - 1,), entry t for the transition from frame t to t + 1; `episode` and `start`.
+            `frames` uint8 (T, H, W, 3), read into the given array if there is one; `actions` int64,
+            `rewards` float32 and `terminated` bool, each (T - 1,), entry t for the transition from
+            frame t to t + 1; `episode` and `start`.
         """
-        row = self._row(index, start, length)
-        shard = self._shards.get(self._records[index].path)
+        shard, row = self._place(index, start, length)
         pixels = shard.frames(row, length, frames)
         return {"frames": pixels, **self.transitions(index, start, length)}
 
     def transitions(self, index: int, start: int, length: int) -> dict[str, Any]:
         """What `window` returns, without reading its frames."""
-        row = self._row(index, start, length)
-        shard = self._shards.get(self._records[index].path)
+        shard, row = self._place(index, start, length)
         entry = self.entries[index]
         terminated = np.zeros(length - 1, bool)
         if length > 1 and start + length == entry.num_frames:
@@ -229,18 +211,19 @@ class EpisodeDataset:
             self.path, f"{MAX_SUBSTITUTES} randomly chosen windows could not be read"
         )
 
-    def _row(self, index: int, start: int, length: int) -> int:
+    def _place(self, index: int, start: int, length: int) -> tuple[ShardReader, int]:
+        """The shard of an episode, and the row of one of its frames."""
         entry = self.entries[index]
         if length < 1 or start < 0 or start + length > entry.num_frames:
             raise IndexError(
                 f"frames [{start}, {start + length}) are not inside episode {index}, which has "
                 f"{entry.num_frames} frames"
             )
-        return entry.first_row + start
+        return self._shards.get(self._records[index].path), entry.first_row + start
 
     def _intact(self, manifest: Manifest) -> list[ShardRecord]:
         damage = [DamagedShardError(path, reason) for path, reason in manifest.damaged]
-        sizes = {file.name: file.stat().st_size for file in _scan(self.path / "shards")}
+        sizes = {file.name: file.stat().st_size for file in (self.path / "shards").glob("*")}
         intact = []
         for record in manifest.records:
             size = sizes.get(record.path.name)
@@ -272,10 +255,6 @@ class EpisodeDataset:
                 "narrow them with select()"
             )
         return distinct[0]
-
-
-def _scan(directory: Path) -> list[os.DirEntry[str]]:
-    return list(os.scandir(directory)) if directory.is_dir() else []
 
 
 def _unique(records: Sequence[ShardRecord]) -> list[tuple[Entry, ShardRecord]]:

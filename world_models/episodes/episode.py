@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -56,16 +56,7 @@ class EpisodeInfo:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        return {
-            "env_id": self.env_id,
-            "action_set": self.action_set,
-            "action_meanings": list(self.action_meanings),
-            "seed": self.seed,
-            "policy": self.policy,
-            "index": self.index,
-            "code_version": self.code_version,
-            "extra": self.extra,
-        }
+        return asdict(self) | {"action_meanings": list(self.action_meanings)}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from world_models.episodes.dataset import EpisodeDataset
 from world_models.episodes.sampler import WindowSampler
+
+Read = Callable[[np.ndarray], dict[str, Any]]  # loads windows, given as rows, as a batch
 
 
 class WindowLoader:
@@ -27,17 +31,18 @@ class WindowLoader:
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
         """Prepare the sampler; nothing is read yet."""
-        self.dataset = dataset
-        self.num_workers = num_workers
+        self.num_workers, self.fingerprint = num_workers, dataset.fingerprint
         self.sampler = WindowSampler(
             dataset.num_frames, groups=dataset.env_numbers, **sampler_options
         )
+        self.read: Read = partial(dataset.batch, length=self.sampler.length)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Continue from the current position."""
+        batches = itertools.count(self.sampler.position)
         loader = DataLoader(
-            _Batches(self.dataset, self.sampler.length),
-            sampler=_Ahead(self.sampler),
+            _Batches(self.read),
+            sampler=(self.sampler.batch(number) for number in batches),
             batch_size=None,
             num_workers=self.num_workers,
         )
@@ -47,15 +52,15 @@ class WindowLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """The number of batches received so far, and the fingerprint of the data."""
-        return self.sampler.state_dict() | {"fingerprint": self.dataset.fingerprint}
+        return self.sampler.state_dict() | {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next `iter()` continue from the position in `state`."""
-        if state["fingerprint"] != self.dataset.fingerprint:
+        if state["fingerprint"] != self.fingerprint:
             raise ValueError(
                 f"the saved position belongs to other data (fingerprint {state['fingerprint']}, "
-                f"this dataset has {self.dataset.fingerprint}); episodes were added or the "
-                "selection changed. Start without the saved position to train on this data"
+                f"now {self.fingerprint}): to other episodes or to other tokens. Start without the "
+                "saved position (a new --out) to train on this data"
             )
         self.sampler.load_state_dict(state)
 
@@ -63,23 +68,8 @@ class WindowLoader:
 class _Batches(Dataset):
     """Reads batches of windows; runs in the worker processes."""
 
-    def __init__(self, dataset: EpisodeDataset, length: int):
-        self.dataset = dataset
-        self.length = length
+    def __init__(self, read: Read):
+        self.read = read
 
     def __getitem__(self, windows: np.ndarray) -> dict[str, torch.Tensor]:
-        batch = self.dataset.batch(windows, self.length)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-
-class _Ahead:
-    """The sampler's batches from its position on; the position itself stays."""
-
-    def __init__(self, sampler: WindowSampler):
-        self.sampler = sampler
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        number = self.sampler.position
-        while True:
-            yield self.sampler.batch(number)
-            number += 1
+        return {name: torch.as_tensor(array) for name, array in self.read(windows).items()}

@@ -128,8 +128,6 @@ class WindowSampler(Iterator[np.ndarray]):
 
 def sequential_windows(num_frames: np.ndarray, *, length: int, stride: int) -> np.ndarray:
     """Every `stride`-th window of each episode in order: int64 (N, 2), for evaluation."""
-    if length < 1 or stride < 1:
-        raise ValueError(f"length and stride must be positive, got {length=}, {stride=}")
     rows = [
         (episode, start)
         for episode, frames in enumerate(num_frames)

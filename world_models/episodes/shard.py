@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as JSON values."""
-        own = {k: getattr(self, k) for k in self.__dataclass_fields__ if k != "info"}
-        return own | {"info": self.info.to_json()}
+        return asdict(self)
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Entry:

@@ -33,12 +33,7 @@ class Report:
 
 
 def verify(path: Path | str, progress: Callable[[ShardRecord], None] = lambda _: None) -> Report:
-    """Read everything: file hashes, tables, each frame and the key of each episode.
-
-    Args:
-        path: dataset directory.
-        progress: called after each shard.
-    """
+    """Read everything: file hashes, tables, each frame and the key of each episode."""
     path = Path(path)
     manifest = read_manifest(path)
     report = Report(damage=list(manifest.damaged))

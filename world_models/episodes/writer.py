@@ -80,9 +80,7 @@ class EpisodeWriter:
     def flush(self) -> None:
         """Write the episodes in memory to disk.
 
-        Raises:
-            StorageError: they could not be written. They stay in memory: free some space and call
-                `flush()` again.
+        After a StorageError they stay in memory: free some space and call `flush()` again.
         """
         if not self._pending:
             return

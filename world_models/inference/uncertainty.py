@@ -12,6 +12,7 @@ from torch import Tensor
 
 from world_models.inference.sampling import entropy
 from world_models.inference.world import WorldModel
+from world_models.model.token_space import Clip
 
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
 
@@ -43,6 +44,6 @@ def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
     tokens = model.tokenizer.encode(frames, num_prompt=frames.shape[1])
     dynamics, num_ahead = model.dynamics, actions.shape[1] + 1 - tokens.shape[1]
     masked = tokens.new_full((len(tokens), num_ahead, tokens.shape[2]), dynamics.space.mask_token)
-    sequence = torch.cat((tokens, masked), 1)  # (B, T, N)
     previous = model.previous_frames(tokens, frames, num_ahead)
-    return entropy(dynamics.objective.joint_logits(dynamics, sequence, actions, previous, 1)[:, 0])
+    clip = Clip(torch.cat((tokens, masked), 1), actions, previous)
+    return entropy(dynamics.objective.joint_logits(dynamics, clip, num_ahead=1)[:, 0])

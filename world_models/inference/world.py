@@ -19,7 +19,7 @@ from world_models.model.dynamics import Dynamics
 from world_models.model.kv_cache import KVCache
 from world_models.model.latent_action import LatentActionModel
 from world_models.model.objectives import NextFrame
-from world_models.model.token_space import SamplingConfig
+from world_models.model.token_space import Clip, SamplingConfig
 from world_models.tokenizers.base import Tokenizer
 
 __all__ = ["Prediction", "Rollout", "WorldModel"]
@@ -124,8 +124,8 @@ class WorldModel(nn.Module):
             frames=frames[:, 0],
             tokens=seeds.new_zeros(batch, self.tokenizer.space.num_tokens),
             dynamics=self.dynamics.transformer.empty_cache(batch),
-            decoder=self.tokenizer.empty_decoder_cache(batch),
-            encoder=self.tokenizer.empty_encoder_cache(batch),
+            decoder=self.tokenizer.empty_cache(batch),
+            encoder=self.tokenizer.empty_cache(batch),
         )
         for t in range(num_frames):
             frame = self._first_frame(state) if t == 0 else self._next(state, actions[:, t - 1])
@@ -321,13 +321,12 @@ class WorldModel(nn.Module):
         seen, shape = tokens.shape[1], (num_ahead, tokens.shape[2])
 
         def predict(new: Tensor, rows: Tensor) -> Tensor:
-            logits = self.dynamics.objective.joint_logits(
-                self.dynamics,
+            clip = Clip(
                 torch.cat((tokens[rows], new.unflatten(1, shape)), 1),
                 actions[rows, : seen + num_ahead - 1],
                 None if previous is None else previous[rows],
-                num_ahead,
             )
+            logits = self.dynamics.objective.joint_logits(self.dynamics, clip, num_ahead)
             return logits.flatten(1, 2)
 
         counters = torch.full_like(seeds, seen)

@@ -92,13 +92,7 @@ def shifted(image: Tensor) -> Iterator[Tensor]:
 class _AddNeighbours(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        seen: Tensor,
-        taps: Tensor,
-        bias: Tensor,
-        grid: Grid,
-        num_clean: int,
+        ctx: Any, x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid, num_clean: int
     ) -> Tensor:
         kernels = taps.to(seen.dtype)
         ctx.save_for_backward(seen, kernels)
@@ -161,13 +155,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        seen: Tensor,
-        kernels: Tensor,
-        bias: Tensor,
-        grid: Grid,
-        num_clean: int,
+        ctx: Any, x: Tensor, seen: Tensor, kernels: Tensor, bias: Tensor, grid: Grid, num_clean: int
     ) -> Tensor:
         ctx.save_for_backward(seen, kernels)
         ctx.where = grid, num_clean
@@ -225,13 +213,9 @@ def _fused_backward(
 
 
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
-    """Add to frames ``(B, F, N, D)`` the convolution of F frames of `image` with one kernel.
+    """Add to frames ``(B, F, N, D)`` the convolution of F frames with a kernel ``(9, D)``.
 
-    Args:
-        x: The frames.
-        image: What `padded` returns.
-        start: The first of its frames to convolve.
-        kernel: ``(9, D)``.
+    These are the frames from `start` on of `image`, which `padded` returns.
     """
     givers = image[:, start : start + x.shape[1]]
     for place, weight in zip(shifted(givers), kernel, strict=True):

@@ -279,9 +279,9 @@ class Dynamics(nn.Module):
         """Score only rewards and ends, as predicted in a dream. Only the outcome head learns."""
         self._check(batch)
         config = config or DynamicsLossConfig()
-        tokens, previous = corrupted_past(self.space, batch, config, RowNoise.of(batch))
+        past = corrupted_past(self.space, batch, config, RowNoise.of(batch))
         with torch.no_grad():
-            states = self.objective.outcome_states(self, tokens, batch["actions"], previous)
+            states = self.objective.outcome_states(self, past)
         loss, metrics = outcome_loss(self, states, batch, config)
         return loss, {"loss": loss.detach(), **metrics}
 

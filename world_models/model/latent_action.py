@@ -20,29 +20,34 @@ from world_models.model.reconstruction import (
 from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
 from world_models.pixels import check_patch, pixels_from_patches, to_float
 
-__all__ = ["LatentActionConfig", "LatentActionModel"]
+__all__ = ["CoderConfig", "LatentActionConfig", "LatentActionModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentActionConfig:
-    """The architecture of a latent action model.
+class CoderConfig:
+    """The architecture of an encoder and a decoder of frames, with a codebook between them.
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
         patch: Height and width of a patch in pixels.
         transformer: Size of the encoder and of the decoder.
-        num_actions: Number of latent actions.
         code_dim: Width of a code.
     """
 
     frame_size: int = 64
     patch: int = 4
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    num_actions: int = 7
     code_dim: int = 32
 
     def __post_init__(self) -> None:
         check_patch(self.frame_size, self.patch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentActionConfig(CoderConfig):
+    """The architecture of a latent action model, with `num_actions` codes."""
+
+    num_actions: int = 7
 
 
 class LatentActionModel(nn.Module):

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from world_models.kernels.token_distance import token_distance_cross_entropy
 from world_models.model.masking import replace_tokens
-from world_models.model.token_space import TokenSpace
+from world_models.model.token_space import Clip, TokenSpace
 from world_models.noise import RowNoise
 
 if TYPE_CHECKING:
     from world_models.model.dynamics import Dynamics
 
-__all__ = ["DynamicsLossConfig", "Metrics", "corrupted_past", "outcome_loss", "token_loss"]
+__all__ = ["DynamicsLossConfig", "Metrics", "corrupted_past", "frame_loss", "outcome_loss"]
 
 Metrics = dict[str, Tensor]
 
@@ -58,45 +58,51 @@ class DynamicsLossConfig:
 
 def corrupted_past(
     space: TokenSpace, batch: dict[str, Tensor], config: DynamicsLossConfig, noise: RowNoise
-) -> tuple[Tensor, Tensor | None]:
-    """The past as a dream sees it: its tokens, some of them wrong, and the frame before each.
-
-    Args:
-        space: The token space.
-        batch: See `Dynamics.loss`.
-        config: Has the `context_noise`.
-        noise: Source of randomness.
-    """
+) -> Clip:
+    """The past as a dream sees it, with some of its tokens wrong; `batch` as in `Dynamics.loss`."""
     tokens = batch.get("input_tokens", batch["tokens"])
     tokens = replace_tokens(tokens, config.context_noise, space.num_codes, noise)
     previous = batch.get("previous_frames")
     if previous is None or space.neutral is None:
-        return tokens, previous
+        return Clip(tokens, batch["actions"], previous)
     # A dream does not know what its first frame changed, so training must not, either. Else a dream
     # after one frame would conclude that everything stands still.
     tokens = torch.cat((torch.full_like(tokens[:, :1], space.neutral), tokens[:, 1:]), 1)
-    return tokens, torch.cat((previous[:, 1:2], previous[:, 1:]), 1)
+    return Clip(tokens, batch["actions"], torch.cat((previous[:, 1:2], previous[:, 1:]), 1))
+
+
+def frame_loss(
+    dynamics: Dynamics,
+    batch: dict[str, Tensor],
+    before_last: Tensor,
+    states: Tensor,
+    masked: Tensor,
+    config: DynamicsLossConfig,
+) -> tuple[Tensor, Metrics]:
+    """The loss of frames 1..: of their tokens, and of rewards and ends if the batch has them.
+
+    Args:
+        dynamics: The model.
+        batch: See `Dynamics.loss`.
+        before_last: Input of the last layer from which rewards and ends are predicted,
+            ``(B, T - 1, N, D)``.
+        states: Hidden states from which tokens are predicted, ``(B, T - 1, N, D)``.
+        masked: Bool, which tokens are scored, ``(B, T - 1, N)``.
+        config: The weights.
+    """
+    loss, metrics = token_loss(dynamics, states, batch["tokens"], masked, config)
+    if "rewards" in batch:
+        outcome, more = outcome_loss(dynamics, before_last, batch, config)
+        loss, metrics = loss + outcome, metrics | more
+    return loss, {"loss": loss.detach(), **metrics}
 
 
 @torch.compiler.disable  # how many tokens are masked differs from batch to batch
 def token_loss(
-    dynamics: Dynamics,
-    states: Tensor,
-    target: Tensor,
-    changed: Tensor,
-    masked: Tensor,
-    config: DynamicsLossConfig,
+    dynamics: Dynamics, states: Tensor, tokens: Tensor, masked: Tensor, config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """Mean over rows of each row's weighted mean over its masked tokens.
-
-    Args:
-        dynamics: The model.
-        states: Hidden states of the frames, ``(B, T, N, D)``.
-        target: The right tokens, ``(B, T, N)``.
-        changed: Bool, which of them change, ``(B, T, N)``.
-        masked: Bool, which of them are scored, ``(B, T, N)``.
-        config: The weights.
-    """
+    """Mean over rows of each row's weighted mean over its masked tokens; see `frame_loss`."""
+    target, changed = tokens[:, 1:], dynamics.space.changed(tokens[:, :-1], tokens[:, 1:])
     num_rows, row = len(masked), masked.nonzero()[:, 0]  # (M,)
     target, changed = target[masked], changed[masked]
     logits = dynamics.to_logits(states[masked])  # (M, K)
@@ -120,14 +126,7 @@ def token_loss(
 def outcome_loss(
     dynamics: Dynamics, states: Tensor, batch: dict[str, Tensor], config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """Loss of rewards and ends.
-
-    Args:
-        dynamics: The model.
-        states: Input of the last layer for frames 1.., ``(B, T - 1, N, D)``.
-        batch: Has "rewards" and "terminated", ``(B, T - 1)``.
-        config: The weights.
-    """
+    """Loss of rewards and ends; takes the last layer's input at frames 1.. as `states`."""
     reward, termination = dynamics.outcome.losses(
         states, batch["rewards"], batch["terminated"], config.event_weight
     )

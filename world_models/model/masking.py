@@ -42,15 +42,13 @@ def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> T
     return rank < count[..., None]
 
 
-def bernoulli_masks(
-    like: Tensor, noise: RowNoise | None = None, low: float = 0.5, high: float = 1.0
-) -> Tensor:
-    """Mask every token of ``like`` with one rate per call, drawn from ``[low, high]``.
+def bernoulli_masks(like: Tensor, noise: RowNoise | None = None) -> Tensor:
+    """Mask every token of ``like`` with one rate per call, drawn from [0.5, 1].
 
     The rate is drawn from torch's global generator, the tokens from ``noise``.
     """
     noise = noise or RowNoise.like(like)
-    rate = torch.rand((), device=like.device) * (high - low) + low
+    rate = torch.rand((), device=like.device) * 0.5 + 0.5
     return noise.rand(*like.shape[1:]) < rate
 
 

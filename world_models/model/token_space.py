@@ -1,12 +1,17 @@
-"""The token space: what a dynamics must know about a tokenizer's tokens."""
+"""The token space: what a dynamics must know about a tokenizer's tokens.
+
+Shapes: B batch, T frames, N tokens per frame, H height, W width, C channels of a frame.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-__all__ = ["NO_ACTION", "SamplingConfig", "TokenSpace"]
+__all__ = ["NO_ACTION", "Clip", "SamplingConfig", "TokenSpace"]
 
 NO_ACTION = -1  # stands for the action before the first frame of a sequence
 
@@ -82,3 +87,24 @@ class TokenSpace:
         """
         differs = previous != tokens
         return differs if self.neutral is None else differs | (tokens != self.neutral)
+
+
+class Clip(NamedTuple):
+    """Successive frames as a dynamics sees them.
+
+    Attributes:
+        tokens: ``(B, T, N)``; some may be masked.
+        actions: Actions between the frames, ``(B, T - 1)``.
+        previous_frames: The frame before each, uint8 ``(B, T, H, W, C)``, if the token space has a
+            `patch`.
+    """
+
+    tokens: Tensor
+    actions: Tensor
+    previous_frames: Tensor | None = None
+
+    @property
+    def leading_actions(self) -> Tensor:
+        """The action that led to each frame, ``(B, T)``."""
+        first = torch.full_like(self.actions[:, :1], NO_ACTION)
+        return torch.cat((first, self.actions), 1)

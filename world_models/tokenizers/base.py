@@ -57,21 +57,11 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
-        """Turn frames ``(B, T, H, W, C)`` into tokens ``(B, T, N)``, int64.
-
-        Args:
-            frames: A sequence.
-            num_prompt: Number of its first frames that are the prompt.
-        """
+        """Turn frames ``(B, T, H, W, C)``, the first ones a prompt, into tokens ``(B, T, N)``."""
 
     @abstractmethod
     def decode(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        """Turn tokens ``(B, T, N)`` into frames.
-
-        Args:
-            tokens: Tokens of a sequence.
-            prompt: Its first real frames, ``(B, k, H, W, C)``, k >= 1.
-        """
+        """Turn tokens ``(B, T, N)`` into frames; the prompt is ``(B, k, H, W, C)``, k >= 1."""
 
     def reconstruct(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
         """Encode frames and decode them again; see `encode`."""
@@ -80,12 +70,8 @@ class Tokenizer(nn.Module, ABC):
     # One new frame --------------------------------------------------------------------------
 
     @abstractmethod
-    def empty_encoder_cache(self, batch: int) -> KVCache:
-        """The encoder's KV cache for rows that have seen no frame."""
-
-    @abstractmethod
-    def empty_decoder_cache(self, batch: int) -> KVCache:
-        """The decoder's KV cache for rows that have seen no frame."""
+    def empty_cache(self, batch: int) -> KVCache:
+        """A KV cache for rows that have seen no frame; encoder and decoder need one each."""
 
     @abstractmethod
     def encode_step(
@@ -103,13 +89,7 @@ class Tokenizer(nn.Module, ABC):
     def decode_step(
         self, tokens: Tensor, cache: KVCache, previous: Tensor
     ) -> tuple[Tensor, KVCache]:
-        """Decode the next frame ``(B, H, W, C)``.
-
-        Args:
-            tokens: Its tokens ``(B, N)``.
-            cache: The decoder's past; written in place.
-            previous: See `encode_step`.
-        """
+        """Decode the next frame ``(B, H, W, C)`` from tokens ``(B, N)``; see `encode_step`."""
         frames, entry = self.decode_frame(tokens, self.decode_inputs(cache), previous)
         return frames, cache.write(entry)
 
@@ -119,12 +99,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def decode_inputs(self, cache: KVCache, derived: Any = None) -> Any:
-        """Inputs for decoding the next frame, besides its tokens.
-
-        Args:
-            cache: The decoder's past.
-            derived: What `derived` returns; computed by default.
-        """
+        """Inputs for decoding the next frame, besides its tokens; computes `derived` by default."""
 
     @abstractmethod
     def decode_frame(
@@ -142,10 +117,7 @@ class Tokenizer(nn.Module, ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``.
 
-        Args:
-            batch: The frames.
-            config: The weights of the loss.
-            decoder_only: Do not train the encoder and the codebook.
+        With `decoder_only`, the encoder and the codebook do not learn.
         """
         config = config or ReconstructionLossConfig()
         pixels = self.pixels(batch["frames"])

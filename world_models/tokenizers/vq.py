@@ -6,43 +6,29 @@ K codes, E width of a code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from world_models.model.kv_cache import CacheEntry, KVCache
+from world_models.model.latent_action import CoderConfig
 from world_models.model.patches import CHANNELS, PatchEmbedding
 from world_models.model.quantizer import Quantizer
 from world_models.model.reconstruction import ReconstructionLossConfig, reconstruction_loss
 from world_models.model.token_space import TokenSpace
-from world_models.model.transformer import Past, SpaceTimeTransformer, TransformerConfig
-from world_models.pixels import check_patch, pixels_from_patches, to_uint8
+from world_models.model.transformer import Past, SpaceTimeTransformer
+from world_models.pixels import pixels_from_patches, to_uint8
 from world_models.tokenizers.base import Tokenizer
 
 __all__ = ["VQTokenizer", "VQTokenizerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQTokenizerConfig:
-    """The architecture of the paper's tokenizer.
+class VQTokenizerConfig(CoderConfig):
+    """The architecture of the paper's tokenizer, with `num_codes` codes K."""
 
-    Attributes:
-        frame_size: Height and width of a frame in pixels.
-        patch: Height and width of a token's patch in pixels.
-        transformer: Size of the encoder and of the decoder.
-        num_codes: Codebook size K.
-        code_dim: Width of a code.
-    """
-
-    frame_size: int = 64
-    patch: int = 4
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_codes: int = 1024
-    code_dim: int = 32
-
-    def __post_init__(self) -> None:
-        check_patch(self.frame_size, self.patch)
 
 
 class VQTokenizer(Tokenizer):
@@ -77,13 +63,9 @@ class VQTokenizer(Tokenizer):
         """See `Tokenizer.decode`. The prompt makes no difference."""
         return to_uint8(self._head(self.decoder(self.quantizer.lookup(tokens))))
 
-    def empty_encoder_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_encoder_cache`."""
-        return self.encoder.empty_cache(batch)
-
-    def empty_decoder_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_decoder_cache`."""
-        return self.decoder.empty_cache(batch)
+    def empty_cache(self, batch: int) -> KVCache:
+        """See `Tokenizer.empty_cache`."""
+        return self.encoder.empty_cache(batch)  # the decoder has the same size
 
     def encode_step(
         self, frames: Tensor, cache: KVCache, previous: Tensor

@@ -43,12 +43,7 @@ class CheckpointState:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one directory.
-
-    Args:
-        folder: The directory.
-        keep: How many of the newest checkpoints to keep, besides the best.
-    """
+    """The checkpoints of one run, in one directory: the `keep` newest and the best."""
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = folder, keep
@@ -76,14 +71,21 @@ class Checkpoints:
             raise _damaged(path, f"state.json cannot be read: {fault}") from None
 
     def save(self, parts: Parts, state: CheckpointState) -> Path:
-        """Write a checkpoint, then `prune`."""
+        """Write a checkpoint, and delete all but the `keep` newest and the best."""
         path = self.folder / f"step-{state.step:08}"
         with atomic_directory(path, replace=True) as folder:
             for name, part in parts.items():
                 write_tensors(folder / f"{name}.safetensors", _tensors(part))
             (folder / "state.json").write_text(json.dumps(asdict(state), indent=1) + "\n")
-        self.prune()
+        needed = {*self.paths()[-self.keep :], self.best()}
+        for old in self.paths():
+            if old not in needed:
+                shutil.rmtree(old)
         return path
+
+    def clean(self) -> None:
+        """Delete half-written checkpoints of a killed run."""
+        remove_leftovers(self.folder)
 
     def resume(self, parts: Parts) -> CheckpointState | None:
         """Load the newest checkpoint into `parts` and return its state; None if there is none."""
@@ -97,17 +99,6 @@ class Checkpoints:
         except WeightsError as fault:
             raise _damaged(path, str(fault)) from None
         return self.state(path)
-
-    def prune(self) -> None:
-        """Delete all checkpoints but the `keep` newest and the best."""
-        needed = {*self.paths()[-self.keep :], self.best()}
-        for path in self.paths():
-            if path not in needed:
-                shutil.rmtree(path)
-
-    def clean(self) -> None:
-        """Delete half-written checkpoints of a killed run."""
-        remove_leftovers(self.folder)
 
 
 def _judged(scores: Mapping[str, float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +15,7 @@ class FitConfig:
 
     Attributes:
         steps: Optimiser steps.
-        batch_size: Windows per process and micro-batch. A step sees ``batch_size * accumulate``
-            windows times the number of processes.
-        accumulate: Micro-batches whose gradients are averaged into one step.
+        batch_size: Windows per process and step.
         learning_rate: Peak learning rate, reached after the warm-up.
         min_learning_rate: Learning rate at the last step.
         warmup_steps: Steps of the warm-up.
@@ -29,7 +28,6 @@ class FitConfig:
 
     steps: int = 10_000
     batch_size: int = 8
-    accumulate: int = 1
     learning_rate: float = 3e-4
     min_learning_rate: float = 3e-5
     warmup_steps: int = 200
@@ -39,7 +37,7 @@ class FitConfig:
     save_every: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "save_every"):
+        for name in ("steps", "batch_size", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.min_learning_rate <= self.learning_rate:
@@ -51,3 +49,12 @@ class FitConfig:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f'precision must be "fp32" or "bf16", got {self.precision!r}')
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0. It stays at the minimum after the last."""
+        if step < self.warmup_steps:
+            return self.learning_rate * ((step + 1) / self.warmup_steps)
+        decay_steps = max(1, self.steps - 1 - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / decay_steps)
+        share = (1 + math.cos(math.pi * progress)) / 2
+        return self.min_learning_rate + share * (self.learning_rate - self.min_learning_rate)

@@ -22,13 +22,7 @@ ANY_TOKEN = 0.25  # share of wrong tokens drawn from all codes; the others are a
 
 
 class RandomTokens:
-    """Replaces tokens at random: many in a few episodes, few in most.
-
-    Args:
-        seeds: Seed of each episode, ``(B,)``.
-        share: Largest share of an episode's tokens that is replaced, in [0, 1].
-        num_codes: Number of different tokens K.
-    """
+    """Replaces tokens at random: many in a few episodes, few in most, at most the share `share`."""
 
     def __init__(self, seeds: Tensor, share: float, num_codes: int):
         self._noise, self._num_codes = RowNoise(seeds), num_codes
@@ -46,11 +40,7 @@ class RandomTokens:
 class SelfForcing:
     """Replaces frames by what a world dreams there, given the frames so far (self-forcing).
 
-    Args:
-        world: A world in eval mode.
-        actions: Actions of the episodes, ``(B, T - 1)``.
-        seeds: Seed of each episode, ``(B,)``.
-        share: Largest share of an episode's frames that is replaced, in [0, 1].
+    At most the share `share` of an episode's frames is replaced. The world must be in eval mode.
     """
 
     def __init__(self, world: WorldModel, actions: Tensor, seeds: Tensor, share: float):

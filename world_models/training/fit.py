@@ -30,7 +30,6 @@ from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.progress import Progress
-from world_models.training.schedule import learning_rate
 from world_models.training.validation import Loss
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ Sample = Callable[[nn.Module], Tensor]
 class Loader(Protocol):
     """Endless batches that can be resumed.
 
-    A batch holds this process's ``batch_size * accumulate`` windows of a step, and at least the key
-    "actions", ``(B, T - 1)``.
+    A batch holds this process's windows of a step, and at least "actions", ``(B, T - 1)``.
     """
 
     def __iter__(self) -> Iterator[Batch]:
@@ -235,23 +233,18 @@ class _Run:
         rank, world = fabric.global_rank, fabric.world_size
         torch.manual_seed(int(window_seeds(config.seed, step, 1)))
         for group in self._raw_optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = config.learning_rate_at(step)
         rows, length = batch["actions"].shape
         seeds = window_seeds(config.seed, step, rows * world)[rank::world]
-        parts = _split({**batch, "seeds": seeds}, config.accumulate)
-        for part in parts:
-            with (
-                fused_kernels(self.fused),
-                fabric.no_backward_sync(self.loss, enabled=part is not parts[-1]),
-            ):
-                loss, metrics = self.loss(fabric.to_device(part))
-                fabric.backward(loss / len(parts))
-            self._note({**metrics, "loss": loss.detach()})
+        with fused_kernels(self.fused):
+            loss, metrics = self.loss(fabric.to_device({**batch, "seeds": seeds}))
+            fabric.backward(loss)
         norm = fabric.clip_gradients(
             self.loss, self.optimizer, max_norm=CLIP_NORM, error_if_nonfinite=False
         )
         assert norm is not None
-        self._note({"gradient_norm": norm})
+        for name, value in {**metrics, "loss": loss.detach(), "gradient_norm": norm}.items():
+            self._metrics.setdefault(name, []).append(value)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.model, step)
@@ -266,7 +259,7 @@ class _Run:
         self._metrics.clear()
         if not math.isfinite(metrics["loss"] + metrics["gradient_norm"]):
             raise TrainingDivergedError(self._diverged(step, metrics))
-        metrics["learning_rate"] = learning_rate(self.config, step - 1)
+        metrics["learning_rate"] = self.config.learning_rate_at(step - 1)
         metrics["frames_per_s"] = self.progress.frames_per_s
         self.progress.log(step, metrics, "train")
         return stops > 0
@@ -288,10 +281,6 @@ class _Run:
         self.fabric.barrier()
         self.progress.restart_clock()
 
-    def _note(self, metrics: Mapping[str, Tensor]) -> None:
-        for name, value in metrics.items():
-            self._metrics.setdefault(name, []).append(value)
-
     def _diverged(self, step: int, metrics: Mapping[str, float]) -> str:
         newest = self.checkpoints.newest()
         rescue = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
@@ -307,11 +296,6 @@ def window_seeds(seed: int, step: int, num: int) -> Tensor:
     """Seeds of the `num` windows of a step, int64 ``(num,)``, not negative."""
     rng = np.random.default_rng([seed, step])
     return torch.from_numpy(rng.integers(2**62, size=num))
-
-
-def _split(batch: Batch, num: int) -> list[Batch]:
-    columns = [value.chunk(num) for value in batch.values()]
-    return [dict(zip(batch, part, strict=True)) for part in zip(*columns, strict=True)]
 
 
 def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:

@@ -8,10 +8,8 @@ from typing import Literal
 
 from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel
-from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
 from world_models.model.token_space import SamplingConfig
-from world_models.tokenizers.base import Tokenizer
 from world_models.training.run_folder import RunRecord, load_part, load_run, read_run
 from world_models.training.run_options import DataOptions
 from world_models.training.token_cache import fingerprint
@@ -75,19 +73,16 @@ class BundleOptions:
 
 
 def build_bundle(options: BundleOptions) -> Path:
-    """Write the bundle and return its directory.
-
-    Raises:
-        ValueError: If the dynamics was trained with other parts than these.
-    """
+    """Write the bundle and return its directory; ValueError for parts not trained together."""
     episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
     tokenizer = load_part(str(options.tokenizer), "tokenizer")
     dynamics = load_run(options.dynamics, "dynamics")
-    assert isinstance(tokenizer, Tokenizer) and isinstance(dynamics, Dynamics)
     record = read_run(options.dynamics)
     _check(record, "tokenizer", fingerprint(tokenizer), options.tokenizer)
-    latent = _latent_action(options.latent_action)
-    found = None if latent is None else fingerprint(latent)
+    latent, found = None, None
+    if options.latent_action is not None:
+        latent = load_run(options.latent_action, "latent-action")
+        found = fingerprint(latent)
     _check(record, "latent_action", found, options.latent_action)
     starts = StartBank.from_episodes(
         episodes, num=options.starts, length=options.start_frames, seed=options.seed
@@ -129,10 +124,8 @@ def _card(
         env_id=info.env_id,
         env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
         provenance={
-            "data": {
-                **record.data,
-                "path": Path(str(record.data["path"])).name,
-            },  # without this machine's folders
+            # Without this machine's folders.
+            "data": {**record.data, "path": Path(str(record.data["path"])).name},
             "tokenizer": _tokenizer_training(options.tokenizer),
             "dynamics": _training(record),
             "versions": record.versions,
@@ -140,20 +133,10 @@ def _card(
     )
 
 
-def _latent_action(run: Path | None) -> LatentActionModel | None:
-    if run is None:
-        return None
-    model = load_run(run, "latent-action")
-    assert isinstance(model, LatentActionModel)
-    return model
-
-
 def _training(record: RunRecord) -> str:
-    steps, batch = record.fit["steps"], record.fit["batch_size"] * record.fit["accumulate"]
     base = record.built_on.get("world")
-    return f"{steps} steps, batch {batch} per process" + (
-        f", from {Path(base).name}" if base else ""
-    )
+    origin = f", from {Path(base).name}" if base else ""
+    return f"{record.fit['steps']} steps, batch {record.fit['batch_size']} per process{origin}"
 
 
 def _tokenizer_training(source: Path) -> object:

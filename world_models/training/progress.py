@@ -20,15 +20,9 @@ __all__ = ["Progress"]
 class Progress:
     """Logs a run to its directory and to the terminal.
 
-    TensorBoard logs are written if it is installed. A resumed run deletes log entries from after
-    its checkpoint.
-
-    Args:
-        out: The run's directory.
-        step: Steps taken before.
-        steps: Steps of the whole run.
-        visible: Whether this process logs; only one process of a distributed run does.
-        wandb_project: Mirror the logs to this Weights & Biases project (needs `wandb`).
+    TensorBoard logs are written if it is installed, and mirrored to the Weights & Biases project
+    `wandb_project`. A resumed run deletes log entries from after its checkpoint. Of several
+    processes, only one is `visible`.
     """
 
     def __init__(
@@ -43,7 +37,8 @@ class Progress:
             return
         _drop_after(self._log, step)
         if wandb_project is not None:
-            _start_wandb(wandb_project, out)
+            wandb = require("wandb", extra="wandb", what="--wandb-project needs wandb")
+            wandb.init(project=wandb_project, name=out.name, dir=str(out), sync_tensorboard=True)
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
@@ -106,8 +101,3 @@ def _drop_after(log: Path, step: int) -> None:
     lines = log.read_text().splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     log.write_text("".join(kept))
-
-
-def _start_wandb(project: str, out: Path) -> None:
-    wandb = require("wandb", extra="wandb", what="--wandb-project needs wandb")
-    wandb.init(project=project, name=out.name, dir=str(out), sync_tensorboard=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from world_models import presets
 from world_models.model.dynamics import DynamicsConfig
@@ -18,55 +19,57 @@ from world_models.parts import TokenizerConfig
 from world_models.tokenizers.vq import VQTokenizerConfig
 from world_models.training.config import FitConfig
 
-__all__ = ["RECIPES", "DynamicsRecipe", "LatentActionRecipe", "TokenizerRecipe", "WorldRecipe"]
+__all__ = [
+    "RECIPES",
+    "DynamicsRecipe",
+    "LatentActionRecipe",
+    "Recipe",
+    "TokenizerRecipe",
+    "WorldRecipe",
+]
 
 # With squared error alone, small moving sprites would disappear.
 SPRITES = ReconstructionLossConfig(changed_weight=20.0, l1_weight=0.05, revive_after=100)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerRecipe:
-    """Settings of a tokenizer run.
+class Recipe:
+    """Settings of a run.
 
     Attributes:
-        model: Architecture of the tokenizer.
+        model: Architecture of the model.
         loss: Weights of the loss.
         fit: Settings of the optimisation.
         frames: Frames per training window.
     """
+
+    model: Any
+    loss: Any
+    fit: FitConfig
+    frames: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecipe(Recipe):
+    """Settings of a tokenizer run."""
 
     model: TokenizerConfig
     loss: ReconstructionLossConfig
-    fit: FitConfig
-    frames: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentActionRecipe:
-    """Settings of a latent action run.
-
-    Attributes:
-        model: Architecture of the latent action model.
-        loss: Weights of the loss.
-        fit: Settings of the optimisation.
-        frames: Frames per training window.
-    """
+class LatentActionRecipe(Recipe):
+    """Settings of a latent action run."""
 
     model: LatentActionConfig
     loss: ReconstructionLossConfig
-    fit: FitConfig
-    frames: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynamicsRecipe:
+class DynamicsRecipe(Recipe):
     """Settings of a dynamics run.
 
     Attributes:
-        model: Architecture of the dynamics.
-        loss: Weights of the loss.
-        fit: Settings of the optimisation.
-        frames: Frames per training window.
         token_stride: Frames between the starts of cached token windows; a smaller stride takes more
             disk. Ignored by tokenizers whose windows can start at any frame.
         corruption: Replace up to this share, in [0, 1], of an episode's tokens at random. Tokens of
@@ -81,8 +84,6 @@ class DynamicsRecipe:
 
     model: DynamicsConfig
     loss: DynamicsLossConfig
-    fit: FitConfig
-    frames: int = 16
     token_stride: int = 8
     corruption: float = 0.0
     self_forcing: float = 0.0
@@ -142,7 +143,7 @@ def paper() -> WorldRecipe:
         latent_action=LatentActionRecipe(
             model=world.latent_action,
             loss=loss,
-            fit=replace(fit, steps=150_000, batch_size=7, accumulate=2),
+            fit=replace(fit, steps=150_000),
         ),
         dynamics=DynamicsRecipe(
             model=world.dynamics,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from world_models.episodes.episode import code_version
 from world_models.parts import build_part
@@ -53,11 +52,7 @@ class RunRecord:
 
 
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
-    """Write the record of a new run, or check that the run in `out` can be resumed.
-
-    Raises:
-        ValueError: If `out` holds a run with other settings.
-    """
+    """Write the record of a new run; ValueError if `out` holds a run with other settings."""
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
     if write and "fit" in changes:
@@ -75,12 +70,8 @@ def read_run(out: Path) -> RunRecord:
         raise ValueError(f"{path} cannot be read: {fault}") from None
 
 
-def load_run(out: Path, kind: str) -> nn.Module:
-    """Load the averaged weights of a run's best checkpoint.
-
-    Raises:
-        ValueError: If `out` is a run of another kind, or has no checkpoint yet.
-    """
+def load_run(out: Path, kind: str) -> Any:
+    """Load the averaged weights of the best checkpoint of a run; ValueError for another kind."""
     record = read_run(out)
     if record.kind != kind:
         raise ValueError(
@@ -95,7 +86,7 @@ def load_run(out: Path, kind: str) -> nn.Module:
     return model.eval()
 
 
-def load_part(source: str, kind: str) -> nn.Module:
+def load_part(source: str, kind: str) -> Any:
     """Load a part from a run (path) or a world (name or path); see `build_part` for `kind`."""
     if (Path(source) / "run.json").is_file():
         return load_run(Path(source), kind)
@@ -104,5 +95,4 @@ def load_part(source: str, kind: str) -> nn.Module:
         raise ValueError(
             f"the world {source} has no {kind} model; give a {kind} run or another world"
         )
-    assert isinstance(part, nn.Module)
     return part

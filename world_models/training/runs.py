@@ -22,7 +22,12 @@ from world_models.parts import build_tokenizer, part_to_dict
 from world_models.tokenizers.base import Tokenizer
 from world_models.training import strips
 from world_models.training.fit import FitResult, Loss, fit, launch
-from world_models.training.recipes import DynamicsRecipe, LatentActionRecipe, TokenizerRecipe
+from world_models.training.recipes import (
+    DynamicsRecipe,
+    LatentActionRecipe,
+    Recipe,
+    TokenizerRecipe,
+)
 from world_models.training.run_folder import RunRecord, begin_run, load_part
 from world_models.training.run_options import DataOptions, DynamicsOptions
 from world_models.training.token_cache import action_encoding, fingerprint, token_encoding
@@ -34,12 +39,7 @@ from world_models.worlds.find import find_world
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = [
-    "describe",
-    "train_dynamics",
-    "train_latent_action",
-    "train_tokenizer",
-]
+__all__ = ["describe", "train_dynamics", "train_latent_action", "train_tokenizer"]
 
 EVAL_BATCHES = 8  # batches of held-out windows per evaluation
 NUM_STRIPS = 4  # windows in a sample picture
@@ -54,7 +54,7 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
     else:
         model = world.model.tokenizer
         _train_only(model, model.decoder_parts)
-    loss = partial(_loss, config=recipe.loss, decoder_only=world is not None)
+    loss = partial(Tokenizer.loss, config=recipe.loss, decoder_only=world is not None)
     return _train_on_frames(
         "tokenizer", model, loss, strips.reconstructed, recipe, options, episodes
     )
@@ -72,7 +72,7 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
         )
     else:
         model = world.model.latent_action
-    loss = partial(_loss, config=recipe.loss)
+    loss = partial(LatentActionModel.loss, config=recipe.loss)
     return _train_on_frames(
         "latent-action", model, loss, strips.inferred, recipe, options, episodes
     )
@@ -98,13 +98,7 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         if part is not None:
             fabric.to_device(part.eval().requires_grad_(False))
     clip = (recipe.frames, recipe.token_stride)
-    tokens = token_encoding(
-        tokenizer,
-        *clip,
-        corruption=recipe.corruption,
-        dreamer=dreamer,
-        self_forcing=recipe.self_forcing,
-    )
+    tokens = token_encoding(tokenizer, *clip, recipe.corruption, dreamer, recipe.self_forcing)
     actions = None if latent is None else action_encoding(latent, *clip)
     train, held_out = _split(episodes, recipe.frames)
     train_windows, windows = (
@@ -123,32 +117,16 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
 
     if options.outcome_only:
         _train_only(model, ("outcome.",))
-    loss = partial(_outcome_loss if options.outcome_only else _loss, config=recipe.loss)
-    record = RunRecord(
-        kind="dynamics",
-        model=part_to_dict(model),
-        loss=asdict(recipe.loss),
-        frames=recipe.frames,
-        fit=asdict(recipe.fit),
-        data=describe(episodes),
-        built_on={
-            "tokenizer": fingerprint(tokenizer),
-            "latent_action": None if latent is None else fingerprint(latent),
-            "world": options.from_world,
-            "outcome_only": options.outcome_only,
-        },
-    )
+    own = Dynamics.outcome_loss if options.outcome_only else Dynamics.loss
+    loss = partial(own, config=recipe.loss)
+    built_on: dict[str, Any] = {
+        "tokenizer": fingerprint(tokenizer),
+        "latent_action": None if latent is None else fingerprint(latent),
+        "world": options.from_world,
+        "outcome_only": options.outcome_only,
+    }
+    record = _record("dynamics", model, recipe, episodes, built_on)
     return _fit(model, loss, loader, windows.batch, places, sample, record, recipe, options, fabric)
-
-
-def _loss(model: Any, batch: dict[str, Tensor], **how: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    return model.loss(batch, **how)
-
-
-def _outcome_loss(
-    model: Any, batch: dict[str, Tensor], **how: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
-    return model.outcome_loss(batch, **how)
 
 
 def _train_only(model: nn.Module, parts: tuple[str, ...]) -> None:
@@ -194,16 +172,14 @@ def _train_on_frames(
     model: Tokenizer | LatentActionModel,
     loss: Loss,
     picture: Callable[[nn.Module, Tensor], Tensor],
-    recipe: TokenizerRecipe | LatentActionRecipe,
+    recipe: Recipe,
     options: DataOptions,
     episodes: EpisodeDataset,
 ) -> FitResult:
     _check_frames(episodes, model.config.frame_size)
     fabric = launch(recipe.fit.precision)
     train, held_out = _split(episodes, recipe.frames)
-    loader = WindowLoader(
-        train, num_workers=options.workers, length=recipe.frames, **_sampling(recipe, fabric)
-    )
+    loader = WindowLoader(train, num_workers=options.workers, **_sampling(recipe, fabric))
     places = sequential_windows(held_out.num_frames, length=recipe.frames, stride=recipe.frames)
 
     def fetch(rows: np.ndarray) -> dict[str, Tensor]:
@@ -213,16 +189,22 @@ def _train_on_frames(
     def sample(model: nn.Module) -> Tensor:
         return picture(model, fabric.to_device(fetch(evenly_spaced(places, NUM_STRIPS))["frames"]))
 
-    record = RunRecord(
+    record = _record(kind, model, recipe, episodes, {"world": options.from_world})
+    return _fit(model, loss, loader, fetch, places, sample, record, recipe, options, fabric)
+
+
+def _record(
+    kind: str, model: nn.Module, recipe: Recipe, episodes: EpisodeDataset, built_on: dict[str, Any]
+) -> RunRecord:
+    return RunRecord(
         kind=kind,
         model=part_to_dict(model),
         loss=asdict(recipe.loss),
         frames=recipe.frames,
         fit=asdict(recipe.fit),
         data=describe(episodes),
-        built_on={"world": options.from_world},
+        built_on=built_on,
     )
-    return _fit(model, loss, loader, fetch, places, sample, record, recipe, options, fabric)
 
 
 def _fit(
@@ -233,7 +215,7 @@ def _fit(
     places: np.ndarray,
     sample: Callable[[nn.Module], Tensor],
     record: RunRecord,
-    recipe: TokenizerRecipe | LatentActionRecipe | DynamicsRecipe,
+    recipe: Recipe,
     options: DataOptions,
     fabric: Fabric,
 ) -> FitResult:
@@ -264,11 +246,10 @@ def _split(episodes: EpisodeDataset, length: int) -> tuple[EpisodeDataset, Episo
     return episodes, episodes
 
 
-def _sampling(
-    recipe: TokenizerRecipe | LatentActionRecipe | DynamicsRecipe, fabric: Fabric
-) -> dict[str, int]:
+def _sampling(recipe: Recipe, fabric: Fabric) -> dict[str, int]:
     return {
-        "batch_size": recipe.fit.batch_size * recipe.fit.accumulate,
+        "length": recipe.frames,
+        "batch_size": recipe.fit.batch_size,
         "seed": recipe.fit.seed,
         "rank": fabric.global_rank,
         "world_size": fabric.world_size,
@@ -284,7 +265,6 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
             )
         return own
     tokenizer = load_part(options.tokenizer, "tokenizer")
-    assert isinstance(tokenizer, Tokenizer)
     if own is not None and fingerprint(tokenizer) != fingerprint(own):
         raise ValueError(
             f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
@@ -297,9 +277,7 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
 def _latent_action(options: DynamicsOptions, world: World | None) -> LatentActionModel | None:
     if options.latent_action is None:
         return None if world is None else world.model.latent_action
-    model = load_part(options.latent_action, "latent-action")
-    assert isinstance(model, LatentActionModel)
-    return model
+    return load_part(options.latent_action, "latent-action")
 
 
 def _dreamer(
@@ -332,14 +310,13 @@ def _check_actions(
     model: Dynamics, episodes: EpisodeDataset, latent: LatentActionModel | None
 ) -> None:
     expected = model.config.num_actions
-    if latent is not None and latent.config.num_actions != expected:
+    if latent is not None:
+        found, what = latent.config.num_actions, "latent actions"
+    else:
+        names = ", ".join(episodes.action_meanings)
+        found, what = episodes.num_actions, f"actions in {episodes.path} ({names})"
+    if found != expected:
         raise ValueError(
-            f"there are {latent.config.num_actions} latent actions, but the dynamics takes "
-            f"{expected}; add --model.num-actions {latent.config.num_actions}"
-        )
-    if latent is None and episodes.num_actions != expected:
-        raise ValueError(
-            f"{episodes.path} has {episodes.num_actions} actions "
-            f"({', '.join(episodes.action_meanings)}), the dynamics takes {expected}; add "
-            f"--model.num-actions {episodes.num_actions}, or choose episodes with --env-id"
+            f"there are {found} {what}, but the dynamics takes {expected}; add --model.num-actions "
+            f"{found}, or choose episodes with --env-id"
         )

@@ -93,7 +93,6 @@ def token_encoding(
     tokenizer: Tokenizer,
     length: int,
     stride: int,
-    *,
     corruption: float = 0.0,
     dreamer: WorldModel | None = None,
     self_forcing: float = 0.0,
@@ -101,15 +100,8 @@ def token_encoding(
     """Encode "tokens" ``(B, length, N)`` for training windows of `length` frames.
 
     A motion tokenizer also stores the decoded "previous_frames", uint8 ``(H, W, 3)``, and with
-    corruption the "input_tokens" that were decoded instead of the right ones.
-
-    Args:
-        tokenizer: The tokenizer.
-        length: Frames per window.
-        stride: See `DynamicsRecipe.token_stride`.
-        corruption: See `DynamicsRecipe`.
-        dreamer: The world whose dreams replace frames; None for no self-forcing.
-        self_forcing: See `DynamicsRecipe`.
+    corruption, or with dreams of a `dreamer`, the "input_tokens" that were decoded instead of the
+    right ones. For the other arguments see `DynamicsRecipe`.
     """
     if isinstance(tokenizer, MotionTokenizer):
         name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
@@ -128,19 +120,25 @@ def token_encoding(
     alone = not tokenizer.config.transformer.temporal
     length, stride = (1, 1) if alone else (length, stride)
     name = f"tokens/{fingerprint(tokenizer)}-{length}-{stride}"
-    encode = _only("tokens", tokenizer.encode)
-    return Encoding(name=name, arrays=("tokens",), encode=encode, length=length, stride=stride)
+    return Encoding(
+        name=name,
+        arrays=("tokens",),
+        encode=lambda frames: {"tokens": tokenizer.encode(frames)},
+        length=length,
+        stride=stride,
+    )
 
 
 def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encoding:
     """Encode latent "actions" ``(B, length - 1)`` for training windows of `length` frames."""
     name = f"latent-actions/{fingerprint(model)}-{length}-{stride}"
-    encode = _only("actions", model.actions)
-    return Encoding(name=name, arrays=("actions",), encode=encode, length=length, stride=stride)
-
-
-def _only(name: str, encode: Callable[[Tensor], Tensor]) -> Encode:
-    return lambda frames: {name: encode(frames)}
+    return Encoding(
+        name=name,
+        arrays=("actions",),
+        encode=lambda frames: {"actions": model.actions(frames)},
+        length=length,
+        stride=stride,
+    )
 
 
 def _follow_episodes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from world_models.episodes import EpisodeDataset, WindowSampler
+from world_models.episodes.loader import WindowLoader
 from world_models.training.token_cache import Encoding, compute
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class CachedWindows:
         return window
 
 
-class TokenLoader:
-    """Endless random batches of cached windows, all games equally likely; see `WindowLoader`.
+class TokenLoader(WindowLoader):
+    """Endless random batches of cached windows, all games equally likely.
 
     Args:
         windows: The windows.
@@ -89,34 +89,18 @@ class TokenLoader:
     """
 
     def __init__(self, windows: CachedWindows, *, events: float = 0.0, **sampler_options: Any):
-        self.windows = windows
-        games = windows.dataset.env_numbers
         rare = windows.with_events() if events else None
         if rare is not None and not len(rare):
             raise ValueError(
                 f"no window in {windows.dataset.path} holds a reward or an end; leave --events at "
                 "0, or collect episodes that have some"
             )
+        self.num_workers, self.fingerprint = 0, windows.fingerprint
         self.sampler = WindowSampler(
-            windows.num_starts, groups=games, length=1, rare=rare, rare_share=events,
-            **sampler_options,
-        )  # fmt: skip
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Continue from the current position."""
-        for places in self.sampler:
-            yield self.windows.batch(places)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The number of batches handed out so far, and the fingerprint of the data."""
-        return self.sampler.state_dict() | {"fingerprint": self.windows.fingerprint}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the position in `state`."""
-        if state["fingerprint"] != self.windows.fingerprint:
-            raise ValueError(
-                "the checkpoint was trained on other episodes or on other tokens: "
-                f"{state['fingerprint']} instead of {self.windows.fingerprint}. Start a new run "
-                "for this data (another --out, or --from with a bundle of the old run)"
-            )
-        self.sampler.load_state_dict(state)
+            windows.num_starts,
+            groups=windows.dataset.env_numbers,
+            rare=rare,
+            rare_share=events,
+            **sampler_options | {"length": 1},
+        )
+        self.read = windows.batch

@@ -21,9 +21,6 @@ class TokenStore:
 
     A pack is written atomically and never changes. Packs are memory-mapped, so that reading some
     rows loads no more than these.
-
-    Args:
-        folder: The directory; created by the first `add`.
     """
 
     def __init__(self, folder: Path):

@@ -29,12 +29,7 @@ def evaluator(
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Return a function that computes a model's mean metrics over validation windows.
 
-    Args:
-        loss: See `Loss`.
-        fetch: Loads rows of `places` as a batch.
-        places: The windows.
-        batch_size: Windows per batch.
-        device: Device of the model.
+    The windows are the rows of `places`; `fetch` loads some of them as a batch.
     """
 
     def evaluate(model: nn.Module) -> dict[str, float]:

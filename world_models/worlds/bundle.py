@@ -92,18 +92,15 @@ def save_world(
     storage: str = "float32",
     replace_existing: bool = False,
 ) -> WorldCard:
-    """Write a bundle.
+    """Write a bundle, and return its card with configurations, storage and files filled in.
 
     Args:
         path: Directory of the bundle.
-        card: The world's card; its configurations, storage and files are filled in here.
+        card: The world's card.
         model: The trained world.
         starts: Windows that dreams start from.
         storage: How matrices are stored: "float32", "bfloat16" or "int8". All else stays exact.
         replace_existing: Overwrite a bundle that exists at `path`.
-
-    Returns:
-        The card as written.
     """
     if model.dynamics.config.num_actions != card.num_actions:
         raise ValueError(

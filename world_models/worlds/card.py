@@ -76,8 +76,7 @@ class WorldCard:
     def read(folder: Path) -> WorldCard:
         """Read the card of a bundle, or of a directory in the layout of the Hugging Face hub.
 
-        Raises:
-            BundleError: If there is none, or it is damaged or of another version.
+        BundleError if there is none, or if it is damaged or of another version.
         """
         path = card_path(folder)
         try:
@@ -105,11 +104,7 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check every file against its size and checksum in the card.
-
-    Raises:
-        BundleError: If a file is missing, cut short or changed; the message names it.
-    """
+    """Check every file against its size and checksum in the card; BundleError names a wrong one."""
     for name, record in files.items():
         path = folder / name
         if not path.is_file():

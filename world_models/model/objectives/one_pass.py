@@ -15,14 +15,9 @@ import torch
 from torch import Tensor
 
 from world_models.model.kv_cache import KVCache
-from world_models.model.losses import (
-    DynamicsLossConfig,
-    Metrics,
-    corrupted_past,
-    outcome_loss,
-    token_loss,
-)
+from world_models.model.losses import DynamicsLossConfig, Metrics, corrupted_past, frame_loss
 from world_models.model.objectives.paper import FirstFrame, PaperFrame
+from world_models.model.token_space import Clip
 from world_models.noise import RowNoise
 
 if TYPE_CHECKING:
@@ -38,42 +33,30 @@ class OnePass:
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig
     ) -> tuple[Tensor, Metrics]:
         """See `Dynamics.loss`."""
-        space, present, target = dynamics.space, batch["tokens"][:, :-1], batch["tokens"][:, 1:]
-        past, previous = corrupted_past(space, batch, config, RowNoise.of(batch))
-        before_last = self.outcome_states(dynamics, past, batch["actions"], previous)
+        past = corrupted_past(dynamics.space, batch, config, RowNoise.of(batch))
+        before_last = self.outcome_states(dynamics, past)
         states = dynamics.transformer.last_layer(before_last)
-        changed, scored = space.changed(present, target), torch.ones_like(target, dtype=torch.bool)
-        loss, metrics = token_loss(dynamics, states, target, changed, scored, config)
-        if "rewards" in batch:
-            outcome, more = outcome_loss(dynamics, before_last, batch, config)
-            loss, metrics = loss + outcome, metrics | more
-        return loss, {"loss": loss.detach(), **metrics}
+        scored = torch.ones_like(batch["tokens"][:, 1:], dtype=torch.bool)
+        return frame_loss(dynamics, batch, before_last, states, scored, config)
 
-    def outcome_states(
-        self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
-    ) -> Tensor:
+    def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
         """See `TwoStream.outcome_states`."""
         # The frame before frame t + 1 is frame t itself, whose tokens are there.
-        shown = None if previous_frames is None else previous_frames[:, 1:]
-        x = dynamics.embed(tokens[:, :-1], actions, dynamics.frame_features(shown))
-        return dynamics.transformer.all_but_last(x)
+        shown = None if clip.previous_frames is None else clip.previous_frames[:, 1:]
+        features = dynamics.frame_features(shown)
+        return dynamics.transformer.all_but_last(
+            dynamics.embed(clip.tokens[:, :-1], clip.actions, features)
+        )
 
-    def joint_logits(
-        self,
-        dynamics: Dynamics,
-        tokens: Tensor,
-        actions: Tensor,
-        previous_frames: Tensor | None,
-        num_ahead: int,
-    ) -> Tensor:
+    def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
         """See `TwoStream.joint_logits`. Only one frame can be predicted at a time."""
         if num_ahead != 1:
             raise ValueError(
                 "a one-pass dynamics predicts one frame at a time, got "
                 f"frames_per_call {num_ahead}; pass frames_per_call=1"
             )
-        x = self.outcome_states(dynamics, tokens, actions, previous_frames)
-        return dynamics.to_logits(dynamics.transformer.last_layer(x)[:, -1:])
+        x = dynamics.transformer.last_layer(self.outcome_states(dynamics, clip))
+        return dynamics.to_logits(x[:, -1:])
 
     def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> FirstFrame:
         """See `TwoStream.first_frame`."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from world_models.model.kv_cache import KVCache
-from world_models.model.losses import DynamicsLossConfig, Metrics, outcome_loss, token_loss
+from world_models.model.losses import DynamicsLossConfig, Metrics, frame_loss
 from world_models.model.masking import bernoulli_masks
+from world_models.model.token_space import Clip
 from world_models.noise import RowNoise
 
 if TYPE_CHECKING:
@@ -32,34 +33,20 @@ class Paper:
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig
     ) -> tuple[Tensor, Metrics]:
         """See `Dynamics.loss`."""
-        present, target = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        present = batch["tokens"][:, :-1]
         masked = bernoulli_masks(present, RowNoise.of(batch))
         hidden = present.masked_fill(masked, dynamics.space.mask_token)
-        before_last = self._all_but_last(dynamics, hidden, batch["actions"])
+        before_last = dynamics.transformer.all_but_last(dynamics.embed(hidden, batch["actions"]))
         states = dynamics.transformer.last_layer(before_last)
-        changed = dynamics.space.changed(present, target)
-        loss, metrics = token_loss(dynamics, states, target, changed, masked, config)
-        if "rewards" in batch:
-            outcome, more = outcome_loss(dynamics, before_last, batch, config)
-            loss, metrics = loss + outcome, metrics | more
-        return loss, {"loss": loss.detach(), **metrics}
+        return frame_loss(dynamics, batch, before_last, states, masked, config)
 
-    def outcome_states(
-        self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
-    ) -> Tensor:
+    def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
         """See `TwoStream.outcome_states`."""
-        return self._all_but_last(dynamics, tokens[:, :-1], actions)
+        return dynamics.transformer.all_but_last(dynamics.embed(clip.tokens[:, :-1], clip.actions))
 
-    def joint_logits(
-        self,
-        dynamics: Dynamics,
-        tokens: Tensor,
-        actions: Tensor,
-        previous_frames: Tensor | None,
-        num_ahead: int,
-    ) -> Tensor:
+    def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
         """See `TwoStream.joint_logits`."""
-        x = dynamics.transformer(dynamics.embed(tokens[:, :-1], actions))
+        x = dynamics.transformer.last_layer(self.outcome_states(dynamics, clip))
         return dynamics.to_logits(x[:, -num_ahead:])
 
     def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> FirstFrame:
@@ -71,9 +58,6 @@ class Paper:
     ) -> PaperFrame:
         """See `TwoStream.next_frame`."""
         return PaperFrame(dynamics, cache, tokens, actions, frames)
-
-    def _all_but_last(self, dynamics: Dynamics, tokens: Tensor, actions: Tensor) -> Tensor:
-        return dynamics.transformer.all_but_last(dynamics.embed(tokens, actions))
 
 
 class FirstFrame:

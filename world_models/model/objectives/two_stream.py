@@ -22,11 +22,10 @@ from world_models.model.losses import (
     DynamicsLossConfig,
     Metrics,
     corrupted_past,
-    outcome_loss,
-    token_loss,
+    frame_loss,
 )
 from world_models.model.masking import schedule_masks
-from world_models.model.token_space import NO_ACTION
+from world_models.model.token_space import NO_ACTION, Clip
 from world_models.noise import RowNoise
 
 if TYPE_CHECKING:
@@ -42,38 +41,22 @@ class TwoStream:
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig
     ) -> tuple[Tensor, Metrics]:
         """See `Dynamics.loss`."""
-        tokens, noise, space = batch["tokens"], RowNoise.of(batch), dynamics.space
-        target = tokens[:, 1:]
+        target, noise = batch["tokens"][:, 1:], RowNoise.of(batch)
         masked = schedule_masks(target, config.mask_steps, noise)
-        hidden = target.masked_fill(masked, space.mask_token)
-        past, previous_frames = corrupted_past(space, batch, config, noise)
-        clean, states = self.states(
-            dynamics, past, batch["actions"], hidden, previous_frames, config.LEARNED_SHARE
-        )
-        changed = space.changed(tokens[:, :-1], target)
-        loss, metrics = token_loss(dynamics, states, target, changed, masked, config)
-        if "rewards" in batch:
-            outcome, more = outcome_loss(dynamics, clean[:, 1:], batch, config)
-            loss, metrics = loss + outcome, metrics | more
-        return loss, {"loss": loss.detach(), **metrics}
+        hidden = target.masked_fill(masked, dynamics.space.mask_token)
+        past = corrupted_past(dynamics.space, batch, config, noise)
+        clean, states = self.states(dynamics, past, hidden, config.LEARNED_SHARE)
+        return frame_loss(dynamics, batch, clean[:, 1:], states, masked, config)
 
     def states(
-        self,
-        dynamics: Dynamics,
-        tokens: Tensor,
-        actions: Tensor,
-        masked: Tensor,
-        previous_frames: Tensor | None = None,
-        learned_share: float = 1.0,
+        self, dynamics: Dynamics, clip: Clip, masked: Tensor, learned_share: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Compute the hidden states of all frames in one pass.
 
         Args:
             dynamics: The model.
-            tokens: Tokens of the clean frames, ``(B, T, N)``.
-            actions: Actions between the frames, ``(B, T - 1)``.
+            clip: The clean frames.
             masked: Tokens of frames 1.., some of them masked, ``(B, T - 1, N)``.
-            previous_frames: The frame before each clean one, uint8 ``(B, T, H, W, C)``.
             learned_share: See `DynamicsLossConfig`.
 
         Returns:
@@ -81,52 +64,33 @@ class TwoStream:
             are predicted, and its output for masked frames, ``(B, T - 1, N, D)``, from which their
             tokens are predicted.
         """
-        features = dynamics.frame_features(previous_frames)
+        features = dynamics.frame_features(clip.previous_frames)
         if features is not None:
             features = torch.cat((features, features[:, 1:]), 1)
-        first = torch.full_like(actions[:, :1], NO_ACTION)
-        actions = torch.cat((first, actions, actions), 1)
-        x = dynamics.embed(torch.cat((tokens, masked), 1), actions, features)
-        transformer, num_frames = dynamics.transformer, tokens.shape[1]
+        actions = torch.cat((clip.leading_actions, clip.actions), 1)
+        x = dynamics.embed(torch.cat((clip.tokens, masked), 1), actions, features)
+        transformer, num_frames = dynamics.transformer, clip.tokens.shape[1]
         num_frozen = round((1 - learned_share) * (len(transformer.layers) - 1))
         x = transformer.all_but_last(x, num_frames, num_frozen)
         return x[:, :num_frames], transformer.last_layer(x, num_frames)
 
-    def outcome_states(
-        self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
-    ) -> Tensor:
-        """The outcome head's input in a dream, for frames 1..: ``(B, T - 1, N, D)``.
+    def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
+        """The outcome head's input in a dream, for frames 1..: ``(B, T - 1, N, D)``."""
+        return self._all_but_last(dynamics, clip)[:, 1:]
 
-        Args:
-            dynamics: The model.
-            tokens: Tokens without masks, ``(B, T, N)``.
-            actions: Actions between the frames, ``(B, T - 1)``.
-            previous_frames: See `Dynamics.loss`.
-        """
-        return self._all_but_last(dynamics, tokens, actions, previous_frames)[:, 1:]
-
-    def joint_logits(
-        self,
-        dynamics: Dynamics,
-        tokens: Tensor,
-        actions: Tensor,
-        previous_frames: Tensor | None,
-        num_ahead: int,
-    ) -> Tensor:
+    def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
         """Predict several frames in one pass over the whole sequence, as the paper evaluates.
 
         Args:
             dynamics: The model.
-            tokens: ``(B, T, N)``; the last `num_ahead` frames are partly or fully masked.
-            actions: Actions between the frames, ``(B, T - 1)``.
-            previous_frames: See `Dynamics.loss`.
+            clip: The frames; the last `num_ahead` are partly or fully masked.
             num_ahead: Number of frames to predict.
 
         Returns:
             Logits ``(B, num_ahead, N, K)``.
         """
-        x = self._all_but_last(dynamics, tokens, actions, previous_frames)
-        return dynamics.to_logits(dynamics.transformer.last_layer(x)[:, -num_ahead:])
+        x = dynamics.transformer.last_layer(self._all_but_last(dynamics, clip))
+        return dynamics.to_logits(x[:, -num_ahead:])
 
     def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> TwoStreamFrame:
         """Begin the first frame of rows with an empty cache; `frames` is that frame itself."""
@@ -146,12 +110,9 @@ class TwoStream:
         """
         return TwoStreamFrame(dynamics, cache, actions, frames)
 
-    def _all_but_last(
-        self, dynamics: Dynamics, tokens: Tensor, actions: Tensor, previous_frames: Tensor | None
-    ) -> Tensor:
-        first = torch.full_like(actions[:, :1], NO_ACTION)
-        features = dynamics.frame_features(previous_frames)
-        x = dynamics.embed(tokens, torch.cat((first, actions), 1), features)
+    def _all_but_last(self, dynamics: Dynamics, clip: Clip) -> Tensor:
+        features = dynamics.frame_features(clip.previous_frames)
+        x = dynamics.embed(clip.tokens, clip.leading_actions, features)
         return dynamics.transformer.all_but_last(x)
 
 

@@ -24,11 +24,8 @@ __all__ = ["MotionCodec"]
 class MotionCodec(nn.Module):
     """Finds and applies the displacements of patches.
 
-    Args:
-        frame_size: Height and width of a frame in pixels.
-        patch: Height and width of a patch in pixels.
-        threshold: Mean squared error of a moved patch above which it is replaced.
-        overlay: Whether to learn an `Overlay`.
+    Patches whose mean squared error after moving is above `threshold` are to be replaced. With
+    `overlay`, it learns an `Overlay`.
     """
 
     def __init__(self, frame_size: int, patch: int, threshold: float, overlay: bool = False):
@@ -58,13 +55,9 @@ class MotionCodec(nn.Module):
     def move(
         self, previous: Tensor, tokens: Tensor, replaced: Tensor, layers: Layers | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Move patches. Replaced ones move by the most common displacement of the others.
+        """Move patches of frames ``(B, T, C, H, W)`` by tokens ``(B, T, N)``.
 
-        Args:
-            previous: The previous frames ``(B, T, C, H, W)``.
-            tokens: ``(B, T, N)``.
-            replaced: Bool, which tokens replace their patch, ``(B, T, N)``.
-            layers: What `layers` returns; computed by default.
+        Those in `replaced` move by the most common displacement of the others.
 
         Returns:
             The moved frames, and the displacement of each patch ``(B, T, N)``.

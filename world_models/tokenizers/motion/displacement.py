@@ -91,11 +91,9 @@ def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
 
 
 def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
-    """The most common displacement of each frame, ``(B, T)``.
+    """The most common displacement of each frame, ``(B, T)``, out of ``(B, T, N)``.
 
-    Args:
-        displacement: The displacements, ``(B, T, N)``.
-        ignored: Bool, broadcasting: which of them not to count. If none is left, STILL.
+    Those marked in `ignored`, which broadcasts, do not count. If none is left, STILL.
     """
     counts = F.one_hot(displacement, DISPLACEMENTS)
     counts = counts.sum(2) if ignored is None else (counts * ~ignored[..., None]).sum(2)

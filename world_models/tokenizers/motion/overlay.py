@@ -42,12 +42,7 @@ class Layers(NamedTuple):
 
 
 class Overlay(nn.Module):
-    """Learns which pixels stay in place by watching frames scroll.
-
-    Args:
-        frame_size: Height and width of a frame in pixels.
-        patch: Height and width of a patch in pixels.
-    """
+    """Learns which pixels stay in place by watching frames scroll."""
 
     votes: Tensor
 

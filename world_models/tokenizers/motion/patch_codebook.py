@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from world_models.model.patches import CHANNELS
 from world_models.model.reconstruction import ReconstructionLossConfig
-from world_models.pixels import check_patch, patches_from_pixels, pixels_from_patches
+from world_models.pixels import patches_from_pixels, pixels_from_patches
 from world_models.tokenizers.motion.codec import MotionCodec
 from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
 from world_models.tokenizers.motion.tokenizer import (
     CODE_DIM,
     GAIN,
+    MotionConfig,
     MotionTokenizer,
+    Residual,
     TrainedFrame,
-    check_num_codes,
 )
 
 __all__ = ["PatchCodebook", "PatchCodebookConfig", "build_patch_codebook"]
@@ -38,34 +39,17 @@ NEVER_USED = 1 << 30  # initial number of steps without use
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchCodebookConfig:
-    """A motion tokenizer with a patch codebook, for one game with few sprites.
-
-    Attributes:
-        frame_size: Height and width of a frame in pixels.
-        patch: Height and width of a token's patch in pixels.
-        num_codes: Codebook size K, displacements included.
-        threshold: Mean squared error of a moved patch above which it is replaced.
-    """
-
-    frame_size: int = 64
-    patch: int = 8
-    num_codes: int = 1024
-    threshold: float = 0.001
-
-    def __post_init__(self) -> None:
-        check_patch(self.frame_size, self.patch)
-        check_num_codes(self.num_codes)
+class PatchCodebookConfig(MotionConfig):
+    """A motion tokenizer with a patch codebook, for one game with few sprites."""
 
 
 def build_patch_codebook(config: PatchCodebookConfig) -> MotionTokenizer:
     """The untrained tokenizer."""
-    codec = MotionCodec(config.frame_size, config.patch, config.threshold)
-    return MotionTokenizer(config, codec, PatchCodebook(config))
+    return MotionTokenizer(config, PatchCodebook(config))
 
 
-class PatchCodebook(nn.Module):
-    """See `Residual`.
+class PatchCodebook(Residual):
+    """Shows patches of a codebook.
 
     Encoding compares patches with ``keys``, decoding shows ``shown``. The two are equal unless the
     decoder is fine-tuned.
@@ -78,7 +62,7 @@ class PatchCodebook(nn.Module):
     unused: Tensor
 
     def __init__(self, config: PatchCodebookConfig):
-        super().__init__()
+        super().__init__(MotionCodec(config.frame_size, config.patch, config.threshold))
         self.patch, self.frame_size = config.patch, config.frame_size
         num_patches = config.num_codes - DISPLACEMENTS
         self.shown = nn.Embedding(num_patches, config.patch**2 * CHANNELS)
@@ -97,62 +81,47 @@ class PatchCodebook(nn.Module):
         return F.normalize(seen, dim=-1)
 
     @torch.no_grad()
-    def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
         """See `Residual.encode`. A patch that improves too little is moved instead."""
-        return self._encode(codec, pixels, previous)[0]
+        return self._encode(pixels, previous)[0]
 
-    def derived(self) -> Tensor:
+    def derived(self) -> None:
         """See `Residual.derived`: nothing."""
-        return self.keys[:0]
 
-    def decode(
-        self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: object = None
-    ) -> Tensor:
+    def decode(self, tokens: Tensor, previous: Tensor, inputs: object = None) -> Tensor:
         """See `Residual.decode`."""
         replaced = tokens >= DISPLACEMENTS
-        moved = codec.displace(previous, tokens.masked_fill(replaced, STILL))
+        moved = self.codec.displace(previous, tokens.masked_fill(replaced, STILL))
         new = self.shown((tokens - DISPLACEMENTS).clamp(min=0)).to(moved.dtype)
         patches = torch.where(replaced[..., None], new, patches_from_pixels(moved, self.patch))
         return pixels_from_patches(patches, self.patch, self.frame_size)
 
     def train_frame(
-        self,
-        codec: MotionCodec,
-        pixels: Tensor,
-        previous: Tensor,
-        config: ReconstructionLossConfig,
-        decoder_only: bool,
+        self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
         """See `Residual.train_frame`. Patches are drawn to the pixels they replace."""
         if self.training and not decoder_only:
             self.keys.copy_(self.shown.weight.detach())
         with torch.no_grad():
-            tokens, wanted, nearest = self._encode(codec, pixels, previous)
-            shown = self.decode(codec, tokens, previous)
+            tokens, wanted, nearest = self._encode(pixels, previous)
+            shown = self.decode(tokens, previous)
         sought = patches_from_pixels(pixels, self.patch)[wanted]
         off = (self.shown(nearest) - sought).square().mean(-1)
         loss = off.sum() / wanted.sum().clamp(min=1)
         return TrainedFrame(shown, tokens, loss, torch.zeros_like(loss), shown)
 
     @torch.no_grad()
-    def after_step(
-        self,
-        codec: MotionCodec,
-        pixels: Tensor,
-        shown: Tensor,
-        tokens: Tensor,
-        config: ReconstructionLossConfig,
-    ) -> None:
+    def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
         """See `Residual.after_step`. Badly shown patches replace unused ones."""
         used = torch.zeros_like(self.unused)
         used[tokens[tokens >= DISPLACEMENTS] - DISPLACEMENTS] = 1
-        error = codec.error(shown, pixels).flatten()
-        bad = int((error > codec.threshold).sum())
+        error, threshold = self.codec.error(shown, pixels).flatten(), self.codec.threshold
+        bad = int((error > threshold).sum())
         number = min(bad // BAD_PER_NEW, len(self.unused))
         places = torch.zeros_like(self.keys)
         found = torch.zeros_like(used)
         if number:
-            drawn = torch.multinomial(error.clamp(min=codec.threshold / 100), number)
+            drawn = torch.multinomial(error.clamp(min=threshold / 100), number)
             patches = patches_from_pixels(pixels, self.patch).flatten(0, 2)
             places[:number], found[:number] = patches[drawn].to(places.dtype), 1
         if dist.is_initialized():
@@ -161,17 +130,15 @@ class PatchCodebook(nn.Module):
             dist.broadcast(found, 0)
         self.unused.add_(1).masked_fill_(used.bool(), 0)
         longest = self.unused.argsort(descending=True, stable=True)[: int(found.sum())]
-        dead = longest[self.unused[longest] >= config.revive_after]
+        dead = longest[self.unused[longest] >= revive_after]
         # In place is safe for autograd: no dead patch was shown in this step.
         self.shown.weight.data[dead] = places[: len(dead)]
         self.unused[dead] = 0
 
-    def _encode(
-        self, codec: MotionCodec, pixels: Tensor, previous: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(self, pixels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens ``(B, T, N)``, which patches moving gets wrong, and the keys nearest to those."""
-        displacement, error = codec.match(pixels, previous)
-        wanted = error > codec.threshold
+        displacement, error = self.codec.match(pixels, previous)
+        wanted = error > self.codec.threshold
         sought = patches_from_pixels(pixels, self.patch)[wanted]  # (M, V)
         distance, nearest = self._nearest(sought)
         found = torch.where(

@@ -19,7 +19,6 @@ from world_models.model.quantizer import Quantizer
 from world_models.model.reconstruction import ReconstructionLossConfig
 from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
 from world_models.pixels import (
-    check_patch,
     patches_from_pixels,
     pixels_from_patches,
     to_float,
@@ -31,9 +30,10 @@ from world_models.tokenizers.motion.overlay import Layers
 from world_models.tokenizers.motion.tokenizer import (
     CODE_DIM,
     GAIN,
+    MotionConfig,
     MotionTokenizer,
+    Residual,
     TrainedFrame,
-    check_num_codes,
 )
 
 __all__ = ["ResidualVQ", "ResidualVQConfig", "build_residual_vq"]
@@ -43,31 +43,22 @@ FIRST_LOGIT = -2.0  # an untrained decoder blends few of its pixels in, which tr
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualVQConfig:
+class ResidualVQConfig(MotionConfig):
     """A motion tokenizer with a residual VQ.
 
     Attributes:
-        frame_size: Height and width of a frame in pixels.
-        patch: Height and width of a token's patch in pixels.
         transformer: Size of the encoder and of the decoder; neither is temporal.
-        num_codes: Codebook size K, displacements included.
-        threshold: Mean squared error of a moved patch above which it is replaced.
         overlay: Learn which pixels stay in place while the picture scrolls, such as a player that
             the camera follows.
     """
 
-    frame_size: int = 64
-    patch: int = 8
     transformer: TransformerConfig = field(
         default_factory=lambda: TransformerConfig(temporal=False)
     )
-    num_codes: int = 1024
-    threshold: float = 0.001
     overlay: bool = False
 
     def __post_init__(self) -> None:
-        check_patch(self.frame_size, self.patch)
-        check_num_codes(self.num_codes)
+        super().__post_init__()
         if self.transformer.temporal:
             raise ValueError(
                 "a motion tokenizer sees the previous frame instead of the whole past; set "
@@ -77,19 +68,19 @@ class ResidualVQConfig:
 
 def build_residual_vq(config: ResidualVQConfig) -> MotionTokenizer:
     """The untrained tokenizer."""
-    codec = MotionCodec(config.frame_size, config.patch, config.threshold, config.overlay)
-    return MotionTokenizer(config, codec, ResidualVQ(config))
+    return MotionTokenizer(config, ResidualVQ(config))
 
 
-class ResidualVQ(nn.Module):
-    """See `Residual`."""
+class ResidualVQ(Residual):
+    """Encodes and decodes patches by networks."""
 
     decoder_parts = ("decoder.", "to_patches.", "embed_moved.", "embed_previous.", "moves.")
     has_network = True
     grouped = True
 
     def __init__(self, config: ResidualVQConfig):
-        super().__init__()
+        codec = MotionCodec(config.frame_size, config.patch, config.threshold, config.overlay)
+        super().__init__(codec)
         dim, patch, side = config.transformer.dim, config.patch, config.frame_size // config.patch
         self.patch, self.frame_size = patch, config.frame_size
         self.patches = PatchEmbedding(
@@ -115,8 +106,9 @@ class ResidualVQ(nn.Module):
         return self.quantizer.codes()
 
     @torch.no_grad()
-    def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
         """See `Residual.encode`. A patch that improves too little is moved instead."""
+        codec = self.codec
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold
         moved, _ = codec.move(previous, displacement, replaced)
@@ -124,39 +116,30 @@ class ResidualVQ(nn.Module):
         x, _ = self.encoder.step(x, self.encoder.spatial_past(self.encoder.space_bias()))
         codes = self.quantizer.indices(x).unsqueeze(1) + DISPLACEMENTS
         tokens = torch.where(replaced, codes, displacement)
-        shown = self.decode(codec, tokens, previous, (self.derived(), codec.layers()))
-        shown = to_float(to_uint8(shown))
+        shown = to_float(to_uint8(self.decode(tokens, previous, self.derived())))
         return torch.where(codec.error(shown, pixels) > GAIN * error, displacement, tokens)
 
-    def derived(self) -> Tensor:
-        """See `Residual.derived`."""
-        return self.decoder.space_bias()
+    def derived(self) -> tuple[Tensor, Layers | None]:
+        """The decoder's spatial bias, and the codec's layers."""
+        return self.decoder.space_bias(), self.codec.layers()
 
     def decode(
-        self,
-        codec: MotionCodec,
-        tokens: Tensor,
-        previous: Tensor,
-        inputs: tuple[Tensor, Layers | None],
+        self, tokens: Tensor, previous: Tensor, inputs: tuple[Tensor, Layers | None]
     ) -> Tensor:
         """See `Residual.decode`."""
         space_bias, layers = inputs
         replaced = tokens >= DISPLACEMENTS
-        moved, displacement = codec.move(previous, tokens, replaced, layers)
+        moved, displacement = self.codec.move(previous, tokens, replaced, layers)
         code = self.quantizer.lookup((tokens - DISPLACEMENTS).clamp(min=0))
         x = self._embed(code, replaced, previous, moved, displacement)
         x, _ = self.decoder.step(x.squeeze(1), self.decoder.spatial_past(space_bias))
-        return self._blend(codec, x[:, None], replaced, previous, moved)
+        return self._blend(x[:, None], replaced, previous, moved)
 
     def train_frame(
-        self,
-        codec: MotionCodec,
-        pixels: Tensor,
-        previous: Tensor,
-        config: ReconstructionLossConfig,
-        decoder_only: bool,
+        self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
         """See `Residual.train_frame`."""
+        codec = self.codec
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold
         moved, moves = codec.move(previous, displacement, replaced)
@@ -169,24 +152,20 @@ class ResidualVQ(nn.Module):
         code = torch.zeros_like(x).masked_scatter(replaced[..., None], new.to(x.dtype))
         tokens = displacement.masked_scatter(replaced, indices + DISPLACEMENTS)
         x = self.decoder(self._embed(code, replaced, previous, moved, moves))
-        shown = self._blend(codec, x, replaced, previous, moved)
+        shown = self._blend(x, replaced, previous, moved)
         seen = shown.detach().clamp(0, 1)
         worse = codec.per_pixel(codec.error(seen, pixels) > GAIN * error)
         found = codec.displace(previous, displacement)
         return TrainedFrame(
             shown=shown,
             tokens=tokens,
-            loss=self._loss(codec, shown, pixels, error, replaced, config),
+            loss=self._loss(shown, pixels, error, replaced, config),
             quantisation=quantisation,
             previous=torch.where(worse, found, seen),
         )
 
-    def after_step(self, *step: object) -> None:
-        """See `Residual.after_step`. Everything is learned by gradients."""
-
     def _loss(
         self,
-        codec: MotionCodec,
         shown: Tensor,
         pixels: Tensor,
         error: Tensor,
@@ -200,17 +179,12 @@ class ResidualVQ(nn.Module):
         off = shown - pixels
         cost = off.square() + config.l1_weight * off.abs()
         cost = patches_from_pixels(cost, self.patch).mean(-1)
-        weight = USUAL_ERROR * replaced / error.clamp(min=codec.threshold)
+        weight = USUAL_ERROR * replaced / error.clamp(min=self.codec.threshold)
         per_frame = (cost * weight).sum(-1) / replaced.sum(-1).clamp(min=1)
         return per_frame.mean()
 
     def _embed(
-        self,
-        code: Tensor,
-        replaced: Tensor,
-        previous: Tensor,
-        moved: Tensor,
-        displacement: Tensor,
+        self, code: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor, displacement: Tensor
     ) -> Tensor:
         """Input of the decoder, ``(B, T, N, D)``."""
         x = torch.where(
@@ -218,13 +192,11 @@ class ResidualVQ(nn.Module):
         )
         return x + self.embed_moved(moved)
 
-    def _blend(
-        self, codec: MotionCodec, x: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor
-    ) -> Tensor:
+    def _blend(self, x: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor) -> Tensor:
         """Blend the decoder's output to pixels ``(B, T, C, H, W)``, not clipped to [0, 1]."""
         decoded = pixels_from_patches(self.to_patches(x).float(), self.patch, self.frame_size)
         new, share, stay = decoded.split((CHANNELS, 1, 1), 2)
-        replaced = codec.per_pixel(replaced)
+        replaced = self.codec.per_pixel(replaced)
         there = moved + torch.sigmoid(stay) * replaced * (previous - moved)
         return there + torch.sigmoid(share + FIRST_LOGIT) * replaced * (new - there)
 

@@ -8,17 +8,18 @@ Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, K 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from world_models.model.kv_cache import KVCache
 from world_models.model.reconstruction import ReconstructionLossConfig
 from world_models.model.token_space import SamplingConfig, TokenSpace
-from world_models.pixels import to_uint8
+from world_models.pixels import check_patch, to_uint8
 from world_models.tokenizers.base import Tokenizer
 from world_models.tokenizers.motion.codec import MotionCodec
 from world_models.tokenizers.motion.displacement import (
@@ -31,10 +32,10 @@ __all__ = [
     "CODE_DIM",
     "GAIN",
     "Corrupt",
+    "MotionConfig",
     "MotionTokenizer",
     "Residual",
     "TrainedFrame",
-    "check_num_codes",
 ]
 
 CODE_DIM = 32  # width of codes
@@ -48,8 +49,32 @@ Corrupt = Callable[[Tensor, Tensor], Tensor]
 """Maps a frame's tokens ``(B, N)`` and the previous frame to the tokens to decode."""
 
 
-@dataclass(frozen=True)
-class TrainedFrame:
+@dataclass(frozen=True, kw_only=True)
+class MotionConfig:
+    """What all motion tokenizers have in common.
+
+    Attributes:
+        frame_size: Height and width of a frame in pixels.
+        patch: Height and width of a token's patch in pixels.
+        num_codes: Codebook size K, displacements included.
+        threshold: Mean squared error of a moved patch above which it is replaced.
+    """
+
+    frame_size: int = 64
+    patch: int = 8
+    num_codes: int = 1024
+    threshold: float = 0.001
+
+    def __post_init__(self) -> None:
+        check_patch(self.frame_size, self.patch)
+        if self.num_codes <= DISPLACEMENTS:
+            raise ValueError(
+                f"the first {DISPLACEMENTS} codes are displacements; num_codes must be larger, "
+                f"got {self.num_codes}"
+            )
+
+
+class TrainedFrame(NamedTuple):
     """Results of encoding and decoding single frames in training.
 
     Attributes:
@@ -67,8 +92,11 @@ class TrainedFrame:
     previous: Tensor
 
 
-class Residual(Protocol):
+class Residual(nn.Module, ABC):
     """Replaces patches that moving gets wrong. Pixels are ``(B, 1, C, H, W)``.
+
+    Args:
+        codec: Moves patches. It is a part of the tokenizer, not of the residual.
 
     Attributes:
         decoder_parts: See `Tokenizer`.
@@ -80,72 +108,59 @@ class Residual(Protocol):
     has_network: bool
     grouped: bool
 
+    def __init__(self, codec: MotionCodec):
+        super().__init__()
+        self._codec = (codec,)  # in a tuple, which hides it from torch: its weights are not ours
+
+    @property
+    def codec(self) -> MotionCodec:
+        """The codec of the tokenizer."""
+        return self._codec[0]
+
+    @abstractmethod
     def codes(self) -> Tensor:
         """Unit vectors of its codes, ``(K - DISPLACEMENTS, CODE_DIM)``."""
 
-    def encode(self, codec: MotionCodec, pixels: Tensor, previous: Tensor) -> Tensor:
+    @abstractmethod
+    def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
         """Encode single frames to tokens ``(B, 1, N)``, displacements included."""
 
-    def derived(self) -> Tensor:
+    @abstractmethod
+    def derived(self) -> Any:
         """Inputs of decoding that depend on the weights alone."""
 
-    def decode(self, codec: MotionCodec, tokens: Tensor, previous: Tensor, inputs: Any) -> Tensor:
+    @abstractmethod
+    def decode(self, tokens: Tensor, previous: Tensor, inputs: Any) -> Tensor:
         """Decode tokens ``(B, 1, N)`` of single frames to pixels, not clipped to [0, 1]."""
 
+    @abstractmethod
     def train_frame(
-        self,
-        codec: MotionCodec,
-        pixels: Tensor,
-        previous: Tensor,
-        config: ReconstructionLossConfig,
-        decoder_only: bool,
+        self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
         """Encode and decode single frames with gradients."""
 
-    def after_step(
-        self,
-        codec: MotionCodec,
-        pixels: Tensor,
-        shown: Tensor,
-        tokens: Tensor,
-        config: ReconstructionLossConfig,
-    ) -> None:
+    def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
         """Update what gradients do not train, from the frames of a training step."""
 
 
-def check_num_codes(num_codes: int) -> None:
-    """Raise ValueError unless there are more codes than displacements."""
-    if num_codes <= DISPLACEMENTS:
-        raise ValueError(
-            f"the first {DISPLACEMENTS} codes are displacements; num_codes must be larger, got "
-            f"{num_codes}"
-        )
-
-
 class MotionTokenizer(Tokenizer):
-    """A codec and a residual.
-
-    Args:
-        config: The configuration; it has ``frame_size`` and ``num_codes``.
-        codec: Moves patches.
-        residual: Replaces patches; see `Residual`.
-    """
+    """A codec and a residual."""
 
     directions: Tensor
 
-    def __init__(self, config: Any, codec: MotionCodec, residual: Any):
+    def __init__(self, config: MotionConfig, residual: Residual):
         super().__init__()
-        self.config, self.codec, self.residual = config, codec, residual
+        self.config, self.codec, self.residual = config, residual.codec, residual
         self.decoder_parts = tuple(f"residual.{part}" for part in residual.decoder_parts)
         self.has_network = residual.has_network
-        side = codec.frame_size // codec.patch
+        side = config.frame_size // config.patch
         self.space = TokenSpace(
             grid=(side, side),
             num_codes=config.num_codes,
             code_dim=CODE_DIM,
             neutral=STILL,
             group_start=DISPLACEMENTS if residual.grouped else None,
-            patch=codec.patch,
+            patch=config.patch,
             sampling=SAMPLING,
         )
         self.register_buffer("directions", displacement_codes(CODE_DIM), persistent=False)
@@ -199,12 +214,8 @@ class MotionTokenizer(Tokenizer):
 
     # One new frame --------------------------------------------------------------------------
 
-    def empty_encoder_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_encoder_cache`. Only the length is kept."""
-        return KVCache.empty(self.directions, batch)
-
-    def empty_decoder_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_decoder_cache`. Only the length is kept."""
+    def empty_cache(self, batch: int) -> KVCache:
+        """See `Tokenizer.empty_cache`. Only the length is kept."""
         return KVCache.empty(self.directions, batch)
 
     def encode_step(
@@ -215,20 +226,20 @@ class MotionTokenizer(Tokenizer):
 
     def _encode(self, frames: Tensor, previous: Tensor) -> Tensor:
         pixels, before = self.pixels(frames[:, None]), self.pixels(previous[:, None])
-        return self.residual.encode(self.codec, pixels, before).squeeze(1)
+        return self.residual.encode(pixels, before).squeeze(1)
 
     def derived(self) -> Any:
-        """See `Tokenizer.derived`: of the residual, and the codec's layers."""
-        return self.residual.derived(), self.codec.layers()
+        """See `Tokenizer.derived`."""
+        return self.residual.derived()
 
     def decode_inputs(self, cache: KVCache, derived: Any = None) -> Any:
         """See `Tokenizer.decode_inputs`."""
-        return derived or self.derived()
+        return self.derived() if derived is None else derived
 
     def decode_frame(self, tokens: Tensor, inputs: Any, previous: Tensor) -> tuple[Tensor, None]:
         """See `Tokenizer.decode_frame`."""
         pixels = self.pixels(previous[:, None])
-        shown = self.residual.decode(self.codec, tokens[:, None], pixels, inputs)
+        shown = self.residual.decode(tokens[:, None], pixels, inputs)
         return to_uint8(shown.squeeze(1)), None
 
     # Training -------------------------------------------------------------------------------
@@ -249,11 +260,10 @@ class MotionTokenizer(Tokenizer):
         for t, frame in enumerate(pixels.split(1, dim=1)):
             if t % CUT == 0:
                 previous = torch.where(cut, pixels.roll(1, 0)[:, t : t + 1], previous)
-            trained = self.residual.train_frame(self.codec, frame, previous, config, decoder_only)
-            frames.append(trained)
-            previous = trained.previous
-        shown, tokens = (torch.cat([getattr(f, x) for f in frames], 1) for x in ("shown", "tokens"))
+            frames.append(self.residual.train_frame(frame, previous, config, decoder_only))
+            previous = frames[-1].previous
+        shown, tokens = (torch.cat(part, 1) for part in list(zip(*frames, strict=True))[:2])
         if learning:
-            self.residual.after_step(self.codec, pixels, shown, tokens, config)
+            self.residual.after_step(pixels, shown, tokens, config.revive_after)
         loss = torch.stack([frame.loss for frame in frames]).mean()
         return shown, tokens, loss, torch.stack([frame.quantisation for frame in frames]).mean()
