@@ -190,7 +190,7 @@ def test_launch_alone_needs_no_cluster():
     [
         ({"steps": 0}, "steps must be at least 1"),
         ({"min_learning_rate": 1.0}, "min_learning_rate <= learning_rate"),
-        ({"precision": "fp8"}, 'must be "fp32" or "bf16"'),
+        ({"precision": "fp8"}, 'must be "auto", "fp32" or "bf16"'),
         ({"ema_decay": 1.0}, "ema_decay"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
+from world_models.inference.parallel import Step, one_thread, step_in_parts
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import frame_uncertainty
 
@@ -49,7 +51,10 @@ class GenieVectorEnv(FrameVectorEnv):
         world: Name or path of the world.
         num_envs: Number of sub-envs, called rows.
         device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 where the device computes
+            in it natively, else float32.
+        num_threads: Maximum number of CPU threads, which share the rows; by default
+            ``torch.get_num_threads()``. A few rows take one thread.
         compile: Compile the step. It runs faster, above all with few rows, but compiling takes
             minutes, depending on ``num_envs``, and on a CPU needs a C++ compiler.
         steps: Maximum number of sampling passes per frame. None uses the world's own setting, also
@@ -74,7 +79,8 @@ class GenieVectorEnv(FrameVectorEnv):
         num_envs: int = 1,
         *,
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
+        num_threads: int | None = None,
         compile: bool = False,
         steps: int | None = None,
         temperature: float | None = None,
@@ -100,6 +106,9 @@ class GenieVectorEnv(FrameVectorEnv):
         )
         given = {"steps": steps, "temperature": temperature, "threshold": threshold}
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
+        self._step_model: Step = self.model.step
+        if not compile:
+            self._step_model = partial(step_in_parts, self.model.step, num_threads=num_threads)
         self._output = output
         self._state: WorldState | None = None
         self._start_tokens: dict[int, Tensor] = {}
@@ -136,7 +145,8 @@ class GenieVectorEnv(FrameVectorEnv):
             frames = torch.tensor(prompt.frames[rows]).to(self.world.device)
             actions = torch.tensor(prompt.actions[rows]).to(self.world.device)
             tokens = None
-        started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
+        with one_thread():
+            started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
         self._put(rows, replace(started, encoder=None))
         self._show_frames(rows, frames[:, -1])
         return {"entropy": np.zeros(len(rows), np.float32)}
@@ -146,9 +156,8 @@ class GenieVectorEnv(FrameVectorEnv):
         assert self._state is not None
         chosen = np.zeros(self.num_envs, np.int64)
         chosen[rows] = actions
-        state, prediction = self.model.step(
-            self._state, torch.from_numpy(chosen).to(self.world.device)
-        )
+        action = torch.from_numpy(chosen).to(self.world.device)
+        state, prediction = self._step_model(self._state, action)
         self._state = state
         self._show_frames(np.arange(self.num_envs), prediction.frames)
         entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
@@ -204,9 +213,10 @@ class GenieVectorEnv(FrameVectorEnv):
         assert starts is not None
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)
-        for start, clip in zip(drawn, frames, strict=True):
-            if start not in known:
-                known[start] = self.model.tokenizer.encode(clip[None], num_prompt=len(clip))[0]
+        with one_thread():
+            for start, clip in zip(drawn, frames, strict=True):
+                if start not in known:
+                    known[start] = self.model.tokenizer.encode(clip[None], num_prompt=len(clip))[0]
         tokens = torch.stack([known[start] for start in drawn])
         return frames, starts.actions[drawn].to(self.world.device), tokens
 

@@ -14,13 +14,12 @@ from genie_gym.actions import ActionSet, action_set
 from genie_gym.retroact import catalogue
 from world_models.inference.compile import CompiledWorld
 from world_models.inference.world import WorldModel
+from world_models.precision import choose_dtype
 from world_models.worlds.bundle import StartBank, load_world
 from world_models.worlds.card import WorldCard, card_path
 from world_models.worlds.find import find_world
 
 __all__ = ["LoadedWorld", "choose_device", "open_world"]
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +58,24 @@ class LoadedWorld:
 
 
 def open_world(
-    world: str | Path, device: str = "auto", dtype: str = "float32", compile: bool = False
+    world: str | Path, device: str = "auto", dtype: str = "auto", compile: bool = False
 ) -> LoadedWorld:
     """Loads a world, or returns it from the cache.
 
     Args:
         world: Name or path of the world.
         device: "cpu", "cuda", "cuda:1", ...; "auto" uses a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16".
+        dtype: "auto", "float32", "bfloat16" or "float16"; see `choose_dtype`.
         compile: Whether to compile the model's `step`.
 
     Raises:
         WorldNotFoundError: If the world is not on this machine; the message says how to build it.
         BundleError: If the world is damaged.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
+    on = choose_device(device)
+    computed_in = choose_dtype(dtype, on)
     path = find_world(world, *_origin(str(world))).resolve()
-    return _load(path, card_path(path).stat().st_mtime_ns, choose_device(device), dtype, compile)
+    return _load(path, card_path(path).stat().st_mtime_ns, on, computed_in, compile)
 
 
 def choose_device(device: str) -> torch.device:
@@ -102,18 +101,20 @@ def _origin(world: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=8)
-def _load(path: Path, changed: int, device: torch.device, dtype: str, compile: bool) -> LoadedWorld:
+def _load(
+    path: Path, changed: int, device: torch.device, dtype: torch.dtype, compile: bool
+) -> LoadedWorld:
     if compile:
         plain = _load(path, changed, device, dtype, False)
         return replace(plain, model=CompiledWorld(plain.model))
-    world = load_world(path)
+    world, name = load_world(path), str(dtype).removeprefix("torch.")
     return LoadedWorld(
         card=world.card,
-        model=world.model.to(device, DTYPES[dtype]).requires_grad_(False),
+        model=world.model.to(device, dtype).requires_grad_(False),
         starts=world.starts,
         device=device,
-        dtype=dtype,
-        identity=f"{world.card.name}-{_fingerprint(world.card)}-{dtype}",
+        dtype=name,
+        identity=f"{world.card.name}-{_fingerprint(world.card)}-{name}",
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
+from world_models.inference.parallel import one_thread, step_in_parts
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import GIVEN, PREDICTED, frame_uncertainty, joint_entropy
 
@@ -41,7 +42,7 @@ class EntropyMeter:
         num_actions: Number of actions of the env; must match the world.
         frame_shape: Shape of the env's frames; must match the world.
         device: Device to compute on; "auto" uses a GPU if there is one.
-        dtype: Floating-point type to compute in.
+        dtype: Floating-point type to compute in; "auto" takes bfloat16 where it is native.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class EntropyMeter:
         num_actions: int,
         frame_shape: tuple[int, ...],
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = "auto",
     ):
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
@@ -91,7 +92,8 @@ class EntropyMeter:
         no_actions = torch.zeros((len(rows), 0), dtype=torch.int64, device=self.world.device)
         # Following real frames involves no sampling, so the seeds have no effect.
         seeds = torch.zeros(len(rows), dtype=torch.int64, device=self.world.device)
-        started = self.world.model.start(shown[:, None], no_actions, seeds)
+        with one_thread():
+            started = self.world.model.start(shown[:, None], no_actions, seeds)
         fresh = replace(started, decoder=None)  # the world's pixels are not needed
         self._state = merge_rows(self._state, index, fresh, self._num_rows)
 
@@ -133,7 +135,9 @@ class EntropyMeter:
         all_actions = torch.zeros(self._num_rows, dtype=torch.int64, device=self.world.device)
         all_frames = frames.new_zeros((self._num_rows, *frames.shape[1:]))
         all_actions[index], all_frames[index] = actions, frames
-        self._state, seen = self.world.model.observe(self._state, all_actions, all_frames)
+        self._state, seen = step_in_parts(
+            self.world.model.observe, self._state, all_actions, all_frames
+        )
         expected = seen.surprise if self.mode == "surprise" else seen.entropy
         assert expected is not None
         return self._number(expected[index])

@@ -5,8 +5,9 @@ Shapes: B batch, N tokens per frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -48,6 +49,23 @@ class WorldState:
     def rows(self, index: Tensor) -> WorldState:
         """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
         return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
+
+    def tensor_split(self, num: int) -> list[WorldState]:
+        """`num` parts of the rows, whose caches share memory with this state."""
+        ends = [len(self) * part // num for part in range(num + 1)]
+        return [
+            self._map(lambda cache, i=i, j=j: cache.part(i, j), lambda x, i=i, j=j: x[i:j])
+            for i, j in pairwise(ends)
+        ]
+
+    def joined(self, parts: Sequence[WorldState]) -> WorldState:
+        """This state after its parts have taken a step; undoes `tensor_split`."""
+        tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in self._tensors()}
+        caches: dict[str, KVCache | None] = {"encoder": None, "decoder": None}
+        for name in parts[0]._caches():
+            lengths = torch.cat([getattr(part, name).length for part in parts])
+            caches[name] = replace(getattr(self, name), length=lengths)
+        return replace(self, **tensors, **caches)  # type: ignore[arg-type]
 
     def put(self, index: Tensor, other: WorldState) -> WorldState:
         """Replace the rows in ``index`` by the rows of ``other``, and return the state.

@@ -6,6 +6,7 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -48,6 +49,12 @@ class Prediction:
     termination: Tensor
     passes: Tensor
     surprise: Tensor | None = None
+
+    @classmethod
+    def cat(cls, parts: Sequence[Prediction]) -> Prediction:
+        """Concatenate the rows of predictions."""
+        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,15 @@ class KVCache:
             length=self.length.index_select(0, index),
         )
 
+    def part(self, start: int, stop: int) -> KVCache:
+        """The rows from `start` to `stop`, in the same memory."""
+        return KVCache(
+            keys=self.keys[:, start:stop],
+            values=self.values[:, start:stop],
+            tails=self.tails[:, :, start:stop],
+            length=self.length[start:stop],
+        )
+
     def put(self, index: Tensor, other: KVCache) -> None:
         """Replace the rows in ``index`` by those of ``other``, in place."""
         self.keys.index_copy_(1, index, other.keys)

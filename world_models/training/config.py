@@ -21,7 +21,8 @@ class FitConfig:
         warmup_steps: Steps of the warm-up.
         ema_decay: Decay per step of the averaged weights, in [0, 1). They are what is evaluated and
             published. 0 turns averaging off.
-        precision: "bf16" computes in bfloat16 where autocast allows it. Weights stay float32.
+        precision: "bf16" computes in bfloat16 where autocast allows it; weights stay float32.
+            "auto" does so where the device is faster in bfloat16, else it is "fp32".
         seed: Seed of the data order and of all noise.
         save_every: Steps between checkpoints. Each checkpoint is evaluated.
     """
@@ -32,7 +33,7 @@ class FitConfig:
     min_learning_rate: float = 3e-5
     warmup_steps: int = 200
     ema_decay: float = 0.999
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
     save_every: int = 1_000
 
@@ -47,8 +48,8 @@ class FitConfig:
             )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f'precision must be "fp32" or "bf16", got {self.precision!r}')
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f'precision must be "auto", "fp32" or "bf16", got {self.precision!r}')
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0. It stays at the minimum after the last."""

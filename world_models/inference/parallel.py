@@ -1,0 +1,79 @@
+"""Runs a step of many rows on a CPU: each thread computes a part of the rows.
+
+torch's own threads share every single operation, and wait for each other after it by spinning. A
+step has hundreds of small operations, so they would gain little, and beside other busy processes
+they would be slower than one thread. They also do not survive a fork: a child process that used
+them would hang. Here every part runs on one thread, and threads meet once per step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from world_models.inference.state import WorldState
+from world_models.inference.world import Prediction
+
+__all__ = ["Step", "one_thread", "step_in_parts"]
+
+MIN_ROWS = 4  # fewer rows per thread are not worth a thread
+
+Step = Callable[..., tuple[WorldState, Prediction]]
+"""`WorldModel.step` or `WorldModel.observe`."""
+
+
+def step_in_parts(
+    step: Step, state: WorldState, *inputs: Tensor, num_threads: int | None = None
+) -> tuple[WorldState, Prediction]:
+    """Call ``step(state, *inputs)``, on a CPU with the rows divided between threads.
+
+    Args:
+        step: The method of a world that is not compiled: compiled code has its own threads.
+        state: The state, not to be used again.
+        inputs: Further arguments, each with one entry per row.
+        num_threads: Maximum number of threads; by default ``torch.get_num_threads()``.
+    """
+    if state.seeds.device.type != "cpu":
+        return step(state, *inputs)
+    num_threads = num_threads or torch.get_num_threads()
+    num_parts = max(1, min(num_threads, len(state) // MIN_ROWS))
+    with one_thread():
+        if num_parts == 1:
+            return step(state, *inputs)
+        parts = zip(*(x.tensor_split(num_parts) for x in (state, *inputs)), strict=True)
+        done = [_pool(num_parts).submit(_on_one_thread, step, *part) for part in parts]
+        states, predictions = zip(*(future.result() for future in done), strict=True)
+        return state.joined(states), Prediction.cat(predictions)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch's operations on the calling thread alone."""
+    before = torch.get_num_threads()
+    if before != 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before != 1:
+            torch.set_num_threads(before)
+
+
+def _on_one_thread(step: Step, *arguments: Tensor) -> tuple[WorldState, Prediction]:
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    return step(*arguments)
+
+
+@cache
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="dream")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
