@@ -28,7 +28,6 @@ class WindowLoader:
     """
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
-        """Prepare the sampler; nothing is read yet."""
         self.num_workers, self.fingerprint = num_workers, dataset.fingerprint
         self.sampler = WindowSampler(
             dataset.num_frames, groups=dataset.env_numbers, **sampler_options
