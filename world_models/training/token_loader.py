@@ -96,6 +96,6 @@ class TokenLoader(WindowLoader):
             groups=windows.dataset.env_numbers,
             rare=rare,
             rare_share=events,
-            **sampler_options | {"length": 1},
+            **sampler_options | {"length": 1},  # one start each
         )
         self.read = windows.batch
