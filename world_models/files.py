@@ -27,11 +27,8 @@ _PART = ".part-"
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty directory; it is renamed to `path` when the block succeeds.
 
-    The files are synced to disk before the rename. If the block raises, the directory is deleted.
-
-    Args:
-        path: The final directory.
-        replace: Replace a directory that exists at `path`; False raises FileExistsError.
+    The files are synced to disk before the rename. If the block raises, the directory is deleted. A
+    directory that exists at `path` is replaced, or raises FileExistsError.
     """
     if path.exists() and not replace:
         raise FileExistsError(f"{path} already exists; choose another place or delete it first")
@@ -59,11 +56,8 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path; the file written there replaces `path` when the block succeeds.
 
-    A reader never sees half of it. If the block raises, the file is deleted.
-
-    Args:
-        path: The final file. Its directory must exist.
-        durable: Sync the file and its name to disk before returning.
+    A reader never sees half of it. If the block raises, the file is deleted. A `durable` file and
+    its name are synced to disk before returning.
     """
     part = _beside(path)
     try:

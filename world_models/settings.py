@@ -15,19 +15,14 @@ __all__ = ["begin"]
 def begin(
     path: Path, settings: Mapping[str, Any], may_change: Collection[str] = (), *, write: bool = True
 ) -> dict[str, str]:
-    """Save the settings of a new job, or check that a resumed job has the saved ones.
+    """Save the settings of a new job as JSON, or check that a resumed job has the saved ones.
 
-    Args:
-        path: A JSON file in the job's folder.
-        settings: All settings; values that JSON does not support are written as text.
-        may_change: Settings that may differ. The file keeps their first values.
-        write: Whether to write the file; False for all but one of several processes.
+    ValueError if a setting outside `may_change` differs; the message has both values and what to
+    do. Of several processes, one should `write`.
 
     Returns:
-        The settings of `may_change` that differ, each with the difference in words.
-
-    Raises:
-        ValueError: If another setting differs; the message has both values and what to do.
+        The settings of `may_change` that differ, each with the difference in words. The file keeps
+        their first values.
     """
     wanted = json.loads(json.dumps(settings, default=str))
     if not path.exists():

@@ -23,14 +23,11 @@ class WindowLoader:
     Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
     `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
 
-    Args:
-        dataset: the episodes.
-        num_workers: processes that read ahead; 0 reads in the main process.
-        sampler_options: see :class:`WindowSampler` (length, batch_size, seed, rank, world_size).
+    `num_workers` processes read ahead; 0 reads in the main process. For the other options see
+    :class:`WindowSampler`.
     """
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
-        """Prepare the sampler; nothing is read yet."""
         self.num_workers, self.fingerprint = num_workers, dataset.fingerprint
         self.sampler = WindowSampler(
             dataset.num_frames, groups=dataset.env_numbers, **sampler_options

@@ -40,7 +40,6 @@ class WindowSampler(Iterator[np.ndarray]):
         rare: np.ndarray | None = None,
         rare_share: float = 0.0,
     ):
-        """Count the windows."""
         if length < 1 or batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(
                 "length and batch_size must be positive and 0 <= rank < world_size, got "

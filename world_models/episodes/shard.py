@@ -206,11 +206,7 @@ class ShardReader:
     """Reads rows of one shard. Every byte it returns has passed a checksum."""
 
     def __init__(self, path: Path):
-        """Open the shard.
-
-        Raises:
-            DamagedShardError: the file is not a readable shard.
-        """
+        """Open the shard; DamagedShardError if it is not readable."""
         self.path = path
         try:
             self._file = h5py.File(path, "r", locking=False)

@@ -30,15 +30,12 @@ class EpisodeWriter:
     def __init__(
         self, path: Path | str, *, name: str = "writer", max_shard_bytes: int = SHARD_BYTES
     ):
-        """Prepare the directory.
+        """Prepare the directory; StorageError if it cannot be written.
 
         Args:
             path: dataset directory; created if it does not exist.
             name: readable prefix of this writer's files; a random suffix makes it unique.
             max_shard_bytes: compressed size in bytes from which a shard is written.
-
-        Raises:
-            StorageError: the directory cannot be written.
         """
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
             raise ValueError(f"name must be letters, digits, '_' or '.', got {name!r}")

@@ -39,10 +39,7 @@ def is_fused() -> bool:
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function at its first call, because loading the compiler takes seconds."""
-
-    @cache
-    def ready() -> Callable[..., Any]:
-        return compiled(function)
+    ready = cache(lambda: compiled(function))
 
     @wraps(function)
     def call(*args: Any) -> Any:

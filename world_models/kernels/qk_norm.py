@@ -24,13 +24,8 @@ EPSILON = 1e-6  # shorter vectors are divided by this
 def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Scale queries and keys to length 1, multiply queries by a gain, leave values as they are.
 
-    Args:
-        qkv: Queries, keys and values, ``(..., 3, H, E)``.
-        gain: ``(1, E)``.
-        order: Permutation of the axes of ``qkv``; the axis of size 3 comes first.
-
-    Returns:
-        Queries, keys and values, contiguous.
+    Takes all three as ``(..., 3, H, E)``, and the gain ``(1, E)``. The results are contiguous, with
+    the axes in the given order, in which the axis of size 3 comes first.
     """
     if is_fused():
         return _Fused.apply(qkv, gain, order)

@@ -23,14 +23,9 @@ def token_distance_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return ``cross-entropy + weight * distance`` and the cross-entropy alone, ``(M,)`` each.
 
-    The distance is the expected cosine distance from the target's code to the predicted one. Only
-    the first result has a gradient, and only with respect to the logits.
-
-    Args:
-        logits: ``(M, K)``.
-        targets: ``(M,)`` int64.
-        codes: ``(K, E)``.
-        weight: 1 in the paper; 0 is plain cross-entropy.
+    The distance is the expected cosine distance from the target's code to the predicted one; its
+    weight is 1 in the paper. Only the first result has a gradient, and only with respect to the
+    logits ``(M, K)``. Targets are int64 ``(M,)``, codes ``(K, E)``.
     """
     return _TokenDistanceCrossEntropy.apply(logits, targets, codes, weight)
 

@@ -26,13 +26,8 @@ def cosine_schedule(steps: int, num_tokens: int) -> tuple[int, ...]:
 def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> Tensor:
     """Mask in every frame as many tokens as some pass of the sampling schedule would.
 
-    Args:
-        like: Tensor with the shape ``(B, T, N)`` and the device to use.
-        steps: Passes of the schedule; all are equally likely.
-        noise: Source of randomness; torch's global generator by default.
-
-    Returns:
-        Bool ``(B, T, N)``, True where masked; at least one token of every frame.
+    All passes are equally likely. At least one token of every frame is masked. `like` has the shape
+    ``(B, T, N)`` of the mask. Without `noise`, torch's global generator is used.
     """
     counts = [max(1, count) for count in cosine_schedule(steps, like.shape[-1])[:-1]]
     noise = noise or RowNoise.like(like)

@@ -29,13 +29,7 @@ class Peg(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor, seen: Tensor, num_clean: int) -> Tensor:
-        """Add the convolution of frames ``(B, F, N, D)`` to the frames.
-
-        Args:
-            x: The frames.
-            seen: The same frames in the dtype of the convolution.
-            num_clean: See `SpaceTimeTransformer.all_but_last`.
-        """
+        """Add the convolution of frames ``(B, F, N, D)`` to the frames; see `add_neighbours`."""
         return add_neighbours(x, seen, self.taps, self.bias, self.grid, num_clean)
 
     def now(self, x: Tensor) -> Tensor:

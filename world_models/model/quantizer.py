@@ -20,8 +20,7 @@ class Quantizer(nn.Module):
         dim: Width of the vectors.
         num_codes: Codebook size K.
         code_dim: Width E of a code.
-        revive_distance: Cosine distance from its code that a vector must exceed to revive a dead
-            code there.
+        revive_distance: Least cosine distance from its code at which a vector revives a dead code.
         commitment_weight: Weight of the loss that draws vectors to their codes.
     """
 
@@ -57,12 +56,10 @@ class Quantizer(nn.Module):
     def forward(self, x: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Quantise ``(..., dim)`` for training.
 
-        Args:
-            x: The vectors.
-            revive_after: A code that no vector has chosen for this many training calls is moved to
-                a vector of the current batch, so that the codebook does not collapse to a few
-                codes. Only vectors far from their own code are chosen: near copies of common codes
-                would make tokens unpredictable. 0 revives no code.
+        A code that no vector has chosen for `revive_after` training calls (0: never) is moved to a
+        vector of the current batch, so that the codebook does not collapse to a few codes. Only
+        vectors far from their own code are chosen: near copies of common codes would make tokens
+        unpredictable.
 
         Returns:
             The quantised vectors with a straight-through gradient, the indices, and the loss that

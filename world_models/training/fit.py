@@ -76,18 +76,14 @@ class Loader(Protocol):
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss or its gradient is NaN or infinite."""
+    """The loss or its gradient is NaN or infinite; the last good checkpoint is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """How a run ended.
+    """How a run ended: `finished` is False if it was stopped before its last step.
 
-    Attributes:
-        step: Steps taken in total.
-        finished: False if the run was stopped before its last step.
-        checkpoint: Path of the newest checkpoint.
-        model: The model with averaged weights.
+    The model has averaged weights.
     """
 
     step: int
@@ -139,16 +135,12 @@ def fit(
         config: Settings of the optimisation.
         out: The run's directory, for checkpoints, metrics.jsonl, tensorboard and samples.
         loss: Function from model and batch to loss and metrics; by default ``model.loss(batch)``.
-        compile: See `DataOptions`.
+        compile: See `DataOptions`; RuntimeError if there is no compiler.
         fabric: What `launch` returned, if the loader needed its rank; launched here by default.
         evaluate: Returns validation metrics of the averaged model; called at each checkpoint. Their
             "token_loss", or else "loss", decides which checkpoint is the best.
         sample: Returns a sample picture of the averaged model, uint8 ``(H, W, 3)``; likewise.
         wandb_project: See `Progress`.
-
-    Raises:
-        TrainingDivergedError: The loss is NaN or infinite; the last good checkpoint is kept.
-        RuntimeError: `compile` is set, but there is no compiler.
     """
     fabric = fabric or launch(config.precision)
     run = _Run(fabric, model, loss or _own_loss, loader, config, out, compile)

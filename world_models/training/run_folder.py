@@ -27,11 +27,8 @@ class RunRecord:
 
     Attributes:
         kind: "tokenizer", "latent-action" or "dynamics".
-        model: Configuration of the model; see `part_to_dict`.
-        loss: Weights of the loss.
-        frames: Frames per training window.
-        fit: Settings of the optimisation.
-        data: The dataset: path, fingerprint, env ids, action set, number of episodes and frames.
+        model: See `part_to_dict`.
+        data: The dataset; see `world_models.training.runs.describe`.
         built_on: The world that is fine-tuned; for a dynamics also the fingerprints of its
             tokenizer and latent action model.
         command: Command line that started the run.

@@ -43,6 +43,7 @@ PACK_CLIPS = 256  # clips per file
 PACK_FRAMES = 8192  # frames of whole episodes that are encoded in one batch
 GPU_PACK_FRAMES = 32768  # on a GPU, a large batch takes hardly longer than a small one
 BATCH_CLIPS = 32
+Encoder = Callable[[Tensor], Tensor]
 Encode = Callable[..., dict[str, Tensor]]
 
 
@@ -119,23 +120,21 @@ def token_encoding(
         )
     alone = not tokenizer.config.transformer.temporal
     length, stride = (1, 1) if alone else (length, stride)
-    name = f"tokens/{fingerprint(tokenizer)}-{length}-{stride}"
-    return Encoding(
-        name=name,
-        arrays=("tokens",),
-        encode=lambda frames: {"tokens": tokenizer.encode(frames)},
-        length=length,
-        stride=stride,
-    )
+    return _by_clips("tokens", tokenizer, {"tokens": tokenizer.encode}, length, stride)
 
 
 def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encoding:
     """Encode latent "actions" ``(B, length - 1)`` for training windows of `length` frames."""
-    name = f"latent-actions/{fingerprint(model)}-{length}-{stride}"
+    return _by_clips("latent-actions", model, {"actions": model.actions}, length, stride)
+
+
+def _by_clips(
+    folder: str, model: nn.Module, encoders: dict[str, Encoder], length: int, stride: int
+) -> Encoding:
     return Encoding(
-        name=name,
-        arrays=("actions",),
-        encode=lambda frames: {"actions": model.actions(frames)},
+        name=f"{folder}/{fingerprint(model)}-{length}-{stride}",
+        arrays=tuple(encoders),
+        encode=lambda frames: {name: encode(frames) for name, encode in encoders.items()},
         length=length,
         stride=stride,
     )

@@ -19,14 +19,9 @@ __all__ = ["CachedWindows", "TokenLoader"]
 
 
 class CachedWindows:
-    """Training windows of cached tokens, with the true or with cached latent actions.
+    """Training windows of `length` frames, cached as tokens.
 
-    Args:
-        dataset: The episodes.
-        length: Frames T of a window.
-        tokens: Encoding of the tokens.
-        actions: Encoding of latent actions; None for the true actions.
-        fabric: Shares the encoding among processes.
+    They have the true actions, or with an encoding of `actions` cached latent ones.
     """
 
     def __init__(
@@ -101,6 +96,6 @@ class TokenLoader(WindowLoader):
             groups=windows.dataset.env_numbers,
             rare=rare,
             rare_share=events,
-            **sampler_options | {"length": 1},
+            **sampler_options | {"length": 1},  # one start each
         )
         self.read = windows.batch

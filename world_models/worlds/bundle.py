@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,10 +67,8 @@ class StartBank:
         """Draw `num` random windows of `length` frames."""
         sampler = WindowSampler(dataset.num_frames, length=length, batch_size=num, seed=seed)
         windows = dataset.batch(sampler.batch(0), length)
-        return StartBank(
-            frames=torch.from_numpy(windows["frames"]),
-            actions=torch.from_numpy(windows["actions"].astype(np.int64)),
-        )
+        frames, actions = (torch.from_numpy(windows[name]) for name in ("frames", "actions"))
+        return StartBank(frames=frames, actions=actions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,16 +46,10 @@ def list_worlds() -> dict[str, Path]:
 
 
 def find_world(world: str | Path, env_id: str = "ENV", recipe: str = "RECIPE") -> Path:
-    """Path of a world's bundle.
+    """Path of a world's bundle, given that path or the world's name.
 
-    Args:
-        world: Path of a bundle, or name of a world.
-        env_id: The real env to train it on; only used in the error message.
-        recipe: The recipe to train it with; only used in the error message.
-
-    Raises:
-        WorldNotFoundError: If there is none; the message lists the folders that were searched and
-            the commands that build it.
+    WorldNotFoundError if there is none: the message lists the folders that were searched and the
+    commands that build it from the real env `env_id` by `recipe`.
     """
     if _is_world(Path(world)):
         return Path(world)

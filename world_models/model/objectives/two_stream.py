@@ -79,15 +79,9 @@ class TwoStream:
         return self._all_but_last(dynamics, clip)[:, 1:]
 
     def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
-        """Predict several frames in one pass over the whole sequence, as the paper evaluates.
+        """Predict the last `num_ahead` frames in one pass over all, as the paper evaluates.
 
-        Args:
-            dynamics: The model.
-            clip: The frames; the last `num_ahead` are partly or fully masked.
-            num_ahead: Number of frames to predict.
-
-        Returns:
-            Logits ``(B, num_ahead, N, K)``.
+        Their tokens are partly or fully masked. Returns logits ``(B, num_ahead, N, K)``.
         """
         x = dynamics.transformer.last_layer(self._all_but_last(dynamics, clip))
         return dynamics.to_logits(x[:, -num_ahead:])

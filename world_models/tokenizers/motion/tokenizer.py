@@ -184,13 +184,10 @@ class MotionTokenizer(Tokenizer):
     def follow(
         self, frames: Tensor, num_prompt: int = 1, corrupt: Corrupt | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Encode and decode a sequence frame by frame.
+        """Encode and decode uint8 frames ``(B, T, H, W, C)``, the first ones a prompt, one by one.
 
-        Args:
-            frames: uint8 ``(B, T, H, W, C)``.
-            num_prompt: Number of its first frames that are the prompt.
-            corrupt: Changes a frame's tokens before they are decoded. The tokens of the next frame
-                then lead back to the real one.
+        `corrupt` changes a frame's tokens before they are decoded. The tokens of the next frame
+        then lead back to the real one.
 
         Returns:
             Tokens ``(B, T, N)``, and the decoded frames.
