@@ -73,10 +73,10 @@ class Window(nn.Module):
 
     def sampling_pass(
         self, canvas: MaskedTokens, schedule: Tensor, noise: Tensor, past: Tensor, actions: Tensor
-    ) -> tuple[Tensor, MaskedTokens]:
+    ) -> tuple[MaskedTokens, Tensor]:
         """Compute the logits, then unmask tokens."""
         logits = self.logits(canvas.tokens, past, actions)
-        return logits, unmask(canvas, logits, schedule, noise, self.sampling, self.dynamics.space)
+        return unmask(canvas, logits, schedule, noise, self.sampling, self.dynamics.space)
 
     def outcome(self, window: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Predict reward and termination from the completed last frame."""
@@ -114,7 +114,7 @@ def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
 
     def fused(
         canvas: MaskedTokens, rows: Tensor, schedule: Tensor, noise: Tensor
-    ) -> tuple[Tensor, MaskedTokens]:
+    ) -> tuple[MaskedTokens, Tensor]:
         return rival.sampling_pass(canvas, schedule, noise, past[rows], actions[rows])
 
     @torch.no_grad()

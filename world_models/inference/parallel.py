@@ -46,7 +46,8 @@ def step_in_parts(
     with one_thread():
         if num_parts == 1:
             return step(state, *inputs)
-        parts = zip(*(x.tensor_split(num_parts) for x in (state, *inputs)), strict=True)
+        columns = (x.tensor_split(num_parts) for x in inputs)
+        parts = zip(state.tensor_split(num_parts), *columns, strict=True)
         done = [_pool(num_parts).submit(_on_one_thread, step, *part) for part in parts]
         states, predictions = zip(*(future.result() for future in done), strict=True)
         return state.joined(states), Prediction.cat(predictions)
@@ -65,7 +66,7 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _on_one_thread(step: Step, *arguments: Tensor) -> tuple[WorldState, Prediction]:
+def _on_one_thread(step: Step, *arguments: WorldState | Tensor) -> tuple[WorldState, Prediction]:
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     return step(*arguments)
@@ -76,4 +77,10 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(num_threads, thread_name_prefix="dream")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+def _after_fork() -> None:
+    """Use one thread in a forked child: other threads do not survive, and torch waits for its."""
+    _pool.cache_clear()
+    torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_after_fork)

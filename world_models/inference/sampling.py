@@ -185,12 +185,13 @@ def _draw(
     Returns:
         Tokens, their certainty in [0, 1], and the entropy of the logits, each ``(R, M)``.
     """
-    chunks = (logits.flatten(0, 1), temperature.flatten(), noise.flatten())
-    if torch.compiler.is_compiling():
-        return tuple(x.view_as(noise) for x in _draw_chunk(*chunks, space))  # type: ignore[return-value]
+    inputs = (logits.flatten(0, 1), temperature.flatten(), noise.flatten())
     # Chunks stay in the processor's cache: this is several times as fast as all tokens at once.
-    drawn = [_draw_chunk(*c, space) for c in zip(*(x.split(CHUNK) for x in chunks), strict=True)]
-    return tuple(torch.cat(x).view_as(noise) for x in zip(*drawn, strict=True))  # type: ignore[return-value]
+    size = noise.numel() if torch.compiler.is_compiling() else CHUNK
+    chunks = zip(*(x.split(size) for x in inputs), strict=True)
+    drawn = [_draw_chunk(x, heat, at, space) for x, heat, at in chunks]
+    tokens, certainty, entropy = (torch.cat(x).view_as(noise) for x in zip(*drawn, strict=True))
+    return tokens, certainty, entropy
 
 
 def _draw_chunk(
@@ -213,8 +214,7 @@ def _draw_chunk(
         sure = (noise < certainty) & (certainty > least) & (temperature <= 1)
         tokens, rest = likeliest[:, 0].clone(), (~sure).nonzero()[:, 0]
         if len(rest):
-            some = (x[rest] for x in (logits, temperature, noise))
-            tokens[rest] = _draw_any(*some, space)
+            tokens[rest] = _draw_any(logits[rest], temperature[rest], noise[rest], space)
     if space.neutral is None:
         certainty = weight.gather(1, tokens[:, None])[:, 0] / total
     # Tokens of change keep the probability of the most likely token. With that of the drawn one,

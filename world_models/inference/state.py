@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class WorldState:
 
     def tensor_split(self, num: int) -> list[WorldState]:
         """`num` parts of the rows, whose caches share memory with this state."""
-        ends = [len(self) * part // num for part in range(num + 1)]
+        ends = accumulate((len(part) for part in self.seeds.tensor_split(num)), initial=0)
         return [
             self._map(lambda cache, i=i, j=j: cache.part(i, j), lambda x, i=i, j=j: x[i:j])
             for i, j in pairwise(ends)

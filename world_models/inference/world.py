@@ -53,8 +53,9 @@ class Prediction:
     @classmethod
     def cat(cls, parts: Sequence[Prediction]) -> Prediction:
         """Concatenate the rows of predictions."""
-        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
-        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        known = {name: x for name, x in columns.items() if x[0] is not None}
+        return cls(**{name: torch.cat(x) for name, x in known.items()})
 
 
 @dataclass(frozen=True)
