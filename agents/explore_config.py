@@ -43,7 +43,8 @@ class ExploreConfig:
         memory: Width of the LSTM.
         seed: Seed of all randomness.
         device: Device of the agent; the world uses a GPU if there is one.
-        dtype: Floating-point type that the world computes in.
+        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 where it
+            is faster.
         env_kwargs: Further arguments of the env as KEY VALUE pairs, on top of the world's own.
     """
 
@@ -69,7 +70,7 @@ class ExploreConfig:
     memory: int = 512
     seed: int = 0
     device: str = "cpu"
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     env_kwargs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

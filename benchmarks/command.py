@@ -12,6 +12,7 @@ __all__ = ["BENCHMARKS", "STUDIES", "main", "module_of"]
 BENCHMARKS = {
     "fidelity": "accuracy of a world against the real env it was trained on",
     "env_speed": "steps per second of real envs, bare simulators and dreamed envs",
+    "rl_speed": "dreams beside other processes, in workers and under PPO",
     "generation_speed": "seconds per frame: streaming against recomputing the window",
     "training_speed": "training steps per second",
     "data_speed": "collecting, storing and reading episodes, against Minari",

@@ -56,7 +56,8 @@ def test_a_row_has_the_same_bits_in_any_company(threads, rows):
 
 @needs_compiler
 def test_a_compiled_dream_is_the_same_dream():
-    plain, fast = (gym.make(ID, steps=2, compile=compile) for compile in (False, True))
+    how = {"steps": 2, "dtype": "float32"}
+    plain, fast = (gym.make(ID, compile=compile, **how) for compile in (False, True))
     moves = actions_for(plain.action_space, 6, 1)[:, 0]
     shown = []
     for env in (fast, plain):

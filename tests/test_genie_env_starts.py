@@ -225,7 +225,7 @@ def test_branches_share_the_past_and_reseeding_parts_them():
 
 
 def test_a_state_of_another_world_or_type_is_refused():
-    env, other = gym.make(ID).unwrapped, gym.make(ID, dtype="bfloat16").unwrapped
+    env, other = (gym.make(ID, dtype=x).unwrapped for x in ("float32", "bfloat16"))
     env.reset(seed=0)
     with pytest.raises(ValueError, match="bfloat16"):
         other.load_state(env.save_state())

@@ -42,7 +42,7 @@ class EntropyMeter:
         num_actions: Number of actions of the env; must match the world.
         frame_shape: Shape of the env's frames; must match the world.
         device: Device to compute on; "auto" uses a GPU if there is one.
-        dtype: Floating-point type to compute in; "auto" takes bfloat16 where it is native.
+        dtype: Floating-point type to compute in; "auto" takes bfloat16 where it is faster.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EntropyMeter:
         num_actions: int,
         frame_shape: tuple[int, ...],
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: str = "float32",
     ):
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got {mode!r}")

@@ -1,0 +1,206 @@
+"""Measure dreams as RL programs use them: beside other processes, in workers, and under PPO.
+
+Run: python -m benchmarks.rl_speed [--world W] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from benchmarks.report import Measured, run_benchmark
+from benchmarks.timing import ratio
+from genie_gym.envs.genie import GenieEnv, GenieVectorEnv
+
+ROWS = 16
+NUM_WORKERS = 4
+NUM_ACTIONS = 5  # every world has at least so many
+DTYPES = ("auto", "float32", "bfloat16")
+PRECISION_ROWS = (1, 16, 64)
+WARM_UP_STEPS = 20
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def measure(given: Namespace) -> Measured:
+    """Measure one world.
+
+    Returns:
+        The figures, and the rows of the table. ``two_dreams``: frames per second of two processes
+        together, each with a dream of 16 rows, over one alone. ``beside_busy``: share of its speed
+        that such a dream keeps beside two busy processes. ``async_fork_over_sync`` and
+        ``async_spawn_over_sync``: speed of `AsyncVectorEnv` with 4 workers over `SyncVectorEnv`.
+        ``ppo_share``: PPO's steps per second over stepping alone. ``auto_vs_best_dream``: speed
+        with ``dtype="auto"`` over that with the better explicit one, for the number of rows where
+        it is lowest.
+    """
+    world, quick = given.world, given.quick
+    seconds, rounds = (2.0, 1) if quick else (8.0, 3)
+    figures: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
+
+    def add(what: str, speed: float, share: float | None = None, figure: str = "") -> None:
+        more = {} if share is None else {"ratio": f"{share:.2f}"}
+        rows.append({"what": what, "steps/s": round(speed), **more})
+        if figure and share is not None:
+            figures[figure] = share
+
+    alone = statistics.median(sum(dreams(world, 1, seconds)) for _ in range(rounds))
+    two = statistics.median(sum(dreams(world, 2, seconds)) for _ in range(rounds))
+    with busy(2):
+        beside = statistics.median(sum(dreams(world, 1, seconds)) for _ in range(rounds))
+    add(f"one dream of {ROWS} rows", alone)
+    add("two such dreams in two processes", two, two / alone, "two_dreams")
+    add("one beside two busy processes", beside, beside / alone, "beside_busy")
+    for context in ("fork", "spawn"):
+        sync, parallel = workers(world, context, rounds=3 if quick else 10)
+        share = ratio(sync, parallel)
+        speed = NUM_WORKERS / statistics.median(parallel)
+        what = f"AsyncVectorEnv, {NUM_WORKERS} workers, {context} (over SyncVectorEnv)"
+        add(what, speed, share, f"async_{context}_over_sync")
+    stepping, learning = ppo(world, updates=1 if quick else 5)
+    add(f"stepping {ROWS} rows", stepping)
+    add("PPO learning from them", learning, learning / stepping, "ppo_share")
+    worst = 1.0
+    for num_rows in PRECISION_ROWS:
+        auto, *explicit = precisions(world, num_rows, rounds=2 if quick else 8)
+        share = max(ratio(auto, other) for other in explicit)
+        worst = min(worst, 1 / share)
+        for dtype, taken in zip(DTYPES, (auto, *explicit), strict=True):
+            add(f"{num_rows} rows, dtype {dtype}", num_rows / statistics.median(taken))
+    figures["auto_vs_best_dream"] = worst
+    return figures, rows
+
+
+def dreams(world: str, num_processes: int, seconds: float) -> list[float]:
+    """Return the steps per second of dreams that run at the same time in processes of their own."""
+    barrier, results = SPAWN.Barrier(num_processes), SPAWN.SimpleQueue()
+    processes = [
+        SPAWN.Process(target=_dream, args=(world, seconds, barrier, results))
+        for _ in range(num_processes)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [results.get() for _ in processes]
+
+
+def _dream(world: str, seconds: float, barrier: Barrier, results: Any) -> None:
+    env = GenieVectorEnv(world, ROWS)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(WARM_UP_STEPS):
+        env.step(rng.integers(len(env.actions), size=ROWS))
+    barrier.wait()
+    start, steps = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        env.step(rng.integers(len(env.actions), size=ROWS))
+        steps += ROWS
+    results.put(steps / elapsed)
+
+
+@contextmanager
+def busy(num_processes: int) -> Iterator[None]:
+    """Keep this many other processes busy."""
+    processes = [SPAWN.Process(target=_count, daemon=True) for _ in range(num_processes)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _count() -> None:
+    number = 0
+    while True:
+        number += 1
+
+
+def workers(world: str, context: str, rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds per step of `SyncVectorEnv` and of `AsyncVectorEnv`, taken in turns."""
+    make = [partial(GenieEnv, world)] * NUM_WORKERS
+    envs = [gym.vector.SyncVectorEnv(make), gym.vector.AsyncVectorEnv(make, context=context)]
+    taken = _in_turns(envs, rounds, steps=10)
+    for env in envs:
+        env.close()
+    return taken[0], taken[1]
+
+
+def precisions(world: str, num_rows: int, rounds: int) -> list[list[float]]:
+    """Return the seconds per step in each dtype, taken in turns."""
+    envs = [GenieVectorEnv(world, num_rows, dtype=dtype) for dtype in DTYPES]
+    return _in_turns(envs, rounds, steps=max(2, 64 // num_rows))
+
+
+def _in_turns(envs: list[Any], rounds: int, steps: int) -> list[list[float]]:
+    rng = np.random.default_rng(0)
+    taken: list[list[float]] = [[] for _ in envs]
+    for env in envs:
+        env.reset(seed=0)
+    for round_ in range(rounds + 1):
+        actions = rng.integers(NUM_ACTIONS, size=(steps, envs[0].num_envs))
+        for env, seconds in zip(envs, taken, strict=True):
+            start = time.perf_counter()
+            for chosen in actions:
+                env.step(chosen)
+            if round_:  # the first is warm-up
+                seconds.append((time.perf_counter() - start) / steps)
+    return taken
+
+
+def ppo(world: str, updates: int) -> tuple[float, float]:
+    """Return the steps per second of stepping alone and of PPO, which learns from each step."""
+    # Here, so that the other processes need not import it.
+    from stable_baselines3 import PPO
+
+    from agents.networks import FEATURES
+    from agents.sb3 import SB3VecEnv
+
+    rollout = 64
+    env = GenieVectorEnv(world, ROWS, autoreset_mode="SameStep", max_episode_steps=500)
+    steps = rollout * ROWS * updates
+    model = PPO(
+        "CnnPolicy",
+        SB3VecEnv(env),
+        n_steps=rollout,
+        batch_size=256,
+        n_epochs=3,
+        policy_kwargs={"features_extractor_class": FEATURES["small"]},
+        seed=0,
+    )
+    model.learn(rollout * ROWS)  # warm-up
+    start = time.perf_counter()
+    model.learn(steps)
+    learning = steps / (time.perf_counter() - start)
+    rng = np.random.default_rng(0)
+    start = time.perf_counter()
+    for _ in range(rollout * updates):
+        env.step(rng.integers(len(env.actions), size=ROWS))
+    return steps / (time.perf_counter() - start), learning
+
+
+def options(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--world", default="CrazyClimber", help="name or path of the world")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return run_benchmark("rl_speed", measure, argv, about=__doc__, options=options)
+
+
+if __name__ == "__main__":
+    main()
