@@ -30,6 +30,7 @@ Row = Mapping[str, Any]
 Measured = tuple[Mapping[str, float], Sequence[Row]]
 """The figures by name, comparable between runs, and the rows of the table."""
 
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 _PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
 
@@ -136,11 +137,15 @@ def hardware() -> str:
 
 
 def _processor() -> str:
+    """Return the name of the CPU, and which of the instructions that decide speed it has."""
     info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.exists() else []
+    known = dict(line.split("\t", 1) for line in reversed(lines) if "\t" in line)
+    known = {name: value.strip("\t: ") for name, value in known.items()}
+    flags = known.get("flags", "").split()
+    found = " ".join(flag for flag in INSTRUCTIONS if flag in flags)
+    name = known.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({found})" if found else name
 
 
 def _versions() -> dict[str, str]:

@@ -166,10 +166,9 @@ def ppo(world: str, updates: int) -> tuple[float, float]:
     # Here, so that the other processes need not import it.
     from stable_baselines3 import PPO
 
-    from agents.networks import FEATURES
     from agents.sb3 import SB3VecEnv
 
-    rollout = 64
+    rollout = 128  # with the batches and epochs that are usual for Atari games
     env = GenieVectorEnv(world, ROWS, autoreset_mode="SameStep", max_episode_steps=500)
     steps = rollout * ROWS * updates
     model = PPO(
@@ -177,8 +176,7 @@ def ppo(world: str, updates: int) -> tuple[float, float]:
         SB3VecEnv(env),
         n_steps=rollout,
         batch_size=256,
-        n_epochs=3,
-        policy_kwargs={"features_extractor_class": FEATURES["small"]},
+        n_epochs=4,
         seed=0,
     )
     model.learn(rollout * ROWS)  # warm-up

@@ -1,9 +1,10 @@
 """Measure the speed of one training step of the dynamics, forward to optimiser, as in `fit`.
 
-It compares two objectives with the same model size: the paper's (one pass over the frames) and ours
-(two streams, twice the frames in a pass), each compiled (`--compile`) and plain. The variants
-alternate, because the speed of a shared machine varies over time. The table also gives the share of
-the matrix-multiplication peak, measured in the same run.
+It compares the objectives with the same model size: the paper's and the one-pass objective (one
+pass over the frames), and the two-stream objective (twice the frames in a pass), each compiled
+(`--compile`) and plain, and the precisions. The variants alternate, because the speed of a shared
+machine varies over time. The table also gives the share of the matrix-multiplication peak in the
+same precision, measured in the same run.
 
 Without a compiler it prints a message and measures only plain steps.
 """
@@ -18,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,12 +30,18 @@ from benchmarks.timing import can_compile
 from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.losses import DynamicsLossConfig
 from world_models.parts import build_tokenizer
+from world_models.precision import choose_dtype
 from world_models.presets import small
 from world_models.training.config import FitConfig
 from world_models.training.fit import fit, launch
 
+Precision = Literal["auto", "fp32", "bf16"]
 BATCH, FRAMES, NUM_ACTIONS = 4, 16, 5
-OBJECTIVES = {"paper": "train", "two_stream": "two_stream"}  # objective: its name in the figures
+OBJECTIVES = {
+    "paper": "train",
+    "one_pass": "one_pass",
+    "two_stream": "two_stream",
+}  # objective: its name in the figures
 LOSS = DynamicsLossConfig(changed_weight=4.0, context_noise=0.1)
 WARM_UP, ROUNDS = 3, 3
 TARGET = 150.0  # frames/s, the paper's objective, on 2 cores
@@ -86,11 +93,14 @@ def make_batch(model: Dynamics) -> dict[str, Tensor]:
     }
 
 
-def train_steps(config: DynamicsConfig, steps: int, compiled: bool) -> list[float]:
+def train_steps(
+    config: DynamicsConfig, steps: int, compiled: bool, precision: Precision = "auto"
+) -> list[float]:
     """Run training steps; return the seconds of each after warm-up."""
     model = make_model(config)
     loader = Stopwatch(make_batch(model))
-    settings = FitConfig(steps=WARM_UP + steps + 1, batch_size=BATCH, save_every=10**6)
+    steps = WARM_UP + steps + 1
+    settings = FitConfig(steps=steps, batch_size=BATCH, save_every=10**6, precision=precision)
     loss = partial(Dynamics.loss, config=LOSS)
     with tempfile.TemporaryDirectory() as out:
         fit(model, loader, settings, Path(out), loss=loss, compile=compiled)
@@ -111,11 +121,11 @@ def count_flops(objective: str) -> float:
     return sum(n for op, n in counts.items() if "convolution" not in str(op))
 
 
-def matmul_peak(repeats: int) -> float:
-    """Return the FLOPs per second of a large bf16 matrix multiplication."""
+def matmul_peak(repeats: int, dtype: torch.dtype) -> float:
+    """Return the FLOPs per second of a large matrix multiplication."""
     device = launch().device
     size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -126,9 +136,12 @@ def matmul_peak(repeats: int) -> float:
 
 
 def measure(quick: bool) -> Measured:
-    peak = matmul_peak(5 if quick else 20)
-    figures = {"bf16_peak_gflops": peak / 1e9}
-    rows: list[list[object]] = [["", "frames/s", "s/step", "share of bf16 matmul peak"]]
+    used = choose_dtype("auto", launch().device)
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    peaks = {name: matmul_peak(5 if quick else 20, dtype) for name, dtype in types.items()}
+    figures = {f"{name}_peak_gflops": peak / 1e9 for name, peak in peaks.items()}
+    peak = peaks["bf16" if used == torch.bfloat16 else "fp32"]
+    rows: list[list[object]] = [["", "frames/s", "s/step", f"share of the matmul peak, {used}"]]
     steps, rounds = (6, 1) if quick else (15, ROUNDS)
     modes = {"plain_": False, "": True} if can_compile(launch().device) else {"plain_": False}
     variants = [(objective, mode) for mode in modes for objective in OBJECTIVES]
@@ -149,10 +162,19 @@ def measure(quick: bool) -> Measured:
     ratio = figures["two_stream_frames_per_s"] / figures["train_frames_per_s"]
     speedup = figures["train_frames_per_s"] / figures["plain_train_frames_per_s"]
     figures |= {"two_stream_ratio": ratio, "compiled_speedup": speedup}
+    precisions: dict[Precision, list[float]] = {"auto": [], "fp32": [], "bf16": []}
+    for _ in range(rounds):
+        for precision, taken in precisions.items():
+            taken += train_steps(make_config("one_pass"), steps, False, precision)
+    auto, fp32, bf16 = (statistics.median(taken) for taken in precisions.values())
+    figures["auto_vs_best_train"] = min(fp32, bf16) / auto
+    for precision, seconds in zip(precisions, (auto, fp32, bf16), strict=True):
+        speed = BATCH * FRAMES / seconds
+        rows.append([f"one_pass objective, plain, {precision}", speed, seconds, ""])
     rows.append(["two_stream / paper", ratio, "", ""])
     rows.append(["paper, compiled / plain", speedup, "", ""])
     rows.append(["target of the paper objective on 2 cores", TARGET, "", ""])
-    rows += [[f"peer: {name}", speed, "", ""] for name, speed in PEERS.items()]
+    rows += [[f"peer, other machine: {name}", speed, "", ""] for name, speed in PEERS.items()]
     return figures, named(rows)
 
 

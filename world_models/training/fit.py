@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from world_models.compiler import check_compiler
 from world_models.extras import require
 from world_models.kernels.fused import fused_kernels
-from world_models.precision import bfloat16_speedup, choose_dtype
+from world_models.precision import choose_dtype
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
@@ -43,6 +43,7 @@ __all__ = [
     "Loader",
     "Loss",
     "TrainingDivergedError",
+    "chosen_precision",
     "fit",
     "launch",
     "window_seeds",
@@ -92,25 +93,24 @@ class FitResult:
     model: nn.Module
 
 
+def chosen_precision(precision: str) -> str:
+    """Return "fp32" or "bf16", for "auto" the one that is faster here."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = {"fp32": "float32", "bf16": "bfloat16"}.get(precision, precision)
+    return "bf16" if choose_dtype(wanted, device) == torch.bfloat16 else "fp32"
+
+
 def launch(precision: str = "fp32") -> Fabric:
     """Join the other processes, if torchrun started any, and choose the device."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    wanted = {"fp32": "float32", "bf16": "bfloat16"}.get(precision, precision)
-    dtype = choose_dtype(wanted, device)
     fabric = Fabric(
         devices=local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
+        precision="bf16-mixed" if chosen_precision(precision) == "bf16" else "32-true",
     )
     fabric.launch()
-    if precision == "auto" and fabric.is_global_zero:
-        print(
-            f"training in {dtype} (on this {device.type}, a product in bfloat16 is "
-            f"{bfloat16_speedup(device):.1f} times as fast as in float32)"
-        )
     return fabric
 
 
