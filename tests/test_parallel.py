@@ -11,7 +11,7 @@ import torch
 
 from genie_gym.envs.genie import GenieEnv, GenieVectorEnv
 from world_models import precision
-from world_models.inference.parallel import step_in_parts
+from world_models.inference.parallel import one_thread, step_in_parts
 
 CPU = torch.device("cpu")
 
@@ -37,19 +37,17 @@ def test_rows_on_several_threads_dream_the_same(world, num_threads):
                 env.reset(options={"reset_mask": mask})
 
 
-def test_a_fault_in_a_part_is_raised_and_threads_are_restored():
-    class Rows(list):
-        seeds = torch.zeros(8)
+def test_a_fault_on_a_thread_is_raised(world):
+    env = GenieVectorEnv(world.card.name, 8, num_threads=2)
+    env.reset(seed=0)
 
-        def tensor_split(self, num):
-            return [self] * num
-
-    def step(state):
-        raise KeyError("no such row")
+    def step(state, action):
+        raise KeyError(len(state))
 
     before = torch.get_num_threads()
-    with pytest.raises(KeyError, match="no such row"):
-        step_in_parts(step, Rows(range(8)), num_threads=2)
+    with pytest.raises(KeyError, match="4"), one_thread():
+        assert torch.get_num_threads() == 1
+        step_in_parts(step, 2, env._state, torch.zeros(8))
     assert torch.get_num_threads() == before
 
 

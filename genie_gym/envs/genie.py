@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
-from world_models.inference.parallel import Step, one_thread, step_in_parts
+from world_models.inference.parallel import MIN_ROWS, Step, one_thread, step_in_parts
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import frame_uncertainty
 
@@ -107,8 +108,10 @@ class GenieVectorEnv(FrameVectorEnv):
         given = {"steps": steps, "temperature": temperature, "threshold": threshold}
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
         self._step_model: Step = self.model.step
-        if not compile:
-            self._step_model = partial(step_in_parts, self.model.step, num_threads=num_threads)
+        parts = min(num_threads or torch.get_num_threads(), num_envs // MIN_ROWS)
+        if parts > 1 and not compile and self.world.device.type == "cpu":
+            self._step_model = partial(step_in_parts, self.model.step, parts)
+        self._threads = nullcontext if compile else one_thread  # compiled code uses torch's threads
         self._output = output
         self._state: WorldState | None = None
         self._start_tokens: dict[int, Tensor] = {}
@@ -157,7 +160,8 @@ class GenieVectorEnv(FrameVectorEnv):
         chosen = np.zeros(self.num_envs, np.int64)
         chosen[rows] = actions
         action = torch.from_numpy(chosen).to(self.world.device)
-        state, prediction = self._step_model(self._state, action)
+        with self._threads():
+            state, prediction = self._step_model(self._state, action)
         self._state = state
         self._show_frames(np.arange(self.num_envs), prediction.frames)
         entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)

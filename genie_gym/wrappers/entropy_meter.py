@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.inference.parallel import one_thread, step_in_parts
+from world_models.inference.parallel import one_thread
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import GIVEN, PREDICTED, frame_uncertainty, joint_entropy
 
@@ -135,9 +135,8 @@ class EntropyMeter:
         all_actions = torch.zeros(self._num_rows, dtype=torch.int64, device=self.world.device)
         all_frames = frames.new_zeros((self._num_rows, *frames.shape[1:]))
         all_actions[index], all_frames[index] = actions, frames
-        self._state, seen = step_in_parts(
-            self.world.model.observe, self._state, all_actions, all_frames
-        )
+        with one_thread():
+            self._state, seen = self.world.model.observe(self._state, all_actions, all_frames)
         expected = seen.surprise if self.mode == "surprise" else seen.entropy
         assert expected is not None
         return self._number(expected[index])

@@ -20,7 +20,7 @@ from torch import Tensor
 from world_models.inference.state import WorldState
 from world_models.inference.world import Prediction
 
-__all__ = ["Step", "one_thread", "step_in_parts"]
+__all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts"]
 
 MIN_ROWS = 4  # fewer rows per thread are not worth a thread
 
@@ -29,28 +29,21 @@ Step = Callable[..., tuple[WorldState, Prediction]]
 
 
 def step_in_parts(
-    step: Step, state: WorldState, *inputs: Tensor, num_threads: int | None = None
+    step: Step, num_parts: int, state: WorldState, *inputs: Tensor
 ) -> tuple[WorldState, Prediction]:
-    """Call ``step(state, *inputs)``, on a CPU with the rows divided between threads.
+    """Call ``step(state, *inputs)`` for parts of the rows, each on a thread of its own.
 
     Args:
-        step: The method of a world that is not compiled: compiled code has its own threads.
+        step: The method of a world that is not compiled.
+        num_parts: Number of parts.
         state: The state, not to be used again.
         inputs: Further arguments, each with one entry per row.
-        num_threads: Maximum number of threads; by default ``torch.get_num_threads()``.
     """
-    if state.seeds.device.type != "cpu":
-        return step(state, *inputs)
-    num_threads = num_threads or torch.get_num_threads()
-    num_parts = max(1, min(num_threads, len(state) // MIN_ROWS))
-    with one_thread():
-        if num_parts == 1:
-            return step(state, *inputs)
-        columns = (x.tensor_split(num_parts) for x in inputs)
-        parts = zip(state.tensor_split(num_parts), *columns, strict=True)
-        done = [_pool(num_parts).submit(_on_one_thread, step, *part) for part in parts]
-        states, predictions = zip(*(future.result() for future in done), strict=True)
-        return state.joined(states), Prediction.cat(predictions)
+    columns = (x.tensor_split(num_parts) for x in inputs)
+    parts = zip(state.tensor_split(num_parts), *columns, strict=True)
+    done = [_pool(num_parts).submit(_on_one_thread, step, *part) for part in parts]
+    states, predictions = zip(*(future.result() for future in done), strict=True)
+    return state.joined(states), Prediction.cat(predictions)
 
 
 @contextmanager

@@ -185,13 +185,15 @@ def _draw(
     Returns:
         Tokens, their certainty in [0, 1], and the entropy of the logits, each ``(R, M)``.
     """
-    inputs = (logits.flatten(0, 1), temperature.flatten(), noise.flatten())
+    flat, heat, at = logits.flatten(0, 1), temperature.flatten(), noise.flatten()
     # Chunks stay in the processor's cache: this is several times as fast as all tokens at once.
-    size = noise.numel() if torch.compiler.is_compiling() else CHUNK
-    chunks = zip(*(x.split(size) for x in inputs), strict=True)
-    drawn = [_draw_chunk(x, heat, at, space) for x, heat, at in chunks]
-    tokens, certainty, entropy = (torch.cat(x).view_as(noise) for x in zip(*drawn, strict=True))
-    return tokens, certainty, entropy
+    size = len(flat) if torch.compiler.is_compiling() else CHUNK
+    drawn = []
+    for start in range(0, len(flat), size):
+        part = slice(start, start + size)
+        drawn.append(_draw_chunk(flat[part], heat[part], at[part], space))
+    tokens, certainty, entropy = map(torch.cat, zip(*drawn, strict=True))
+    return tokens.view_as(noise), certainty.view_as(noise), entropy.view_as(noise)
 
 
 def _draw_chunk(
