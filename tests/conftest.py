@@ -37,7 +37,7 @@ def world(coinrun_world):
     """This bundle, opened as its dreams open it; a file may have a world of its own instead."""
     from genie_gym.envs.loaded_worlds import open_world
 
-    return open_world(coinrun_world)
+    return open_world(coinrun_world, dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ NUM_CODES = 128
 def world(coinrun_world):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield open_world(coinrun_world)
+    yield open_world(coinrun_world, dtype="float32")
     torch.set_num_threads(before)
 
 

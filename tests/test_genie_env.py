@@ -140,7 +140,8 @@ def test_tensors_are_the_same_frames_and_actions_may_be_tensors():
 
 
 def test_one_copy_of_a_world_however_many_envs(world):
-    one, two = gym.make(ID, steps=2).unwrapped, gym.make_vec(ID, num_envs=2, steps=5).unwrapped
+    one = gym.make(ID, steps=2, dtype="float32").unwrapped
+    two = gym.make_vec(ID, num_envs=2, steps=5, dtype="float32").unwrapped
     assert one.vector_env.model.dynamics is two.model.dynamics is world.model.dynamics
     assert (one.vector_env.model.sampling.steps, two.model.sampling.steps) == (2, 5)
     assert world.model.sampling.steps == 4

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,10 @@ class GenieVectorEnv(FrameVectorEnv):
         parts = min(num_threads or torch.get_num_threads(), num_envs // MIN_ROWS)
         if parts > 1 and not compile and self.world.device.type == "cpu":
             self._step_model = partial(step_in_parts, self.model.step, parts)
-        self._threads = nullcontext if compile else one_thread  # compiled code uses torch's threads
+        # Compiled code uses torch's own threads.
+        self._threads: Callable[[], AbstractContextManager[None]] = one_thread
+        if compile:
+            self._threads = nullcontext
         self._output = output
         self._state: WorldState | None = None
         self._start_tokens: dict[int, Tensor] = {}
@@ -148,7 +151,7 @@ class GenieVectorEnv(FrameVectorEnv):
             frames = torch.tensor(prompt.frames[rows]).to(self.world.device)
             actions = torch.tensor(prompt.actions[rows]).to(self.world.device)
             tokens = None
-        with one_thread():
+        with self._threads():
             started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
         self._put(rows, replace(started, encoder=None))
         self._show_frames(rows, frames[:, -1])
@@ -217,7 +220,7 @@ class GenieVectorEnv(FrameVectorEnv):
         assert starts is not None
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)
-        with one_thread():
+        with self._threads():
             for start, clip in zip(drawn, frames, strict=True):
                 if start not in known:
                     known[start] = self.model.tokenizer.encode(clip[None], num_prompt=len(clip))[0]

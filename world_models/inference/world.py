@@ -135,12 +135,16 @@ class WorldModel(nn.Module):
             decoder=self.tokenizer.empty_cache(batch),
             encoder=self.tokenizer.empty_cache(batch),
         )
+        # Contiguous, as in later steps: compiled code is made for each layout of its arguments.
+        actions = actions.T.contiguous()
         for t in range(num_frames):
-            frame = self._first_frame(state) if t == 0 else self._next(state, actions[:, t - 1])
+            frame = self._first_frame(state) if t == 0 else self._next(state, actions[t - 1])
             if tokens is None:
                 state, _ = self._see(state, frame, frames[:, t])
             else:
-                state, _ = self._commit(state, frame, _known(tokens[:, t]), frames[:, t])
+                state, _ = self._commit(
+                    state, frame, _known(tokens[:, t].contiguous()), frames[:, t]
+                )
         return state if tokens is None else replace(state, encoder=None)
 
     @torch.no_grad()
