@@ -25,6 +25,7 @@ STUDIES = {
     "explore_cost": "cost of the uncertainty reward per step",
     "two_armed": "whether AutoExplore prefers uncertainty, and whether noise distracts it",
     "loop_gain": "what AutoExplore's data gains over random play, from finished loops",
+    "policy_ranking": "whether a world pays scripted policies as reality does",
     "dream_soak": "memory and drift over 100,000 dreamed frames",
     "step_calls": "function calls of one dreamed step, by file",
     "container_choice": "file formats for episodes",

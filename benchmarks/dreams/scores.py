@@ -181,7 +181,7 @@ def score(clips: Clips) -> Scores:
         frames["ssim" + suffix] = frame_ssim(clips.of(kind), clips.real)
     return Scores(
         frames=frames,
-        calibration=_rank_correlation(clips.uncertainty, -frames["psnr"]),
+        calibration=rank_correlation(clips.uncertainty, -frames["psnr"]),
         calibration_within=_within_steps(clips.uncertainty, -frames["psnr"]),
     )
 
@@ -191,7 +191,7 @@ def _standard_error(values: Tensor) -> float:
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
-def _rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
+def rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
     """Return Spearman's rank correlation; NaN if either input is constant."""
     if len(uncertainty.unique()) < 2 or len(error.unique()) < 2:
         return float("nan")
@@ -201,4 +201,4 @@ def _rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
 def _within_steps(uncertainty: Tensor, error: Tensor) -> float:
     """Return the mean rank correlation within each step, so that step number has no effect."""
     pairs = zip(uncertainty.unbind(1), error.unbind(1), strict=True)
-    return float(torch.tensor([_rank_correlation(u, e) for u, e in pairs]).nanmean())
+    return float(torch.tensor([rank_correlation(u, e) for u, e in pairs]).nanmean())

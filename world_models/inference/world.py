@@ -135,7 +135,7 @@ class WorldModel(nn.Module):
             decoder=self.tokenizer.empty_cache(batch),
             encoder=self.tokenizer.empty_cache(batch),
         )
-        # Contiguous, as in later steps: compiled code is made for each layout of its arguments.
+        # Contiguous, as in later steps: code is compiled for the layout of its arguments.
         actions = actions.T.contiguous()
         for t in range(num_frames):
             frame = self._first_frame(state) if t == 0 else self._next(state, actions[t - 1])

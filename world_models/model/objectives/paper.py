@@ -91,7 +91,7 @@ class PaperFrame:
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """See `TwoStreamFrame.logits`."""
-        return self._logits[rows]
+        return self._logits if len(rows) == len(self._logits) else self._logits[rows]
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
         """See `TwoStreamFrame.commit`."""
