@@ -48,9 +48,11 @@ def alternating(a: int, b: int, period: int) -> Policy:
     return lambda t, rows: np.full(rows, b if t // period % 2 else a)
 
 
-def mean_return(env: gym.vector.VectorEnv, policy: Policy, steps: int) -> float:
+def mean_return(
+    env: gym.vector.VectorEnv, policy: Policy, steps: int, **options: NDArray[np.uint8]
+) -> float:
     """Return the mean over rows of the sum of rewards of the first episode, up to `steps`."""
-    env.reset(seed=0)
+    env.reset(seed=0, options=options)
     total, playing = np.zeros(env.num_envs), np.ones(env.num_envs, np.bool_)
     for t in range(steps):
         _, rewards, terminated, truncated, _ = env.step(policy(t, env.num_envs))
@@ -69,27 +71,27 @@ def measure(given: Namespace) -> Measured:
         per policy.
     """
     card = open_world(given.world).card
-    steps = 60 if given.quick else given.steps
+    steps = 150 if given.quick else given.steps
     dream = GenieVectorEnv(given.world, ROWS)
     real = gym.make_vec(
         card.env_id, num_envs=REAL_ROWS, action_set=card.action_set, **card.env_kwargs
     )
+    first = real.reset(seed=0)[0][:1]  # dreams begin where the game begins
     rows = [
         {
             "policy": name,
             "real return": mean_return(real, policy, steps),
-            "dreamed return": mean_return(dream, policy, steps),
+            "dreamed return": mean_return(dream, policy, steps, frames=first),
         }
         for name, policy in policies(card.action_meanings).items()
     ]
     real.close()
-    returns = {name: np.array([row[name] for row in rows]) for name in list(rows[0])[1:]}
-    earned, paid = returns["real return"], returns["dreamed return"]
-    best = max(float(earned.max()), 1e-9)
+    returns = np.array([[row["real return"], row["dreamed return"]] for row in rows], np.float64)
+    earned, paid = (returns / max(returns[:, 0].max(), 1e-9)).round(3).T
     figures = {
         "rank_correlation": rank_correlation(torch.tensor(paid), torch.tensor(earned)),
-        "largest_overpay": float((paid - earned).max()) / best,
-        "best_regret": (best - float(earned[paid.argmax()])) / best,
+        "largest_overpay": float((paid - earned).max()),
+        "best_regret": float(earned.max() - earned[paid.argmax()]),
     }
     return figures, rows
 
