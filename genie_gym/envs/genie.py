@@ -153,8 +153,8 @@ class GenieVectorEnv(FrameVectorEnv):
             tokens = None
         with self._threads():
             started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
-        self._put(rows, replace(started, encoder=None))
-        self._show_frames(rows, frames[:, -1])
+            self._put(rows, replace(started, encoder=None))
+            self._show_frames(rows, frames[:, -1])
         return {"entropy": np.zeros(len(rows), np.float32)}
 
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
@@ -164,11 +164,11 @@ class GenieVectorEnv(FrameVectorEnv):
         chosen[rows] = actions
         action = torch.from_numpy(chosen).to(self.world.device)
         with self._threads():
-            state, prediction = self._step_model(self._state, action)
-        self._state = state
-        self._show_frames(np.arange(self.num_envs), prediction.frames)
-        entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
-        numbers = torch.stack((prediction.reward, prediction.termination, entropy)).cpu().numpy()
+            self._state, prediction = self._step_model(self._state, action)
+            self._show_frames(np.arange(self.num_envs), prediction.frames)
+            entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
+            numbers = torch.stack((prediction.reward, prediction.termination, entropy))
+        numbers = numbers.cpu().numpy()
         rngs = self.np_random
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
         return RowsOutcome(
