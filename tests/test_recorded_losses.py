@@ -1,4 +1,4 @@
-"""The numbers are those recorded before the restructuring of world_models: losses and dreams.
+"""Losses and dreams are those recorded: losses before `world_models` was restructured.
 
 On a CPU and a torch like those that recorded them, bit for bit. Other CPUs sum in another order.
 There the first loss must agree to 0.1 %, later ones to 5 % (a code that is chosen otherwise changes

@@ -167,8 +167,8 @@ class GenieVectorEnv(FrameVectorEnv):
             self._state, prediction = self._step_model(self._state, action)
             self._show_frames(np.arange(self.num_envs), prediction.frames)
             entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
-            numbers = torch.stack((prediction.reward, prediction.termination, entropy))
-        numbers = numbers.cpu().numpy()
+            outcome = torch.stack((prediction.reward, prediction.termination, entropy))
+        numbers = outcome.cpu().numpy()
         rngs = self.np_random
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
         return RowsOutcome(
