@@ -237,6 +237,30 @@ def test_the_papers_objective_streams_too():
         torch.testing.assert_close(outcome, expected_outcome, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"patch": 4}], ids=str)
+@torch.no_grad()
+def test_one_pass_training_sees_what_streaming_sees(options):
+    model = dynamics(objective="one_pass", **options)
+    tokens, actions, _ = window(24)
+    frames = torch.randint(256, (2, 24, 16, 16, 3), dtype=torch.uint8)
+    clip = Clip(tokens, actions, torch.cat((frames[:, :1], frames[:, :-1]), 1))
+    states = model.objective.outcome_states(model, clip)
+    expected = model.to_logits(model.transformer.last_layer(states))
+    last = model.objective.joint_logits(model, clip, num_ahead=1)
+    torch.testing.assert_close(last, expected[:, -1:])
+    cache = model.transformer.empty_cache(2)
+    for t in range(23):
+        past = tokens[:, t], actions[:, t], frames[:, t]
+        frame = model.objective.next_frame(model, cache, *past)
+        logits = frame.logits(torch.full((2, 16), model.space.mask_token), torch.arange(2))
+        torch.testing.assert_close(logits, expected[:, t], atol=1e-4, rtol=1e-4)
+        cache, *outcome = frame.commit(tokens[:, t + 1])
+        expected_outcome = list(model.outcome.predict(states[:, t]))
+        torch.testing.assert_close(outcome, expected_outcome, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="one frame at a time"):
+        model.objective.joint_logits(model, clip, num_ahead=2)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("num_prompt", [1, 4])
 @pytest.mark.parametrize("config", TOKENIZERS, ids=["vq", "residual-vq", "patch-codebook"])

@@ -31,7 +31,7 @@ def _batch() -> dict[str, torch.Tensor]:
     return {"tokens": torch.randint(32, (3, 6, 16)), "actions": torch.randint(5, (3, 5))}
 
 
-@pytest.mark.parametrize("objective", ["two_stream", "paper"])
+@pytest.mark.parametrize("objective", ["two_stream", "one_pass", "paper"])
 def test_training_the_outcome_alone_leaves_the_dream_as_it_is(objective):
     whole, model = _dynamics(objective=objective), _dynamics(objective=objective)
     rewards = torch.tensor([[0.0, 10.0, 0.0, 0.0, 10.0]]).expand(3, -1)
@@ -51,7 +51,7 @@ def test_training_the_outcome_alone_leaves_the_dream_as_it_is(objective):
         assert kept or name.startswith("outcome."), name
 
 
-@pytest.mark.parametrize("objective", ["two_stream", "paper"])
+@pytest.mark.parametrize("objective", ["two_stream", "one_pass", "paper"])
 @pytest.mark.parametrize("action_input", ["concat", "add"])
 def test_every_dynamics_trains_every_parameter(objective, action_input):
     model = _dynamics(objective=objective, action_input=action_input)

@@ -28,7 +28,7 @@ ROWS, STEPS, LONGEST = 4, 50, 14  # 200 real steps, over several episodes of eac
 def world(coinrun_world):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield open_world(coinrun_world)
+    yield open_world(coinrun_world, dtype="float32")
     torch.set_num_threads(before)
 
 

@@ -242,7 +242,7 @@ def test_a_bundle_refuses_parts_that_do_not_belong_together(made, tmp_path):
     options = BundleOptions(
         out=tmp_path / "World", data=made.data, tokenizer=tmp_path / "t", dynamics=made.dynamics
     )
-    with pytest.raises(ValueError, match="give the run it was trained with"):
+    with pytest.raises(ValueError, match="was trained with a tokenizer"):
         build_bundle(options)
 
 

@@ -18,12 +18,12 @@ from world_models.presets import build, tiny
 PROMPT = 3
 
 
-@pytest.fixture(scope="module", params=["two_stream", "paper", "motion"])
+@pytest.fixture(scope="module", params=["two_stream", "one_pass", "paper", "motion"])
 def world(request) -> WorldModel:
     torch.manual_seed(0)
     config = motion() if request.param == "motion" else tiny()
-    if request.param == "paper":
-        config = replace(config, dynamics=replace(config.dynamics, objective="paper"))
+    if request.param in ("one_pass", "paper"):
+        config = replace(config, dynamics=replace(config.dynamics, objective=request.param))
     world = build(config).eval()
     with torch.no_grad():  # an untrained head is all but certain of nothing; spread it out
         world.dynamics.to_logits.weight.mul_(4)
@@ -237,6 +237,10 @@ def test_one_joint_frame_is_the_streamed_frame(world):
 def test_imagining_gives_as_many_frames_as_actions(world, frames_per_call):
     frames, actions = prompt(4)
     actions = torch.cat((actions, ACTIONS[:, :4]), 1)
+    if world.dynamics.config.objective == "one_pass" and frames_per_call != 1:
+        with pytest.raises(ValueError, match="one frame at a time"):
+            world.imagine(frames, actions, torch.arange(4), frames_per_call)
+        return
     rollout = world.imagine(frames, actions, torch.arange(4), frames_per_call)
     assert rollout.frames.shape == (4, 4, 16, 16, 3)
     assert rollout.tokens.shape == rollout.entropy.shape == (4, 4, 16)

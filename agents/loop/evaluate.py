@@ -57,7 +57,7 @@ def evaluate_world(
         for the tokenizer's reconstruction of the real frames (``_ceiling``). ``delta_psnr`` and
         ``delta_changed_psnr``: loss at the 4th frame when the actions are random.
     """
-    loaded = open_world(world)
+    loaded = open_world(world, dtype="float32")
     dreamer = Dreamer(loaded.model, device=loaded.device)
     windows = draw_windows(
         EpisodeDataset(data),

@@ -186,7 +186,7 @@ class Study:
         return json.loads(kept.read_text())
 
     def _measure(self, world: str, data: Path) -> dict[str, float]:
-        loaded = open_world(self.out / "worlds" / world, self.device)
+        loaded = open_world(self.out / "worlds" / world, self.device, "float32")
         measured = measure(
             Dreamer(loaded.model, self.recipe.mode, loaded.device),
             EpisodeDataset(data),

@@ -237,7 +237,10 @@ class SpaceTimeTransformer(nn.Module):
         return x
 
     def last_layer(self, x: Tensor, num_clean: int | None = None) -> Tensor:
-        """Run the last layer, of second versions only if there are any; see `all_but_last`."""
+        """Run the last layer and the final norm on ``(B, F, N, D)``.
+
+        With `num_clean`, only the second versions are computed and returned; see `all_but_last`.
+        """
         last, skip = self.layers[-1], num_clean or 0
         num_clean = x.shape[1] if num_clean is None else num_clean
         bias = self.space_bias() if last.over == "space" else self._time_bias(x, num_clean)

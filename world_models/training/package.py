@@ -148,7 +148,9 @@ def _tokenizer_training(source: Path) -> object:
 def _check(record: RunRecord, name: str, found: str | None, source: Path | None) -> None:
     wanted = record.built_on[name]
     if found != wanted:
+        given = "none was given" if source is None else f"{source} has the fingerprint {found}"
         raise ValueError(
-            f"the dynamics was trained with the {name} {wanted}, but {source} is {found}; give the "
-            "run it was trained with, or one with a fine-tuned decoder (train tokenizer --from)"
+            f"the dynamics was trained with a {name} with the fingerprint {wanted}, but {given}; "
+            f"give the {name} run that the dynamics was trained with (train tokenizer --from may "
+            "have fine-tuned the decoder of a tokenizer)"
         )

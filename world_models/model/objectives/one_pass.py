@@ -50,10 +50,10 @@ class OnePass:
 
     def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
         """See `TwoStream.joint_logits`. Only one frame can be predicted at a time."""
-        if num_ahead != 1:
+        if num_ahead != 1 or (clip.tokens[:, :-1] == dynamics.space.mask_token).any():
             raise ValueError(
-                "a one-pass dynamics predicts one frame at a time, got "
-                f"frames_per_call {num_ahead}; pass frames_per_call=1"
+                "a one-pass dynamics predicts one frame at a time, from frames without masks; pass "
+                'frames_per_call=1, or use mode "stream" or "streaming"'
             )
         x = dynamics.transformer.last_layer(self.outcome_states(dynamics, clip))
         return dynamics.to_logits(x[:, -1:])
