@@ -7,8 +7,9 @@ import json
 import numpy as np
 
 from genie_gym.actions import ActionSet
+from genie_gym.envs.rows import RowsOutcome
 from genie_gym.envs.single import FrameEnv
-from genie_gym.envs.vector import FrameVectorEnv, RowsOutcome
+from genie_gym.envs.vector import FrameVectorEnv
 
 ACTIONS = ActionSet(name="count-3", meanings=("ADD-0", "ADD-1", "END"))
 

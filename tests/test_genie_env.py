@@ -153,6 +153,7 @@ def test_wrong_arguments_say_what_is_right():
         ({"device": "abacus"}, "abacus"),
         ({"dtype": "int4"}, "bfloat16"),
         ({"steps": 0}, "at least 1"),
+        ({"num_threads": 0}, "num_threads must be at least 1"),
         ({"temperature": -1.0}, "temperature"),
         ({"action_set": "retroact-5"}, "coinrun-7"),
     ):

@@ -28,7 +28,8 @@ import agents  # noqa: F401  (names the policy)
 from agents.sb3 import SB3VecEnv
 from benchmarks.report import Measured, run_benchmark
 from genie_gym.actions import ActionSet
-from genie_gym.envs.vector import FrameVectorEnv, RowsOutcome
+from genie_gym.envs.rows import RowsOutcome
+from genie_gym.envs.vector import FrameVectorEnv
 from genie_gym.wrappers import DynamicsEntropyVector
 from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics

@@ -1,7 +1,7 @@
 """Recipes of the worlds in the package, one function each; ``genie-gym worlds make NAME`` runs one.
 
-The weights in the package were trained with gradients through all layers of the past frames. These
-recipes omit the gradients in the first half of the layers, to save time.
+The two-stream worlds in the package were trained with gradients through all layers of the past
+frames. These recipes omit the gradients in the first half of the layers, to save time.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from genie_gym import actions as action_sets
 from genie_gym.envs.coinrun_rows import CoinRunRows
 from genie_gym.envs.coinrun_state import agent_position
 from genie_gym.envs.procgen_rows import ProcgenRows
+from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
-from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
+from genie_gym.envs.vector import FrameVectorEnv
 
 __all__ = ["TIME_LIMIT", "CoinRunEnv", "CoinRunVectorEnv", "paint_over_velocity_map"]
 

@@ -19,8 +19,9 @@ from torch import Tensor
 from genie_gym.envs import dream_state
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
+from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
-from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
+from genie_gym.envs.vector import FrameVectorEnv
 from world_models.inference.parallel import MIN_ROWS, Step, one_thread, step_in_parts
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import frame_uncertainty
@@ -94,6 +95,8 @@ class GenieVectorEnv(FrameVectorEnv):
     ):
         if output not in _OUTPUTS:
             raise ValueError(f"output must be one of {_OUTPUTS}, got {output!r}")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {num_threads}")
         self.world = open_world(world, device, dtype, compile)
         self.world.check_action_set(action_set)
         super().__init__(

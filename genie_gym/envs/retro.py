@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from genie_gym import actions as action_sets
 from genie_gym.envs import emulator
 from genie_gym.envs.emulator import EmulatorConfig, outcome_dtype
+from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
-from genie_gym.envs.vector import FrameVectorEnv, Rows, RowsOutcome
+from genie_gym.envs.vector import FrameVectorEnv
 from genie_gym.envs.worker import SharedFrames, Worker
 from genie_gym.errors import WorkerDiedError
 from genie_gym.retroact import catalogue, roms

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,22 +25,11 @@ from genie_gym.envs.arguments import (
     masked_rows,
     seeds_by_row,
 )
+from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.state import RowState
 from genie_gym.envs.window import Window, tile
 
-__all__ = ["FrameVectorEnv", "RowsOutcome"]
-
-Rows = NDArray[np.intp]
-
-
-@dataclass(kw_only=True)
-class RowsOutcome:
-    """Results of stepping some rows; each array has one entry per stepped row, in their order."""
-
-    rewards: NDArray[np.floating]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    infos: dict[str, NDArray[Any]] = field(default_factory=dict)
+__all__ = ["FrameVectorEnv"]
 
 
 class FrameVectorEnv(VectorEnv, ABC):

@@ -25,7 +25,7 @@ __all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts"]
 MIN_ROWS = 4  # fewer rows per thread are not worth a thread
 
 Step = Callable[..., tuple[WorldState, Prediction]]
-"""`WorldModel.step` or `WorldModel.observe`."""
+"""`WorldModel.step`: maps a state and actions to the next state and the prediction."""
 
 
 def step_in_parts(

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from world_models.model.kv_cache import KVCache
 from world_models.model.losses import DynamicsLossConfig, Metrics, corrupted_past, frame_loss
-from world_models.model.objectives.paper import FirstFrame, PaperFrame
+from world_models.model.objectives.paper import Paper
 from world_models.model.token_space import Clip
 from world_models.noise import RowNoise
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["OnePass"]
 
 
-class OnePass:
-    """See the module."""
+class OnePass(Paper):
+    """See the module. As with the paper's objective, sampling passes see no tokens of the frame."""
 
     def loss(
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig
@@ -55,15 +54,4 @@ class OnePass:
                 "a one-pass dynamics predicts one frame at a time, from frames without masks; pass "
                 'frames_per_call=1, or use mode "stream" or "streaming"'
             )
-        x = dynamics.transformer.last_layer(self.outcome_states(dynamics, clip))
-        return dynamics.to_logits(x[:, -1:])
-
-    def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> FirstFrame:
-        """See `TwoStream.first_frame`."""
-        return FirstFrame(cache)
-
-    def next_frame(
-        self, dynamics: Dynamics, cache: KVCache, tokens: Tensor, actions: Tensor, frames: Tensor
-    ) -> PaperFrame:
-        """See `TwoStream.next_frame`."""
-        return PaperFrame(dynamics, cache, tokens, actions, frames)
+        return super().joint_logits(dynamics, clip, num_ahead)
