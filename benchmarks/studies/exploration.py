@@ -23,7 +23,7 @@ from agents.explore_config import ExploreConfig
 from agents.rewards import RewardedEnv
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.studies.exploration_picture import picture
-from genie_gym.collect.policies import make_policy
+from genie_gym.collect.policy_spec import make_policy
 from genie_gym.coverage import Coverage
 from world_models.files import write_json
 
