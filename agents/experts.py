@@ -1,4 +1,4 @@
-"""Scripted players, which know a game's rules: ``genie-gym collect ENV --policy agents.experts:NAME``.
+"""Scripted players that know a game's rules, for ``genie-gym collect ENV --policy``.
 
 They read nothing but the frames, so they play dreams as they play the game.
 """

@@ -1,4 +1,4 @@
-"""Plans: ways to play that ignore the frames, so the actions are sampled before the episode starts."""
+"""Plans: play that ignores the frames, so that an episode's actions are sampled at its start."""
 
 from __future__ import annotations
 
