@@ -17,6 +17,7 @@ from agents.ppo import Iterations, derived_seed
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
 from genie_gym.data.pictures import save_frames
 from genie_gym.registration import LOOKS
+from genie_gym.wrappers import RandomNetworkMeter
 from world_models.settings import begin
 from world_models.training.checkpoint import Parts
 
@@ -63,7 +64,7 @@ class _Run:
         self.env = config.rewarded_env().make()
         self._meter: Any = getattr(self.env.env, "meter", None)
         parts: Parts = {}
-        if hasattr(self._meter, "optimizer"):  # the meter is trained too
+        if isinstance(self._meter, RandomNetworkMeter):  # it is trained too
             parts = {"meter": self._meter, "meter_optimizer": self._meter.optimizer}
         self.iterations = Iterations(config, VecMonitor(self.env), parts)
 

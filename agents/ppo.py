@@ -40,7 +40,7 @@ class PPOConfig:
         entropy: Weight of the entropy bonus.
         clip_norm: Maximum norm of the gradient.
         memory: Width of the LSTM; 0 for none.
-        features: Feature extractor: nature, impala or small.
+        features: Feature extractor: nature, half-nature, impala or small.
         seed: Seed of all randomness.
         device: Device of the agent.
     """

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from agents.ppo import new_ppo
 from agents.explore_config import ExploreConfig
+from agents.ppo import new_ppo
 from agents.rewards import RewardedEnv
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.studies.exploration_picture import picture

@@ -58,10 +58,10 @@ class LoadedWorld:
             self.card.frame_size,
         ):
             raise ValueError(
-                f"the world {self.card.name} has the actions {', '.join(self.card.action_meanings)}"
-                f" and frames of {self.card.frame_size} pixels, but {data} has "
-                f"{', '.join(episodes.action_meanings)} and {episodes.frame_shape[0]}: give starts= "
-                "a dataset of the world's own game"
+                f"starts must be a dataset of the world's own game: {self.card.name} has the "
+                f"actions {', '.join(self.card.action_meanings)} and frames of "
+                f"{self.card.frame_size} pixels, {data} has "
+                f"{', '.join(episodes.action_meanings)} and {episodes.frame_shape[0]}"
             )
         return _sampled(data.resolve(), episodes.fingerprint)
 

@@ -82,5 +82,3 @@ def stacked(frames: NDArray[np.uint8], num: int) -> NDArray[np.uint8]:
     frames = frames[-num:]
     missing = num - len(frames)
     return np.concatenate([*frames[:1].repeat(missing, 0), *frames], -1)
-
-
