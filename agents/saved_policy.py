@@ -100,13 +100,13 @@ def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> N
     write_json(folder / "policy.json", asdict(card))
 
 
-def load_card(folder: Path) -> PolicyCard:
+def load_card(folder: Path | str) -> PolicyCard:
     """Reads a policy's card.
 
     Raises:
         ValueError: If the folder has no card, or it is invalid.
     """
-    path = folder / "policy.json"
+    path = Path(folder) / "policy.json"
     try:
         return PolicyCard(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def load_card(folder: Path) -> PolicyCard:
 
 
 def load_policy(
-    folder: Path,
+    folder: Path | str,
     *,
     actions: ActionSet,
     env_kwargs: Mapping[str, Any],
@@ -140,11 +140,11 @@ def load_policy(
                 f"{folder} was trained on frames made with {key}={value}: "
                 f"add --env-kwargs {key} {str(value).lower()}"
             )
-    network = build_policy(card)
+    network, weights = build_policy(card), Path(folder) / "policy.safetensors"
     try:
-        load_model(network, folder / "policy.safetensors")
+        load_model(network, weights)
     except (OSError, SafetensorError, RuntimeError) as fault:
-        raise ValueError(f"cannot load {folder / 'policy.safetensors'}: {fault}") from None
+        raise ValueError(f"cannot load {weights}: {fault}") from None
     return SavedPolicy(network, num_envs=num_envs, temperature=temperature, stack=card.stack)
 
 

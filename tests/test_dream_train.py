@@ -31,6 +31,14 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("starts")
@@ -115,7 +123,7 @@ def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch):
 def test_rounds_improve_a_world_on_the_agents_play(tmp_path, capfd):
     arguments = [
         "dream-train", "CrazyClimber", "--out", str(tmp_path), "--rounds", "1",
-        "--round-frames", "100", "--round-steps", "4",
+        "--round-frames", "1000", "--round-steps", "2",
     ]  # fmt: skip
     for name, value in {**SMALL, "steps": 64}.items():
         arguments += [f"--{name.replace('_', '-')}", str(value)]

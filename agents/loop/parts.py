@@ -18,7 +18,7 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["Parts"]
 
-_BLOCK = 20  # episodes that are added at a time
+_BLOCK = 20  # episodes that are added at a time; fewer if these are too many frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,14 @@ class Parts:
         self, data: Path, policy: str, frames: int, seed: int, epsilon: float = 0.0
     ) -> bool:
         """Adds blocks of episodes until `data` has at least `frames` frames."""
-        owns = self._collection(data, policy, _BLOCK, seed, epsilon).collection().owns
+        block = max(1, min(_BLOCK, frames // self.recipe.max_steps))
+        owns = self._collection(data, policy, block, seed, epsilon).collection().owns
         done = len(existing_indices(data, where=owns))
-        episodes = _BLOCK * max(1, math.ceil(done / _BLOCK))  # finish a partial block first
+        episodes = block * max(1, math.ceil(done / block))  # finish a partial block first
         while self.collect(data, policy, episodes, seed, epsilon):
             if EpisodeDataset(data).num_frames.sum() >= frames:
                 return True
-            episodes += _BLOCK
+            episodes += block
         return False
 
     def fine_tuning(
