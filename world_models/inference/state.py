@@ -30,6 +30,9 @@ class WorldState:
             because only real frames will be observed.
         encoder: KV cache of the tokenizer's encoder; None after an imagined frame, which the
             encoder has not seen.
+        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``, from which a dynamics with a
+            `horizon` goes on when its positions are used up; None for all others.
+        recent_actions: The actions between them, ``(B, K - 1)``.
     """
 
     seeds: Tensor
@@ -38,6 +41,8 @@ class WorldState:
     dynamics: KVCache
     decoder: KVCache | None
     encoder: KVCache | None
+    recent_frames: Tensor | None = None
+    recent_actions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -114,7 +119,8 @@ class WorldState:
         return {name: x for name, x in named.items() if isinstance(x, KVCache)}
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"seeds": self.seeds, "frames": self.frames, "tokens": self.tokens}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: x for name, x in plain.items() if isinstance(x, Tensor)}
 
     def _map(self, on_cache, on_tensor) -> WorldState:  # type: ignore[no-untyped-def]
         return replace(
