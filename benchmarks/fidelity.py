@@ -135,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         _amounts(config),
         clean=_clean(world.card),
         features=features,
+        outcomes=world.card.outcomes,
         say=say,
     )
     _keep(config, subject, measured)

@@ -43,7 +43,7 @@ def tensors() -> dict[str, dict[str, dict[str, Tensor]]]:
     sizes = [int(np.prod(shape)) for _, shape in names]
     for (name, shape), values in zip(names, numbers.split(sizes), strict=True):
         file, part, tensor = name.split("|")
-        found.setdefault(file, {}).setdefault(part, {})[tensor] = values.view(shape)
+        found.setdefault(file, {}).setdefault(part, {})[tensor] = values.view(shape).clone()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -48,6 +49,8 @@ class GenieVectorEnv(FrameVectorEnv):
 
     Infos: ``entropy``, the world's uncertainty about the frame, from 0 to 2: the mean of
     2H / ln K over the most uncertain quarter of the tokens (0 for the frame of `reset`).
+    ``outcome``, always False, only if the world predicts neither rewards nor ends of episodes:
+    then the reward is 0, and no episode terminates.
 
     Args:
         world: Name or path of the world.
@@ -64,6 +67,8 @@ class GenieVectorEnv(FrameVectorEnv):
         temperature: Softmax temperature of sampling; 0 takes the most likely token.
         threshold: Probability from which a token is unmasked ahead of the schedule; at 1 every
             frame takes all passes.
+        carried_frames: Frames with which the dream goes on where the dynamics has used its
+            positions; only for worlds with a `horizon`.
         action_set: If given, it must be the world's own.
         autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
@@ -73,6 +78,9 @@ class GenieVectorEnv(FrameVectorEnv):
     Raises:
         WorldNotFoundError: If the world is not on this machine; the message says how to build it.
         BundleError: If the world is damaged.
+
+    Warns:
+        UserWarning: If the world predicts neither rewards nor ends of episodes.
     """
 
     def __init__(
@@ -87,6 +95,7 @@ class GenieVectorEnv(FrameVectorEnv):
         steps: int | None = None,
         temperature: float | None = None,
         threshold: float | None = None,
+        carried_frames: int | None = None,
         action_set: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -108,7 +117,15 @@ class GenieVectorEnv(FrameVectorEnv):
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
-        given = {"steps": steps, "temperature": temperature, "threshold": threshold}
+        self._outcomes = self.world.card.outcomes
+        if not self._outcomes:
+            warnings.warn(_no_outcomes(self.world.card.name), stacklevel=2)
+        given = {
+            "steps": steps,
+            "temperature": temperature,
+            "threshold": threshold,
+            "carried_frames": carried_frames,
+        }
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
         self._step_model: Step = self.model.step
         parts = min(num_threads or torch.get_num_threads(), num_envs // MIN_ROWS)
@@ -158,7 +175,7 @@ class GenieVectorEnv(FrameVectorEnv):
             started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
             self._put(rows, replace(started, encoder=None))
             self._show_frames(rows, frames[:, -1])
-        return {"entropy": np.zeros(len(rows), np.float32)}
+        return self._infos(np.zeros(len(rows), np.float32))
 
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
         # The other rows are stepped too, which does no harm: their episodes have ended.
@@ -172,13 +189,15 @@ class GenieVectorEnv(FrameVectorEnv):
             entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
             outcome = torch.stack((prediction.reward, prediction.termination, entropy))
         numbers = outcome.cpu().numpy()
+        if not self._outcomes:
+            numbers[:2] = 0
         rngs = self.np_random
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
         return RowsOutcome(
             rewards=numbers[0, rows],
             terminated=ends,
             truncated=np.zeros(len(rows), np.bool_),
-            infos={"entropy": numbers[2, rows]},
+            infos=self._infos(numbers[2, rows]),
         )
 
     def _save_row(self, row: int) -> bytes:
@@ -230,6 +249,10 @@ class GenieVectorEnv(FrameVectorEnv):
         tokens = torch.stack([known[start] for start in drawn])
         return frames, starts.actions[drawn].to(self.world.device), tokens
 
+    def _infos(self, entropy: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        none = {} if self._outcomes else {"outcome": np.zeros(len(entropy), np.bool_)}
+        return {"entropy": entropy, **none}
+
     def _draw_seeds(self, rows: Rows) -> Tensor:
         rngs = self.np_random
         seeds = [int(rngs[row].integers(_MAX_SEED)) for row in rows]
@@ -262,6 +285,14 @@ class GenieEnv(FrameEnv):
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]
+
+
+def _no_outcomes(name: str) -> str:
+    return (
+        f"the world {name} predicts neither rewards nor ends of episodes: rewards are 0, and no "
+        "episode terminates; to add them: genie-gym train dynamics RECIPE --from WORLD "
+        "--outcome-only --data DATA --out RUN, then genie-gym train bundle"
+    )
 
 
 def _to_host(given: Any) -> Any:

@@ -23,6 +23,11 @@ __all__ = ["dynamics", "latent_action", "num_positions", "tokenizer"]
 TOKEN_SCALE = 10.0  # of the code that is added to the token embedding
 BLOCKS = BlockOptions(raw_keys=True, ff_bias=True)
 BIAS = "spatial_rel_pos_bias."
+EMBEDDINGS = (
+    "was trained with use_action_embeddings, the default of 2025: its random table of actions is "
+    "not in the file, so nobody can tell what its actions mean; train with "
+    "use_action_embeddings=false, or give a GenieRedux-G with one-hot actions"
+)
 
 
 def tokenizer(source: PartTensors, frame_size: int, window: int) -> VQTokenizer:
@@ -144,11 +149,7 @@ def _num_actions(
             )
         return latent.config.num_actions
     if channels == width:
-        raise OfficialError(
-            f"{source.source}: it was trained with use_action_embeddings, the default of 2025: its "
-            "random table of actions is not in the file, so nobody can tell what its actions mean; "
-            "train with use_action_embeddings=false, or take a one-hot GenieRedux-G"
-        )
+        raise OfficialError(f"{source.source} {EMBEDDINGS}")
     if channels < 1:
         raise OfficialError(
             f"{source.source}: it has no action channels, and the file has no latent action model; "

@@ -72,6 +72,8 @@ def official_world(
         raise OfficialError(
             f"{dynamics}: config.yaml says use_token: false; leave --token-input out"
         )
+    if section.get("use_action_embeddings") == "true":
+        raise OfficialError(f"{dynamics} {parts.EMBEDDINGS}")
     codes = coder.part(WHOLE)
     _check_tokenizer(coder, predictor, {"codebook_size": codes.shape("vq._codebook.embed", 3)[1]})
     side = size // patch_size(codes)
