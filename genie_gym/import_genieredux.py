@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 
@@ -58,10 +58,18 @@ class ImportGenieredux:
     """Overwrite an existing bundle."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """Windows of real play, a note where they come from, and the real env with its arguments."""
+
+    bank: StartBank
+    origin: str
+    env_id: str
+    env_kwargs: dict[str, Any]
+
+
 def import_genieredux(command: ImportGenieredux) -> str:
     """Writes the bundle, and returns what it is in one line."""
-    from dataclasses import replace
-
     from world_models.worlds.bundle import save_world
     from world_models.worlds.card import WorldCard
     from world_models.worlds.official.world import official_world
@@ -82,22 +90,21 @@ def import_genieredux(command: ImportGenieredux) -> str:
         )
     model.sampling = replace(model.sampling, carried_frames=command.carried_frames)
     actions = _actions(command, model.dynamics.config.num_actions, model.latent_action is not None)
-    starts, origin, env_id = _starts(
-        command, actions, model.latent_action, model.tokenizer.frame_size
-    )
+    starts = _starts(command, actions, model.latent_action, model.tokenizer.frame_size)
     card = WorldCard(
         name=command.name or command.out.name,
         action_set=actions.name,
         action_meanings=actions.meanings,
-        env_id=env_id,
-        provenance={**official.provenance, "starts": origin},
+        env_id=starts.env_id,
+        env_kwargs=starts.env_kwargs,
+        provenance={**official.provenance, "starts": starts.origin},
         outcomes=False,
     )
     card = save_world(
         command.out,
         card,
         model,
-        starts,
+        starts.bank,
         storage=command.storage,
         replace_existing=command.replace,
     )
@@ -133,8 +140,7 @@ def _starts(
     actions: ActionSet,
     latent: LatentActionModel | None,
     frame_size: int,
-) -> tuple[StartBank, str, str]:
-    """Windows of real play, where they come from, and the real env's id."""
+) -> Starts:
     from world_models.episodes import EpisodeDataset
     from world_models.worlds.bundle import StartBank
 
@@ -149,7 +155,9 @@ def _starts(
         starts = StartBank.from_episodes(data, num=NUM_STARTS, length=START_FRAMES)
         if latent is not None:
             starts = StartBank(frames=starts.frames, actions=latent.actions(starts.frames))
-        return starts, origin, data.entries[0].info.env_id
+        info = data.entries[0].info
+        env_kwargs = info.extra.get("collection", {}).get("env_kwargs", {})
+        return Starts(bank=starts, origin=origin, env_id=info.env_id, env_kwargs=env_kwargs)
 
 
 def _played(env_id: str, folder: Path, actions: ActionSet, latent: bool) -> EpisodeDataset:

@@ -132,7 +132,8 @@ def test_training_the_outcome_head_alone_adds_rewards(imported, datasets, tmp_pa
     words += " --fit.steps 6 --fit.batch-size 2 --fit.learning-rate 0.02 --fit.warmup-steps 1"
     words += " --fit.ema-decay 0 --fit.save-every 6 --fit.precision fp32"
     assert main(words.split()) == 0
-    words = f"train bundle --data {data} --tokenizer {world} --dynamics {run} --out {out} --storage float32"
+    words = f"train bundle --data {data} --tokenizer {world} --dynamics {run} --out {out}"
+    words += " --storage float32"
     words += f" --latent-action {world}" if "latent" in kind else ""
     assert main(words.split()) == 0
     before, after = load_world(world), load_world(out)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.latent_action import LatentActionConfig, LatentActionModel
-from world_models.model.transformer import BlockOptions
+from world_models.model.transformer import BlockOptions, TransformerConfig
 from world_models.tokenizers.vq import VQTokenizer, VQTokenizerConfig
 from world_models.weights import load_weights
 from world_models.worlds.official import networks
@@ -23,6 +23,8 @@ __all__ = ["dynamics", "latent_action", "num_positions", "tokenizer"]
 TOKEN_SCALE = 10.0  # of the code that is added to the token embedding
 BLOCKS = BlockOptions(raw_keys=True, ff_bias=True)
 BIAS = "spatial_rel_pos_bias."
+NETWORK, PREDICTOR_BIAS = "maskgit.transformer.", "maskgit.continuous_pos_bias."
+TOKENS, POSITIONS = "maskgit.token_emb.weight", "maskgit.pos_emb.weight"
 EMBEDDINGS = (
     "was trained with use_action_embeddings, the default of 2025: its random table of actions is "
     "not in the file, so nobody can tell what its actions mean; train with "
@@ -66,7 +68,7 @@ def latent_action(source: PartTensors, frame_size: int, window: int) -> LatentAc
 
 def num_positions(source: PartTensors, num_tokens: int) -> int:
     """Number of whole frames of N tokens that the position table of a dynamics has."""
-    rows, _ = source.shape("maskgit.pos_emb.weight", 2)
+    rows, _ = source.shape(POSITIONS, 2)
     if (frames := rows // num_tokens) < 2:
         raise OfficialError(
             f"{source.source}: its {rows} positions are {frames} frames of {num_tokens} tokens, "
@@ -89,15 +91,15 @@ def dynamics(
         latent: The latent action model of the same file: GenieRedux, else GenieRedux-G.
         token_input: Whether tokens are also embedded by their codes.
     """
-    space, net = tokenizer.space, "maskgit.transformer."
+    space = tokenizer.space
     horizon = num_positions(source, space.num_tokens)
-    rows, width = source.shape("maskgit.token_emb.weight", 2)
+    rows, width = source.shape(TOKENS, 2)
     if rows != space.num_codes + 1:
         raise OfficialError(
             f"{source.source}: it predicts {rows - 1} codes, but the tokenizer has "
             f"{space.num_codes}; give the tokenizer that it was trained with"
         )
-    size = networks.transformer_config(source, net, "maskgit.continuous_pos_bias.", horizon)
+    size = networks.transformer_config(source, NETWORK, PREDICTOR_BIAS, horizon)
     config = DynamicsConfig(
         transformer=size,
         num_actions=_num_actions(source, size.dim, width, latent),
@@ -107,23 +109,31 @@ def dynamics(
         blocks=BLOCKS,
         horizon=horizon,
     )
-    bias = networks.position_bias(source, "maskgit.continuous_pos_bias.", size)
-    inner = networks.transformer(source, net, size)
-    inner |= {f"space_bias.{k}": x for k, x in bias.items()}
-    count = source.shape("maskgit.pos_emb.weight", 2)[0]
-    positions = source.take("maskgit.pos_emb.weight", count, width)
-    weights = {f"transformer.{k}": x for k, x in inner.items()}
-    weights |= {
-        "tokens.weight": source.take("maskgit.token_emb.weight", rows, width),
-        "positions": positions[: horizon * space.num_tokens].unflatten(0, (horizon, -1)),
-        "to_logits.weight": source.take("maskgit.to_logits.weight", space.num_codes, size.dim),
-        "to_logits.bias": source.take("maskgit.to_logits.bias", space.num_codes),
-    }
+    weights = _predictor(source, tokenizer, size, horizon)
     if token_input:
         weights |= _code_input(source, tokenizer, width)
     if latent:
         weights["actions.weight"] = _action_vectors(source, latent, width)
     return _loaded(Dynamics(config, space, tokenizer.codes()), weights, source)
+
+
+def _predictor(
+    source: PartTensors, tokenizer: VQTokenizer, size: TransformerConfig, horizon: int
+) -> dict[str, Tensor]:
+    """Weights of a `Dynamics`, without those of token input and of latent actions."""
+    num_codes, num_tokens = tokenizer.space.num_codes, tokenizer.space.num_tokens
+    count, width = source.shape(POSITIONS, 2)
+    positions = source.take(POSITIONS, count, width)
+    inner = networks.transformer(source, NETWORK, size)
+    bias = networks.position_bias(source, PREDICTOR_BIAS, size)
+    return {
+        **{f"transformer.{k}": x for k, x in inner.items()},
+        **{f"transformer.space_bias.{k}": x for k, x in bias.items()},
+        "tokens.weight": source.take(TOKENS, num_codes + 1, width),
+        "positions": positions[: horizon * num_tokens].unflatten(0, (horizon, -1)),
+        "to_logits.weight": source.take("maskgit.to_logits.weight", num_codes, size.dim),
+        "to_logits.bias": source.take("maskgit.to_logits.bias", num_codes),
+    }
 
 
 def _coder_config(source: PartTensors, frame_size: int, window: int) -> dict[str, Any]:
