@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,6 +50,8 @@ class ImportGenieredux:
     """Action set; by default coinrun-7 for 7 actions and retroact-5 for 5."""
     starts: str = COINRUN
     """Where dreams start: a dataset, or the id of a real env, which is played on the spot."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Further arguments of the env that is played for starts, as KEY VALUE pairs."""
     storage: Literal["float32", "bfloat16"] = "float32"
     """How matrices are stored. bfloat16 takes half the bytes, but rounds: tokens may differ."""
     carried_frames: int = 4
@@ -146,7 +148,8 @@ def _starts(
 
     with tempfile.TemporaryDirectory() as folder:
         if command.starts in gym.registry:
-            data = _played(command.starts, Path(folder) / "starts", actions, latent is not None)
+            kwargs = {} if latent else {"action_set": actions.name}
+            data = _played(command.starts, Path(folder) / "starts", kwargs | command.env_kwargs)
             origin = f"{command.starts}, played by the policy sticky"
         else:
             data = EpisodeDataset(command.starts)
@@ -160,7 +163,7 @@ def _starts(
         return Starts(bank=starts, origin=origin, env_id=info.env_id, env_kwargs=env_kwargs)
 
 
-def _played(env_id: str, folder: Path, actions: ActionSet, latent: bool) -> EpisodeDataset:
+def _played(env_id: str, folder: Path, env_kwargs: dict[str, str]) -> EpisodeDataset:
     from genie_gym.collect.command import CollectConfig, collect
     from world_models.episodes import EpisodeDataset
 
@@ -171,7 +174,7 @@ def _played(env_id: str, folder: Path, actions: ActionSet, latent: bool) -> Epis
             policy="sticky",
             episodes=EPISODES,
             max_steps=MAX_STEPS,
-            env_kwargs={} if latent else {"action_set": actions.name},
+            env_kwargs=env_kwargs,
         )
     )
     return EpisodeDataset(folder)

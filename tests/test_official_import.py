@@ -158,10 +158,12 @@ def test_starts_are_played_on_the_spot(tmp_path, files):
     """With frames of 64 pixels: the position table of this file has two frames of 256 tokens."""
     words = ["--tokenizer", files["2024/tokenizer"], "--dynamics", files["2024/guided"]]
     words += ["--out", tmp_path / "world", "--starts", "Procgen/CoinRun-v0"]
+    words += ["--env-kwargs", "velocity_map", "true"]
     assert main(["worlds", "import-genieredux", *map(str, words)]) == 0
     world = load_world(tmp_path / "world")
     assert world.starts.frames.shape[1:] == (4, 64, 64, 3)
     assert world.card.env_id == "Procgen/CoinRun-v0"
+    assert world.card.env_kwargs == {"action_set": "coinrun-7", "velocity_map": True}
     assert world.card.provenance["starts"] == "Procgen/CoinRun-v0, played by the policy sticky"
 
 
