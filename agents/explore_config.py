@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agents.ppo import PPOConfig
 from agents.rewards import RewardedEnv
 from genie_gym.collect.command import parse_value
 
@@ -12,7 +13,7 @@ __all__ = ["ExploreConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExploreConfig:
+class ExploreConfig(PPOConfig):
     """Trains a recurrent PPO agent that seeks what a world model cannot predict.
 
     Run the same command again to resume after an interruption. The best policy so far is saved
@@ -20,29 +21,14 @@ class ExploreConfig:
 
     Attributes:
         env: Env id of a real game.
-        out: Folder of the run.
         world: Name or path of the world whose uncertainty is the reward.
         reward: paper (as published), streaming (cheaper: the world follows the episode),
             surprise (how unlikely the frame was), novelty (random network distillation, no world
             needed) or own (the env's own reward).
-        steps: Total env steps, summed over the rows.
-        eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
-        num_envs: Number of sub-envs (rows) of the vector env.
         max_steps: Maximum steps per episode.
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
-        rollout: Steps of each row between updates.
-        batch_size: Steps in each minibatch.
-        epochs: Passes over each rollout.
-        learning_rate: Learning rate of Adam.
-        gamma: Discount factor.
-        gae_lambda: Lambda of generalized advantage estimation.
-        entropy: Weight of the entropy bonus.
-        clip_norm: Maximum norm of the gradient.
         scale: Factor on the reward; not applied to the env's own.
-        memory: Width of the LSTM.
-        seed: Seed of all randomness.
-        device: Device of the agent; the world uses a GPU if there is one.
         dtype: Floating-point type that the world computes in; "auto" takes bfloat16 where it
             is faster.
         env_kwargs: Further arguments of the env as KEY VALUE pairs, on top of the world's own.
@@ -54,32 +40,20 @@ class ExploreConfig:
     reward: str = "streaming"
     steps: int = 500_000
     eval_every: int = 25_000
-    num_envs: int = 16
     max_steps: int = 500
     eval_steps: int = 250
     eval_temperature: float = 0.5
-    rollout: int = 32
-    batch_size: int = 256
-    epochs: int = 3
-    learning_rate: float = 5e-4
     gamma: float = 0.995
-    gae_lambda: float = 0.95
     entropy: float = 0.001
     clip_norm: float = 10.0
     scale: float = 0.1
     memory: int = 512
-    seed: int = 0
-    device: str = "cpu"
     dtype: str = "auto"
     env_kwargs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.rewarded_env()
-        if self.steps < self.eval_every or self.eval_every < self.num_envs * self.rollout:
-            raise ValueError(
-                "expected num_envs x rollout <= eval_every <= steps, got "
-                f"{self.num_envs} x {self.rollout}, {self.eval_every} and {self.steps}"
-            )
 
     def rewarded_env(self) -> RewardedEnv:
         """Returns the env and its reward."""

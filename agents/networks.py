@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from torch import nn
 
-__all__ = ["FEATURES", "ImpalaCNN", "SmallCNN"]
+__all__ = ["FEATURES", "HalfNatureCNN", "ImpalaCNN", "SmallCNN"]
 
 
 class ImpalaCNN(BaseFeaturesExtractor):
@@ -87,8 +87,37 @@ class SmallCNN(BaseFeaturesExtractor):
         return self.body(pixels.contiguous(memory_format=torch.channels_last))  # twice as fast
 
 
+class HalfNatureCNN(BaseFeaturesExtractor):
+    """The convolutions of `NatureCNN` with half the channels, at a third of the cost.
+
+    Args:
+        observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
+        features_dim: Width of the output.
+    """
+
+    def __init__(self, observation_space: spaces.Box, features_dim: int = 256):
+        super().__init__(observation_space, features_dim)
+        self.body = nn.Sequential(
+            nn.Conv2d(observation_space.shape[0], 16, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            width = self.body(torch.zeros(1, *observation_space.shape)).shape[1]
+        self.head = nn.Sequential(nn.Linear(width, features_dim), nn.ReLU())
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, H, W) to (B, features_dim)."""
+        return self.head(self.body(observations))
+
+
 FEATURES: dict[str, type[BaseFeaturesExtractor]] = {
     "nature": NatureCNN,
+    "half-nature": HalfNatureCNN,
     "impala": ImpalaCNN,
     "small": SmallCNN,
 }

@@ -24,6 +24,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 from agents.autoexplore import AutoExplorePolicy
 from agents.networks import FEATURES
 from genie_gym.actions import ActionSet
+from genie_gym.wrappers.stack import stacked
 from world_models.files import atomic_file, write_json
 
 __all__ = [
@@ -45,7 +46,8 @@ class PolicyCard:
         env_id: The env it was trained in.
         action_set: Name of the action set it was trained with.
         action_meanings: The meaning of each action index.
-        frame_shape: Shape (H, W, C) of the frames it sees.
+        frame_shape: Shape (H, W, C) of the frames of the env.
+        stack: Number of frames it sees at once, the last of the episode.
         features: Name of its feature extractor, a key of `agents.networks.FEATURES`.
         memory: Width of its LSTM; 0 if it has none.
         observes: Env arguments that change what it sees, e.g. ``{"velocity_map": True}``.
@@ -58,6 +60,7 @@ class PolicyCard:
     action_meanings: tuple[str, ...]
     frame_shape: tuple[int, int, int]
     features: str
+    stack: int = 1
     memory: int = 0
     observes: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +81,7 @@ class PolicyCard:
 def build_policy(card: PolicyCard) -> ActorCriticPolicy:
     """Builds the network that a card describes, with untrained weights."""
     height, width, channels = card.frame_shape
-    frames = spaces.Box(0, 255, (channels, height, width), np.uint8)
+    frames = spaces.Box(0, 255, (channels * card.stack, height, width), np.uint8)
     actions = spaces.Discrete(len(card.action_meanings))
     options: dict[str, Any] = {"features_extractor_class": FEATURES[card.features]}
     if card.memory:
@@ -141,13 +144,24 @@ def load_policy(
         load_model(network, folder / "policy.safetensors")
     except (OSError, SafetensorError, RuntimeError) as fault:
         raise ValueError(f"cannot load {folder / 'policy.safetensors'}: {fault}") from None
-    return SavedPolicy(network, num_envs=num_envs, temperature=temperature)
+    return SavedPolicy(network, num_envs=num_envs, temperature=temperature, stack=card.stack)
 
 
 class SavedPolicy:
-    """A trained policy that plays; each row samples with its own episode's generator."""
+    """A trained policy that plays; each row samples with its own episode's generator.
 
-    def __init__(self, network: ActorCriticPolicy, *, num_envs: int, temperature: float):
+    Args:
+        network: The policy's network.
+        num_envs: Number of rows.
+        temperature: Temperature of the action distribution; 0 takes the most likely action.
+        stack: Number of frames that the network sees at once.
+    """
+
+    def __init__(
+        self, network: ActorCriticPolicy, *, num_envs: int, temperature: float, stack: int = 1
+    ):
+        self._stack = stack
+        self._last: list[NDArray[np.uint8] | None] = [None] * num_envs
         self._network = network.eval()
         self._temperature = temperature
         self._rngs = [np.random.default_rng(0) for _ in range(num_envs)]
@@ -160,13 +174,19 @@ class SavedPolicy:
     def begin(self, row: int, rng: np.random.Generator) -> None:
         """Starts an episode in a row: clears its memory and sets its random generator."""
         self._rngs[row] = rng
+        self._last[row] = None
         for part in self._memory:
             part[:, row] = 0
 
     @torch.no_grad()
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Samples one action per row; temperature 0 takes the most likely one."""
-        observations = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        for row, frame in enumerate(frames):
+            last = self._last[row]
+            known = frame[None] if last is None else np.concatenate((last, frame[None]))
+            self._last[row] = known[-self._stack :]
+        seen = [stacked(last, self._stack) for last in self._last if last is not None]
+        observations = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
         logits = self._logits(observations).double()
         if self._temperature == 0:
             return logits.argmax(1).numpy()

@@ -10,19 +10,27 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from genie_gym.wrappers.stack import StackFramesVector
+
 __all__ = ["SB3VecEnv", "make_sb3_env"]
 
 
-def make_sb3_env(env_id: str, num_envs: int, **kwargs: Any) -> SB3VecEnv:
+def make_sb3_env(
+    env_id: str, num_envs: int, *, stack: int = 1, reward_scale: float = 1.0, **kwargs: Any
+) -> SB3VecEnv:
     """Makes an env by its id, as a Stable-Baselines3 env.
 
     Args:
-        env_id: For example ``"Procgen/CoinRun-v0"`` or ``"RetroAct/Kangaroo-Atari2600-v0"``.
+        env_id: For example ``"Procgen/CoinRun-v0"`` or ``"GenieRedux/CrazyClimber-v0"``.
         num_envs: Number of sub-envs, called rows.
-        **kwargs: Arguments of the env, and ``max_episode_steps``.
+        stack: Observations are this many frames; see `StackFramesVector`.
+        reward_scale: Factor on the rewards.
+        **kwargs: Arguments of the env, and ``max_episode_steps``. In a dream, `starts` is a
+            dataset that every episode starts from, also those that start by themselves.
     """
     mode = AutoresetMode.SAME_STEP
-    return SB3VecEnv(gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=mode, **kwargs))
+    env = gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=mode, **kwargs)
+    return SB3VecEnv(StackFramesVector(env, stack) if stack > 1 else env, reward_scale=reward_scale)
 
 
 class SB3VecEnv(VecEnv):
@@ -36,16 +44,17 @@ class SB3VecEnv(VecEnv):
         env: The vector env; closing this env closes it too.
         endless: Report every end of an episode as a truncation. With a reward for exploration,
             terminations would teach the agent to avoid everything that ends an episode.
+        reward_scale: Factor on the rewards.
     """
 
-    def __init__(self, env: VectorEnv, endless: bool = False):
+    def __init__(self, env: VectorEnv, endless: bool = False, reward_scale: float = 1.0):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"Stable-Baselines3 needs autoreset mode SAME_STEP, the env has {mode}: use "
                 "gym.make_vec(..., autoreset_mode='SameStep') or agents.sb3.make_sb3_env(id, n)"
             )
-        self.env, self._endless = env, endless
+        self.env, self._endless, self._reward_scale = env, endless, reward_scale
         self.render_mode = env.render_mode
         self._actions = np.zeros(env.num_envs, np.int64)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -82,7 +91,7 @@ class SB3VecEnv(VecEnv):
                 "terminal_observation": infos["final_obs"][row],
                 "TimeLimit.truncated": bool(truncated[row]) or self._endless,
             }
-        return frames, rewards.astype(np.float32), dones, row_infos
+        return frames, (rewards * self._reward_scale).astype(np.float32), dones, row_infos
 
     def close(self) -> None:
         """Closes the env."""

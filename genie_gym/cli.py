@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "agents.train:main",
         "train PPO on a real env's own reward, to collect data with",
     ),
+    "dream-train": (
+        "agents.dream_train:main",
+        "train an agent in a dream and evaluate it in the real game",
+    ),
     "explore": (
         "agents.explore:main",
         "train an agent to find what a world cannot predict (AutoExplore)",

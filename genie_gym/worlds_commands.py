@@ -166,7 +166,7 @@ def _make(command: Make) -> int:
         raise ValueError(f"scale must be positive, got {command.scale}")
     env, recipe = WORLDS[command.name]
     out = (command.out or Path("runs/worlds") / command.name).absolute()
-    build = Build(env, out, command.scale)
+    build = Build(command.name, env, out, command.scale)
     recipe(build)
     manifest = Manifest(out / "stages.jsonl")
     if command.list:

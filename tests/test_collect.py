@@ -17,7 +17,9 @@ import genie_gym  # noqa: F401
 from genie_gym.actions import action_set
 from genie_gym.collect.collector import Collection, episode_seed, play_episodes
 from genie_gym.collect.command import CollectConfig, collect, main
-from genie_gym.collect.policies import EpsilonGreedy, make_policy, random_plan, sticky_plan
+from genie_gym.collect.plans import random_plan, sticky_plan
+from genie_gym.collect.policies import EpsilonGreedy
+from genie_gym.collect.policy_spec import make_policy
 from tests.counting_env import ACTIONS
 from world_models.episodes import EpisodeDataset, existing_indices, verify
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.actions import ActionSet
-from genie_gym.collect.policies import sticky_plan
+from genie_gym.collect.plans import sticky_plan
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import differing, frame_psnr
 from genie_gym.evaluation.windows import Windows

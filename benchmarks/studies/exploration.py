@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from agents.explore import new_model
 from agents.explore_config import ExploreConfig
+from agents.ppo import new_ppo
 from agents.rewards import RewardedEnv
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.studies.exploration_picture import picture
-from genie_gym.collect.policies import make_policy
+from genie_gym.collect.policy_spec import make_policy
 from genie_gym.coverage import Coverage
 from world_models.files import write_json
 
@@ -134,7 +134,7 @@ def _learn(budget: Budget, explored: RewardedEnv, env: Watched, explorer: str, s
     )  # fmt: skip
     rows = explored.make(env)
     rows.seed(seed)
-    new_model(config, rows).learn(budget.steps)
+    new_ppo(config, rows).learn(budget.steps)
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -28,12 +28,14 @@ class Build:
     result, to be passed to later calls.
 
     Attributes:
+        name: Name of the finished world.
         env: Env id of the real game.
         out: Folder of the build. Finished worlds are in its subfolder ``worlds``.
         scale: Factor on the numbers of episodes and training steps; below 1 for a quick trial.
         stages: The stages added so far.
     """
 
+    name: str
     env: str
     out: Path
     scale: float = 1.0

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from genie_gym.build.build import Build
+from genie_gym.collect.policy_spec import MIXED
 from world_models.training.package import SamplingOptions
 from world_models.training.recipes import RECIPES, DynamicsRecipe
 
@@ -52,20 +54,14 @@ def crazy_climber(build: Build) -> None:
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)
     both = build.merge("both", sticky, build.collect("random", "random", 80, seed=5))
-    model = replace(recipe.dynamics.model, objective="one_pass")
-    fitted = _fitted(
-        replace(recipe.dynamics, model=model, events=0.1),
-        steps=4000,
-        batch_size=8,
-        learning_rate=2e-3,
-        save_every=500,
-    )
-    run = build.dynamics("dynamics", fitted, both, tokenizer=tokenizer)
-    # At the usual temperature of 0.2 the climber, once it disappeared, never came back: in any
-    # single frame its return is unlikely, so it was never sampled.
-    sampling = SamplingOptions(steps=1, temperature=0.5)
-    world = build.bundle("CrazyClimber", both, tokenizer, run, storage="int8", sampling=sampling)
-    build.score(world)
+    _one_pass(build, both, tokenizer, steps=4000)
+
+
+def freeway(build: Build) -> None:
+    """Makes a world of Freeway from mixed play. Takes an hour on one core."""
+    data = build.collect("mixed", MIXED, 160)
+    tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
+    _one_pass(build, data, tokenizer, steps=3000)
 
 
 def hero(build: Build) -> None:
@@ -86,34 +82,41 @@ def hero(build: Build) -> None:
 
 
 def pong(build: Build) -> None:
-    """Makes a world of Pong from sticky and random play. Takes two hours on one core.
+    """Makes a world of Pong from mixed play and a player that hits the ball. An hour on one core.
 
-    Sticky play moves the paddle off the screen within a second, so later stages add random play.
+    Other play hits the ball too rarely for a world to learn what follows.
     """
-    recipe = RECIPES["atari"]()
-    sticky = build.collect("sticky", "sticky", 80)
-    tokenizer = build.tokenizer(recipe.tokenizer, sticky)
-    run = build.dynamics("dynamics", recipe.dynamics, sticky, tokenizer=tokenizer)
-    world = build.bundle("PongFirst", sticky, tokenizer, run)
-    both = build.merge("both", sticky, build.collect("random", "random", 80))
-    for name, steps in (("more", 1000), ("last", 1200)):
-        tuned = _fitted(recipe.dynamics, steps=steps, learning_rate=1e-3)
-        run = build.dynamics(name, tuned, both, world=world)
-        world = build.bundle(f"Pong{name.title()}", both, world, run)
-    more = build.collect("more", "random", 160, seed=5)
-    tuned = _fitted(recipe.dynamics, steps=2000, learning_rate=2e-3)
-    run = build.dynamics("again", tuned, more, world=world)
-    world = build.bundle("Pong", more, world, run, storage="int8")
-    build.score(world, "--play-policy", "random")
+    data = build.collect("mixed", f"{MIXED},agents.experts:pong=10", 200)
+    tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
+    _one_pass(build, data, tokenizer, steps=3000)
 
 
 WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
     "CoinRun": ("Procgen/CoinRun-v0", coinrun),
     "CrazyClimber": ("RetroAct/CrazyClimber-Atari2600-v0", crazy_climber),
+    "Freeway": ("RetroAct/Freeway-Atari2600-v0", freeway),
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
 """World name -> (env id, recipe)."""
+
+
+def _one_pass(build: Build, data: Path, tokenizer: Path, *, steps: int) -> None:
+    """Trains a dynamics that predicts a frame in one pass, and packs and scores the world."""
+    recipe = RECIPES["atari"]().dynamics
+    model = replace(recipe.model, objective="one_pass")
+    fitted = _fitted(
+        replace(recipe, model=model, events=0.1),
+        steps=steps,
+        batch_size=8,
+        learning_rate=2e-3,
+        save_every=500,
+    )
+    run = build.dynamics("dynamics", fitted, data, tokenizer=tokenizer)
+    # At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
+    # back: in any single frame its return is unlikely, so it was never sampled.
+    sampling = SamplingOptions(steps=1, temperature=0.5)
+    build.score(build.bundle(build.name, data, tokenizer, run, storage="int8", sampling=sampling))
 
 
 def _fitted(recipe: DynamicsRecipe, **fit: Any) -> DynamicsRecipe:

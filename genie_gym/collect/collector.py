@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
-from genie_gym.collect.policies import make_policy
+from genie_gym.collect.policy_spec import make_policy
 from world_models.episodes import Episode, EpisodeInfo, Transitions, code_version
 
 __all__ = ["Collection", "Recorder", "WholeEpisode", "episode_seed", "play", "play_episodes"]
@@ -32,7 +32,7 @@ class Collection:
 
     Attributes:
         env_id: Any env id of this package.
-        policy: ``random``, ``sticky`` or the folder of a saved agent.
+        policy: Specification of the policy; see `make_policy`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
         epsilon: Probability that an action is replaced by a uniformly random one.

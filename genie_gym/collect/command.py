@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from genie_gym.collect.collector import Collection
 from genie_gym.collect.part import Progress, collect_part
+from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.collect.workers import collect_in_processes
 from genie_gym.errors import MissingRomError
 from genie_gym.retroact.selections import selection
@@ -38,7 +39,10 @@ class CollectConfig:
         env: Env id, for example Procgen/CoinRun-v0; or a selection of games, for example
             @playable-platformers, whose playable games share the episodes evenly.
         out: The dataset directory.
-        policy: random, sticky, or the folder of a saved agent.
+        policy: random, sticky, held (each action for 8 to 64 steps), alternating (between two
+            actions), the folder of a saved agent, MODULE:FUNCTION (see the documentation of
+            episodes), or several of these with their shares of the episodes, such as
+            sticky=2,runs/agent=1. mixed stands for random=3,sticky=3,held=2,alternating=2.
         episodes: Total number of episodes in the collection.
         max_steps: Maximum steps per episode.
         workers: Number of worker processes.
@@ -90,12 +94,9 @@ class CollectConfig:
     def collection(self) -> Collection:
         """Returns the settings that determine the content of the episodes."""
         gym.spec(self.env)  # raises early for an unknown id, with suggestions
-        policy = self.policy
-        if policy not in ("random", "sticky"):
-            policy = str(Path(policy).resolve())
         return Collection(
             env_id=self.env,
-            policy=policy,
+            policy=checked_spec(self.policy),
             max_steps=self.max_steps,
             seed=self.seed,
             epsilon=self.epsilon,

@@ -6,22 +6,15 @@ depend on its row or on the other rows.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genie_gym.actions import ActionSet
+from genie_gym.collect.plans import Plan, random_plan
 
-__all__ = ["EpsilonGreedy", "Planned", "Policy", "make_policy", "random_plan", "sticky_plan"]
-
-Plan = Callable[[np.random.Generator, int], NDArray[np.int64]]
-
-# Loads a saved agent. A string, because this layer must not import the layer above.
-_LOAD_AGENT = "agents.saved_policy:load_policy"
+__all__ = ["EpsilonGreedy", "Mixture", "Planned", "Policy"]
 
 
 class Policy(Protocol):
@@ -93,76 +86,28 @@ class EpsilonGreedy:
         return np.where(self._coins.act(frames) == 1, random, chosen)
 
 
-def random_plan(num_actions: int) -> Plan:
-    """Samples each action uniformly, as in the paper."""
-    return lambda rng, length: rng.integers(num_actions, size=length)
-
-
-def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
-    """Samples actions that are held for several steps, mostly moves; goes further than random play.
-
-    Actions to the right have weight 4, NOOP 1 and all others 2. An action is held for a
-    geometrically distributed number of steps with mean `mean_hold`.
-    """
-    weights = np.array(
-        [4.0 if "RIGHT" in m else 1.0 if m == "NOOP" else 2.0 for m in actions.meanings]
-    )
-    weights /= weights.sum()
-
-    def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
-        holds = rng.geometric(1 / mean_hold, size=length)
-        return np.repeat(rng.choice(len(actions), size=length, p=weights), holds)[:length]
-
-    return plan
-
-
-def make_policy(
-    spec: str,
-    actions: ActionSet,
-    *,
-    num_envs: int,
-    max_steps: int,
-    epsilon: float = 0.0,
-    temperature: float = 1.0,
-    env_kwargs: dict[str, Any] | None = None,
-) -> Policy:
-    """Makes a policy from the options of the command line.
+class Mixture:
+    """Plays each episode with one of several policies, chosen at its start.
 
     Args:
-        spec: ``"random"``, ``"sticky"``, or the folder of a saved agent.
-        actions: The env's action set.
+        policies: The policies, each for all rows.
+        shares: The probability of each policy.
         num_envs: Number of sub-envs, called rows.
-        max_steps: Maximum steps per episode.
-        epsilon: Probability that an action is replaced by a uniformly random one.
-        temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
-            action.
-        env_kwargs: The env's keyword arguments; a saved agent checks those it depends on.
     """
-    policy: Policy
-    if spec == "random":
-        policy = Planned(random_plan(len(actions)), num_envs, max_steps)
-    elif spec == "sticky":
-        policy = Planned(sticky_plan(actions), num_envs, max_steps)
-    elif Path(spec).is_dir():
-        module, function = _LOAD_AGENT.split(":")
-        load: Callable[..., Any] = getattr(importlib.import_module(module), function)
-        policy = load(
-            Path(spec),
-            actions=actions,
-            env_kwargs=env_kwargs or {},
-            num_envs=num_envs,
-            temperature=temperature,
-        )
-    else:
-        raise ValueError(
-            f"policy must be 'random', 'sticky' or the folder of a saved agent, got {spec!r}"
-        )
-    if epsilon == 0:
-        return policy
-    return EpsilonGreedy.over(
-        policy,
-        epsilon=epsilon,
-        num_actions=len(actions),
-        num_envs=num_envs,
-        max_steps=max_steps,
-    )
+
+    def __init__(self, policies: Sequence[Policy], shares: Sequence[float], num_envs: int):
+        self._policies, self._shares = policies, np.array(shares) / sum(shares)
+        self._chosen = np.full(num_envs, -1)
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Chooses the policy of the episode."""
+        self._chosen[row] = rng.choice(len(self._policies), p=self._shares)
+        self._policies[self._chosen[row]].begin(row, rng)
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns each row's action by its own policy."""
+        actions = np.zeros(len(self._chosen), np.int64)
+        for index in np.unique(self._chosen):
+            rows = self._chosen == index
+            actions[rows] = self._policies[index].act(frames)[rows]
+        return actions

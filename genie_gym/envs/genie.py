@@ -42,7 +42,8 @@ class GenieVectorEnv(FrameVectorEnv):
 
     The reward is the expected reward that the world predicts. The world also predicts the
     probability that the action ended the episode; the env samples *terminated* from it, so
-    episodes end as often as in the data. An episode is truncated only by `max_episode_steps`.
+    episodes end as often as in the data. An episode is truncated by `max_episode_steps` and
+    `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
     any number of rows; on a GPU or when compiled, only for the same number of rows.
@@ -69,6 +70,11 @@ class GenieVectorEnv(FrameVectorEnv):
             frame takes all passes.
         carried_frames: Frames with which the dream goes on where the dynamics has used its
             positions; only for worlds with a `horizon`.
+        starts: Dataset folder to sample the starts of episodes from, in place of the few starts
+            that are stored with the world. A quarter of them are beginnings of episodes.
+        truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this. An agent then
+            cannot learn from frames that the world does not know.
+        uncertainty_penalty: Subtract this times ``entropy`` from the reward.
         action_set: If given, it must be the world's own.
         autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
@@ -96,6 +102,9 @@ class GenieVectorEnv(FrameVectorEnv):
         temperature: float | None = None,
         threshold: float | None = None,
         carried_frames: int | None = None,
+        starts: str | Path | None = None,
+        truncate_when_unsure: float | None = None,
+        uncertainty_penalty: float = 0.0,
         action_set: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
@@ -136,6 +145,13 @@ class GenieVectorEnv(FrameVectorEnv):
         if compile:
             self._threads = nullcontext
         self._output = output
+        self._starts = self.world.starts
+        if starts is not None:
+            self._starts = self.world.starts_from(Path(starts))
+        self._max_entropy = np.inf if truncate_when_unsure is None else truncate_when_unsure
+        self._penalty = uncertainty_penalty
+        self.prompts: list[NDArray[np.uint8] | None] = [None] * num_envs
+        """The real frames that each row's episode started from, ``(k, H, W, 3)``."""
         self._state: WorldState | None = None
         self._start_tokens: dict[int, Tensor] = {}
         # The newest frames. On a CPU `frames` shares its memory.
@@ -157,10 +173,10 @@ class GenieVectorEnv(FrameVectorEnv):
     # Methods of the base class -------------------------------------------------------------
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        if self._prompt(options) is None and self.world.starts is None:
+        if self._prompt(options) is None and self._starts is None:
             raise ValueError(
                 f"the world {self.world.card.name} has no start bank: give it real frames with "
-                "reset(options={'frames': ..., 'actions': ...})"
+                "reset(options={'frames': ..., 'actions': ...}), or a dataset with starts=FOLDER"
             )
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -175,6 +191,8 @@ class GenieVectorEnv(FrameVectorEnv):
             started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
             self._put(rows, replace(started, encoder=None))
             self._show_frames(rows, frames[:, -1])
+        for row, clip in zip(rows, frames.cpu().numpy(), strict=True):
+            self.prompts[row] = clip
         return self._infos(np.zeros(len(rows), np.float32))
 
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
@@ -193,11 +211,12 @@ class GenieVectorEnv(FrameVectorEnv):
             numbers[:2] = 0
         rngs = self.np_random
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
+        unsure = numbers[2, rows]
         return RowsOutcome(
-            rewards=numbers[0, rows],
+            rewards=numbers[0, rows] - self._penalty * unsure,
             terminated=ends,
-            truncated=np.zeros(len(rows), np.bool_),
-            infos=self._infos(numbers[2, rows]),
+            truncated=unsure > self._max_entropy,
+            infos=self._infos(unsure),
         )
 
     def _save_row(self, row: int) -> bytes:
@@ -238,7 +257,7 @@ class GenieVectorEnv(FrameVectorEnv):
 
     def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Samples starts: frames, actions and tokens; each start is encoded once."""
-        starts, rngs, known = self.world.starts, self.np_random, self._start_tokens
+        starts, rngs, known = self._starts, self.np_random, self._start_tokens
         assert starts is not None
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)

@@ -12,12 +12,15 @@ import torch
 
 from genie_gym.actions import ActionSet, action_set
 from genie_gym.retroact import catalogue
+from world_models.episodes import EpisodeDataset
 from world_models.inference.compile import CompiledWorld
 from world_models.inference.world import WorldModel
 from world_models.precision import choose_dtype
 from world_models.worlds.bundle import StartBank, load_world
 from world_models.worlds.card import WorldCard, card_path
 from world_models.worlds.find import find_world
+
+_NUM_STARTS = 2048  # 100 MB of frames
 
 __all__ = ["LoadedWorld", "choose_device", "open_world"]
 
@@ -46,6 +49,21 @@ class LoadedWorld:
     def actions(self) -> ActionSet:
         """The actions that the world was trained with."""
         return ActionSet(name=self.card.action_set, meanings=self.card.action_meanings)
+
+    def starts_from(self, data: Path) -> StartBank:
+        """Samples starts from the episodes of a dataset; one copy per process."""
+        episodes = EpisodeDataset(data)
+        if (episodes.action_meanings, episodes.frame_shape[0]) != (
+            self.card.action_meanings,
+            self.card.frame_size,
+        ):
+            raise ValueError(
+                f"starts must be a dataset of the world's own game: {self.card.name} has the "
+                f"actions {', '.join(self.card.action_meanings)} and frames of "
+                f"{self.card.frame_size} pixels, {data} has "
+                f"{', '.join(episodes.action_meanings)} and {episodes.frame_shape[0]}"
+            )
+        return _sampled(data.resolve(), episodes.fingerprint)
 
     def check_action_set(self, name: str | None) -> None:
         """Raises ValueError if a name is given that is not the world's action set."""
@@ -116,6 +134,11 @@ def _load(
         dtype=name,
         identity=f"{world.card.name}-{_fingerprint(world.card)}-{name}",
     )
+
+
+@lru_cache(maxsize=2)
+def _sampled(data: Path, fingerprint: str) -> StartBank:
+    return StartBank.from_episodes(EpisodeDataset(data), num=_NUM_STARTS, beginnings=0.25)
 
 
 def _fingerprint(card: WorldCard) -> str:

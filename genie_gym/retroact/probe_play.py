@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from genie_gym.actions import action_set
-from genie_gym.collect.policies import sticky_plan
+from genie_gym.collect.plans import sticky_plan
 from genie_gym.envs.retro import RetroVectorEnv
 
 __all__ = ["ACTIONS", "Branches", "ProbeConfig", "play_branches"]

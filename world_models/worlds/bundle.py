@@ -62,11 +62,21 @@ class StartBank:
 
     @staticmethod
     def from_episodes(
-        dataset: EpisodeDataset, *, num: int = 16, length: int = 4, seed: int = 0
+        dataset: EpisodeDataset,
+        *,
+        num: int = 16,
+        length: int = 4,
+        seed: int = 0,
+        beginnings: float = 0.0,
     ) -> StartBank:
-        """Draw `num` random windows of `length` frames."""
+        """Draw `num` random windows of `length` frames.
+
+        A share of `beginnings` of them is moved to the beginning of its episode.
+        """
         sampler = WindowSampler(dataset.num_frames, length=length, batch_size=num, seed=seed)
-        windows = dataset.batch(sampler.batch(0), length)
+        places = sampler.batch(0)
+        places[: round(beginnings * num), 1] = 0
+        windows = dataset.batch(places, length)
         frames, actions = (torch.from_numpy(windows[name]) for name in ("frames", "actions"))
         return StartBank(frames=frames, actions=actions)
 

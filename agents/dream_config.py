@@ -1,0 +1,122 @@
+"""Settings for training an agent inside a dream, and a recipe per world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import genie_gym  # noqa: F401  (registers the env ids)
+from agents.ppo import PPOConfig
+from agents.returns import make_real
+from agents.sb3 import SB3VecEnv
+from genie_gym.envs.genie import GenieVectorEnv
+from genie_gym.wrappers.stack import StackFramesVector
+
+__all__ = ["DreamTrainConfig", "RECIPES", "recipe_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamTrainConfig(PPOConfig):
+    """Trains PPO in a world's dream and evaluates it in the real game.
+
+    Run the same command again to resume after an interruption. The policy is saved in `out`, to
+    be used by `genie-gym collect --policy OUT`.
+
+    Attributes:
+        world: Name or path of the world.
+        where: Train in the dream; or, to compare, in the real game with the same settings.
+        starts: Dataset folder that dreams start from, in place of the few starts stored with the
+            world.
+        horizon: Maximum steps per training episode.
+        stack: Number of frames that the agent sees at once.
+        reward_scale: Factor on the rewards; about 1 / (the usual reward).
+        truncate_when_unsure: End a dream when its entropy exceeds this.
+        uncertainty_penalty: Subtract this times the entropy from the reward, before scaling.
+        eval_episodes: Episodes per evaluation, each in the dream and in the real game.
+        eval_steps: Maximum steps per evaluation episode.
+        keep: Which policy is saved: the last one, or that with the best return in the real game,
+            which is chosen by the real frames of the evaluations.
+        max_overpay: Stop when, in two evaluations in a row, the dream pays more than this times
+            the real return: the agent then exploits the dream's faults. 0 never stops.
+        dtype: Floating-point type that the world computes in.
+    """
+
+    world: Annotated[str, tyro.conf.Positional]
+    out: Path = Path("runs/dream-agent")
+    where: Literal["dream", "real"] = "dream"
+    steps: int = 50_000
+    eval_every: int = 10_000
+    rollout: int = 128
+    batch_size: int = 512
+    features: str = "half-nature"
+    starts: Path | None = None
+    horizon: int = 128
+    stack: int = 2
+    reward_scale: float = 1.0
+    truncate_when_unsure: float | None = None
+    uncertainty_penalty: float = 0.0
+    eval_episodes: int = 4
+    eval_steps: int = 500
+    keep: Literal["last", "best"] = "last"
+    max_overpay: float = 1.5
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("horizon", "stack", "eval_episodes", "eval_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.reward_scale <= 0 or self.max_overpay < 0 or self.uncertainty_penalty < 0:
+            raise ValueError(
+                "expected a positive reward_scale, and max_overpay and uncertainty_penalty of at "
+                f"least 0, got {self.reward_scale}, {self.max_overpay}, {self.uncertainty_penalty}"
+            )
+
+    def training_env(self) -> SB3VecEnv:
+        """Returns the env to train in."""
+        env: VectorEnv
+        if self.where == "real":
+            env = make_real(self.world, self.num_envs, self.horizon, AutoresetMode.SAME_STEP)
+        else:
+            env = GenieVectorEnv(
+                self.world,
+                self.num_envs,
+                dtype=self.dtype,
+                starts=self.starts,
+                truncate_when_unsure=self.truncate_when_unsure,
+                uncertainty_penalty=self.uncertainty_penalty,
+                autoreset_mode=AutoresetMode.SAME_STEP,
+                max_episode_steps=self.horizon,
+            )
+        return SB3VecEnv(StackFramesVector(env, self.stack), reward_scale=self.reward_scale)
+
+
+def plain() -> DreamTrainConfig:
+    """Any world: rewards as they are."""
+    return DreamTrainConfig(world="")
+
+
+def crazy_climber() -> DreamTrainConfig:
+    """Crazy Climber: a hundred points per step up."""
+    return replace(plain(), world="CrazyClimber", reward_scale=0.01)
+
+
+def coinrun() -> DreamTrainConfig:
+    """CoinRun: one coin at the end of a level."""
+    return replace(plain(), world="CoinRun", memory=256, reward_scale=0.1, gamma=0.995)
+
+
+RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
+    "CrazyClimber": crazy_climber,
+    "CoinRun": coinrun,
+}
+
+
+def recipe_of(world: str) -> DreamTrainConfig:
+    """Returns the recipe for a world's game, known by the world's name or its folder's."""
+    return replace(RECIPES.get(Path(world).name, plain)(), world=world)

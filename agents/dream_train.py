@@ -1,0 +1,160 @@
+"""`genie-gym dream-train`: trains an agent in a world's dream and evaluates it in the real game."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import tyro
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecMonitor
+
+from agents.dream_config import RECIPES, DreamTrainConfig, recipe_of
+from agents.ppo import Iterations, derived_seed
+from agents.returns import Played, make_real, play_out
+from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
+from genie_gym.data.pictures import save_frames
+from genie_gym.envs.genie import GenieVectorEnv
+from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.registration import LOOKS
+from world_models.inference.parallel import one_thread
+from world_models.settings import begin
+
+__all__ = ["dream_train", "main"]
+
+USAGE = """usage: genie-gym dream-train WORLD [--out DIR] [--steps N] [--starts DATASET] ...
+
+Trains PPO in the dream of a world (its name or folder) and evaluates it in the dream and in the
+real game. Worlds with their own recipe:
+{recipes}
+
+genie-gym dream-train WORLD --help lists every setting of the world's recipe.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line: a world, then any setting to override."""
+    if not argv or argv[0].startswith("-"):
+        recipes = "\n".join(f"  {name:<16}{make.__doc__}" for name, make in RECIPES.items())
+        print(USAGE.format(recipes=recipes))
+        return 0
+    world, *rest = argv
+    card = open_world(world).card  # raises early for an unknown world
+    prog = f"genie-gym dream-train {world}"
+    config = tyro.cli(DreamTrainConfig, args=[world, *rest], default=recipe_of(world), prog=prog)
+    last = dream_train(config)[-1]
+    print(
+        f"return in the dream {last['dream_return']:.4g}, in the real game "
+        f"{last['real_return']:.4g}; real frames: {last['real_frames']:.0f}\n"
+        f"saved {config.out}; play with it: genie-gym collect {card.env_id} --policy {config.out} "
+        "--out DIR"
+    )
+    return 0
+
+
+def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
+    """Trains an agent, or resumes its training.
+
+    Returns:
+        The evaluations in order. ``dream_return`` and ``real_return``: mean return from the same
+        first frames; ``real_frames``: frames of the real game used so far; ``stop``: 1 if the
+        dream paid too much.
+    """
+    begin(config.out / "dream-train.json", _settings(config), may_change=("out", "steps"))
+    run = _Run(config)
+    try:
+        # The agent's network is small: torch's threads would wait more than compute. The dream has
+        # threads of its own.
+        with one_thread():
+            run.iterations.run(str(config.world), run.evaluate)
+    finally:
+        run.close()
+    return run.iterations.history
+
+
+class _Run:
+    """A training run."""
+
+    def __init__(self, config: DreamTrainConfig):
+        self._config = config
+        self._card = open_world(config.world).card
+        self._env = VecMonitor(config.training_env())
+        rows, steps = config.eval_episodes, config.eval_steps
+        self._real = make_real(config.world, rows, steps)
+        self._dream = GenieVectorEnv(
+            config.world,
+            rows,
+            dtype=config.dtype,
+            autoreset_mode="Disabled",
+            max_episode_steps=steps,
+        )
+        self.iterations = Iterations(config, self._env)
+
+    def evaluate(self, number: int) -> dict[str, float]:
+        """Plays in the real game and, from the same first frames, in the dream."""
+        config, history = self._config, self.iterations.history
+        seed = derived_seed(config.seed, number, 1)
+        first, _ = self._real.reset(seed=seed)
+        real = self._play(self._real, first, seed)
+        self._dream.reset(seed=seed, options={"frames": first[:, None]})
+        dream = self._play(self._dream, first, seed)
+        name = f"step-{self.iterations.steps:09}"
+        save_frames(real.frames, config.out / "animations" / f"{name}-real.gif")
+        save_frames(dream.frames, config.out / "animations" / f"{name}-dream.gif")
+        earlier = history[-1] if history else {"real_frames": 0.0, "steps": 0.0, "overpaid": 0.0}
+        trained = self.iterations.steps - earlier["steps"] if config.where == "real" else 0.0
+        numbers = {
+            "dream_return": float(dream.returns.mean()),
+            "real_return": float(real.returns.mean()),
+            "real_frames": earlier["real_frames"] + float(real.lengths.sum()) + trained,
+        }
+        numbers["overpaid"] = float(self._is_overpaid(numbers))
+        numbers["stop"] = float(numbers["overpaid"] and earlier["overpaid"])
+        if config.keep == "last" or numbers["real_return"] >= self.iterations.best("real_return"):
+            self._save(numbers)
+        return numbers
+
+    def close(self) -> None:
+        """Closes the envs."""
+        for env in (self._env, self._real, self._dream):
+            env.close()
+
+    def _play(self, env: VectorEnv, first: NDArray[np.uint8], seed: int) -> Played:
+        config = self._config
+        policy = SavedPolicy(
+            self.iterations.model.policy,
+            num_envs=config.eval_episodes,
+            temperature=1.0,
+            stack=config.stack,
+        )
+        return play_out(env, first, policy, seed=seed, max_steps=config.eval_steps)
+
+    def _is_overpaid(self, numbers: dict[str, float]) -> bool:
+        """Whether the dream pays too much; returns near zero are held to the first evaluation."""
+        config, real = self._config, numbers["real_return"]
+        if config.where == "real" or not config.max_overpay:
+            return False
+        past = self.iterations.history
+        size = max(abs(real), abs(past[0]["real_return"]) if past else 0.0)
+        return numbers["dream_return"] - real > (config.max_overpay - 1) * size
+
+    def _save(self, numbers: dict[str, float]) -> None:
+        config, card = self._config, self._card
+        described = PolicyCard(
+            env_id=card.env_id,
+            action_set=card.action_set,
+            action_meanings=card.action_meanings,
+            frame_shape=(card.frame_size, card.frame_size, 3),
+            features=config.features,
+            stack=config.stack,
+            memory=config.memory,
+            observes={key: value for key, value in card.env_kwargs.items() if key in LOOKS},
+            training={**_settings(config), **numbers},
+        )
+        save_policy(config.out, described, self.iterations.model.policy)
+
+
+def _settings(config: DreamTrainConfig) -> dict[str, Any]:
+    return {key: str(x) if key in ("out", "starts") else x for key, x in asdict(config).items()}

@@ -1,0 +1,61 @@
+"""Scripted players that know a game's rules, for ``genie-gym collect ENV --policy``.
+
+They read nothing but the frames, so they play dreams as they play the game.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.actions import ActionSet
+
+__all__ = ["PongTracker", "pong"]
+
+# Where things are in a frame of Pong, in pixels.
+COURT = slice(12, 58)  # rows between the walls
+PADDLE = slice(49, 53)  # columns of the player's paddle
+FLIGHT = slice(14, 49)  # columns between the two paddles
+REACH = 1.5  # within this distance of the ball's height the paddle meets it
+
+
+class PongTracker:
+    """Moves the paddle of Pong to the height of the ball; as good as the opponent.
+
+    Args:
+        actions: An action set with UP and DOWN, and RIGHT, which does nothing in Pong.
+        num_envs: Number of sub-envs, called rows.
+    """
+
+    def __init__(self, actions: ActionSet, num_envs: int):
+        self._up, self._down, self._stay = map(actions.meanings.index, ("UP", "DOWN", "RIGHT"))
+        self._height = np.full(num_envs, float(COURT.stop))
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Starts an episode; the paddle begins at the bottom."""
+        self._height[row] = COURT.stop
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns one action per row for the newest frames ``(num_envs, 64, 64, 3)``."""
+        red, green, blue = np.moveaxis(frames[:, COURT].astype(np.int64), -1, 0)
+        paddle = _mean_row((green - np.maximum(red, blue))[:, :, PADDLE] > 20)
+        ball = _mean_row(blue[:, :, FLIGHT] > 60)
+        # A paddle that cannot be seen is behind the wall that it was last next to.
+        middle = (COURT.start + COURT.stop) / 2
+        hidden = np.where(self._height > middle, COURT.stop + 4.0, COURT.start - 4.0)
+        self._height = np.where(np.isnan(paddle), hidden, paddle)
+        apart = np.where(np.isnan(ball), 0.0, ball - self._height)
+        return np.select([apart > REACH, apart < -REACH], [self._down, self._up], self._stay)
+
+
+def pong(actions: ActionSet, num_envs: int) -> PongTracker:
+    """Makes the policy of `PongTracker`."""
+    return PongTracker(actions, num_envs)
+
+
+def _mean_row(seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean row of the marked pixels of each ``(rows, h, w)``; NaN where there are none."""
+    by_row = seen.sum(2)
+    heights = np.arange(COURT.start, COURT.stop)
+    with np.errstate(invalid="ignore"):
+        return (by_row * heights).sum(1) / by_row.sum(1)

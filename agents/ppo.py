@@ -1,0 +1,174 @@
+"""PPO as all trainings of this package use it: its settings, and training in iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from agents.networks import FEATURES
+from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
+
+__all__ = ["Iterations", "PPOConfig", "derived_seed", "new_ppo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Settings of PPO.
+
+    Attributes:
+        out: Folder of the run.
+        steps: Total env steps, summed over the rows.
+        eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
+        num_envs: Number of sub-envs (rows) of the vector env.
+        rollout: Steps of each row between updates.
+        batch_size: Steps in each minibatch.
+        epochs: Passes over each rollout.
+        learning_rate: Learning rate of Adam.
+        gamma: Discount factor.
+        gae_lambda: Lambda of generalized advantage estimation.
+        entropy: Weight of the entropy bonus.
+        clip_norm: Maximum norm of the gradient.
+        memory: Width of the LSTM; 0 for none.
+        features: Feature extractor: nature, half-nature, impala or small.
+        seed: Seed of all randomness.
+        device: Device of the agent.
+    """
+
+    out: Path
+    steps: int
+    eval_every: int
+    num_envs: int = 16
+    rollout: int = 32
+    batch_size: int = 256
+    epochs: int = 3
+    learning_rate: float = 5e-4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    entropy: float = 0.01
+    clip_norm: float = 0.5
+    memory: int = 0
+    features: str = "small"
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            raise ValueError(f"features must be one of {sorted(FEATURES)}, got {self.features!r}")
+        if self.steps < self.eval_every or self.eval_every < self.num_envs * self.rollout:
+            raise ValueError(
+                "expected num_envs x rollout <= eval_every <= steps, got "
+                f"{self.num_envs} x {self.rollout}, {self.eval_every} and {self.steps}"
+            )
+
+
+def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
+    """Builds the untrained agent; with a memory it is a `RecurrentPPO`."""
+    network: dict[str, Any] = {"features_extractor_class": FEATURES[config.features]}
+    kind, policy = (RecurrentPPO, "AutoExplorePolicy") if config.memory else (PPO, "CnnPolicy")
+    if config.memory:
+        network["lstm_hidden_size"] = config.memory
+    return kind(
+        policy,
+        env,
+        learning_rate=config.learning_rate,
+        n_steps=config.rollout,
+        batch_size=config.batch_size,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        ent_coef=config.entropy,
+        max_grad_norm=config.clip_norm,
+        policy_kwargs=network,
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+class Iterations:
+    """Trains an agent in iterations; after each it is evaluated and saved.
+
+    Each iteration starts new episodes, and its random numbers depend only on the seed and its
+    index, so a resumed run gives exactly the agent of an uninterrupted run.
+
+    Args:
+        config: Settings of the training.
+        env: The env to train in.
+        parts: Further modules and optimizers to save.
+    """
+
+    def __init__(self, config: PPOConfig, env: VecEnv, parts: Parts | None = None):
+        self.config, self.env = config, env
+        self.model = new_ppo(config, env)
+        policy = self.model.policy
+        self._parts: Parts = {"policy": policy, "optimizer": policy.optimizer, **(parts or {})}
+        writers = ["tensorboard"] if find_spec("tensorboard") else []
+        self.model.set_logger(configure(str(config.out / "tensorboard"), writers))
+        self._checkpoints = Checkpoints(config.out / "checkpoints", keep=1)
+        self._checkpoints.clean()
+        state = self._checkpoints.resume(self._parts)
+        self.steps = state.step if state else 0
+        self.history: list[dict[str, float]] = state.data["history"] if state else []
+
+    def run(self, title: str, evaluate: Callable[[int], Mapping[str, float]]) -> None:
+        """Trains to the end.
+
+        Args:
+            title: Shown beside the progress bar.
+            evaluate: Evaluates the agent after the iteration of this index, and returns numbers
+                to log. A number "stop" that is not 0 ends the training.
+        """
+        with tqdm(total=self.config.steps, unit="step", desc=title) as bar:
+            bar.update(self.steps)
+            while self.steps < self.config.steps and not self._stopped():
+                self._learn(bar)
+                numbers = dict(evaluate(len(self.history)))
+                for name, value in numbers.items():
+                    self.model.logger.record(f"eval/{name}", value)
+                self.model.logger.dump(self.steps)
+                self.history.append({"steps": float(self.steps), **numbers})
+                state = CheckpointState(step=self.steps, data={"history": self.history})
+                self._checkpoints.save(self._parts, state)
+
+    def best(self, name: str) -> float:
+        """The largest value of a number so far; -inf before the first evaluation."""
+        return max((past[name] for past in self.history), default=-np.inf)
+
+    def _stopped(self) -> bool:
+        return bool(self.history) and self.history[-1].get("stop", 0.0) != 0
+
+    def _learn(self, bar: tqdm) -> None:
+        model, config = self.model, self.config
+        model.set_random_seed(derived_seed(config.seed, len(self.history)))
+        model.set_env(self.env)  # makes `learn` reset the env
+        model.num_timesteps = self.steps
+        steps = min(config.eval_every, config.steps - self.steps)
+        model.learn(steps, callback=_Bar(bar), log_interval=1, reset_num_timesteps=False)
+        self.steps = model.num_timesteps
+
+
+class _Bar(BaseCallback):
+    """Advances the progress bar."""
+
+    def __init__(self, bar: tqdm):
+        super().__init__()
+        self._bar = bar
+
+    def _on_step(self) -> bool:
+        self._bar.update(self.training_env.num_envs)
+        return True
+
+
+def derived_seed(*numbers: int) -> int:
+    """Returns a seed that depends on all of the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0]) & 0x7FFFFFFF

@@ -1,0 +1,83 @@
+"""Returns of policies in dreams and in the real game, from the same starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from genie_gym.collect.policies import Policy
+from genie_gym.envs.loaded_worlds import open_world
+
+__all__ = ["Played", "make_real", "play_out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One episode per row.
+
+    Attributes:
+        rewards: Reward of each step and row, ``(T, rows)``; 0 after the end of an episode.
+        lengths: Steps of each row.
+        frames: All frames of the first row, uint8 ``(length + 1, H, W, 3)``.
+    """
+
+    rewards: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    frames: NDArray[np.uint8]
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """Sum of the rewards of each row."""
+        return self.rewards.sum(0)
+
+
+def make_real(
+    world: str | Path, num_envs: int, max_steps: int, mode: AutoresetMode = AutoresetMode.DISABLED
+) -> VectorEnv:
+    """Makes the real game of a world, with the arguments of the world's training data."""
+    card = open_world(world).card
+    return gym.make_vec(
+        card.env_id,
+        num_envs=num_envs,
+        action_set=card.action_set,
+        max_episode_steps=max_steps,
+        autoreset_mode=mode,
+        **card.env_kwargs,
+    )
+
+
+def play_out(
+    env: VectorEnv, frames: NDArray[np.uint8], policy: Policy, *, seed: int, max_steps: int
+) -> Played:
+    """Plays each row to the end of its episode.
+
+    Args:
+        env: A vector env of frames in autoreset mode DISABLED, just reset or loaded.
+        frames: Its newest frames.
+        policy: The policy, for as many rows.
+        seed: Seed of the policy.
+        max_steps: Maximum steps per episode.
+    """
+    for row in range(env.num_envs):
+        policy.begin(row, np.random.default_rng([seed, row]))
+    playing = np.ones(env.num_envs, np.bool_)
+    lengths = np.zeros(env.num_envs, np.int64)
+    earned, shown = np.zeros((max_steps, env.num_envs)), [frames[0].copy()]
+    for step in range(max_steps):
+        frames, rewards, terminated, truncated, _ = env.step(policy.act(frames))
+        earned[step] = rewards * playing
+        lengths += playing
+        if playing[0]:
+            shown.append(frames[0].copy())
+        ended = terminated | truncated
+        playing &= ~ended
+        if not playing.any():
+            break
+        if ended.any():  # these rows are played on, but no longer counted
+            frames, _ = env.reset(options={"reset_mask": ended})
+    return Played(rewards=earned, lengths=lengths, frames=np.stack(shown))

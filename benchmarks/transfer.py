@@ -1,0 +1,200 @@
+"""Compare agents trained in a dream with agents trained in the real game, both played for real.
+
+The same algorithm, network and number of steps is trained in the dream and in the real game, with
+several seeds each; random play is the floor. Dreams start from real play that is collected first.
+
+Run: python -m benchmarks.transfer [--worlds W ...] [--steps N] [--seeds N] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.dream_config import DreamTrainConfig, recipe_of
+from agents.dream_train import dream_train
+from agents.returns import make_real, play_out
+from benchmarks.report import Measured, run_benchmark
+from benchmarks.statistics import better_than, iqm
+from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.collect.policy_spec import make_policy
+from genie_gym.envs.loaded_worlds import open_world
+from world_models.episodes import EpisodeDataset
+
+WORLDS = ("CrazyClimber", "Freeway", "Pong")
+ROWS = 4  # of the real env in the final evaluation
+RANDOM = "random"
+ARMS: tuple[Literal["dream", "real"], ...] = ("dream", "real")
+Returns = dict[str, list[list[float]]]
+"""Real returns of each run's evaluation episodes, by arm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The comparison for one world.
+
+    Attributes:
+        world: Name or path of the world.
+        out: Folder of all runs; runs that are there are not repeated.
+        steps: Training steps of each run.
+        seeds: Runs of each arm.
+        episodes: Evaluation episodes of each run.
+        eval_steps: Maximum steps of such an episode.
+        start_episodes: Episodes of mixed play that dreams start from.
+    """
+
+    world: str
+    out: Path
+    steps: int
+    seeds: int
+    episodes: int = 8
+    eval_steps: int = 500
+    start_episodes: int = 40
+
+    def run(self) -> tuple[Returns, dict[str, int]]:
+        """Train and evaluate all agents; return the real returns, and the real frames used."""
+        starts = self.out / "starts"
+        card = open_world(self.world).card
+        kwargs = {key: str(value) for key, value in card.env_kwargs.items()}
+        collect(
+            CollectConfig(
+                env=card.env_id,
+                out=starts,
+                policy="mixed",
+                episodes=self.start_episodes,
+                seed=1_000_000,  # play that the world was not trained on
+                env_kwargs=kwargs,
+            )
+        )
+        returns: Returns = {RANDOM: [self.play(RANDOM, seed) for seed in range(self.seeds)]}
+        for arm in ARMS:
+            returns[arm] = []
+            for seed in range(self.seeds):
+                config = self.config(arm, seed, starts)
+                dream_train(config)
+                returns[arm].append(self.play(str(config.out), seed))
+        learned = int(card.provenance["data"]["frames"])
+        num_starts = int(EpisodeDataset(starts).num_frames.sum())
+        frames = {"world": learned, "starts": num_starts, "real": self.steps}
+        return returns, frames
+
+    def config(self, arm: Literal["dream", "real"], seed: int, starts: Path) -> DreamTrainConfig:
+        """Return the settings of a run."""
+        return replace(
+            recipe_of(self.world),
+            out=self.out / f"{arm}-{seed}",
+            where=arm,
+            starts=starts,
+            seed=seed,
+            steps=self.steps,
+            eval_every=self.steps,
+            eval_steps=self.eval_steps,
+            max_overpay=0.0,
+        )
+
+    def play(self, policy: str, seed: int) -> list[float]:
+        """Return the real returns of a policy."""
+        env = make_real(self.world, ROWS, self.eval_steps)
+        actions: Any = env.unwrapped.actions  # type: ignore[attr-defined]
+        shape = {"num_envs": ROWS, "max_steps": self.eval_steps}
+        kwargs = open_world(self.world).card.env_kwargs
+        player = make_policy(policy, actions, env_kwargs=kwargs, **shape)
+        returns: list[float] = []
+        for batch in range(self.episodes // ROWS):
+            number = 10_000 + 100 * seed + batch
+            first, _ = env.reset(seed=number * ROWS)
+            played = play_out(env, first, player, seed=number, max_steps=self.eval_steps)
+            returns += played.returns.tolist()
+        env.close()
+        return returns
+
+
+def summary(returns: Returns) -> dict[str, Any]:
+    """Return the interquartile means of the runs, and the dream's share of the real gain."""
+    runs = {arm: np.array(found).mean(1) for arm, found in returns.items()}
+    means = {arm: iqm(found[:, None]) for arm, found in runs.items()}
+    floor, gain = means[RANDOM][0], means["real"][0] - means[RANDOM][0]
+    return {
+        "means": means,
+        "ratio": (means["dream"][0] - floor) / gain if gain > 0 else None,
+        "better_than_random": better_than(runs["dream"].tolist(), runs[RANDOM].tolist()),
+        "better_than_real": better_than(runs["dream"].tolist(), runs["real"].tolist()),
+    }
+
+
+def measure(given: Namespace) -> Measured:
+    """Compare for each world.
+
+    Returns:
+        For each game: ``transfer_ratio``: the gain over random play of agents trained in the dream,
+        over that of agents trained in the real game (interquartile means over the seeds);
+        ``beats_random``: 1 if the 95 % intervals of dream and random are apart. One row per game
+        and arm.
+    """
+    figures: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
+    for world in given.worlds:
+        name = Path(world).name
+        quick: dict[str, Any] = {}
+        if given.quick:
+            quick = {"episodes": ROWS, "eval_steps": 50, "start_episodes": 4}
+        steps = 2_048 if given.quick else given.steps
+        comparison = Comparison(
+            world=world, out=given.work / name, steps=steps, seeds=given.seeds, **quick
+        )
+        returns, frames = comparison.run()
+        found = summary(returns)
+        key = name.lower()
+        if found["ratio"] is not None:  # the agents of the real game have learned something
+            figures[f"transfer_ratio_{key}"] = found["ratio"]
+        dream, random = found["means"]["dream"], found["means"][RANDOM]
+        figures[f"beats_random_{key}"] = float(dream[1] > random[2])
+        figures[f"better_than_real_{key}"] = found["better_than_real"]
+        for arm, mean in found["means"].items():
+            figures |= {f"{arm}_{key}{end}": x for end, x in zip(ENDS, mean, strict=True)}
+            rows.append(_row(name, arm, mean, returns[arm], frames))
+    return figures, rows
+
+
+ENDS = ("", "_low", "_high")
+
+
+def _row(
+    game: str,
+    arm: str,
+    mean: tuple[float, float, float],
+    returns: list[list[float]],
+    frames: dict[str, int],
+) -> dict[str, Any]:
+    dream = f"{frames['world']:,} + {frames['starts']:,}"
+    used = {RANDOM: "0", "real": f"{frames['real']:,}", "dream": dream}
+    seeds: NDArray[np.float64] = np.array(returns).mean(1)
+    return {
+        "game": game,
+        "trained in": arm,
+        "real return": f"{mean[0]:.4g} ({mean[1]:.4g} to {mean[2]:.4g})",
+        "by seed": ", ".join(f"{x:.4g}" for x in seeds),
+        "real frames": used[arm],
+    }
+
+
+def options(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
+    parser.add_argument("--steps", type=int, default=40_960, help="per run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
+    parser.add_argument("--work", type=Path, default=Path("runs/transfer"), help="folder of runs")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return run_benchmark("transfer", measure, argv, about=__doc__, options=options)
+
+
+if __name__ == "__main__":
+    main()
