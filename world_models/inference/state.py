@@ -47,6 +47,42 @@ class WorldState:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    @classmethod
+    def empty(
+        cls, frames: Tensor, seeds: Tensor, num_tokens: int, num_recent: int, **caches: KVCache
+    ) -> WorldState:
+        """Rows before their first frame ``(B, H, W, 3)``.
+
+        Args:
+            frames: The first frames.
+            seeds: ``(B,)``.
+            num_tokens: Tokens per frame N.
+            num_recent: Number K of `recent_frames`; 0 for none.
+            caches: Empty "dynamics", "decoder" and "encoder".
+        """
+        recent = num_recent > 0
+        return cls(
+            seeds=seeds,
+            frames=frames,
+            tokens=seeds.new_zeros(len(seeds), num_tokens),
+            **caches,
+            recent_frames=frames[:, None].repeat(1, num_recent, 1, 1, 1) if recent else None,
+            recent_actions=seeds.new_zeros(len(seeds), num_recent - 1) if recent else None,
+        )
+
+    def after_action(self, action: Tensor) -> WorldState:
+        """This state with the action ``(B,)`` that leads to the next frame."""
+        if (recent := self.recent_actions) is None:
+            return self
+        return replace(self, recent_actions=torch.cat((recent, action[:, None]), 1)[:, 1:])
+
+    def after_frame(self, frames: Tensor) -> WorldState:
+        """This state with other last frames ``(B, H, W, 3)``."""
+        recent = self.recent_frames
+        if recent is not None:
+            recent = torch.cat((recent[:, 1:], frames[:, None]), 1)
+        return replace(self, frames=frames, recent_frames=recent)
+
     def clone(self) -> WorldState:
         """A copy that shares no memory."""
         return self._map(lambda cache: cache.clone(), lambda x: x.clone())

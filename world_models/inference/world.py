@@ -131,7 +131,15 @@ class WorldModel(nn.Module):
             num_frames, tokens = horizon, None  # tokens depend on where a clip begins
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
-        state = self._empty_state(frames[:, 0], seeds)
+        state = WorldState.empty(
+            frames[:, 0],
+            seeds,
+            self.tokenizer.space.num_tokens,
+            min(self.sampling.carried_frames, horizon),
+            dynamics=self.dynamics.transformer.empty_cache(batch),
+            decoder=self.tokenizer.empty_cache(batch),
+            encoder=self.tokenizer.empty_cache(batch),
+        )
         # Contiguous, as in later steps: code is compiled for the layout of its arguments.
         actions = actions.T.contiguous()
         for t in range(num_frames):
@@ -283,30 +291,10 @@ class WorldModel(nn.Module):
 
     # Helpers ---------------------------------------------------------------------
 
-    def _empty_state(self, frames: Tensor, seeds: Tensor) -> WorldState:
-        """The state of rows before their first frame ``(B, H, W, 3)``."""
-        batch, recent_frames, recent_actions = len(frames), None, None
-        if horizon := self.dynamics.config.horizon:
-            num = min(self.sampling.carried_frames, horizon)
-            recent_frames = frames[:, None].repeat(1, num, 1, 1, 1)
-            recent_actions = seeds.new_zeros(batch, num - 1)
-        return WorldState(
-            seeds=seeds,
-            frames=frames,
-            tokens=seeds.new_zeros(batch, self.tokenizer.space.num_tokens),
-            dynamics=self.dynamics.transformer.empty_cache(batch),
-            decoder=self.tokenizer.empty_cache(batch),
-            encoder=self.tokenizer.empty_cache(batch),
-            recent_frames=recent_frames,
-            recent_actions=recent_actions,
-        )
-
     def _begin_next(self, state: WorldState, action: Tensor) -> tuple[WorldState, NextFrame]:
         """Begin the next frame, after a new clip where the dynamics has used its positions."""
         if self.dynamics.config.horizon:
-            state = self._within_horizon(state)
-        if (recent := state.recent_actions) is not None:
-            state = replace(state, recent_actions=torch.cat((recent, action[:, None]), 1)[:, 1:])
+            state = self._within_horizon(state).after_action(action)
         return state, self._next(state, action)
 
     def _within_horizon(self, state: WorldState) -> WorldState:
@@ -352,17 +340,8 @@ class WorldModel(nn.Module):
             shown, decoder = self._decode(sample.tokens, decoder, state.frames)
         assert shown is not None
         dynamics, reward, termination = frame.commit(sample.tokens)
-        newest, recent = shown if real is None else real, state.recent_frames
-        if recent is not None:
-            recent = torch.cat((recent[:, 1:], newest[:, None]), 1)
-        state = replace(
-            state,
-            frames=newest,
-            tokens=sample.tokens,
-            dynamics=dynamics,
-            decoder=decoder,
-            recent_frames=recent,
-        )
+        state = replace(state, tokens=sample.tokens, dynamics=dynamics, decoder=decoder)
+        state = state.after_frame(shown if real is None else real)
         return state, Prediction(
             frames=shown,
             tokens=sample.tokens,
