@@ -21,6 +21,7 @@ __all__ = ["ImportGenieredux", "import_genieredux"]
 COINRUN = "Procgen/CoinRun-v0"
 ACTION_SETS = {7: "coinrun-7", 5: "retroact-5"}  # of the published models, by size
 NUM_STARTS, START_FRAMES = 16, 4
+NUM_LATENT_STARTS = 8  # inferring their actions takes most of the time of an import
 EPISODES, MAX_STEPS = 8, 100  # played for starts
 
 
@@ -143,6 +144,8 @@ def _starts(
     latent: LatentActionModel | None,
     frame_size: int,
 ) -> Starts:
+    import torch
+
     from world_models.episodes import EpisodeDataset
     from world_models.worlds.bundle import StartBank
 
@@ -155,9 +158,12 @@ def _starts(
             data = EpisodeDataset(command.starts)
             origin = f"dataset {Path(command.starts).name}"
         _check(command, data, actions, latent, frame_size)
-        starts = StartBank.from_episodes(data, num=NUM_STARTS, length=START_FRAMES)
+        num = NUM_STARTS if latent is None else NUM_LATENT_STARTS
+        starts = StartBank.from_episodes(data, num=num, length=START_FRAMES)
         if latent is not None:
-            starts = StartBank(frames=starts.frames, actions=latent.actions(starts.frames))
+            # One window at a time: large temporary tensors take longer to allocate than to compute.
+            inferred = [latent.actions(window) for window in starts.frames.split(1)]
+            starts = StartBank(frames=starts.frames, actions=torch.cat(inferred))
         info = data.entries[0].info
         env_kwargs = info.extra.get("collection", {}).get("env_kwargs", {})
         return Starts(bank=starts, origin=origin, env_id=info.env_id, env_kwargs=env_kwargs)

@@ -5,6 +5,7 @@ Run: python -m benchmarks.studies.official_world [--quick] [--steps N] [--compil
 Files of the real size are written to a temporary folder, with the moments of their optimiser as the
 authors' training writes them: up to 4 GB. ``official_sizes.json`` has the names and shapes of their
 tensors. A step that passes the horizon is slower than others, so speeds are means over whole clips.
+Tables of docs/official.md are brought up to date from the committed result.
 """
 
 from __future__ import annotations
@@ -19,24 +20,32 @@ import tempfile
 import time
 import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.report import Measured, run_benchmark, say
+from benchmarks.report import Measured, named, run_benchmark, say
+from benchmarks.studies.model_page import ROOT, markdown, with_tables
 from genie_gym.actions import action_set
 from genie_gym.envs.genie import GenieEnv
 from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter
 from world_models.inference.world import WorldModel
 from world_models.worlds.bundle import load_world
 
-__all__ = ["Imported", "import_in_a_process", "write_checkpoint", "write_frames"]
+__all__ = ["Imported", "import_in_a_process", "tables", "write_checkpoint", "write_frames"]
 
+RESULT, PAGE = ROOT / "benchmarks/results/official_world.json", ROOT / "docs/official.md"
 SIZES = Path(__file__).with_name("official_sizes.json")
 CARRIED = (1, 2, 4, 8)
+SPEEDS = {
+    "env steps per second, float32": "steps_per_s_float32",
+    "env steps per second, bfloat16": "steps_per_s_bfloat16",
+    "frames per second, 4 frames sampled jointly, float32": "joint_frames_per_s",
+}
+IMPORTS = {"tokenizer and GenieRedux-G": "guided", "tokenizer and GenieRedux": "latent"}
 RENEWED_AT, COMPARED = 10, 4  # frame at which a clip begins anew, and frames compared after it
 
 
@@ -158,50 +167,65 @@ def renewal_cost(model: WorldModel, frames: Tensor, carried: int) -> float:
 
 def measure(given: Namespace) -> Measured:
     """Write the files, import and play them."""
-    rows: list[dict[str, object]] = []
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         root = Path(folder)
         tokenizer, starts = write_checkpoint(root / "t.pt", "tokenizer"), root / "frames"
         write_frames(starts)
-        kinds = ("guided-2024",) if given.quick else ("latent", "guided-2024")
-        for kind in kinds:
+        for kind in ("guided-2024",) if given.quick else ("latent", "guided-2024"):
             say(f"import {kind}")
             file = write_checkpoint(root / f"{kind}.pt", kind)
             found = import_in_a_process(tokenizer, file, starts, root / kind)
-            rows += [
-                {"measure": f"import {kind}: seconds", "value": found["seconds"]},
-                {"measure": f"import {kind}: GiB of memory", "value": found["gib"]},
-            ]
+            figures |= {f"import_{kind[:6]}_{name}": value for name, value in found.items()}
             file.unlink()
-        rows += _played(root / "guided-2024", given)
-    return {str(row["measure"]): float(row["value"]) for row in rows}, rows  # type: ignore[arg-type]
+        figures |= _speeds(root / "guided-2024", given) | _joint(root / "guided-2024", given)
+    return figures, [{"figure": name, "value": value} for name, value in figures.items()]
 
 
-def _played(world: Path, given: Namespace) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _speeds(world: Path, given: Namespace) -> dict[str, float]:
+    found = {}
     compiled = (False, True) if given.compile else (False,)
     for dtype, passes, compile in itertools.product(("float32", "bfloat16"), (1, 25), compiled):
         say(f"{dtype}, {passes} passes{', compiled' if compile else ''}")
-        speed = steps_per_second(world, passes, given.steps, dtype=dtype, compile=compile)
-        name = f"env, {dtype}{', compiled' if compile else ''}, {passes} passes: steps/s"
-        rows.append({"measure": name, "value": speed})
+        name = f"steps_per_s_{dtype}_{passes}" + ("_compiled" if compile else "")
+        found[name] = steps_per_second(world, passes, given.steps, dtype=dtype, compile=compile)
+    return found
+
+
+def _joint(world: Path, given: Namespace) -> dict[str, float]:
+    """Figures of the joint sampling of the paper, and of clips that begin anew."""
     loaded = load_world(world)
     model, starts = loaded.model, loaded.starts
     assert starts is not None
-    bank = starts.frames.flatten(0, 1)[None]
-    frames = bank[:, :2]
-    for passes in (1, 25) if not given.quick else (1,):
+    bank, actions = starts.frames.flatten(0, 1)[None], torch.arange(RENEWED_AT + COMPARED)[None] % 7
+    found = {}
+    for passes in (1,) if given.quick else (1, 25):
         say(f"all frames at once, {passes} passes")
-        speed = joint_frames_per_second(model, frames, passes, ahead=4)
-        rows.append({"measure": f"all 4 frames at once, {passes} passes: frames/s", "value": speed})
-    actions = torch.arange(RENEWED_AT + COMPARED)[None] % 7
-    for carried in CARRIED if not given.quick else CARRIED[:1]:
+        found[f"joint_frames_per_s_{passes}"] = joint_frames_per_second(
+            model, bank[:, :2], passes, ahead=4
+        )
+    for carried in CARRIED[:1] if given.quick else CARRIED:
         say(f"{carried} carried frames")
-        psnr = renewal_psnr(model, frames, actions, carried)
-        rows.append({"measure": f"{carried} carried frames: PSNR to no new clip", "value": psnr})
-        cost = renewal_cost(model, bank[:1], carried)
-        rows.append({"measure": f"{carried} carried frames: more time", "value": cost})
-    return rows
+        found[f"carried_{carried}_psnr"] = renewal_psnr(model, bank[:, :2], actions, carried)
+        found[f"carried_{carried}_more_time"] = renewal_cost(model, bank[:1], carried)
+    return found
+
+
+def tables(figures: Mapping[str, float]) -> dict[str, str]:
+    """Return the tables of docs/official.md by name."""
+    carried = [["`carried_frames`", "more time", "PSNR to no new clip (dB)"]]
+    for number in CARRIED:
+        more, psnr = (figures[f"carried_{number}_{x}"] for x in ("more_time", "psnr"))
+        carried.append([str(number), f"{100 * more:.0f} %", f"{psnr:.1f}"])
+    speed = [["what", "one pass", "25 passes"]]
+    for name, key in SPEEDS.items():
+        speed.append([name, *(f"{figures[f'{key}_{passes}']:.2f}" for passes in (1, 25))])
+    imports = [["import", "seconds", "GiB of memory"]]
+    for name, key in IMPORTS.items():
+        seconds, gib = (figures[f"import_{key}_{x}"] for x in ("seconds", "gib"))
+        imports.append([name, f"{seconds:.0f}", f"{gib:.1f}"])
+    every = {"carried": carried, "speed": speed, "import": imports}
+    return {name: markdown(named(lines)) for name, lines in every.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -212,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument("--compile", action="store_true", help="compiled steps, too")
         parser.add_argument("--folder", type=Path, help="where 4 GB of files are written")
 
-    return run_benchmark(
+    status = run_benchmark(
         "studies.official_world",
         measure,
         argv,
@@ -220,6 +244,9 @@ def main(argv: list[str] | None = None) -> int:
         options=options,
         quick="GenieRedux-G alone, fewer passes",
     )
+    figures = json.loads(RESULT.read_text())["figures"]
+    PAGE.write_text(with_tables(PAGE.read_text(), tables(figures)))
+    return status
 
 
 if __name__ == "__main__":
