@@ -129,7 +129,8 @@ class _Run:
             temperature=1.0,
             stack=config.stack,
         )
-        return play_out(env, first, policy, seed=seed, max_steps=config.eval_steps)
+        seeds = range(seed, seed + config.eval_episodes)
+        return play_out(env, first, policy, seeds=seeds, max_steps=config.eval_steps)
 
     def _is_overpaid(self, numbers: dict[str, float]) -> bool:
         """Whether the dream pays too much; returns near zero are held to the first evaluation."""

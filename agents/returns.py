@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,12 @@ def make_real(
 
 
 def play_out(
-    env: VectorEnv, frames: NDArray[np.uint8], policy: Policy, *, seed: int, max_steps: int
+    env: VectorEnv,
+    frames: NDArray[np.uint8],
+    policy: Policy,
+    *,
+    seeds: Sequence[int],
+    max_steps: int,
 ) -> Played:
     """Plays each row to the end of its episode.
 
@@ -60,11 +66,11 @@ def play_out(
         env: A vector env of frames in autoreset mode DISABLED, just reset or loaded.
         frames: Its newest frames.
         policy: The policy, for as many rows.
-        seed: Seed of the policy.
+        seeds: The policy's seed for each row.
         max_steps: Maximum steps per episode.
     """
-    for row in range(env.num_envs):
-        policy.begin(row, np.random.default_rng([seed, row]))
+    for row, seed in enumerate(seeds):
+        policy.begin(row, np.random.default_rng(seed))
     playing = np.ones(env.num_envs, np.bool_)
     lengths = np.zeros(env.num_envs, np.int64)
     earned, shown = np.zeros((max_steps, env.num_envs)), [frames[0].copy()]

@@ -12,6 +12,8 @@ __all__ = ["BENCHMARKS", "STUDIES", "main", "module_of"]
 BENCHMARKS = {
     "fidelity": "accuracy of a world against the real env it was trained on",
     "env_speed": "steps per second of real envs, bare simulators and dreamed envs",
+    "transfer": "agents trained in a dream against agents trained in the real game",
+    "ranking": "whether a dream ranks policies as the real game does",
     "rl_speed": "dreams beside other processes, in workers and under PPO",
     "generation_speed": "seconds per frame: streaming against recomputing the window",
     "training_speed": "training steps per second",
@@ -25,7 +27,6 @@ STUDIES = {
     "explore_cost": "cost of the uncertainty reward per step",
     "two_armed": "whether AutoExplore prefers uncertainty, and whether noise distracts it",
     "loop_gain": "what AutoExplore's data gains over random play, from finished loops",
-    "policy_ranking": "whether a world pays scripted policies as reality does",
     "dream_soak": "memory and drift over 100,000 dreamed frames",
     "step_calls": "function calls of one dreamed step, by file",
     "container_choice": "file formats for episodes",

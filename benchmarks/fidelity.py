@@ -7,6 +7,7 @@ actions, and compares the dreamed frames with the real ones. docs/fidelity.md de
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,11 +18,12 @@ import tyro
 from torch import nn
 
 import genie_gym  # noqa: F401  registers the env ids
+from benchmarks.dreams.exploits import Exploits, look_for_exploits
 from benchmarks.dreams.fid import FidUnavailableError, inception
 from benchmarks.dreams.heldout import SEED, collected, described, stored
 from benchmarks.dreams.measure import Amounts, Measured, measure
 from benchmarks.dreams.scores import Picture, as_it_is
-from benchmarks.dreams.table import table_rows
+from benchmarks.dreams.table import exploit_rows, table_rows
 from benchmarks.page.film import write_pictures
 from benchmarks.page.page import Subject, write_page
 from benchmarks.page.sections import ranked
@@ -56,6 +58,8 @@ RECORDED = (
     "termination_precision",
     "termination_recall",
     "calibration_spearman",
+    "exploit_ratio",
+    "exploit_gate",
 )
 """The figures that a world's card stores."""
 
@@ -74,6 +78,7 @@ class FidelityConfig:
         max_steps: Maximum length of a played episode.
         play_policy: Policy that plays them: sticky, random, or the folder of a saved agent.
         play_seed: Seed of the played episodes.
+        agents: Folders of agents trained in this dream, to check that it does not overpay them.
         mode: Generation mode: stream as in the env; autoregressive or one_go as in the paper.
         amounts: Number of windows and frames to measure.
         quick: Use small amounts; takes about a minute.
@@ -96,6 +101,7 @@ class FidelityConfig:
     max_steps: int = 500
     play_policy: str = "sticky"
     play_seed: int = SEED
+    agents: tuple[Path, ...] = ()
     mode: Mode = "stream"
     amounts: Amounts = Amounts()
     quick: bool = False
@@ -138,8 +144,13 @@ def main(argv: list[str] | None = None) -> int:
         outcomes=world.card.outcomes,
         say=say,
     )
-    _keep(config, subject, measured)
-    report("fidelity", measured.figures(), table_rows(measured, no_fid), config.json)
+    figures, rows = measured.figures(), table_rows(measured, no_fid)
+    if config.data is None:  # so the real game is here
+        exploits = _exploits(config)
+        figures = {**figures, **exploits.figures()}
+        rows = [*rows, *exploit_rows(exploits)]
+    _keep(config, subject, measured, figures)
+    report("fidelity", figures, rows, config.json)
     return 0
 
 
@@ -150,10 +161,17 @@ def world_name(world: str) -> str:
     return str(gym.spec(world).kwargs["world"])
 
 
-def _keep(config: FidelityConfig, subject: Subject, measured: Measured) -> None:
+def _exploits(config: FidelityConfig) -> Exploits:
+    say("playing what an agent could exploit")
+    few: dict[str, int] = {"num_starts": 2, "steps": 30} if config.quick else {}
+    return look_for_exploits(world_name(config.world), list(config.agents), **few)
+
+
+def _keep(
+    config: FidelityConfig, subject: Subject, measured: Measured, figures: Mapping[str, float]
+) -> None:
     """Write the optional outputs: card, JSON, HTML and pictures."""
     if config.record:
-        figures = measured.figures()
         scores = {name: figures[name] for name in RECORDED if name in figures}
         record_scores(find_world(world_name(config.world)), scores)
     if config.html is not None:

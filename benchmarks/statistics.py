@@ -1,4 +1,4 @@
-"""Statistics over training seeds, by rliable."""
+"""Statistics of returns: over training seeds by rliable, and how well a dream ranks policies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from world_models.extras import require
 
-__all__ = ["better_than", "iqm"]
+__all__ = ["better_than", "iqm", "mmrv", "pearson", "spearman", "value_gap"]
 
 REPETITIONS = 2_000
 
@@ -37,6 +37,43 @@ def better_than(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return float(
         metrics.probability_of_improvement(np.array(ours)[:, None], np.array(theirs)[:, None])
     )
+
+
+def pearson(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    """Return the correlation of dreamed and real returns; 0 if one of them is constant."""
+    if not (dream.std() and real.std()):
+        return 0.0
+    return float(np.corrcoef(dream, real)[0, 1])
+
+
+def spearman(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    """Return the correlation of the ranks."""
+    return pearson(_ranks(dream), _ranks(real))
+
+
+def mmrv(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    """Return the mean maximum rank violation, as a share of the range of the real returns.
+
+    For each policy: by how much it really differs from the policy that the dream most wrongly
+    ranks against it (Li et al., 2024).
+    """
+    apart = real[:, None] - real
+    wrong = (apart < 0) != (dream[:, None] - dream < 0)
+    return float((np.abs(apart) * wrong).max(1).mean() / _range(real))
+
+
+def value_gap(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    """Return the mean difference of the returns, as a share of the range of the real ones."""
+    return float(np.abs(dream - real).mean() / _range(real))
+
+
+def _range(real: NDArray[np.float64]) -> float:
+    return max(float(real.max() - real.min()), 1e-9)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of each value; equal values share the mean of their ranks."""
+    return (values[:, None] > values).sum(1) + ((values[:, None] == values).sum(1) + 1) / 2
 
 
 def _rng() -> np.random.RandomState:

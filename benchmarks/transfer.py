@@ -106,9 +106,10 @@ class Comparison:
         player = make_policy(policy, actions, env_kwargs=kwargs, **shape)
         returns: list[float] = []
         for batch in range(self.episodes // ROWS):
-            number = 10_000 + 100 * seed + batch
-            first, _ = env.reset(seed=number * ROWS)
-            played = play_out(env, first, player, seed=number, max_steps=self.eval_steps)
+            number = 10_000 * (seed + 1) + batch * ROWS
+            first, _ = env.reset(seed=number)
+            seeds = range(number, number + ROWS)
+            played = play_out(env, first, player, seeds=seeds, max_steps=self.eval_steps)
             returns += played.returns.tolist()
         env.close()
         return returns

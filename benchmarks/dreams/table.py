@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.dreams.exploits import Exploits
 from benchmarks.dreams.measure import Measured
 from genie_gym.evaluation.scores import DELTA_STEP
 
-__all__ = ["compared_rows", "table_rows"]
+__all__ = ["compared_rows", "exploit_rows", "table_rows"]
 
 LEVELS = {
     "psnr": "PSNR, all pixels (dB)",
@@ -45,6 +46,15 @@ def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
         }
     )
     return rows
+
+
+def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
+    """Return a row for the play that the dream overpays most."""
+    overpaid = exploits.overpaid()
+    worst = max(range(len(overpaid)), key=overpaid.__getitem__)
+    name, dream, real = exploits.names[worst], exploits.dream[worst], exploits.real[worst]
+    title = f"most overpaid play: {name}, {dream:.4g} instead of {real:.4g} (times)"
+    return [{"measure": title, "dream": overpaid[worst]}]
 
 
 def _control_rows(measured: Measured) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def pong(build: Build) -> None:
     """
     data = build.collect("mixed", f"{MIXED},agents.experts:pong=10", 200)
     tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
-    _one_pass(build, data, tokenizer, steps=3000)
+    _one_pass(build, data, tokenizer, steps=2000)
 
 
 WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {

@@ -1,0 +1,88 @@
+"""Policies of many kinds to compare a dream with its game by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genie_gym.actions import ActionSet
+from genie_gym.collect.plans import PLANS
+from genie_gym.collect.policies import Planned, Policy
+from genie_gym.collect.policy_spec import make_policy
+from genie_gym.envs.loaded_worlds import open_world
+
+__all__ = ["Player", "agents_of", "players", "scripted"]
+
+EXPERTS = {"RetroAct/Pong-Atari2600-v0": "agents.experts:pong"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """A policy to rank.
+
+    Attributes:
+        name: Its name in the table.
+        inside: Whether the world was trained on play of this kind.
+        make: Makes it for a number of rows and steps.
+    """
+
+    name: str
+    inside: bool
+    make: Callable[[int, int], Policy]
+
+
+def players(world: str, agents: list[Path]) -> list[Player]:
+    """Return the policies for a world's game."""
+    loaded = open_world(world)
+    actions, card = loaded.actions, loaded.card
+    seen = ",".join(card.provenance["data"]["policies"])
+
+    def by_spec(spec: str) -> Callable[[int, int], Policy]:
+        return lambda rows, steps: make_policy(
+            spec, actions, num_envs=rows, max_steps=steps, env_kwargs=card.env_kwargs
+        )
+
+    found = [Player(name=p, inside=p in seen, make=by_spec(p)) for p in PLANS]
+    if expert := EXPERTS.get(card.env_id):
+        found.append(Player(name="expert", inside=expert in seen, make=by_spec(expert)))
+    return [*found, *scripted(actions), *agents_of(world, agents)]
+
+
+def agents_of(world: str, folders: list[Path]) -> list[Player]:
+    """Return saved agents as players."""
+    loaded = open_world(world)
+
+    def loading(folder: Path) -> Callable[[int, int], Policy]:
+        return lambda rows, steps: make_policy(
+            str(folder),
+            loaded.actions,
+            num_envs=rows,
+            max_steps=steps,
+            env_kwargs=loaded.card.env_kwargs,
+        )
+
+    return [
+        Player(name=f"agent {folder.name}", inside=False, make=loading(folder))
+        for folder in folders
+    ]
+
+
+def scripted(actions: ActionSet) -> list[Player]:
+    """Return the policies that take one action for ever, or two in turn."""
+    found = [_in_turn(actions, (a,)) for a in range(len(actions))]
+    return found + [_in_turn(actions, pair) for pair in combinations(range(len(actions)), 2)]
+
+
+def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
+    """Return the policy that takes these actions in turn."""
+
+    def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
+        return np.resize(np.array(chosen), length)
+
+    name = " and ".join(actions.meanings[a] for a in chosen)
+    return Player(name=name, inside=False, make=lambda rows, steps: Planned(plan, rows, steps))

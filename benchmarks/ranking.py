@@ -1,0 +1,184 @@
+"""Check whether a dream ranks policies as the real game does, from the same starts.
+
+Policies of many kinds are played in both: random play, single actions, alternating actions, a
+scripted expert where there is one, and trained agents. Decision questions ask which of five
+sequences of actions earns most.
+
+Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.returns import make_real
+from benchmarks.matched import REAL_ROWS, Returns, find_starts, play_dream, play_real
+from benchmarks.players import Player, players
+from benchmarks.report import Measured, run_benchmark, say
+from benchmarks.statistics import mmrv, pearson, spearman, value_gap
+from genie_gym.collect.policy_spec import make_policy
+from genie_gym.envs.genie import GenieVectorEnv
+from genie_gym.envs.loaded_worlds import open_world
+
+WORLDS = ("CrazyClimber", "Freeway", "Pong")
+OPTIONS = 5  # sequences of actions per decision question
+REPETITIONS = 1_000  # of the bootstrap over starts
+NO_LIMIT = 1_000_000
+METRICS = {"spearman": spearman, "pearson": pearson, "mmrv": mmrv, "value_gap": value_gap}
+
+
+def intervals(
+    metric: Callable[[Returns, Returns], float], dream: Returns, real: Returns
+) -> tuple[float, float, float]:
+    """Return a metric of the mean returns, and its 95 % bootstrap interval over the starts.
+
+    Args:
+        metric: Function of the returns of all policies in the dream and in reality.
+        dream: Returns ``(policies, S)``.
+        real: The same in the real game.
+    """
+    rng = np.random.default_rng(0)
+    draws = rng.integers(dream.shape[1], size=(REPETITIONS, dream.shape[1]))
+    found = [metric(dream[:, draw].mean(1), real[:, draw].mean(1)) for draw in draws]
+    low, high = np.quantile(found, (0.025, 0.975))
+    return metric(dream.mean(1), real.mean(1)), float(low), float(high)
+
+
+def decisions(dream: Returns, real: Returns) -> tuple[float, int]:
+    """Return how often the dream names the best of five sequences, and the number of questions.
+
+    Questions where all five earn the same are left out.
+
+    Args:
+        dream: Returns ``(sequences, S)`` in the dream.
+        real: The same in the real game.
+    """
+    asked = [(x[i : i + OPTIONS], y[i : i + OPTIONS])
+             for x, y in zip(dream.T, real.T, strict=True)
+             for i in range(0, len(x), OPTIONS)]  # fmt: skip
+    right = [y[x.argmax()] == y.max() for x, y in asked if y.max() > y.min()]
+    return (float(np.mean(right)) if right else float("nan")), len(right)
+
+
+def rank(world: str, agents: list[Path], quick: bool) -> Measured:
+    """Rank the policies for one world; return its figures and the rows of the table."""
+    num, horizons, questions = (2, (10, 20), 1) if quick else (8, (20, 50, 100, 200), 5)
+    name, steps = Path(world).name, horizons[-1]
+    real_env = make_real(world, REAL_ROWS, NO_LIMIT)
+    dream_env = GenieVectorEnv(world, num, autoreset_mode="Disabled")
+    starts = find_starts(real_env, num, seed=0)
+    chosen = players(world, agents)
+    dream, real = [], []
+    for number, player in enumerate(chosen):
+        seed = 1_000 * number
+        real.append(play_real(real_env, starts, player, seed, steps))
+        dream.append(play_dream(dream_env, starts, player, seed, steps))
+        say(f"{name}: {player.name}: {real[-1].sum():.4g} real, {dream[-1].sum():.4g} dreamed")
+    # Expected rewards are never exactly 0: rounded, so that equal policies rank as equal.
+    dreamed, earned = np.stack(dream).round(2), np.stack(real)  # (policies, steps, S)
+    inside = np.array([player.inside for player in chosen])
+    figures: dict[str, float] = {}
+    key = name.lower()
+    for title, metric in METRICS.items():
+        for ending, which in (("", inside | True), ("_inside", inside), ("_outside", ~inside)):
+            found = intervals(metric, dreamed[which].sum(1), earned[which].sum(1))
+            for end, value in zip(("", "_low", "_high"), found, strict=True):
+                figures[f"{title}_{key}{ending}{end}"] = value
+    for horizon in horizons:
+        mean = dreamed[:, :horizon].sum(1).mean(1), earned[:, :horizon].sum(1).mean(1)
+        figures[f"spearman_{key}_{horizon}"] = spearman(*mean)
+    sequence = Player(
+        name="sequence",
+        inside=True,
+        make=lambda rows, steps: make_policy(
+            "mixed", open_world(world).actions, num_envs=rows, max_steps=steps
+        ),
+    )
+    seeds = [10**6 + 1_000 * number for number in range(OPTIONS * questions)]
+    length = min(50, steps)
+    ours = [play_dream(dream_env, starts, sequence, s, length).sum(0) for s in seeds]
+    theirs = [play_real(real_env, starts, sequence, s, length).sum(0) for s in seeds]
+    share, asked = decisions(np.stack(ours), np.stack(theirs))
+    figures |= {f"decisions_{key}": share, f"decisions_{key}_asked": asked} if asked else {}
+    real_env.close()
+    dream_env.close()
+    rows = [
+        {
+            "game": name,
+            "policy": player.name,
+            "training data": "inside" if player.inside else "outside",
+            "real return": float(r.sum(0).mean()),
+            "dreamed return": float(d.sum(0).mean()),
+        }
+        for player, r, d in zip(chosen, real, dream, strict=True)
+    ]
+    return figures, rows
+
+
+def picture(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the returns of all policies, one panel per game."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    games = list(dict.fromkeys(row["game"] for row in rows))
+    figure, axes = pyplot.subplots(1, len(games), figsize=(4 * len(games), 4), squeeze=False)
+    for axis, game in zip(axes[0], games, strict=True):
+        for where, color in (("inside", "tab:blue"), ("outside", "tab:orange")):
+            mine = [row for row in rows if row["game"] == game and row["training data"] == where]
+            x, y = ([row[f"{kind} return"] for row in mine] for kind in ("real", "dreamed"))
+            axis.scatter(x, y, color=color, label=f"{where} the training data")
+        limits = (*axis.get_xlim(), *axis.get_ylim())
+        axis.plot([min(limits), max(limits)], [min(limits), max(limits)], color="grey", lw=0.8)
+        axis.set(title=game, xlabel="real return", ylabel="dreamed return")
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def measure(given: Namespace) -> Measured:
+    """Rank policies for each world.
+
+    Returns:
+        For each game, with ``_low`` and ``_high`` of a 95 % interval over the starts, and also for
+        the policies inside and outside the kinds of play that the world was trained on:
+        ``spearman``, ``pearson``, ``mmrv`` (mean maximum rank violation) and ``value_gap``.
+        ``decisions``: share of the decision questions that the dream answers rightly; by chance
+        0.2. One row per policy.
+    """
+    figures: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
+    for world in given.worlds:
+        agents = [path for path in given.agents if Path(world).name in path.parts]
+        some, more = rank(world, agents, given.quick)
+        figures |= some
+        rows += map(dict, more)
+    if given.picture is not None:
+        picture(rows, given.picture)
+    return figures, rows
+
+
+def options(parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
+    parser.add_argument(
+        "--agents", nargs="*", type=Path, default=[],
+        help="folders of saved agents; those of a world are below a folder of its name",
+    )  # fmt: skip
+    parser.add_argument("--picture", type=Path, help="draw a scatter plot into this file")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return run_benchmark("ranking", measure, argv, about=__doc__, options=options)
+
+
+if __name__ == "__main__":
+    main()
