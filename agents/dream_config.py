@@ -43,6 +43,11 @@ class DreamTrainConfig(PPOConfig):
             which is chosen by the real frames of the evaluations.
         max_overpay: Stop when, in two evaluations in a row, the dream pays more than this times
             the real return: the agent then exploits the dream's faults. 0 never stops.
+        rounds: Rounds of improving the world: after training in it, collect real play with the
+            agent, mixed with other play, and fine-tune the world on it. An agent trained in the
+            last world is the result.
+        round_frames: Real frames collected before the first round and in each round.
+        round_steps: Steps of fine-tuning the dynamics in each round.
         dtype: Floating-point type that the world computes in.
     """
 
@@ -64,11 +69,14 @@ class DreamTrainConfig(PPOConfig):
     eval_steps: int = 500
     keep: Literal["last", "best"] = "last"
     max_overpay: float = 1.5
+    rounds: int = 0
+    round_frames: int = 20_000
+    round_steps: int = 200
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("horizon", "stack", "eval_episodes", "eval_steps"):
+        for name in ("horizon", "stack", "eval_episodes", "eval_steps", "round_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.reward_scale <= 0 or self.max_overpay < 0 or self.uncertainty_penalty < 0:

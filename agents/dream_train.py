@@ -1,4 +1,4 @@
-"""`genie-gym dream-train`: trains an agent in a world's dream and evaluates it in the real game."""
+"""Trains an agent in a world's dream and evaluates it in the real game."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import tyro
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.dream_config import RECIPES, DreamTrainConfig, recipe_of
+from agents.dream_config import DreamTrainConfig
 from agents.ppo import Iterations, derived_seed
 from agents.returns import Played, make_real, play_out
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
@@ -22,36 +21,7 @@ from genie_gym.registration import LOOKS
 from world_models.inference.parallel import one_thread
 from world_models.settings import begin
 
-__all__ = ["dream_train", "main"]
-
-USAGE = """usage: genie-gym dream-train WORLD [--out DIR] [--steps N] [--starts DATASET] ...
-
-Trains PPO in the dream of a world (its name or folder) and evaluates it in the dream and in the
-real game. Worlds with their own recipe:
-{recipes}
-
-genie-gym dream-train WORLD --help lists every setting of the world's recipe.
-"""
-
-
-def main(argv: list[str]) -> int:
-    """Runs the command line: a world, then any setting to override."""
-    if not argv or argv[0].startswith("-"):
-        recipes = "\n".join(f"  {name:<16}{make.__doc__}" for name, make in RECIPES.items())
-        print(USAGE.format(recipes=recipes))
-        return 0
-    world, *rest = argv
-    card = open_world(world).card  # raises early for an unknown world
-    prog = f"genie-gym dream-train {world}"
-    config = tyro.cli(DreamTrainConfig, args=[world, *rest], default=recipe_of(world), prog=prog)
-    last = dream_train(config)[-1]
-    print(
-        f"return in the dream {last['dream_return']:.4g}, in the real game "
-        f"{last['real_return']:.4g}; real frames: {last['real_frames']:.0f}\n"
-        f"saved {config.out}; play with it: genie-gym collect {card.env_id} --policy {config.out} "
-        "--out DIR"
-    )
-    return 0
+__all__ = ["dream_train", "settings_of"]
 
 
 def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
@@ -62,7 +32,7 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
         first frames; ``real_frames``: frames of the real game used so far; ``stop``: 1 if the
         dream paid too much.
     """
-    begin(config.out / "dream-train.json", _settings(config), may_change=("out", "steps"))
+    begin(config.out / "dream-train.json", settings_of(config), may_change=("out", "steps"))
     run = _Run(config)
     try:
         # The agent's network is small: torch's threads would wait more than compute. The dream has
@@ -152,10 +122,11 @@ class _Run:
             stack=config.stack,
             memory=config.memory,
             observes={key: value for key, value in card.env_kwargs.items() if key in LOOKS},
-            training={**_settings(config), **numbers},
+            training={**settings_of(config), **numbers},
         )
         save_policy(config.out, described, self.iterations.model.policy)
 
 
-def _settings(config: DreamTrainConfig) -> dict[str, Any]:
+def settings_of(config: DreamTrainConfig) -> dict[str, Any]:
+    """Returns the settings as JSON values."""
     return {key: str(x) if key in ("out", "starts") else x for key, x in asdict(config).items()}

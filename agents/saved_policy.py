@@ -31,6 +31,7 @@ __all__ = [
     "PolicyCard",
     "SavedPolicy",
     "build_policy",
+    "load_card",
     "load_policy",
     "save_policy",
 ]

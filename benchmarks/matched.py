@@ -42,7 +42,9 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
     rng = np.random.default_rng(seed)
     actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
     rows = env.num_envs
-    states, frames, taken = [], [], []
+    states: list[bytes] = []
+    frames: list[NDArray[np.uint8]] = []
+    taken: list[list[int]] = []
     while len(states) < num:
         first, _ = env.reset(seed=int(rng.integers(2**31)))
         shown, acts = [first], []

@@ -1,4 +1,4 @@
-"""Statistics of returns: over training seeds by rliable, and how well a dream ranks policies."""
+"""Statistics of returns: over training seeds (rliable), and of how well a dream ranks policies."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train PPO on a real env's own reward, to collect data with",
     ),
     "dream-train": (
-        "agents.dream_train:main",
+        "agents.dream_command:main",
         "train an agent in a dream and evaluate it in the real game",
     ),
     "explore": (

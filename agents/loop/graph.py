@@ -8,26 +8,21 @@ tokenizer's decoder and the dynamics, and are evaluated on data that neither arm
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agents.explore import explore
 from agents.loop.evaluate import evaluate_world
+from agents.loop.parts import Parts
 from agents.loop.recipes import LoopRecipe
-from genie_gym.build import work
 from genie_gym.build.stages import Stage
-from genie_gym.collect.command import CollectConfig, collect
-from world_models.episodes import EpisodeDataset, existing_indices
+from world_models.episodes import EpisodeDataset
 from world_models.files import write_json
-from world_models.training.config import FitConfig
-from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["ARMS", "Loop", "scores"]
 
 ARMS = ("explored", "control")
-_BLOCK = 20  # episodes that a round adds at a time
 _TEST_SEED = 900_000  # offset of the seed for the held-out set
 _ARM_SEED = {"explored": 1_000, "control": 500_000}  # offset per round
 
@@ -65,7 +60,12 @@ class Loop:
                 stages += self._round(arm, number)
         return stages
 
-    # The parts -----------------------------------------------------------------------------
+    @property
+    def parts(self) -> Parts:
+        """The work of the stages."""
+        return Parts(recipe=self.recipe, seed=self.seed)
+
+    # Groups of stages -----------------------------------------------------------------------------
 
     def _test_set(self) -> list[Stage]:
         if self.test_data is not None:
@@ -82,19 +82,19 @@ class Loop:
         training = self.recipe.training
 
         def tokenizer() -> bool:
-            return self._tokenizer(data, out / "tokenizer", None, training.tokenizer.fit)
+            return self.parts.tokenizer(data, out / "tokenizer", None, training.tokenizer.fit)
 
         def dynamics() -> bool:
-            return self._dynamics(
+            return self.parts.dynamics(
                 data, out / "dynamics", out / "tokenizer", None, training.dynamics.fit
             )
 
         def world() -> bool:
-            return self._bundle(data, out / "tokenizer", out / "dynamics", Path(self._base()))
+            return self.parts.bundle(data, out / "tokenizer", out / "dynamics", Path(self._base()))
 
         def random() -> bool:
             recipe = self.recipe
-            return self._collect(data, recipe.random_policy, recipe.random_episodes, self.seed)
+            return self.parts.collect(data, recipe.random_policy, recipe.random_episodes, self.seed)
 
         return [
             Stage(name="random-data", needs=(), run=random),
@@ -112,7 +112,7 @@ class Loop:
         earlier = f"{arm}-{number - 1}-world" if number > 1 else "evaluation"
         policy = recipe.random_policy if arm == "control" else str(agent)
         seed = self.seed + _ARM_SEED[arm] * number
-        fits = recipe.training.tokenizer.fit, recipe.training.dynamics.fit
+        epsilon = 0.0 if arm == "control" else recipe.epsilon
 
         def train_agent() -> bool:
             config = replace(
@@ -122,19 +122,8 @@ class Loop:
             return True
 
         def add_data() -> bool:
-            return self._collect_frames(data, policy, number * recipe.round_frames, seed)
-
-        def tokenizer() -> bool:
-            fit = _shortened(fits[0], recipe.decoder_steps)
-            return self._tokenizer(data, folder / "tokenizer", before, fit)
-
-        def dynamics() -> bool:
-            fit = _shortened(fits[1], recipe.dynamics_steps)
-            return self._dynamics(data, folder / "dynamics", folder / "tokenizer", before, fit)
-
-        def world() -> bool:
-            after = Path(self._world(arm, number))
-            return self._bundle(data, folder / "tokenizer", folder / "dynamics", after)
+            frames = number * recipe.round_frames
+            return self.parts.collect_frames(data, policy, frames, seed, epsilon)
 
         agents = [Stage(name=f"{prefix}agent", needs=(earlier,), run=train_agent)]
         return [
@@ -144,9 +133,7 @@ class Loop:
                 needs=(f"{prefix}agent",) if arm == "explored" else (earlier,),
                 run=add_data,
             ),
-            Stage(name=f"{prefix}tokenizer", needs=(f"{prefix}data",), run=tokenizer),
-            Stage(name=f"{prefix}dynamics", needs=(f"{prefix}tokenizer",), run=dynamics),
-            Stage(name=f"{prefix}world", needs=(f"{prefix}dynamics",), run=world),
+            *self.parts.fine_tuning(prefix, folder, data, before, Path(self._world(arm, number))),
             self._evaluation(
                 f"{prefix}evaluation", self._world(arm, number), (f"{prefix}world",), data
             ),
@@ -186,50 +173,10 @@ class Loop:
 
     def _collect_test(self) -> bool:
         agent = str(self.out / "test-agent")
-        return self._collect(
-            self._test_data(), agent, self.recipe.test_episodes, self.seed + _TEST_SEED
+        recipe, seed = self.recipe, self.seed + _TEST_SEED
+        return self.parts.collect(
+            self._test_data(), agent, recipe.test_episodes, seed, recipe.epsilon
         )
-
-    def _collect(self, data: Path, policy: str, episodes: int, seed: int) -> bool:
-        return collect(self._collect_config(data, policy, episodes, seed)) == 0
-
-    def _collect_frames(self, data: Path, policy: str, frames: int, seed: int) -> bool:
-        """Adds blocks of episodes until `data` has at least `frames` frames."""
-        owns = self._collect_config(data, policy, _BLOCK, seed).collection().owns
-        done = len(existing_indices(data, where=owns))
-        episodes = _BLOCK * max(1, math.ceil(done / _BLOCK))  # finish a partial block first
-        while self._collect(data, policy, episodes, seed):
-            if EpisodeDataset(data).num_frames.sum() >= frames:
-                return True
-            episodes += _BLOCK
-        return False
-
-    def _collect_config(self, data: Path, policy: str, episodes: int, seed: int) -> CollectConfig:
-        return CollectConfig(
-            env=self.recipe.env,
-            out=data,
-            policy=policy,
-            episodes=episodes,
-            max_steps=self.recipe.max_steps,
-            seed=seed,
-            epsilon=0.0 if policy == self.recipe.random_policy else self.recipe.epsilon,
-            env_kwargs=self.recipe.env_kwargs,
-        )
-
-    def _tokenizer(self, data: Path, out: Path, world: str | None, fit: FitConfig) -> bool:
-        recipe = replace(self.recipe.training.tokenizer, fit=replace(fit, seed=self.seed))
-        return work.train_tokenizer(recipe, DataOptions(data=data, out=out, from_world=world))
-
-    def _dynamics(
-        self, data: Path, out: Path, tokenizer: Path, world: str | None, fit: FitConfig
-    ) -> bool:
-        recipe = replace(self.recipe.training.dynamics, fit=replace(fit, seed=self.seed))
-        options = DynamicsOptions(data=data, out=out, from_world=world, tokenizer=str(tokenizer))
-        return work.train_dynamics(recipe, options)
-
-    def _bundle(self, data: Path, tokenizer: Path, dynamics: Path, out: Path) -> bool:
-        parts = {"tokenizer": tokenizer, "dynamics": dynamics}
-        return work.bundle(out, data=data, storage=self.recipe.storage, **parts)
 
 
 def scores(loop: Loop) -> list[dict[str, Any]]:
@@ -244,14 +191,3 @@ def scores(loop: Loop) -> list[dict[str, Any]]:
         for world, file in files.items()
         if file.exists()
     ]
-
-
-def _shortened(fit: FitConfig, steps: int) -> FitConfig:
-    """Returns the same training for `steps` steps, with warm-up and save interval in proportion."""
-    share = steps / fit.steps
-    return replace(
-        fit,
-        steps=steps,
-        warmup_steps=min(fit.warmup_steps, max(1, round(fit.warmup_steps * share))),
-        save_every=min(fit.save_every, max(1, round(fit.save_every * share))),
-    )
