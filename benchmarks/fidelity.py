@@ -141,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         _amounts(config),
         clean=_clean(world.card),
         features=features,
+        outcomes=world.card.outcomes,
         say=say,
     )
     figures, rows = measured.figures(), table_rows(measured, no_fid)

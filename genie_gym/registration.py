@@ -30,7 +30,7 @@ def register_envs() -> None:
             {"game": game.name},
             max_episode_steps=RETRO_MAX_EPISODE_STEPS,
         )
-    for world in ("CoinRun", *catalogue.dreamed()):
+    for world in ("CoinRun", "CoinRunOfficial", *catalogue.dreamed()):
         _register(
             f"GenieRedux/{world}-v0",
             "genie_gym.envs.genie:Genie",

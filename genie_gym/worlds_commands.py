@@ -1,4 +1,4 @@
-"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME`."""
+"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME | import-genieredux ...`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from genie_gym.import_genieredux import ImportGenieredux, import_genieredux
 from world_models.settings import begin
 from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import find_world, list_worlds, search_folders
@@ -65,6 +66,7 @@ Command = (
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Make, tyro.conf.subcommand("make")]
+    | Annotated[ImportGenieredux, tyro.conf.subcommand("import-genieredux")]
 )
 
 
@@ -80,6 +82,9 @@ def main(argv: list[str]) -> int:
         return _list(command)
     if isinstance(command, Make):
         return _make(command)
+    if isinstance(command, ImportGenieredux):
+        print(import_genieredux(command))
+        return 0
     return _show(command) if isinstance(command, Show) else _verify(command)
 
 

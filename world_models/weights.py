@@ -35,7 +35,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is incomplete or not a safetensors file: {fault}") from None
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
     """Load `tensors`; WeightsError unless names and shapes match and all values are finite."""
     expected = model.state_dict()
     for name, value in expected.items():

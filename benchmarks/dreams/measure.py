@@ -112,6 +112,7 @@ def measure(
     *,
     clean: Picture = as_it_is,
     features: nn.Module | None = None,
+    outcomes: bool = True,
     say: Callable[[str], None] = print,
 ) -> Measured:
     """Measure a world against episodes of its real env.
@@ -123,6 +124,7 @@ def measure(
         amounts: Number of windows, dreams and frames.
         clean: Applied to frames before they are compared.
         features: The feature network of FID; None skips FID.
+        outcomes: Whether the world predicts rewards and ends, which are then counted.
         say: Called with each progress message.
     """
     prompt, steps, seed = amounts.prompt, amounts.steps, amounts.seed
@@ -145,7 +147,7 @@ def measure(
         measured.fid = {k: frechet_distance(features, clips.real, clips.of(k)) for k in KINDS}
     if dreamer.mode != "stream":
         return measured
-    if latent is None:
+    if latent is None and outcomes:
         say(f"{amounts.event_windows} dreams for rewards and terminations")
         measured.events = find_events(
             dreamer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -49,6 +50,8 @@ class GenieVectorEnv(FrameVectorEnv):
 
     Infos: ``entropy``, the world's uncertainty about the frame, from 0 to 2: the mean of
     2H / ln K over the most uncertain quarter of the tokens (0 for the frame of `reset`).
+    ``outcome``, always False, only if the world predicts neither rewards nor ends of episodes:
+    then the reward is 0, and no episode terminates.
 
     Args:
         world: Name or path of the world.
@@ -65,6 +68,8 @@ class GenieVectorEnv(FrameVectorEnv):
         temperature: Softmax temperature of sampling; 0 takes the most likely token.
         threshold: Probability from which a token is unmasked ahead of the schedule; at 1 every
             frame takes all passes.
+        carried_frames: Frames with which the dream goes on where the dynamics has used its
+            positions; only for worlds with a `horizon`.
         starts: Dataset folder to sample the starts of episodes from, in place of the few starts
             that are stored with the world. A quarter of them are beginnings of episodes.
         truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this. An agent then
@@ -79,6 +84,9 @@ class GenieVectorEnv(FrameVectorEnv):
     Raises:
         WorldNotFoundError: If the world is not on this machine; the message says how to build it.
         BundleError: If the world is damaged.
+
+    Warns:
+        UserWarning: If the world predicts neither rewards nor ends of episodes.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class GenieVectorEnv(FrameVectorEnv):
         steps: int | None = None,
         temperature: float | None = None,
         threshold: float | None = None,
+        carried_frames: int | None = None,
         starts: str | Path | None = None,
         truncate_when_unsure: float | None = None,
         uncertainty_penalty: float = 0.0,
@@ -117,7 +126,15 @@ class GenieVectorEnv(FrameVectorEnv):
             max_episode_steps=max_episode_steps,
             render_mode=render_mode,
         )
-        given = {"steps": steps, "temperature": temperature, "threshold": threshold}
+        self._outcomes = self.world.card.outcomes
+        if not self._outcomes:
+            warnings.warn(_no_outcomes(self.world.card.name), stacklevel=2)
+        given = {
+            "steps": steps,
+            "temperature": temperature,
+            "threshold": threshold,
+            "carried_frames": carried_frames,
+        }
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
         self._step_model: Step = self.model.step
         parts = min(num_threads or torch.get_num_threads(), num_envs // MIN_ROWS)
@@ -176,7 +193,7 @@ class GenieVectorEnv(FrameVectorEnv):
             self._show_frames(rows, frames[:, -1])
         for row, clip in zip(rows, frames.cpu().numpy(), strict=True):
             self.prompts[row] = clip
-        return {"entropy": np.zeros(len(rows), np.float32)}
+        return self._infos(np.zeros(len(rows), np.float32))
 
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
         # The other rows are stepped too, which does no harm: their episodes have ended.
@@ -190,6 +207,8 @@ class GenieVectorEnv(FrameVectorEnv):
             entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
             outcome = torch.stack((prediction.reward, prediction.termination, entropy))
         numbers = outcome.cpu().numpy()
+        if not self._outcomes:
+            numbers[:2] = 0
         rngs = self.np_random
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
         unsure = numbers[2, rows]
@@ -197,7 +216,7 @@ class GenieVectorEnv(FrameVectorEnv):
             rewards=numbers[0, rows] - self._penalty * unsure,
             terminated=ends,
             truncated=unsure > self._max_entropy,
-            infos={"entropy": unsure},
+            infos=self._infos(unsure),
         )
 
     def _save_row(self, row: int) -> bytes:
@@ -249,6 +268,10 @@ class GenieVectorEnv(FrameVectorEnv):
         tokens = torch.stack([known[start] for start in drawn])
         return frames, starts.actions[drawn].to(self.world.device), tokens
 
+    def _infos(self, entropy: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        none = {} if self._outcomes else {"outcome": np.zeros(len(entropy), np.bool_)}
+        return {"entropy": entropy, **none}
+
     def _draw_seeds(self, rows: Rows) -> Tensor:
         rngs = self.np_random
         seeds = [int(rngs[row].integers(_MAX_SEED)) for row in rows]
@@ -281,6 +304,14 @@ class GenieEnv(FrameEnv):
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]
+
+
+def _no_outcomes(name: str) -> str:
+    return (
+        f"the world {name} predicts neither rewards nor ends of episodes: rewards are 0, and no "
+        "episode terminates; to add them: genie-gym train dynamics RECIPE --from WORLD "
+        "--outcome-only --data DATA --out RUN, then genie-gym train bundle"
+    )
 
 
 def _to_host(given: Any) -> Any:

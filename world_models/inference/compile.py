@@ -68,7 +68,8 @@ class CompiledWorld(WorldModel):
         """See `WorldModel.sample`."""
         fused = self._fused(frame) if isinstance(frame, TwoStreamFrame) else None
         space = self.dynamics.space
-        return sample_tokens(frame.logits, space, self.sampling, seeds, counters, fused=fused)
+        sampling = self.sampling_of(frame)
+        return sample_tokens(frame.logits, space, sampling, seeds, counters, fused=fused)
 
     def _fused(self, frame: TwoStreamFrame) -> Pass:
         def fused(

@@ -139,6 +139,10 @@ def unmask(
     if space.neutral is None:  # MaskGIT: the temperature falls linearly to 0
         temperature = config.temperature * ((steps - 1 - step) / steps)
     drawn, certainty, entropy = _draw(logits, temperature[:, None].expand_as(noise), noise, space)
+    if config.redraw:
+        hidden = _least_certain(certainty, masked, schedule[(step + 2).clamp(max=steps)])
+        tokens = drawn.masked_fill(hidden, space.mask_token)
+        return MaskedTokens(tokens, hidden, (step + 1).clamp(max=steps - 1), passes + 1), entropy
     stay = _least_certain(certainty, masked, schedule[step + 1])
     if config.threshold < 1:
         stay = stay & (certainty < config.threshold)

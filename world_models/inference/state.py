@@ -30,6 +30,9 @@ class WorldState:
             because only real frames will be observed.
         encoder: KV cache of the tokenizer's encoder; None after an imagined frame, which the
             encoder has not seen.
+        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``, from which a dynamics with a
+            `horizon` goes on when its positions are used up; None for all others.
+        recent_actions: The actions between them, ``(B, K - 1)``.
     """
 
     seeds: Tensor
@@ -38,9 +41,47 @@ class WorldState:
     dynamics: KVCache
     decoder: KVCache | None
     encoder: KVCache | None
+    recent_frames: Tensor | None = None
+    recent_actions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+    @classmethod
+    def empty(
+        cls, frames: Tensor, seeds: Tensor, num_tokens: int, num_recent: int, **caches: KVCache
+    ) -> WorldState:
+        """Rows before their first frame ``(B, H, W, 3)``.
+
+        Args:
+            frames: The first frames.
+            seeds: ``(B,)``.
+            num_tokens: Tokens per frame N.
+            num_recent: Number K of `recent_frames`; 0 for none.
+            caches: Empty "dynamics", "decoder" and "encoder".
+        """
+        recent = num_recent > 0
+        return cls(
+            seeds=seeds,
+            frames=frames,
+            tokens=seeds.new_zeros(len(seeds), num_tokens),
+            **caches,
+            recent_frames=frames[:, None].repeat(1, num_recent, 1, 1, 1) if recent else None,
+            recent_actions=seeds.new_zeros(len(seeds), num_recent - 1) if recent else None,
+        )
+
+    def after_action(self, action: Tensor) -> WorldState:
+        """This state with the action ``(B,)`` that leads to the next frame."""
+        if (recent := self.recent_actions) is None:
+            return self
+        return replace(self, recent_actions=torch.cat((recent, action[:, None]), 1)[:, 1:])
+
+    def after_frame(self, frames: Tensor) -> WorldState:
+        """This state with other last frames ``(B, H, W, 3)``."""
+        recent = self.recent_frames
+        if recent is not None:
+            recent = torch.cat((recent[:, 1:], frames[:, None]), 1)
+        return replace(self, frames=frames, recent_frames=recent)
 
     def clone(self) -> WorldState:
         """A copy that shares no memory."""
@@ -114,7 +155,8 @@ class WorldState:
         return {name: x for name, x in named.items() if isinstance(x, KVCache)}
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"seeds": self.seeds, "frames": self.frames, "tokens": self.tokens}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: x for name, x in plain.items() if isinstance(x, Tensor)}
 
     def _map(self, on_cache, on_tensor) -> WorldState:  # type: ignore[no-untyped-def]
         return replace(

@@ -19,7 +19,7 @@ from world_models.inference.state import WorldState
 from world_models.model.dynamics import Dynamics
 from world_models.model.kv_cache import KVCache
 from world_models.model.latent_action import LatentActionModel
-from world_models.model.objectives import NextFrame
+from world_models.model.objectives import NextFrame, PaperFrame
 from world_models.model.token_space import Clip, SamplingConfig
 from world_models.tokenizers.base import Tokenizer
 
@@ -112,7 +112,8 @@ class WorldModel(nn.Module):
         """Return the state after some real frames.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``, k >= 1.
+            frames: uint8 ``(B, k, H, W, 3)``, k >= 1. Of more frames than the dynamics has
+                positions for, the last ones count.
             actions: The actions between them, int64 ``(B, k - 1)``.
             seeds: int64 ``(B,)``. The random numbers of a row depend on its own seed alone.
             generator: Draws the seeds if none are given; torch's global one by default.
@@ -125,12 +126,16 @@ class WorldModel(nn.Module):
                 f"{num_frames} frames of {batch} rows need actions ({batch}, {num_frames - 1}), "
                 f"got {tuple(actions.shape)}"
             )
+        if (horizon := self.dynamics.config.horizon) and num_frames > horizon:
+            frames, actions = frames[:, -horizon:], actions[:, num_frames - horizon :]
+            num_frames, tokens = horizon, None  # tokens depend on where a clip begins
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
-        state = WorldState(
-            seeds=seeds,
-            frames=frames[:, 0],
-            tokens=seeds.new_zeros(batch, self.tokenizer.space.num_tokens),
+        state = WorldState.empty(
+            frames[:, 0],
+            seeds,
+            self.tokenizer.space.num_tokens,
+            min(self.sampling.carried_frames, horizon),
             dynamics=self.dynamics.transformer.empty_cache(batch),
             decoder=self.tokenizer.empty_cache(batch),
             encoder=self.tokenizer.empty_cache(batch),
@@ -138,7 +143,10 @@ class WorldModel(nn.Module):
         # Contiguous, as in later steps: code is compiled for the layout of its arguments.
         actions = actions.T.contiguous()
         for t in range(num_frames):
-            frame = self._first_frame(state) if t == 0 else self._next(state, actions[t - 1])
+            if t == 0:
+                frame = self._first_frame(state)
+            else:
+                state, frame = self._begin_next(state, actions[t - 1])
             if tokens is None:
                 state, _ = self._see(state, frame, frames[:, t])
             else:
@@ -161,7 +169,7 @@ class WorldModel(nn.Module):
             action: The action that led to the frames, int64 ``(B,)``.
             frames: The real next frames, uint8 ``(B, H, W, 3)``.
         """
-        frame = self._next(state, action)
+        state, frame = self._begin_next(state, action)
         masked = torch.full_like(state.tokens, self.dynamics.space.mask_token)
         logits = frame.logits(masked, torch.arange(len(masked), device=masked.device))
         state, seen = self._see(state, frame, frames, entropy(logits))
@@ -186,16 +194,27 @@ class WorldModel(nn.Module):
                 "this state has no decoder, so step() cannot decode a frame; call start() "
                 "again, and keep the decoder"
             )
-        counters = state.decoder.length
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
-        frame = self._next(state, action)
-        sample = self.sample(frame, state.seeds, counters)
+        state, frame = self._begin_next(state, action)
+        assert state.decoder is not None
+        sample = self.sample(frame, state.seeds, state.decoder.length)
         return self._commit(replace(state, encoder=None), frame, sample)
 
     def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; see `sample_tokens`."""
-        return sample_tokens(frame.logits, self.dynamics.space, self.sampling, seeds, counters)
+        space = self.dynamics.space
+        return sample_tokens(frame.logits, space, self.sampling_of(frame), seeds, counters)
+
+    def sampling_of(self, frame: NextFrame) -> SamplingConfig:
+        """The sampling settings, without passes that cannot make a difference.
+
+        The passes of a `PaperFrame` do not see each other's tokens. If each draws all tokens anew,
+        only the last one counts.
+        """
+        if self.sampling.redraw and isinstance(frame, PaperFrame):
+            return replace(self.sampling, steps=1)
+        return self.sampling
 
     @torch.no_grad()
     def rollout(self, frames: Tensor, actions: Tensor, seeds: Tensor | None = None) -> Rollout:
@@ -272,6 +291,22 @@ class WorldModel(nn.Module):
 
     # Helpers ---------------------------------------------------------------------
 
+    def _begin_next(self, state: WorldState, action: Tensor) -> tuple[WorldState, NextFrame]:
+        """Begin the next frame, after a new clip where the dynamics has used its positions."""
+        if self.dynamics.config.horizon:
+            state = self._within_horizon(state).after_action(action)
+        return state, self._next(state, action)
+
+    def _within_horizon(self, state: WorldState) -> WorldState:
+        """Start rows anew from their recent frames if no position is left for the next one."""
+        used = (state.dynamics.length >= self.dynamics.config.horizon).nonzero()[:, 0]
+        if not len(used):
+            return state
+        assert state.recent_frames is not None and state.recent_actions is not None
+        frames, actions = state.recent_frames[used], state.recent_actions[used]
+        # Frames are counted from 0 again, so another seed keeps random numbers from repeating.
+        return state.put(used, self.start(frames, actions, state.seeds[used] + 1))
+
     def _first_frame(self, state: WorldState) -> NextFrame:
         return self.dynamics.objective.first_frame(self.dynamics, state.dynamics, state.frames)
 
@@ -305,13 +340,8 @@ class WorldModel(nn.Module):
             shown, decoder = self._decode(sample.tokens, decoder, state.frames)
         assert shown is not None
         dynamics, reward, termination = frame.commit(sample.tokens)
-        state = replace(
-            state,
-            frames=shown if real is None else real,
-            tokens=sample.tokens,
-            dynamics=dynamics,
-            decoder=decoder,
-        )
+        state = replace(state, tokens=sample.tokens, dynamics=dynamics, decoder=decoder)
+        state = state.after_frame(shown if real is None else real)
         return state, Prediction(
             frames=shown,
             tokens=sample.tokens,

@@ -22,13 +22,24 @@ class Attention(nn.Module):
 
     Projecting, attending and merging the heads are separate calls, because who attends to whom
     differs between space and time, and between training and streaming.
+
+    Args:
+        dim: Width D.
+        num_heads: Attention heads H.
+        head_dim: Width E of a head.
+        norm_all: Whether keys and values see the normalised tokens, as queries do.
     """
 
-    def __init__(self, dim: int, num_heads: int, head_dim: int):
+    def __init__(self, dim: int, num_heads: int, head_dim: int, norm_all: bool = True):
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.norm_all = num_heads, norm_all
         self.norm = nn.LayerNorm(dim, bias=False)
-        self.qkv = nn.Linear(dim, 3 * num_heads * head_dim, bias=False)
+        inner = num_heads * head_dim
+        if norm_all:
+            self.qkv = nn.Linear(dim, 3 * inner, bias=False)
+        else:
+            self.q = nn.Linear(dim, inner, bias=False)
+            self.kv = nn.Linear(dim, 2 * inner, bias=False)
         self.gain = nn.Parameter(torch.ones(2, 1, head_dim))
         self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
 
@@ -43,7 +54,9 @@ class Attention(nn.Module):
                 Matrix products and sums are fast if the axes they need come last, contiguous.
             normalise: `qk_norm`, or without gradients `qk_norm_plain`.
         """
-        qkv = self.qkv(self.norm(x)).unflatten(-1, (3, self.num_heads, -1))
+        normal = self.norm(x)
+        qkv = self.qkv(normal) if self.norm_all else torch.cat((self.q(normal), self.kv(x)), -1)
+        qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
         gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only their product matters
         return normalise(qkv, gain, order)
 

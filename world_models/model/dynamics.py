@@ -22,6 +22,7 @@ from world_models.model.patches import PatchEmbedding
 from world_models.model.token_space import NO_ACTION, TokenSpace
 from world_models.model.transformer import (
     Activations,
+    BlockOptions,
     Past,
     SpaceTimeTransformer,
     TransformerConfig,
@@ -48,6 +49,9 @@ class DynamicsConfig:
         token_input: Add a projection of each token's code to its learned embedding.
         brightness: Add an embedding of the brightness of the previous frame's patches to every
             token. Only for token spaces with a `patch`.
+        blocks: Options of the transformer's blocks ("paper").
+        horizon: Learn a position for each of this many frames, which is then the longest clip that
+            the dynamics can see ("paper"). 0: positions within the frame only, for any length.
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
@@ -56,12 +60,21 @@ class DynamicsConfig:
     objective: Literal["two_stream", "one_pass", "paper"] = "two_stream"
     token_input: bool = True
     brightness: bool = False
+    blocks: BlockOptions = field(default_factory=BlockOptions)
+    horizon: int = 0
 
     def __post_init__(self) -> None:
         choices = {"action_input": ("concat", "add"), "objective": tuple(OBJECTIVES)}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.horizon < 0:
+            raise ValueError(f"horizon must not be negative, got {self.horizon}")
+        if self.objective != "paper" and (self.horizon or self.blocks != BlockOptions()):
+            raise ValueError(
+                f'blocks and horizon are options of the "paper" objective, not of '
+                f"{self.objective!r}; leave them out"
+            )
         if self.token_dim < 1:
             raise ValueError(
                 f"transformer.dim {self.transformer.dim} leaves no room beside the "
@@ -94,13 +107,15 @@ class StepInputs(NamedTuple):
     features: Tensor | None
     table: Tensor
     past: Past
+    positions: Tensor | None = None
 
     def rows(self, rows: Tensor) -> StepInputs:
         """A copy of some rows; these inputs themselves if `rows` are all."""
         if len(rows) == len(self.actions):
             return self
         features = None if self.features is None else self.features[rows]
-        return StepInputs(self.actions[rows], features, self.table, self.past.rows(rows))
+        positions = None if self.positions is None else self.positions[rows]
+        return StepInputs(self.actions[rows], features, self.table, self.past.rows(rows), positions)
 
 
 class Dynamics(nn.Module):
@@ -137,7 +152,8 @@ class Dynamics(nn.Module):
         self.register_buffer("codes", codes)
         width = config.token_dim
         self.tokens = nn.Embedding(space.num_codes + 1, width)  # the last one: mask token
-        self.positions = nn.Parameter(torch.randn(space.num_tokens, width) * 0.02)
+        frames = (config.horizon,) if config.horizon else ()
+        self.positions = nn.Parameter(torch.randn(*frames, space.num_tokens, width) * 0.02)
         if config.token_input:
             self.from_code = nn.Linear(space.code_dim, width)
             nn.init.normal_(self.from_code.weight)
@@ -147,7 +163,9 @@ class Dynamics(nn.Module):
             self.brightness = BrightnessEmbedding(space.num_tokens, space.patch, width)
         if config.action_input == "add":
             self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: no action
-        self.transformer = SpaceTimeTransformer(config.transformer, space.grid)
+        self.transformer = SpaceTimeTransformer(
+            config.transformer, space.grid, options=config.blocks
+        )
         self.to_logits = nn.Linear(config.transformer.dim, space.num_codes)
         self.outcome = OutcomeHead(config.transformer.dim)
 
@@ -182,6 +200,7 @@ class Dynamics(nn.Module):
         actions: Tensor,
         features: Tensor | None = None,
         table: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Embed frames ``(..., N, D)``.
 
@@ -190,8 +209,11 @@ class Dynamics(nn.Module):
             actions: The action that led to each frame, ``(...)``.
             features: `frame_features` of the frame before each.
             table: See `Derived`; computed by default.
+            positions: Positions of the frames, ``(..., N, token_dim)``; with a `horizon`, frames
+                ``(B, T, N)`` are by default the first T.
         """
-        x = F.embedding(tokens, self._table() if table is None else table) + self.positions
+        positions = self._positions(tokens) if positions is None else positions
+        x = F.embedding(tokens, self._table() if table is None else table) + positions
         x = x if features is None else x + features
         num_actions = self.config.num_actions
         if self.config.action_input == "add":
@@ -200,6 +222,17 @@ class Dynamics(nn.Module):
         one_hot = actions[..., None] == torch.arange(num_actions, device=actions.device)
         one_hot = one_hot.to(x.dtype).unsqueeze(-2).expand(*tokens.shape, num_actions)
         return torch.cat((x, one_hot), -1)
+
+    def _positions(self, tokens: Tensor) -> Tensor:
+        horizon = self.config.horizon
+        if not horizon:
+            return self.positions
+        if (num_frames := tokens.shape[1]) > horizon:
+            raise ValueError(
+                f"this dynamics knows the positions of {horizon} frames, got {num_frames}: "
+                "predict fewer at once, or frame by frame (WorldModel.rollout)"
+            )
+        return self.positions[:num_frames]
 
     def _table(self) -> Tensor:
         if not self.config.token_input:
@@ -222,7 +255,8 @@ class Dynamics(nn.Module):
         """
         table, space_bias = derived or self.derived()
         past = self.transformer.past(cache, space_bias)
-        return StepInputs(actions, self.frame_features(frames), table, past)
+        positions = self.positions[cache.length] if self.config.horizon else None
+        return StepInputs(actions, self.frame_features(frames), table, past, positions)
 
     def step(self, tokens: Tensor, inputs: StepInputs) -> tuple[Tensor, Activations]:
         """Run one new frame with tokens ``(B, N)``. The cache stays as it is.
@@ -230,7 +264,7 @@ class Dynamics(nn.Module):
         Returns:
             Logits ``(B, N, K)``, and the activations for `SpaceTimeTransformer.entry`.
         """
-        x = self.embed(tokens, inputs.actions, inputs.features, inputs.table)
+        x = self._embed_step(tokens, inputs)
         x, activations = self.transformer.step(x, inputs.past)
         return self.to_logits(x), activations
 
@@ -242,7 +276,7 @@ class Dynamics(nn.Module):
         Returns:
             Its cache entry, expected reward ``(B,)`` and probability of termination ``(B,)``.
         """
-        x = self.embed(tokens, inputs.actions, inputs.features, inputs.table)
+        x = self._embed_step(tokens, inputs)
         _, activations = self.transformer.step(x, inputs.past)
         entry = self.transformer.entry(activations)
         return entry, *self.outcome.predict(activations.inputs[-1])
@@ -254,6 +288,10 @@ class Dynamics(nn.Module):
         logits, activations = self.step(tokens, inputs)
         entry = self.transformer.entry(activations)
         return logits, entry, *self.outcome.predict(activations.inputs[-1])
+
+    def _embed_step(self, tokens: Tensor, inputs: StepInputs) -> Tensor:
+        actions, features, table, _, positions = inputs
+        return self.embed(tokens, actions, features, table, positions)
 
     # Training -------------------------------------------------------------------------------
 

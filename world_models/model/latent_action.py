@@ -10,14 +10,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from world_models.model.patches import CHANNELS, PatchEmbedding
+from world_models.model.patches import (
+    CHANNELS,
+    FirstAndLater,
+    NormalisedPatchEmbedding,
+    PatchEmbedding,
+)
 from world_models.model.quantizer import Quantizer
 from world_models.model.reconstruction import (
     ReconstructionLossConfig,
     psnr,
     reconstruction_loss,
 )
-from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
+from world_models.model.transformer import BlockOptions, SpaceTimeTransformer, TransformerConfig
 from world_models.pixels import check_patch, pixels_from_patches, to_float
 
 __all__ = ["CoderConfig", "LatentActionConfig", "LatentActionModel"]
@@ -32,15 +37,42 @@ class CoderConfig:
         patch: Height and width of a patch in pixels.
         transformer: Size of the encoder and of the decoder.
         code_dim: Width of a code.
+        blocks: Options of the blocks of the encoder and of the decoder.
+        own_first_frame: The first frame of a clip has a patch embedding and a pixel head of its
+            own, and embeddings normalise the raw pixels of a patch.
+        raw_codes: Codes keep their length: they are not scaled to length 1.
     """
 
     frame_size: int = 64
     patch: int = 4
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     code_dim: int = 32
+    blocks: BlockOptions = field(default_factory=BlockOptions)
+    own_first_frame: bool = False
+    raw_codes: bool = False
 
     def __post_init__(self) -> None:
         check_patch(self.frame_size, self.patch)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches of a frame as (h, w)."""
+        side = self.frame_size // self.patch
+        return side, side
+
+    def patch_embedding(self) -> nn.Module:
+        """Build what maps pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``."""
+        patch, dim = self.patch, self.transformer.dim
+        if self.own_first_frame:
+            return FirstAndLater(lambda: NormalisedPatchEmbedding(patch, dim))
+        return PatchEmbedding(patch, dim)
+
+    def pixel_head(self) -> nn.Module:
+        """Build what maps vectors ``(B, T, N, D)`` to the pixels of each patch."""
+        dim, size = self.transformer.dim, self.patch * self.patch * CHANNELS
+        if self.own_first_frame:
+            return FirstAndLater(lambda: nn.Linear(dim, size))
+        return nn.Linear(dim, size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +88,29 @@ class LatentActionModel(nn.Module):
     def __init__(self, config: LatentActionConfig):
         super().__init__()
         self.config = config
-        dim, side = config.transformer.dim, config.frame_size // config.patch
-        self.patches = PatchEmbedding(config.patch, dim)
-        self.encoder = SpaceTimeTransformer(config.transformer, (side, side))
+        dim, (h, w) = config.transformer.dim, config.grid
+        self.patches = config.patch_embedding()
+        self.encoder = SpaceTimeTransformer(config.transformer, config.grid, options=config.blocks)
         self.to_action = nn.Sequential(
-            nn.Flatten(2), nn.Linear(side * side * dim, dim), nn.LayerNorm(dim)
+            nn.Flatten(2), nn.Linear(h * w * dim, dim), nn.LayerNorm(dim)
         )
         # No limit: codes must separate even the nearly equal vectors of an untrained model.
-        self.quantizer = Quantizer(dim, config.num_actions, config.code_dim, revive_distance=0.0)
-        self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
-        self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
+        self.quantizer = Quantizer(
+            dim,
+            config.num_actions,
+            config.code_dim,
+            revive_distance=0.0,
+            unit_codes=not config.raw_codes,
+        )
+        self.decoder = SpaceTimeTransformer(
+            config.transformer, config.grid, time_first=True, options=config.blocks
+        )
+        self.to_patches = config.pixel_head()
 
     @torch.no_grad()
     def actions(self, frames: Tensor) -> Tensor:
         """Infer the actions int64 ``(B, T - 1)`` between uint8 frames ``(B, T, H, W, C)``."""
-        embedded = self.patches(to_float(frames, self.to_patches.weight.dtype))
+        embedded = self.patches(to_float(frames, self._dtype))
         return self.quantizer.indices(self._action_vectors(embedded))
 
     def forward(self, pixels: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +134,7 @@ class LatentActionModel(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Predict each of ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, from the one before."""
         config = config or ReconstructionLossConfig()
-        pixels = to_float(batch["frames"], self.to_patches.weight.dtype)
+        pixels = to_float(batch["frames"], self._dtype)
         predicted, indices, quantisation = self(pixels, config.revive_after)
         target = pixels[:, 1:]
         reconstruction = reconstruction_loss(predicted, target, config)
@@ -108,6 +148,10 @@ class LatentActionModel(nn.Module):
             "psnr": psnr(predicted, target),
             "action_perplexity": torch.special.entr(share).sum().exp(),
         }
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.encoder.norm.weight.dtype
 
     def _action_vectors(self, embedded: Tensor) -> Tensor:
         return self.to_action(self.encoder(embedded))[:, 1:]  # (B, T - 1, D)

@@ -5,11 +5,14 @@ Shapes: B batch, T frames, C channels, H height, W width, N patches per frame, D
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from world_models.pixels import patches_from_pixels
 
-__all__ = ["CHANNELS", "PatchEmbedding"]
+__all__ = ["CHANNELS", "FirstAndLater", "NormalisedPatchEmbedding", "PatchEmbedding"]
 
 CHANNELS = 3
 
@@ -30,3 +33,40 @@ class PatchEmbedding(nn.Module):
         """Map pixels ``(..., C, H, W)`` to patch vectors ``(..., N, D)``."""
         patches = patches_from_pixels(2 * pixels - 1, self.patch)
         return self.embed(patches.to(self.embed[0].weight.dtype))  # type: ignore[arg-type]
+
+
+class NormalisedPatchEmbedding(nn.Module):
+    """Applies a LayerNorm to the raw pixels of a patch, embeds it linearly, applies another."""
+
+    def __init__(self, patch: int, dim: int):
+        super().__init__()
+        self.patch = patch
+        size = patch * patch * CHANNELS
+        self.norm, self.linear = nn.LayerNorm(size), nn.Linear(size, dim)
+        self.out = nn.LayerNorm(dim)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels ``(..., C, H, W)`` in [0, 1] to patch vectors ``(..., N, D)``."""
+        patches = patches_from_pixels(pixels, self.patch).to(self.linear.weight.dtype)
+        return self.out(self.linear(self.norm(patches)))
+
+
+class FirstAndLater(nn.Module):
+    """One module for the first frame of every clip, another for all later frames."""
+
+    def __init__(self, make: Callable[[], nn.Module]):
+        super().__init__()
+        self.first, self.later = make(), make()
+
+    def forward(self, x: Tensor, begins: Tensor | None = None) -> Tensor:
+        """Map frames ``(B, T, ...)``.
+
+        Args:
+            x: The frames.
+            begins: Whether each row begins with the first frame of a clip, bool ``(B,)``; by
+                default all do.
+        """
+        first, later = self.first(x[:, :1]), self.later(x)
+        if begins is not None:
+            first = torch.where(begins[:, None, None, None], first, later[:, :1])
+        return torch.cat((first, later[:, 1:]), 1)

@@ -14,7 +14,7 @@ __all__ = ["Quantizer"]
 
 
 class Quantizer(nn.Module):
-    """Nearest code on the unit sphere, with a codebook learned by gradient.
+    """Code with the largest dot product, with a codebook learned by gradient.
 
     Args:
         dim: Width of the vectors.
@@ -22,6 +22,8 @@ class Quantizer(nn.Module):
         code_dim: Width E of a code.
         revive_distance: Least cosine distance from its code at which a vector revives a dead code.
         commitment_weight: Weight of the loss that draws vectors to their codes.
+        unit_codes: Scale codes to length 1, so that the largest product is that of the nearest
+            code on the unit sphere. Without it they have the length that they are given.
     """
 
     unused: Tensor
@@ -33,17 +35,19 @@ class Quantizer(nn.Module):
         code_dim: int,
         revive_distance: float = 0.05,
         commitment_weight: float = 0.25,
+        unit_codes: bool = True,
     ):
         super().__init__()
         self.revive_distance, self.commitment_weight = revive_distance, commitment_weight
+        self.unit_codes = unit_codes
         self.project_in = nn.Linear(dim, code_dim)
         self.project_out = nn.Linear(code_dim, dim)
         self.codebook = nn.Parameter(F.normalize(torch.randn(num_codes, code_dim), dim=-1))
         self.register_buffer("unused", torch.zeros(num_codes, dtype=torch.int64))
 
     def codes(self) -> Tensor:
-        """The unit codes ``(K, E)``."""
-        return F.normalize(self.codebook, dim=-1)
+        """The codes ``(K, E)``, of length 1 if `unit_codes`."""
+        return F.normalize(self.codebook, dim=-1) if self.unit_codes else self.codebook
 
     def indices(self, x: Tensor) -> Tensor:
         """Nearest code of vectors ``(..., dim)``, int64 ``(...)``."""

@@ -18,7 +18,7 @@ NO_ACTION = -1  # stands for the action before the first frame of a sequence
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How the tokens of a frame are sampled (MaskGIT).
+    """How a dream goes on: above all, how the tokens of a frame are sampled (MaskGIT).
 
     Attributes:
         steps: Maximum number of passes per frame. They follow a cosine schedule.
@@ -26,11 +26,17 @@ class SamplingConfig:
         threshold: Probability, in [0, 1], from which a token is unmasked ahead of the schedule.
             Sampling ends when no token is masked, so easy frames take one or two passes. At 1
             every frame takes all passes.
+        redraw: Each pass draws all tokens anew, the unmasked ones too, and the schedule is one
+            pass ahead, so the last pass sees no masked token. Needs threshold 1.
+        carried_frames: Frames that are encoded again, as the beginning of a new clip, when a dream
+            has used all positions of a dynamics with a `horizon`. Other worlds do not need it.
     """
 
     steps: int = 8
     temperature: float = 1.0
     threshold: float = 1.0
+    redraw: bool = False
+    carried_frames: int = 4
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -39,6 +45,13 @@ class SamplingConfig:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold must lie in [0, 1], got {self.threshold}")
+        if self.carried_frames < 1:
+            raise ValueError(f"carried_frames must be at least 1, got {self.carried_frames}")
+        if self.redraw and self.threshold < 1:
+            raise ValueError(
+                f"a world that draws all tokens anew in each pass (redraw) takes all passes: leave "
+                f"threshold at 1, got {self.threshold}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

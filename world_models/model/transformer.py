@@ -22,7 +22,7 @@ from world_models.model.attention import Attention, SpatialBias, alibi_slopes, t
 from world_models.model.kv_cache import CacheEntry, KVCache
 from world_models.model.peg import Peg
 
-__all__ = ["Activations", "Past", "SpaceTimeTransformer", "TransformerConfig"]
+__all__ = ["Activations", "BlockOptions", "Past", "SpaceTimeTransformer", "TransformerConfig"]
 
 
 # Orders of the axes of ``(B, F, N, 3, H, E)``, or without F; see `Attention.project`.
@@ -63,6 +63,19 @@ class TransformerConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.ff_per_block not in (1, 2):
             raise ValueError(f"ff_per_block must be 1 or 2, got {self.ff_per_block}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockOptions:
+    """Where the blocks of the published code differ from these; see docs/official.md.
+
+    Attributes:
+        raw_keys: Keys and values are those of the tokens as they are. Only queries are normalised.
+        ff_bias: The norm of the feed-forward has a bias.
+    """
+
+    raw_keys: bool = False
+    ff_bias: bool = False
 
 
 class Past(NamedTuple):
@@ -108,12 +121,12 @@ class Activations(NamedTuple):
 
 
 class FeedForward(nn.Module):
-    """LayerNorm, GEGLU, linear; no biases."""
+    """LayerNorm, GEGLU, linear; no biases, but with `norm_bias` one of the norm."""
 
-    def __init__(self, dim: int, mult: float):
+    def __init__(self, dim: int, mult: float, norm_bias: bool = False):
         super().__init__()
         inner = int(mult * 2 / 3 * dim)
-        self.norm = nn.LayerNorm(dim, bias=False)
+        self.norm = nn.LayerNorm(dim, bias=norm_bias)
         self.up = nn.Linear(dim, 2 * inner, bias=False)
         self.down = nn.Linear(inner, dim, bias=False)
 
@@ -130,12 +143,21 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Half a block: PEG, attention over one axis, feed-forward, each as a residual."""
 
-    def __init__(self, config: TransformerConfig, grid: tuple[int, int], over: str, ff: bool):
+    def __init__(
+        self,
+        config: TransformerConfig,
+        grid: tuple[int, int],
+        over: str,
+        ff: bool,
+        options: BlockOptions,
+    ):
         super().__init__()
         self.over = over
         self.peg = Peg(config.dim, grid, config.temporal)
-        self.attention = Attention(config.dim, config.num_heads, config.head_dim)
-        self.ff = FeedForward(config.dim, config.ff_mult) if ff else None
+        self.attention = Attention(
+            config.dim, config.num_heads, config.head_dim, norm_all=not options.raw_keys
+        )
+        self.ff = FeedForward(config.dim, config.ff_mult, options.ff_bias) if ff else None
 
     def forward(self, x: Tensor, bias: Tensor, num_clean: int, skip: int = 0) -> Tensor:
         """Run all frames ``(B, F, N, D)``, and return those from index `skip` on.
@@ -192,15 +214,23 @@ class SpaceTimeTransformer(nn.Module):
         config: Size of the transformer.
         grid: Tokens of a frame as (h, w).
         time_first: Attend over time before space in every block, as decoders do.
+        options: See `BlockOptions`.
     """
 
-    def __init__(self, config: TransformerConfig, grid: tuple[int, int], time_first: bool = False):
+    def __init__(
+        self,
+        config: TransformerConfig,
+        grid: tuple[int, int],
+        time_first: bool = False,
+        options: BlockOptions | None = None,
+    ):
         super().__init__()
+        options = options or BlockOptions()
         self.config, self.grid = config, grid
         axes = ["time", "space"] if time_first else ["space", "time"]
         axes = axes if config.temporal else ["space"]
         self.layers = nn.ModuleList(
-            Layer(config, grid, over, ff=config.ff_per_block == 2 or over == axes[-1])
+            Layer(config, grid, over, config.ff_per_block == 2 or over == axes[-1], options)
             for _ in range(config.num_layers)
             for over in axes
         )

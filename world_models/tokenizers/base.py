@@ -51,7 +51,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """Unit vectors of all tokens, ``(K, E)``. Similar tokens have similar vectors."""
+        """Vectors of all tokens, ``(K, E)``: similar tokens have vectors of similar direction."""
 
     # Sequences ------------------------------------------------------------------------------
 

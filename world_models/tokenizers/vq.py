@@ -7,13 +7,13 @@ K codes, E width of a code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from world_models.model.kv_cache import CacheEntry, KVCache
 from world_models.model.latent_action import CoderConfig
-from world_models.model.patches import CHANNELS, PatchEmbedding
 from world_models.model.quantizer import Quantizer
 from world_models.model.reconstruction import ReconstructionLossConfig, reconstruction_loss
 from world_models.model.token_space import TokenSpace
@@ -31,6 +31,18 @@ class VQTokenizerConfig(CoderConfig):
     num_codes: int = 1024
 
 
+class DecodeInputs(NamedTuple):
+    """Inputs of decoding a frame, besides its tokens.
+
+    Attributes:
+        past: The decoder's past.
+        begins: Whether it is the first frame of each row, bool ``(B,)``.
+    """
+
+    past: Past
+    begins: Tensor
+
+
 class VQTokenizer(Tokenizer):
     """A token is the code nearest to the encoder's output for a patch and its past."""
 
@@ -40,14 +52,15 @@ class VQTokenizer(Tokenizer):
     def __init__(self, config: VQTokenizerConfig):
         super().__init__()
         self.config = config
-        dim, side = config.transformer.dim, config.frame_size // config.patch
-        grid = (side, side)
+        size, grid, blocks = config.transformer, config.grid, config.blocks
         self.space = TokenSpace(grid=grid, num_codes=config.num_codes, code_dim=config.code_dim)
-        self.patches = PatchEmbedding(config.patch, dim)
-        self.encoder = SpaceTimeTransformer(config.transformer, grid)
-        self.quantizer = Quantizer(dim, config.num_codes, config.code_dim)
-        self.decoder = SpaceTimeTransformer(config.transformer, grid, time_first=True)
-        self.to_patches = nn.Linear(dim, config.patch * config.patch * CHANNELS)
+        self.patches = config.patch_embedding()
+        self.encoder = SpaceTimeTransformer(size, grid, options=blocks)
+        self.quantizer = Quantizer(
+            size.dim, config.num_codes, config.code_dim, unit_codes=not config.raw_codes
+        )
+        self.decoder = SpaceTimeTransformer(size, grid, time_first=True, options=blocks)
+        self.to_patches = config.pixel_head()
 
     def codes(self) -> Tensor:
         """See `Tokenizer.codes`."""
@@ -61,7 +74,11 @@ class VQTokenizer(Tokenizer):
     @torch.no_grad()
     def decode(self, tokens: Tensor, prompt: Tensor) -> Tensor:
         """See `Tokenizer.decode`. The prompt makes no difference."""
-        return to_uint8(self._head(self.decoder(self.quantizer.lookup(tokens))))
+        return to_uint8(self.decoded(tokens))
+
+    def decoded(self, tokens: Tensor) -> Tensor:
+        """Pixels ``(B, T, C, H, W)`` of tokens ``(B, T, N)``, not clipped to [0, 1]."""
+        return self._head(self.decoder(self.quantizer.lookup(tokens)))
 
     def empty_cache(self, batch: int) -> KVCache:
         """See `Tokenizer.empty_cache`."""
@@ -71,7 +88,7 @@ class VQTokenizer(Tokenizer):
         self, frames: Tensor, cache: KVCache, previous: Tensor
     ) -> tuple[Tensor, KVCache]:
         """See `Tokenizer.encode_step`."""
-        x = self.patches(self.pixels(frames[:, None])).squeeze(1)
+        x = self._at(self.patches, self.pixels(frames[:, None]), cache.length == 0)
         x, activations = self.encoder.step(x, self.encoder.past(cache))
         return self.quantizer.indices(x), cache.write(self.encoder.entry(activations))
 
@@ -79,16 +96,17 @@ class VQTokenizer(Tokenizer):
         """See `Tokenizer.derived`."""
         return self.decoder.space_bias()
 
-    def decode_inputs(self, cache: KVCache, derived: Tensor | None = None) -> Past:
+    def decode_inputs(self, cache: KVCache, derived: Tensor | None = None) -> DecodeInputs:
         """See `Tokenizer.decode_inputs`."""
-        return self.decoder.past(cache, derived)
+        return DecodeInputs(self.decoder.past(cache, derived), cache.length == 0)
 
     def decode_frame(
-        self, tokens: Tensor, inputs: Past, previous: Tensor
+        self, tokens: Tensor, inputs: DecodeInputs, previous: Tensor
     ) -> tuple[Tensor, CacheEntry | None]:
         """See `Tokenizer.decode_frame`."""
-        x, activations = self.decoder.step(self.quantizer.lookup(tokens), inputs)
-        return to_uint8(self._head(x)), self.decoder.entry(activations)
+        x, activations = self.decoder.step(self.quantizer.lookup(tokens), inputs.past)
+        patches = self._at(self.to_patches, x[:, None], inputs.begins)
+        return to_uint8(self._pixels(patches)), self.decoder.entry(activations)
 
     def _autoencode(
         self, pixels: Tensor, config: ReconstructionLossConfig, decoder_only: bool
@@ -99,6 +117,13 @@ class VQTokenizer(Tokenizer):
         predicted = self._head(self.decoder(quantized))
         return predicted, tokens, reconstruction_loss(predicted, pixels, config), loss
 
+    def _at(self, module: nn.Module, frame: Tensor, begins: Tensor) -> Tensor:
+        """Map a single frame ``(B, 1, ...)`` by the patch embedding or the pixel head."""
+        own = self.config.own_first_frame
+        return (module(frame, begins) if own else module(frame)).squeeze(1)
+
     def _head(self, x: Tensor) -> Tensor:
-        """Map the decoder's output to pixels ``(..., C, H, W)``, not clipped to [0, 1]."""
-        return pixels_from_patches(self.to_patches(x), self.config.patch, self.config.frame_size)
+        return self._pixels(self.to_patches(x))
+
+    def _pixels(self, patches: Tensor) -> Tensor:
+        return pixels_from_patches(patches, self.config.patch, self.config.frame_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel
@@ -13,7 +13,7 @@ from world_models.model.token_space import SamplingConfig
 from world_models.training.run_folder import RunRecord, load_part, load_run, read_run
 from world_models.training.run_options import DataOptions
 from world_models.training.token_cache import fingerprint
-from world_models.worlds.bundle import StartBank, load_world, save_world
+from world_models.worlds.bundle import StartBank, World, load_world, save_world
 from world_models.worlds.card import WorldCard
 from world_models.worlds.find import find_world
 
@@ -22,7 +22,9 @@ __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """Sampling settings; see `SamplingConfig`. None keeps the tokenizer's default.
+    """Sampling settings; see `SamplingConfig`.
+
+    None keeps the setting of the world that was fine-tuned, else the tokenizer's default.
 
     Attributes:
         steps: Maximum number of sampling passes per frame.
@@ -48,7 +50,8 @@ class BundleOptions:
         data: The dataset. Dreams start from windows of it.
         tokenizer: The tokenizer run, or the world (name or path) that was fine-tuned.
         dynamics: The dynamics run.
-        latent_action: The latent action run, if the dynamics was trained on latent actions.
+        latent_action: The latent action run, or the world that was fine-tuned, if the dynamics was
+            trained on latent actions.
         env_id: Use only episodes of this env.
         storage: How matrices are stored. int8 takes a quarter of the bytes of float32.
         starts: Number of windows stored for dreams to start from.
@@ -81,7 +84,7 @@ def build_bundle(options: BundleOptions) -> Path:
     _check(record, "tokenizer", fingerprint(tokenizer), options.tokenizer)
     latent, found = None, None
     if options.latent_action is not None:
-        latent = load_run(options.latent_action, "latent-action")
+        latent = load_part(str(options.latent_action), "latent-action")
         found = fingerprint(latent)
     _check(record, "latent_action", found, options.latent_action)
     starts = StartBank.from_episodes(
@@ -89,11 +92,15 @@ def build_bundle(options: BundleOptions) -> Path:
     )
     if latent is not None:
         starts = StartBank(frames=starts.frames, actions=latent.actions(starts.frames))
-    world = WorldModel(tokenizer, dynamics, latent_action=latent)
+    base = record.built_on.get("world")
+    tuned = load_world(find_world(base)) if base else None
+    world = WorldModel(
+        tokenizer, dynamics, tuned.model.sampling if tuned else None, latent_action=latent
+    )
     world.sampling = options.sampling.applied(world.sampling)
     save_world(
         options.out,
-        _card(options, episodes, record, latent),
+        _card(options, episodes, record, latent, tuned),
         world,
         starts,
         storage=options.storage,
@@ -107,6 +114,7 @@ def _card(
     episodes: EpisodeDataset,
     record: RunRecord,
     latent: LatentActionModel | None,
+    tuned: World | None,
 ) -> WorldCard:
     env_ids = sorted({entry.info.env_id for entry in episodes.entries})
     if len(env_ids) > 1:
@@ -124,6 +132,7 @@ def _card(
         env_id=info.env_id,
         env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
         provenance={
+            **_imported(tuned),
             # Without this machine's folders.
             "data": {**record.data, "path": Path(str(record.data["path"])).name},
             "tokenizer": _tokenizer_training(options.tokenizer),
@@ -131,6 +140,12 @@ def _card(
             "versions": record.versions,
         },
     )
+
+
+def _imported(tuned: World | None) -> dict[str, Any]:
+    """What the card of a fine-tuned world says about the files that it was imported from."""
+    known = {} if tuned is None else tuned.card.provenance
+    return {name: known[name] for name in ("source", "files", "verified") if name in known}
 
 
 def _training(record: RunRecord) -> str:

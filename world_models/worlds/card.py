@@ -37,6 +37,8 @@ class WorldCard:
         provenance: Data, training runs and versions behind the weights.
         scores: Measured scores by name.
         files: Size in bytes and SHA-256 of every other file.
+        outcomes: Whether it predicts rewards and ends of episodes. If not, its outcome head is
+            untrained.
         format: Version of the bundle format.
     """
 
@@ -53,6 +55,7 @@ class WorldCard:
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: bool = True
     format: int = FORMAT
 
     def __post_init__(self) -> None:

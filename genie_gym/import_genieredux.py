@@ -1,0 +1,205 @@
+"""`genie-gym worlds import-genieredux`: makes a world of the authors' checkpoints."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import gymnasium as gym
+
+from genie_gym.actions import ActionSet, action_set
+
+if TYPE_CHECKING:
+    from world_models.episodes import EpisodeDataset
+    from world_models.model.latent_action import LatentActionModel
+    from world_models.worlds.bundle import StartBank
+
+__all__ = ["ImportGenieredux", "import_genieredux"]
+
+COINRUN = "Procgen/CoinRun-v0"
+ACTION_SETS = {7: "coinrun-7", 5: "retroact-5"}  # of the published models, by size
+NUM_STARTS, START_FRAMES = 16, 4
+NUM_LATENT_STARTS = 8  # inferring their actions takes most of the time of an import
+EPISODES, MAX_STEPS = 8, 100  # played for starts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportGenieredux:
+    """Makes a world of checkpoints that the official GenieRedux code wrote; see docs/official.md.
+
+    Nothing in the files is run: only tensors and plain values are read. Models of 2024 and 2025,
+    GenieRedux-G and GenieRedux; not those with action embeddings.
+    """
+
+    tokenizer: Path
+    """The tokenizer's file."""
+    dynamics: Path
+    """The file of GenieRedux-G, or that of GenieRedux with its latent action model."""
+    out: Path
+    """The bundle's directory."""
+    name: str | None = None
+    """The world's name; by default that of the directory."""
+    latent_action: bool = False
+    """Insist on a GenieRedux, whose actions are latent codes. Each file tells which it is."""
+    frame_size: int | None = None
+    """Height and width of a frame; by default that in config.yaml beside the dynamics, else 64."""
+    token_input: bool = False
+    """The dynamics was trained with use_token: a GenieRedux-G of 2025 without its config.yaml."""
+    action_set: str | None = None
+    """Action set; by default coinrun-7 for 7 actions and retroact-5 for 5."""
+    starts: str = COINRUN
+    """Where dreams start: a dataset, or the id of a real env, which is played on the spot."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Further arguments of the env that is played for starts, as KEY VALUE pairs."""
+    storage: Literal["float32", "bfloat16"] = "float32"
+    """How matrices are stored. bfloat16 takes half the bytes, but rounds: tokens may differ."""
+    carried_frames: int = 4
+    """Frames with which a dream goes on where the dynamics has used its positions."""
+    replace: bool = False
+    """Overwrite an existing bundle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """Windows of real play, a note where they come from, and the real env with its arguments."""
+
+    bank: StartBank
+    origin: str
+    env_id: str
+    env_kwargs: dict[str, Any]
+
+
+def import_genieredux(command: ImportGenieredux) -> str:
+    """Writes the bundle, and returns what it is in one line."""
+    from world_models.worlds.bundle import save_world
+    from world_models.worlds.card import WorldCard
+    from world_models.worlds.official.world import official_world
+
+    if command.out.exists() and not command.replace:
+        raise ValueError(f"{command.out} exists already: choose another --out, or add --replace")
+    official = official_world(
+        command.tokenizer,
+        command.dynamics,
+        frame_size=command.frame_size,
+        token_input=command.token_input,
+    )
+    model = official.model
+    if command.latent_action and model.latent_action is None:
+        raise ValueError(
+            f"{command.dynamics} has no latent action model, so it is a GenieRedux-G: leave "
+            "--latent-action out"
+        )
+    model.sampling = replace(model.sampling, carried_frames=command.carried_frames)
+    actions = _actions(command, model.dynamics.config.num_actions, model.latent_action is not None)
+    starts = _starts(command, actions, model.latent_action, model.tokenizer.frame_size)
+    card = WorldCard(
+        name=command.name or command.out.name,
+        action_set=actions.name,
+        action_meanings=actions.meanings,
+        env_id=starts.env_id,
+        env_kwargs=starts.env_kwargs,
+        provenance={**official.provenance, "starts": starts.origin},
+        outcomes=False,
+    )
+    card = save_world(
+        command.out,
+        card,
+        model,
+        starts.bank,
+        storage=command.storage,
+        replace_existing=command.replace,
+    )
+    token_input = "with" if model.dynamics.config.token_input else "without"
+    return (
+        f"wrote {command.out}: {official.provenance['source']}, {len(actions)} actions "
+        f"({actions.name}), frames of {card.frame_size} pixels, {model.dynamics.config.horizon} "
+        f"positions, {token_input} token input, no rewards or ends of episodes"
+    )
+
+
+def _actions(command: ImportGenieredux, num: int, latent: bool) -> ActionSet:
+    if latent:
+        if command.action_set is not None:
+            raise ValueError(
+                f"the actions of a GenieRedux are its {num} latent codes, got --action-set "
+                f"{command.action_set}: leave it out"
+            )
+        return ActionSet(name=f"latent-{num}", meanings=tuple(f"LATENT-{i}" for i in range(num)))
+    name = command.action_set or ACTION_SETS.get(num)
+    if name is None:
+        raise ValueError(f"{command.dynamics} has {num} actions: say which, with --action-set")
+    if len(actions := action_set(name)) != num:
+        raise ValueError(
+            f"{command.dynamics} has {num} actions, the action set {name} {len(actions)}: choose "
+            "another --action-set"
+        )
+    return actions
+
+
+def _starts(
+    command: ImportGenieredux,
+    actions: ActionSet,
+    latent: LatentActionModel | None,
+    frame_size: int,
+) -> Starts:
+    import torch
+
+    from world_models.episodes import EpisodeDataset
+    from world_models.worlds.bundle import StartBank
+
+    with tempfile.TemporaryDirectory() as folder:
+        if command.starts in gym.registry:
+            kwargs = {} if latent else {"action_set": actions.name}
+            data = _played(command.starts, Path(folder) / "starts", kwargs | command.env_kwargs)
+            origin = f"{command.starts}, played by the policy sticky"
+        else:
+            data = EpisodeDataset(command.starts)
+            origin = f"dataset {Path(command.starts).name}"
+        _check(command, data, actions, latent, frame_size)
+        num = NUM_STARTS if latent is None else NUM_LATENT_STARTS
+        starts = StartBank.from_episodes(data, num=num, length=START_FRAMES)
+        if latent is not None:
+            # One window at a time: large temporary tensors take longer to allocate than to compute.
+            inferred = [latent.actions(window) for window in starts.frames.split(1)]
+            starts = StartBank(frames=starts.frames, actions=torch.cat(inferred))
+        info = data.entries[0].info
+        env_kwargs = info.extra.get("collection", {}).get("env_kwargs", {})
+        return Starts(bank=starts, origin=origin, env_id=info.env_id, env_kwargs=env_kwargs)
+
+
+def _played(env_id: str, folder: Path, env_kwargs: dict[str, str]) -> EpisodeDataset:
+    from genie_gym.collect.command import CollectConfig, collect
+    from world_models.episodes import EpisodeDataset
+
+    collect(
+        CollectConfig(
+            env=env_id,
+            out=folder,
+            policy="sticky",
+            episodes=EPISODES,
+            max_steps=MAX_STEPS,
+            env_kwargs=env_kwargs,
+        )
+    )
+    return EpisodeDataset(folder)
+
+
+def _check(
+    command: ImportGenieredux,
+    data: EpisodeDataset,
+    actions: ActionSet,
+    latent: LatentActionModel | None,
+    frame_size: int,
+) -> None:
+    if data.frame_shape != (frame_size, frame_size, 3):
+        raise ValueError(
+            f"{command.starts} has frames {data.frame_shape}, the world "
+            f"{(frame_size, frame_size, 3)}: give other --starts, or its --frame-size"
+        )
+    if latent is None and data.action_meanings != actions.meanings:
+        raise ValueError(
+            f"{command.starts} has the actions {', '.join(data.action_meanings)}, the world "
+            f"{', '.join(actions.meanings)}: give starts with action_set={actions.name}"
+        )

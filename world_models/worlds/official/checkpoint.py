@@ -1,0 +1,211 @@
+"""Checkpoint files of the official GenieRedux code.
+
+Such a file is a zip that ``torch.save`` wrote: a dict with "step", "model" (tensors by name, for a
+dynamics one dict for each of its models) and the state of the optimiser, which is not read. Only
+tensors and plain values are unpickled, so a file cannot run code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from world_models.worlds.card import file_record
+
+__all__ = ["Checkpoint", "OfficialError", "PartTensors", "read_checkpoint", "read_config"]
+
+CONFIG = "config.yaml"
+WHOLE = ""  # name of the only part of a tokenizer's file
+
+
+class OfficialError(ValueError):
+    """A file is no checkpoint of the official code, or does not fit the others."""
+
+
+class PartTensors:
+    """The tensors of one model of a file; each must be taken once, with the shape it should have.
+
+    Args:
+        tensors: Tensors by name.
+        source: The file and the model, for errors.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str):
+        self._tensors, self.source = dict(tensors), source
+        self._left = set(self._tensors)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def shape(self, name: str, num_axes: int) -> tuple[int, ...]:
+        """The shape of a tensor, which is not taken yet."""
+        shape = tuple(self._get(name).shape)
+        if len(shape) != num_axes:
+            raise OfficialError(
+                f"{self.source}: tensor {name!r} has shape {shape}, expected {num_axes} axes; "
+                "this is not a model of the official code"
+            )
+        return shape
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A tensor, which must have this shape."""
+        value = self._get(name)
+        if tuple(value.shape) != shape:
+            raise OfficialError(
+                f"{self.source}: tensor {name!r} has shape {tuple(value.shape)}, expected {shape} "
+                "beside the other tensors and the frame size; check --frame-size, or download the "
+                "file again"
+            )
+        self._left.discard(name)
+        return value
+
+    def skip(self, *names: str) -> None:
+        """Leave out tensors that the official code does not use."""
+        self._left.difference_update(names)
+
+    def num_blocks(self, prefix: str) -> int:
+        """Number of blocks of the transformer with this prefix."""
+        start = f"{prefix}layers."
+        numbers = {n[len(start) :].split(".")[0] for n in self._tensors if n.startswith(start)}
+        return len(numbers)
+
+    def finish(self) -> None:
+        """OfficialError if a tensor is left that the models here have no place for."""
+        if self._left:
+            raise OfficialError(
+                f"{self.source}: tensor {min(self._left)!r} is not part of the published model, "
+                f"nor are {len(self._left) - 1} others; only models of the published code can be "
+                "imported"
+            )
+
+    def _get(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise OfficialError(
+                f"{self.source}: tensor {name!r} is missing; download the file again, or give the "
+                "file of another model"
+            )
+        return self._tensors[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint file.
+
+    Attributes:
+        path: The file.
+        step: Training step.
+        parts: Its models by name, as tensors by name; a tokenizer's only one is "".
+        config: Settings of the run by section, from ``config.yaml`` beside the file; may be empty.
+    """
+
+    path: Path
+    step: int
+    parts: dict[str, Mapping[str, Tensor]]
+    config: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def part(self, name: str) -> PartTensors:
+        """The tensors of one of its models; OfficialError if it has none of that name."""
+        if name not in self.parts:
+            found = " and ".join(part or "a tokenizer" for part in self.parts)
+            raise OfficialError(
+                f"{self.path} holds {found}, expected {name or 'a tokenizer'}; give the file of "
+                "the tokenizer as --tokenizer and that of the dynamics as --dynamics"
+            )
+        return PartTensors(self.parts[name], f"{self.path}" + (f" ({name})" if name else ""))
+
+    def record(self) -> dict[str, Any]:
+        """Size, checksum and training step of the file."""
+        return {**file_record(self.path), "step": self.step}
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file. Tensors stay on disk until they are used.
+
+    OfficialError if it is no checkpoint, is damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    _check_zip(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        raise OfficialError(
+            f"{path} holds more than tensors, which could run code when it is loaded: it was not "
+            "loaded; download the authors' file again"
+        ) from None
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError) as fault:
+        raise OfficialError(
+            f"{path} is damaged or no checkpoint ({str(fault).splitlines()[0]}); download it again"
+        ) from None
+    return Checkpoint(
+        path=path, step=_step(path, content), parts=_parts(path, content), config=read_config(path)
+    )
+
+
+def read_config(path: Path) -> dict[str, dict[str, str]]:
+    """Settings by section of the ``config.yaml`` beside a file; empty if there is none.
+
+    Only plain values of sections are read, which is all that a model depends on.
+    """
+    file = path.parent / CONFIG
+    sections: dict[str, dict[str, str]] = {}
+    if not file.is_file():
+        return sections
+    section: dict[str, str] = {}
+    for line in file.read_text().splitlines():
+        name, colon, value = line.partition(":")
+        if not colon or line.lstrip().startswith(("#", "-")):
+            continue
+        if not name.startswith(" "):
+            section = sections.setdefault(name.strip(), {})
+        elif value.strip():
+            section[name.strip()] = value.strip().strip("\"'")
+    return sections
+
+
+def _check_zip(path: Path) -> None:
+    if not path.is_file():
+        raise OfficialError(f"{path} is not a file; give the path of a checkpoint (model.pt)")
+    if zipfile.is_zipfile(path):
+        return
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if begins.startswith(b"PK"):
+        raise OfficialError(
+            f"{path} is cut short: its {path.stat().st_size:,} bytes lack the end of the zip; "
+            "download it again"
+        )
+    raise OfficialError(
+        f"{path} is no checkpoint: expected the zip that torch.save writes, got a file that begins "
+        f"with {begins!r}, which was not loaded; give the authors' model.pt"
+    )
+
+
+def _step(path: Path, content: Any) -> int:
+    step = content.get("step") if isinstance(content, dict) else None
+    if not isinstance(step, int) or not isinstance(content.get("model"), dict):
+        found = sorted(map(str, content))[:4] if isinstance(content, dict) else type(content)
+        raise OfficialError(
+            f'{path} is no checkpoint of the official code: expected "step" and "model", got '
+            f"{found}; give a file that its training wrote"
+        )
+    return step
+
+
+def _parts(path: Path, content: Any) -> dict[str, Mapping[str, Tensor]]:
+    model = content["model"]
+    parts = {WHOLE: model} if any(isinstance(x, Tensor) for x in model.values()) else model
+    for name, part in parts.items():
+        wrong = not isinstance(part, dict) or not part
+        if wrong or not all(isinstance(x, Tensor) for x in part.values()):
+            raise OfficialError(
+                f"{path}: expected tensors by name in {name or 'model'!r}, got something else; "
+                "give a file that the training of the official code wrote"
+            )
+    return parts

@@ -1,0 +1,201 @@
+"""Converts the official tokenizer, latent action model and dynamics.
+
+Shapes: D width of a token, N tokens per frame, K codes, A actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from world_models.model.dynamics import Dynamics, DynamicsConfig
+from world_models.model.latent_action import LatentActionConfig, LatentActionModel
+from world_models.model.transformer import BlockOptions, TransformerConfig
+from world_models.tokenizers.vq import VQTokenizer, VQTokenizerConfig
+from world_models.weights import load_weights
+from world_models.worlds.official import networks
+from world_models.worlds.official.checkpoint import OfficialError, PartTensors
+
+__all__ = ["dynamics", "latent_action", "num_positions", "tokenizer"]
+
+TOKEN_SCALE = 10.0  # of the code that is added to the token embedding
+BLOCKS = BlockOptions(raw_keys=True, ff_bias=True)
+BIAS = "spatial_rel_pos_bias."
+NETWORK, PREDICTOR_BIAS = "maskgit.transformer.", "maskgit.continuous_pos_bias."
+TOKENS, POSITIONS = "maskgit.token_emb.weight", "maskgit.pos_emb.weight"
+EMBEDDINGS = (
+    "was trained with use_action_embeddings, the default of 2025: its random table of actions is "
+    "not in the file, so nobody can tell what its actions mean; train with "
+    "use_action_embeddings=false, or give a GenieRedux-G with one-hot actions"
+)
+
+
+def tokenizer(source: PartTensors, frame_size: int, window: int) -> VQTokenizer:
+    """Build the tokenizer of a file.
+
+    Args:
+        source: Its tensors.
+        frame_size: Height and width of a frame, which the tensors do not tell.
+        window: Frames of the longest clip.
+    """
+    _, num_codes, code_dim = source.shape("vq._codebook.embed", 3)
+    config = VQTokenizerConfig(
+        **_coder_config(source, frame_size, window), num_codes=num_codes, code_dim=code_dim
+    )
+    size = config.transformer
+    weights = networks.coder(source, size, config.patch)
+    weights |= {f"quantizer.{k}": x for k, x in networks.codes(source, size).items()}
+    return _loaded(VQTokenizer(config), weights, source)
+
+
+def latent_action(source: PartTensors, frame_size: int, window: int) -> LatentActionModel:
+    """Build the latent action model of a file; see `tokenizer`."""
+    _, num_actions, code_dim = source.shape("vq._codebook.embed", 3)
+    config = LatentActionConfig(
+        **_coder_config(source, frame_size, window), num_actions=num_actions, code_dim=code_dim
+    )
+    size, (h, w) = config.transformer, config.grid
+    weights = networks.coder(source, size, config.patch)
+    weights |= {f"quantizer.{k}": x for k, x in networks.codes(source, size).items()}
+    for name, shape in {"1.weight": (size.dim, h * w * size.dim), "1.bias": (size.dim,)}.items():
+        weights[f"to_action.{name}"] = source.take(f"to_action_emb.{name}", *shape)
+    for name in ("2.weight", "2.bias"):
+        weights[f"to_action.{name}"] = source.take(f"to_action_emb.{name}", size.dim)
+    return _loaded(LatentActionModel(config), weights, source)
+
+
+def num_positions(source: PartTensors, num_tokens: int) -> int:
+    """Number of whole frames of N tokens that the position table of a dynamics has."""
+    rows, _ = source.shape(POSITIONS, 2)
+    if (frames := rows // num_tokens) < 2:
+        raise OfficialError(
+            f"{source.source}: its {rows} positions are {frames} frames of {num_tokens} tokens, "
+            "expected 15 or 31; give the size of its frames with --frame-size"
+        )
+    return frames
+
+
+def dynamics(
+    source: PartTensors,
+    tokenizer: VQTokenizer,
+    latent: LatentActionModel | None,
+    token_input: bool,
+) -> Dynamics:
+    """Build the dynamics of a file.
+
+    Args:
+        source: Its tensors.
+        tokenizer: The tokenizer whose tokens it predicts.
+        latent: The latent action model of the same file: GenieRedux, else GenieRedux-G.
+        token_input: Whether tokens are also embedded by their codes.
+    """
+    space = tokenizer.space
+    horizon = num_positions(source, space.num_tokens)
+    rows, width = source.shape(TOKENS, 2)
+    if rows != space.num_codes + 1:
+        raise OfficialError(
+            f"{source.source}: it predicts {rows - 1} codes, but the tokenizer has "
+            f"{space.num_codes}; give the tokenizer that it was trained with"
+        )
+    size = networks.transformer_config(source, NETWORK, PREDICTOR_BIAS, horizon)
+    config = DynamicsConfig(
+        transformer=size,
+        num_actions=_num_actions(source, size.dim, width, latent),
+        action_input="add" if latent else "concat",
+        objective="paper",
+        token_input=token_input,
+        blocks=BLOCKS,
+        horizon=horizon,
+    )
+    weights = _predictor(source, tokenizer, size, horizon)
+    if token_input:
+        weights |= _code_input(source, tokenizer, width)
+    if latent:
+        weights["actions.weight"] = _action_vectors(source, latent, width)
+    return _loaded(Dynamics(config, space, tokenizer.codes()), weights, source)
+
+
+def _predictor(
+    source: PartTensors, tokenizer: VQTokenizer, size: TransformerConfig, horizon: int
+) -> dict[str, Tensor]:
+    """Weights of a `Dynamics`, without those of token input and of latent actions."""
+    num_codes, num_tokens = tokenizer.space.num_codes, tokenizer.space.num_tokens
+    count, width = source.shape(POSITIONS, 2)
+    positions = source.take(POSITIONS, count, width)
+    inner = networks.transformer(source, NETWORK, size)
+    bias = networks.position_bias(source, PREDICTOR_BIAS, size)
+    return {
+        **{f"transformer.{k}": x for k, x in inner.items()},
+        **{f"transformer.space_bias.{k}": x for k, x in bias.items()},
+        "tokens.weight": source.take(TOKENS, num_codes + 1, width),
+        "positions": positions[: horizon * num_tokens].unflatten(0, (horizon, -1)),
+        "to_logits.weight": source.take("maskgit.to_logits.weight", num_codes, size.dim),
+        "to_logits.bias": source.take("maskgit.to_logits.bias", num_codes),
+    }
+
+
+def _coder_config(source: PartTensors, frame_size: int, window: int) -> dict[str, Any]:
+    return {
+        "frame_size": frame_size,
+        "patch": networks.patch_size(source),
+        "transformer": networks.transformer_config(source, "encoder.", BIAS, window),
+        "blocks": BLOCKS,
+        "own_first_frame": True,
+        "raw_codes": True,
+    }
+
+
+def _num_actions(
+    source: PartTensors, dim: int, width: int, latent: LatentActionModel | None
+) -> int:
+    channels = dim - width
+    if latent is not None:
+        if channels:
+            raise OfficialError(
+                f"{source.source}: it has {channels} action channels beside a latent action model, "
+                "expected none; give a file that the official code wrote"
+            )
+        return latent.config.num_actions
+    if channels == width:
+        raise OfficialError(f"{source.source} {EMBEDDINGS}")
+    if channels < 1:
+        raise OfficialError(
+            f"{source.source}: it has no action channels, and the file has no latent action model; "
+            "give the file that holds both (GenieRedux), or a GenieRedux-G"
+        )
+    return channels
+
+
+def _code_input(source: PartTensors, tokenizer: VQTokenizer, width: int) -> dict[str, Tensor]:
+    project = tokenizer.quantizer.project_out
+    _check_width(source, project, width, "tokenizer")
+    return {
+        "from_code.weight": TOKEN_SCALE * project.weight.detach(),
+        "from_code.bias": TOKEN_SCALE * project.bias.detach(),
+    }
+
+
+def _action_vectors(source: PartTensors, latent: LatentActionModel, width: int) -> Tensor:
+    """Vectors of the latent actions, ``(A + 1, D)``; the last one stands for no action."""
+    quantizer = latent.quantizer
+    _check_width(source, quantizer.project_out, width, "latent action model")
+    vectors = quantizer.project_out(quantizer.codes()).detach()
+    return torch.cat((vectors, torch.zeros_like(vectors[:1])))
+
+
+def _check_width(source: PartTensors, project: nn.Linear, width: int, what: str) -> None:
+    if project.out_features != width:
+        raise OfficialError(
+            f"{source.source}: its tokens have width {width}, those of the {what} "
+            f"{project.out_features}; give the models that were trained together"
+        )
+
+
+def _loaded(model: Any, weights: dict[str, Tensor], source: PartTensors) -> Any:
+    """The model with these weights; those that no official model has stay as they begin."""
+    source.finish()
+    with torch.no_grad():
+        load_weights(model, {**model.state_dict(), **weights}, source.source)
+    return model.eval().requires_grad_(False)
