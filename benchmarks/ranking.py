@@ -24,6 +24,7 @@ from benchmarks.statistics import mmrv, pearson, spearman, value_gap
 from genie_gym.collect.policy_spec import make_policy
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import open_world
+from world_models.extras import require
 
 WORLDS = ("CrazyClimber", "Freeway", "Pong")
 OPTIONS = 5  # sequences of actions per decision question
@@ -122,6 +123,7 @@ def rank(world: str, agents: list[Path], quick: bool) -> Measured:
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the returns of all policies, one panel per game."""
+    require("matplotlib", extra="bench", what="the scatter plot needs matplotlib")
     import matplotlib
 
     matplotlib.use("Agg")

@@ -32,6 +32,7 @@ TOOLS = {
     "ruff",
     "mypy",
     "pre-commit",
+    "pandas",  # only its version is declared: rliable imports it
 }
 
 

@@ -45,6 +45,7 @@ def test_the_command_line_trains_with_overrides_and_knows_its_names(made, tmp_pa
 
 BARE = """
 import sys
+import torchmetrics  # which Lightning imports; it imports matplotlib if that is here, and so PIL
 for name in ("gymnasium", "stable_baselines3", "stable_retro", "procgen", "cv2", "PIL",
              "tensorboard", "platformdirs", "wandb", "ray", "minari", "pygame"):
     sys.modules[name] = None  # importing it raises ImportError
