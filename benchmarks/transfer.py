@@ -84,9 +84,14 @@ class Comparison:
         return returns, frames
 
     def config(self, arm: Literal["dream", "real"], seed: int, starts: Path) -> DreamTrainConfig:
-        """Return the settings of a run."""
+        """Return the settings of a run.
+
+        Dreams start anywhere and are short; the real game is played from its beginning, and so
+        for as long as it is evaluated.
+        """
+        recipe = recipe_of(self.world)
         return replace(
-            recipe_of(self.world),
+            recipe,
             out=self.out / f"{arm}-{seed}",
             where=arm,
             starts=starts,
@@ -94,6 +99,7 @@ class Comparison:
             steps=self.steps,
             eval_every=self.steps,
             eval_steps=self.eval_steps,
+            horizon=recipe.horizon if arm == "dream" else self.eval_steps,
             max_overpay=0.0,
         )
 

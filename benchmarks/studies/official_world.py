@@ -103,7 +103,7 @@ def write_frames(path: Path, size: int = 64, name: str = "coinrun-7") -> Path:
 
 
 class Imported(dict[str, float]):
-    """Figures of an import: "seconds", and "gib", the largest resident memory."""
+    """Figures of an import: "seconds", "cpu_seconds", and "gib", the largest resident memory."""
 
 
 def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path) -> Imported:
@@ -117,7 +117,8 @@ def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the import of {dynamics} failed with status {process.returncode}")
-    return Imported(seconds=seconds, gib=usage.ru_maxrss / 2**20)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Imported(seconds=seconds, cpu_seconds=cpu, gib=usage.ru_maxrss / 2**20)
 
 
 def steps_per_second(world: Path, steps: int, num_steps: int, **options: object) -> float:
