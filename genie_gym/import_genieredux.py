@@ -21,7 +21,7 @@ __all__ = ["ImportGenieredux", "import_genieredux"]
 COINRUN = "Procgen/CoinRun-v0"
 ACTION_SETS = {7: "coinrun-7", 5: "retroact-5"}  # of the published models, by size
 NUM_STARTS, START_FRAMES = 16, 4
-NUM_LATENT_STARTS = 8  # inferring their actions takes most of the time of an import
+NUM_LATENT_STARTS = 4  # inferring their actions takes most of the time of an import
 EPISODES, MAX_STEPS = 8, 100  # played for starts
 
 

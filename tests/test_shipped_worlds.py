@@ -26,7 +26,7 @@ MIB = 2**20
 
 
 def test_coinrun_and_atari_games_are_among_them():
-    assert {"CoinRun", "CrazyClimber", "Hero", "Pong"} <= set(WORLDS)
+    assert {"CoinRun", "CrazyClimber", "Freeway", "Hero", "Pong"} <= set(WORLDS)
 
 
 def test_they_are_small():
