@@ -9,8 +9,9 @@ import multiprocessing
 import statistics
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.timing import ratio
 from genie_gym.envs.genie import GenieEnv, GenieVectorEnv
+from world_models.inference.parallel import one_thread
 
 ROWS = 16
 NUM_WORKERS = 4
@@ -39,9 +41,10 @@ def measure(given: Namespace) -> Measured:
         together, each with a dream of 16 rows, over one alone. ``beside_busy``: share of its speed
         that such a dream keeps beside two busy processes. ``async_fork_over_sync`` and
         ``async_spawn_over_sync``: speed of `AsyncVectorEnv` with 4 workers over `SyncVectorEnv`.
-        ``ppo_share``: PPO's steps per second over stepping alone. ``auto_vs_best_dream``: speed
-        with ``dtype="auto"`` over that with the better explicit one, for the number of rows where
-        it is lowest.
+        ``ppo_share``: steps per second of PPO with `CnnPolicy` over stepping alone;
+        ``dream_train_share``: the same with the agent of `genie-gym dream-train`.
+        ``auto_vs_best_dream``: speed with ``dtype="auto"`` over that with the better explicit one,
+        for the number of rows where it is lowest.
     """
     world, quick = given.world, given.quick
     seconds, rounds = (2.0, 1) if quick else (8.0, 3)
@@ -67,9 +70,10 @@ def measure(given: Namespace) -> Measured:
         speed = NUM_WORKERS / statistics.median(parallel)
         what = f"AsyncVectorEnv, {NUM_WORKERS} workers, {context} (over SyncVectorEnv)"
         add(what, speed, share, f"async_{context}_over_sync")
-    stepping, learning = ppo(world, updates=1 if quick else 5)
-    add(f"stepping {ROWS} rows", stepping)
-    add("PPO learning from them", learning, learning / stepping, "ppo_share")
+    for agent, title in (("ppo", "PPO with CnnPolicy"), ("dream_train", "dream-train's agent")):
+        stepping, learning = agents(world, agent, updates=1 if quick else 5)
+        add(f"stepping {ROWS} rows", stepping)
+        add(f"{title} learning from them", learning, learning / stepping, f"{agent}_share")
     worst = 1.0
     for num_rows in PRECISION_ROWS:
         auto, *explicit = precisions(world, num_rows, rounds=2 if quick else 8)
@@ -161,33 +165,40 @@ def _in_turns(envs: list[Any], rounds: int, steps: int) -> list[list[float]]:
     return taken
 
 
-def ppo(world: str, updates: int) -> tuple[float, float]:
-    """Return the steps per second of stepping alone and of PPO, which learns from each step."""
+def agents(world: str, agent: str, updates: int) -> tuple[float, float]:
+    """Return the steps per second of stepping alone and of PPO, which learns from each step.
+
+    Args:
+        world: Name or path of the world.
+        agent: "ppo", with the batches and epochs that are usual for Atari games, or "dream_train".
+        updates: Number of rollouts to learn from.
+    """
     # Here, so that the other processes need not import it.
     from stable_baselines3 import PPO
 
-    from agents.sb3 import SB3VecEnv
+    from agents.dream_config import recipe_of
+    from agents.ppo import new_ppo
 
-    rollout = 128  # with the batches and epochs that are usual for Atari games
-    env = GenieVectorEnv(world, ROWS, autoreset_mode="SameStep", max_episode_steps=500)
-    steps = rollout * ROWS * updates
-    model = PPO(
-        "CnnPolicy",
-        SB3VecEnv(env),
-        n_steps=rollout,
-        batch_size=256,
-        n_epochs=4,
-        seed=0,
-    )
-    model.learn(rollout * ROWS)  # warm-up
-    start = time.perf_counter()
-    model.learn(steps)
-    learning = steps / (time.perf_counter() - start)
+    config = replace(recipe_of(world), num_envs=ROWS)
+    env = config.training_env()
+    steps = config.rollout * ROWS * updates
+    if agent == "ppo":
+        model: Any = PPO(
+            "CnnPolicy", env, n_steps=config.rollout, batch_size=256, n_epochs=4, seed=0
+        )
+        threads: Callable[[], AbstractContextManager[None]] = nullcontext
+    else:
+        model, threads = new_ppo(config, env), one_thread
     rng = np.random.default_rng(0)
-    start = time.perf_counter()
-    for _ in range(rollout * updates):
-        env.step(rng.integers(len(env.actions), size=ROWS))
-    return steps / (time.perf_counter() - start), learning
+    with threads():
+        model.learn(config.rollout * ROWS)  # warm-up
+        start = time.perf_counter()
+        model.learn(steps)
+        learning = steps / (time.perf_counter() - start)
+        start = time.perf_counter()
+        for _ in range(config.rollout * updates):
+            env.step(rng.integers(NUM_ACTIONS, size=ROWS))
+        return steps / (time.perf_counter() - start), learning
 
 
 def options(parser: ArgumentParser) -> None:
