@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from agents.dream_config import DreamTrainConfig, recipe_of
 from agents.dream_train import dream_train
 from agents.returns import make_real, play_out
+from benchmarks.agent_strip import write_agent_strip
 from benchmarks.report import Measured, run_benchmark
 from benchmarks.statistics import better_than, iqm
 from genie_gym.collect.command import CollectConfig, collect
@@ -156,6 +157,10 @@ def measure(given: Namespace) -> Measured:
         )
         returns, frames = comparison.run()
         found = summary(returns)
+        if given.pictures is not None:
+            picture = given.pictures / f"agent_{name.lower()}.png"
+            agent = comparison.out / "dream-0"
+            write_agent_strip(world, agent, comparison.eval_steps, picture)
         key = name.lower()
         if found["ratio"] is not None:  # the agents of the real game have learned something
             figures[f"transfer_ratio_{key}"] = found["ratio"]
@@ -195,6 +200,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument("--steps", type=int, default=40_960, help="per run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the agents' play")
     parser.add_argument("--work", type=Path, default=Path("runs/transfer"), help="folder of runs")
 
 
