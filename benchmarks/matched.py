@@ -60,6 +60,8 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
             ended = terminated | truncated
             if ended.any():
                 break
+        if len(shown) < PROMPT:
+            continue
         for row in np.flatnonzero(~ended):
             states.append(env.unwrapped.save_state()[row])  # type: ignore[attr-defined]
             frames.append(np.stack([frame[row] for frame in shown[-PROMPT:]]))
@@ -69,14 +71,15 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
 
 def play_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:
     """Return the rewards ``(steps, S)`` of the real game."""
-    earned = []
-    for first in range(0, len(starts.states), env.num_envs):
-        states = starts.states[first : first + env.num_envs]
+    earned, num = [], len(starts.states)
+    for first in range(0, num, env.num_envs):
+        places = range(first, first + env.num_envs)
+        states = [starts.states[min(place, num - 1)] for place in places]
         frames = env.unwrapped.load_state(states)  # type: ignore[attr-defined]
-        seeds = [seed + first + row for row in range(env.num_envs)]
+        seeds = [seed + place for place in places]
         policy = player.make(env.num_envs, steps)
         earned.append(play_out(env, frames, policy, seeds=seeds, max_steps=steps).rewards)
-    return np.concatenate(earned, 1)
+    return np.concatenate(earned, 1)[:, :num]
 
 
 def play_dream(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:

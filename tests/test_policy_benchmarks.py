@@ -1,0 +1,89 @@
+"""How returns of policies are compared between dream and game: known answers, and real runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import ranking, transfer
+from benchmarks.dreams.exploits import Exploits
+from benchmarks.matched import find_starts, play_real
+from benchmarks.players import scripted
+from benchmarks.statistics import better_than, iqm, mmrv, pearson, spearman, value_gap
+from tests.counting_env import ACTIONS, CountingVectorEnv
+
+REAL = np.array([0.0, 1.0, 2.0, 10.0])
+
+
+def test_a_dream_that_pays_as_the_game_does_is_perfect():
+    assert spearman(REAL, REAL) == pytest.approx(1) and pearson(REAL, REAL) == pytest.approx(1)
+    assert mmrv(REAL, REAL) == 0 and value_gap(REAL, REAL) == 0
+    assert spearman(REAL**3, REAL) == pytest.approx(1) and pearson(REAL**3, REAL) < 0.99
+
+
+def test_the_worst_violation_of_each_policy_counts():
+    swapped = np.array([0.0, 1.0, 10.0, 2.0])  # the two best change places
+    assert mmrv(swapped, REAL) == pytest.approx((8 + 8) / 4 / 10)
+    assert mmrv(-REAL, REAL) == pytest.approx((10 + 9 + 8 + 10) / 4 / 10)
+    assert value_gap(REAL + 1, REAL) == pytest.approx(0.1)
+    assert spearman(np.zeros(4), REAL) == 0  # says nothing
+    assert spearman(np.array([1.0, 1, 2, 2]), np.array([5.0, 5, 9, 9])) == pytest.approx(1)
+
+
+def test_decisions_count_only_where_there_is_a_best():
+    real = np.array([[0.0, 1.0], [0, 1], [3, 1], [0, 1], [0, 1]])  # second start: all the same
+    dream = np.array([[0.0, 9.0], [0, 1], [2, 1], [1, 1], [0, 1]])
+    assert ranking.decisions(dream, real) == (1.0, 1)
+    assert ranking.decisions(dream[[2, 0, 1, 3, 4]], real) == (0.0, 1)
+
+
+def test_intervals_are_over_the_starts():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(12, 40)) + 3 * np.arange(12)[:, None]
+    point, low, high = ranking.intervals(spearman, real + rng.normal(size=real.shape), real)
+    assert low <= point <= high and low > 0.9
+    assert ranking.intervals(spearman, real, real) == (pytest.approx(1),) * 3
+
+
+def test_statistics_over_seeds():
+    mean, low, high = iqm(np.array([[0.0], [1.0], [1.0], [100.0]]))
+    assert mean == pytest.approx(1) and low <= mean <= high
+    assert better_than([3, 4, 5], [0, 1, 2]) == 1.0 and better_than([1, 1], [1, 1]) == 0.5
+
+
+def test_overpaid_play_is_found():
+    fair = Exploits(names=("a", "b"), dream=(100.0, 1.0), real=(90.0, 0.0))
+    assert fair.figures() == {"exploit_ratio": pytest.approx(1 + 10 / 90), "exploit_gate": 1.0}
+    cheat = Exploits(names=("a", "b"), dream=(100.0, 50.0), real=(90.0, 0.0))
+    assert cheat.overpaid()[1] == pytest.approx(1 + 50 / 9) and cheat.figures()["exploit_gate"] == 0
+    loses = Exploits(names=("a",), dream=(-2.0,), real=(-3.0,))
+    assert loses.figures()["exploit_ratio"] == pytest.approx(1 + 1 / 3)
+
+
+def test_the_real_game_goes_on_from_each_start_as_it_did():
+    env = CountingVectorEnv(2, autoreset_mode="Disabled")
+    starts = find_starts(env, 5, seed=0)
+    assert len(starts.states) == len(starts.frames) == 5 and starts.frames.shape[1] == 4
+    counters = starts.frames[:, :, 0, 1, 0].astype(int)
+    assert (np.diff(counters) == starts.actions % 2).all()
+    add = next(player for player in scripted(ACTIONS) if player.name == "ADD-1")
+    first, again = (play_real(env, starts, add, 0, 7) for _ in range(2))
+    assert (first == again).all() and (first == 1).all() and first.shape == (7, 5)
+
+
+def test_agents_of_dream_and_game_are_compared(tmp_path, capsys):
+    arguments = ["--worlds", "CrazyClimber", "--quick", "--seeds", "2", "--work", str(tmp_path)]
+    assert transfer.main([*arguments, "--json", str(tmp_path / "f.json")]) == 0
+    figures = json.loads((tmp_path / "f.json").read_text())["figures"]
+    assert figures["random_crazyclimber_low"] <= figures["random_crazyclimber_high"]
+    assert "120,240 + 2,004" in capsys.readouterr().out  # real frames of the world, and of starts
+
+
+def test_policies_of_many_kinds_are_ranked(tmp_path, capsys):
+    out = tmp_path / "f.json"
+    arguments = ["--worlds", "CrazyClimber", "--quick", "--picture", str(tmp_path / "p.png")]
+    assert ranking.main([*arguments, "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert -1 <= figures["spearman_crazyclimber"] <= 1 and figures["mmrv_crazyclimber_outside"] >= 0
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    assert "UP and DOWN" in capsys.readouterr().out
