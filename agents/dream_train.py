@@ -18,6 +18,7 @@ from genie_gym.data.pictures import save_frames
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.registration import LOOKS
+from world_models.episodes import EpisodeDataset
 from world_models.inference.parallel import one_thread
 from world_models.settings import begin
 
@@ -128,5 +129,6 @@ class _Run:
 
 
 def settings_of(config: DreamTrainConfig) -> dict[str, Any]:
-    """Returns the settings as JSON values."""
-    return {key: str(x) if key in ("out", "starts") else x for key, x in asdict(config).items()}
+    """Returns the settings as JSON values; the dataset of starts by its content."""
+    starts = None if config.starts is None else EpisodeDataset(config.starts).fingerprint
+    return {**asdict(config), "out": str(config.out), "starts": starts}

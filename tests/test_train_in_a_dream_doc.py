@@ -38,3 +38,14 @@ def test_everything_runs_in_order(tmp_path):
     assert len(list((tmp_path / "runs/climber/animations").glob("*.gif"))) == 2
     trained = json.loads((tmp_path / "runs/climber-rounds/round-2/agent/policy.json").read_text())
     assert trained["training"]["world"].endswith("round-1/CrazyClimber")
+
+
+def test_figures_are_those_of_the_committed_results():
+    for page in ("train_in_a_dream", "fidelity"):
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        figures = re.findall(r"\| (-?[\d,.]+) \| `(transfer|ranking)\.(\w+)` \|", text)
+        assert len(figures) > 5
+        for shown, benchmark, key in figures:
+            result = json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())
+            digits = len(shown.partition(".")[2])
+            assert f"{result['figures'][key]:.{digits}f}" == shown, key
