@@ -16,7 +16,7 @@ SMALLER = {  # what each command gets besides, so that it takes seconds
     "dream-train --rounds": f"{AGENT} --max-overpay 0 --round-frames 500 --round-steps 2",
     "data": "",
     "bench": "--episodes 8 --max-steps 60 --windows 2 --event-windows 2 --long-dreams 1 "
-    "--long-frames 20",
+    "--long-frames 100",
 }
 
 
