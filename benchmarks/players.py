@@ -39,35 +39,18 @@ class Player:
 def players(world: str, agents: list[Path]) -> list[Player]:
     """Return the policies for a world's game."""
     loaded = open_world(world)
-    actions, card = loaded.actions, loaded.card
-    seen = ",".join(card.provenance["data"]["policies"])
-
-    def by_spec(spec: str) -> Callable[[int, int], Policy]:
-        return lambda rows, steps: make_policy(
-            spec, actions, num_envs=rows, max_steps=steps, env_kwargs=card.env_kwargs
-        )
-
-    found = [Player(name=p, inside=p in seen, make=by_spec(p)) for p in PLANS]
-    if expert := EXPERTS.get(card.env_id):
-        found.append(Player(name="expert", inside=expert in seen, make=by_spec(expert)))
-    return [*found, *scripted(actions), *agents_of(world, agents)]
+    seen = ",".join(loaded.card.provenance["data"]["policies"])
+    found = [Player(name=p, inside=p in seen, make=_by_spec(world, p)) for p in PLANS]
+    if expert := EXPERTS.get(loaded.card.env_id):
+        make = _by_spec(world, expert)
+        found.append(Player(name="expert", inside=expert in seen, make=make))
+    return [*found, *scripted(loaded.actions), *agents_of(world, agents)]
 
 
 def agents_of(world: str, folders: list[Path]) -> list[Player]:
     """Return saved agents as players."""
-    loaded = open_world(world)
-
-    def loading(folder: Path) -> Callable[[int, int], Policy]:
-        return lambda rows, steps: make_policy(
-            str(folder),
-            loaded.actions,
-            num_envs=rows,
-            max_steps=steps,
-            env_kwargs=loaded.card.env_kwargs,
-        )
-
     return [
-        Player(name=f"agent {folder.name}", inside=False, make=loading(folder))
+        Player(name=f"agent {folder.name}", inside=False, make=_by_spec(world, str(folder)))
         for folder in folders
     ]
 
@@ -86,3 +69,11 @@ def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
 
     name = " and ".join(actions.meanings[a] for a in chosen)
     return Player(name=name, inside=False, make=lambda rows, steps: Planned(plan, rows, steps))
+
+
+def _by_spec(world: str, spec: str) -> Callable[[int, int], Policy]:
+    """Return a function that makes a policy of the command line for the world's game."""
+    loaded = open_world(world)
+    return lambda rows, steps: make_policy(
+        spec, loaded.actions, num_envs=rows, max_steps=steps, env_kwargs=loaded.card.env_kwargs
+    )
