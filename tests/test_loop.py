@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import sys
 import threading
+import traceback
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -120,7 +122,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_result(whole, tmp_path):
         child = get_context("spawn").Process(target=_die_in, args=(stage.name, out, after))
         child.start()
         child.join()
-        assert child.exitcode == -signal.SIGKILL, stage.name
+        log = out.with_suffix(".log").read_text()
+        assert child.exitcode == -signal.SIGKILL, f"{stage.name} ended by itself:\n{log}"
         begun = [entry["stage"] for entry in Manifest(out / "stages.jsonl").entries()]
         assert begun[-1] == stage.name, f"killed in {begun[-1]}, not in {stage.name}"
     assert run_loop(config(out))
@@ -146,10 +149,13 @@ def _die_in(name: str, out: Path, after: float) -> None:
 
     Manifest.note = watched
     try:
-        sink = os.open(os.devnull, os.O_WRONLY)
+        sink = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(sink, 1), os.dup2(sink, 2)
         run_loop(config(out))
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(1)
 
 
