@@ -21,12 +21,12 @@ demo: setup
 test: setup browser compiler
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# The report of `genie-gym bench fidelity` is tested in a real browser.
+# Pages are tested in a real browser.
 browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
-	  echo "installing chromium for the tests of the report"; \
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  echo "installing chromium and its driver for the tests of the pages"; \
 	  $(SUDO) apt-get update -qq && \
-	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; }
 
 # Compiled dreams are tested with a real compiler.
 compiler:
