@@ -60,7 +60,8 @@ def read_command(text: str) -> Command:
         raise ValueError("a message must be JSON") from None
     if not isinstance(given, dict) or given.keys() - {"do", "value", "key"}:
         raise ValueError("a message must have the entries do, value and key")
-    do, value, key = given.get("do"), given.get("value"), given.get("key", 0)
+    do, key = given.get("do"), given.get("key", 0)
+    value: Any = given.get("value")
     if type(key) is not int or not 0 <= key <= _MAX:
         raise ValueError("key must be a number")
     if do in _BARE and value is None:
@@ -69,6 +70,6 @@ def read_command(text: str) -> Command:
         raise ValueError("there is no such command")
     kind, low, high = _VALUES[do]
     size = len(value) if isinstance(value, str) else value
-    if type(value) is not kind or not low <= size <= high:
+    if type(value) is not kind or not low <= int(size) <= high:
         raise ValueError(f"the value of {do} must be {kind.__name__} from {low} to {high}")
     return Command(do=do, value=value, key=key)

@@ -28,6 +28,7 @@ from world_models.inference.world import Prediction
 __all__ = ["Dream", "DreamRows", "SavedDream"]
 
 _MAX_SEED = 2**63
+_KEPT_STARTS = 32
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,7 +61,9 @@ class Dream:
     def save(self) -> SavedDream:
         """Return a copy of the state."""
         return SavedDream(
-            state=self._state(), rng=copy.deepcopy(self.rng.bit_generator.state), last=self.last
+            state=self._state(),
+            rng=copy.deepcopy(dict(self.rng.bit_generator.state)),
+            last=self.last,
         )
 
     def load(self, saved: SavedDream) -> None:
@@ -102,7 +105,7 @@ class DreamRows:
 
     def __init__(self, world: LoadedWorld):
         self.world = world
-        self._tokens: dict[int, Tensor] = {}
+        self._starts: dict[int, WorldState] = {}
         side = world.card.frame_size
         num_tokens = world.model.tokenizer.space.num_tokens
         self.grid = math.isqrt(num_tokens)
@@ -119,24 +122,18 @@ class DreamRows:
             )
         rng, _ = seeding.np_random(seed)
         drawn = int(rng.integers(len(starts.frames)))
-        frames, actions = starts.frames[drawn : drawn + 1], starts.actions[drawn : drawn + 1]
-        if drawn not in self._tokens:
-            with one_thread(), torch.no_grad():
-                self._tokens[drawn] = self.world.model.tokenizer.encode(
-                    frames.to(self.world.device), num_prompt=frames.shape[1]
-                )
-        return self._start(frames, actions, rng, self._tokens[drawn])
+        state = self._started(drawn).reseed(self._draw_seed(rng))
+        return Dream(self, state, rng, self._first(starts.frames[drawn, -1]))
 
     def begin_from(
         self, frames: Sequence[NDArray[np.uint8]], actions: Sequence[int], seed: int
     ) -> Dream:
         """Start a dream from real frames and the actions between them."""
         rng, _ = seeding.np_random(seed)
-        return self._start(
-            torch.from_numpy(np.stack(frames))[None],
-            torch.tensor(actions, dtype=torch.int64)[None],
-            rng,
-        )
+        clip = torch.from_numpy(np.stack(frames))[None]
+        between = torch.tensor(actions, dtype=torch.int64)[None]
+        state = self._start(clip, between, self._draw_seed(rng))
+        return Dream(self, state, rng, self._first(clip[0, -1]))
 
     def step(self, dreams: Sequence[Dream], actions: Sequence[int]) -> list[Moment]:
         """Step some dreams together, each with its own action."""
@@ -152,21 +149,34 @@ class DreamRows:
 
     # Helpers ---------------------------------------------------------------------
 
+    def _started(self, drawn: int) -> WorldState:
+        """The state after one of the world's own starts, computed once."""
+        if drawn not in self._starts:
+            starts = self.world.starts
+            assert starts is not None
+            frames, actions = starts.frames[drawn : drawn + 1], starts.actions[drawn : drawn + 1]
+            with one_thread(), torch.no_grad():
+                tokens = self.world.model.tokenizer.encode(
+                    frames.to(self.world.device), num_prompt=frames.shape[1]
+                )
+            if len(self._starts) == _KEPT_STARTS:
+                self._starts.pop(next(iter(self._starts)))
+            self._starts[drawn] = self._start(frames, actions, None, tokens)
+        return self._starts[drawn].clone()
+
     def _start(
-        self,
-        frames: Tensor,
-        actions: Tensor,
-        rng: np.random.Generator,
-        tokens: Tensor | None = None,
-    ) -> Dream:
+        self, frames: Tensor, actions: Tensor, seeds: Tensor | None, tokens: Tensor | None = None
+    ) -> WorldState:
         on = self.world.device
-        seeds = torch.tensor([int(rng.integers(_MAX_SEED))], device=on)
         with one_thread():
             state = self.world.model.start(frames.to(on), actions.to(on), seeds, tokens=tokens)
-        last = Moment(
-            frame=frames[0, -1].cpu().numpy().copy(), patches=np.zeros(self.grid**2, np.uint8)
-        )
-        return Dream(self, replace(state, encoder=None), rng, last)
+        return replace(state, encoder=None)
+
+    def _draw_seed(self, rng: np.random.Generator) -> Tensor:
+        return torch.tensor([int(rng.integers(_MAX_SEED))], device=self.world.device)
+
+    def _first(self, frame: Tensor) -> Moment:
+        return Moment(frame=frame.numpy().copy(), patches=np.zeros(self.grid**2, np.uint8))
 
     def _batch(self, dreams: Sequence[Dream]) -> _Batch:
         """The batch of exactly these dreams, in this order."""

@@ -58,7 +58,8 @@ class Session:
         self.tapped: int | None = None
         self.last_action = self.idle
         self.key = 0
-        self.driver, self.policy = "", None
+        self.driver = ""
+        self.policy: Policy | None = None
         self.real: Line | None = None
         self.recording: Recording | None = None
         self.finished: list[Recording] = []
