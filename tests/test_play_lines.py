@@ -1,4 +1,4 @@
-"""The dreams of `genie-gym play`: those of the env, whatever else is stepped, and rewound exactly."""
+"""The dreams of `genie-gym play`: the env's, whatever else is stepped, and rewound exactly."""
 
 import gymnasium as gym
 import numpy as np
@@ -128,10 +128,10 @@ def test_a_short_press_counts_and_then_the_newest_key(rows):
     from genie_gym.play.commands import Command
 
     session = Session("", Wall(), rows, 3)
-    taken = []
+    taken, keys = [], iter(range(1, 20))
     for wishes in ([3, 0], [], [1], [], [2], [0]):
         for wish in wishes:
-            session.act(Command(do="act", value=wish))
+            session.act(Command(do="act", value=wish, key=next(keys)))
         step(session)
         taken.append(session.last_action)
     assert taken == [3, 0, 1, 1, 2, 0]

@@ -276,7 +276,7 @@ def test_memory_is_flat_over_200_sessions(playing, url):
     def visit(number: int) -> None:
         client = Client(url)
         client.frame()
-        if number % 20 == 0:  # play on, and leave a film
+        if number % 50 == 0:  # play on, and leave a film
             client.send("speed", 60)
             client.send("reset", LASTING)
             client.send("record", True)

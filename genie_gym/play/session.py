@@ -52,7 +52,7 @@ class Session:
 
     def __init__(self, name: str, viewer: Viewer, rows: DreamRows, seed: int):
         self.name, self.viewer, self.rows, self.seed = name, viewer, rows, seed
-        self.paused, self.opening, self.single = False, False, False
+        self.paused, self.opening, self.single, self.beyond = False, False, False, False
         self.fps, self.next_due, self.heard = _SPEED, 0.0, time.monotonic()
         self.held = self.idle = idle_action(rows.world.card.action_meanings)
         self.tapped: int | None = None
@@ -77,17 +77,17 @@ class Session:
         """Hold an action until the next one; the newest key wins."""
         if command.value >= len(self.rows.world.card.action_meanings):
             raise ValueError("this world has no such action")
-        self.held, self.key = command.value, command.key
-        if command.value not in (WAIT, self.idle):
+        if command.key > self.key and not self.paused and command.value not in (WAIT, self.idle):
             self.tapped = command.value  # a key that is up before the next frame still counts
+        self.held, self.key = command.value, command.key
 
     def pause(self, on: bool) -> None:
-        """Stop or go on."""
-        self.paused = on
+        """Stop or go on, also where the dream believes that the episode has ended."""
+        self.paused, self.beyond = on, not on
 
     def step(self) -> None:
         """Pause after one more frame."""
-        self.paused = self.single = True
+        self.paused = self.single = self.beyond = True
 
     def speed(self, fps: int) -> None:
         """Set the frames per second."""
@@ -96,6 +96,7 @@ class Session:
     def reset(self, seed: int) -> None:
         """Start again: with the real game if it is on, from its first frame."""
         self.record(False)
+        over = not self.lines or self.live.moment.ended
         self.seed = seed
         if self.real is not None:
             game = self.real.player
@@ -106,7 +107,7 @@ class Session:
         else:
             self.lines = [Line(self.rows.begin(seed))]
         self._begin_policy()
-        self.paused = self.single = False
+        self.paused, self.single, self.tapped = self.paused and not over, False, None
 
     def set_real(self, game: RealGame | None) -> None:
         """Put a real game beside the dream, both from its start; None takes it away."""
@@ -200,7 +201,7 @@ class Session:
         """Choose the action and step the real game; return the dreams to step."""
         self.next_due = max(self.next_due + 1 / self.fps, now)
         single, self.single = self.single, False
-        if self.live.now == self.live.end and self.live.moment.ended:
+        if self.live.moment.ended and not self.beyond:
             self.paused = True
             return []
         action = self._choose()
@@ -208,7 +209,7 @@ class Session:
             if not single:
                 return []
             action = self.idle
-        self.last_action = action
+        self.last_action, self.beyond = action, False
         self._cut()
         if self.real is not None and not self.real.stopped and self.real.now == self.live.now:
             self.real.add(action, self.real.player.step(action))

@@ -34,7 +34,8 @@ export function keysOf(meanings) {
 
 export class Controls {
   /**
-   * `changed(action, stamp)` is called when the action changes; `stamp` is the time of the event.
+   * `changed(action, stamp, press)` is called when the action changes, because of a press or a
+   * release; `stamp` is the time of the event.
    * `pressed()` is called when a player presses anything.
    */
   constructor(changed, pressed = () => {}) {
@@ -71,7 +72,7 @@ export class Controls {
     if (this.held.get(holder) === input) return;
     this.held.set(holder, input);
     this.pressed();
-    this.update(stamp);
+    this.update(stamp, true);
   }
 
   release(holder, stamp) {
@@ -99,14 +100,14 @@ export class Controls {
     return best;
   }
 
-  update(stamp) {
+  update(stamp, press = false) {
     const action = this.chosen();
     for (const { element, meaning } of this.buttons) {
       element.classList.toggle("held", this.meanings[action] === meaning);
     }
     if (action !== this.action) {
       this.action = action;
-      this.changed(action, stamp);
+      this.changed(action, stamp, press);
     }
   }
 

@@ -52,9 +52,9 @@ export class Link {
     }
   }
 
-  /** Hold an action; returns the number by which a frame says that it has seen it. */
-  act(action) {
-    this.key += 1;
+  /** Hold an action; returns the number by which a frame says that it has seen a key press. */
+  act(action, press) {
+    if (press) this.key += 1;
     this.send("act", action);
     return this.key;
   }

@@ -17,11 +17,15 @@ curves.reward.least = 1;
 const meter = new Meter();
 let world = null;
 let newest = null; // the newest frame, drawn or not
+let shown = null; // the frame that was drawn last
 let waiting = false; // whether it waits to be drawn
 let dragging = false;
 
 const controls = new Controls(
-  (action, stamp) => meter.asked(link.act(action), stamp),
+  (action, stamp, press) => {
+    const number = link.act(action, press);
+    if (press) meter.asked(number, stamp);
+  },
   () => {
     if (newest?.driver) link.send("driver", ""); // whoever presses a key takes over
   },
@@ -46,7 +50,7 @@ const link = new Link({
     link.lost = true;
   },
 });
-window.play = { link, meter, get frame() { return newest; } }; // for the curious, and for tests
+window.play = { link, meter, get frame() { return shown; } }; // for the curious, and for tests
 
 // Showing ----------------------------------------------------------------------------------
 
@@ -96,6 +100,7 @@ function draw() {
   curves.reward.add(frame.now, { first: first.total, second: second?.total, real: real?.total });
   Object.values(curves).forEach((curve) => curve.draw(frame.now));
   curves.psnr.element.classList.toggle("off", !real);
+  shown = frame;
   fit(1 + Boolean(second) + Boolean(real));
 }
 
@@ -125,7 +130,7 @@ function buttons(frame, live) {
   if (link.lost) return;
   $("banner").hidden = !(frame.opening || over);
   $("banner").replaceChildren(
-    sentence(frame.opening ? "One moment" : "The dream's episode is over. R begins again; you can also rewind"),
+    sentence(frame.opening ? "One moment" : "The dream takes this for the end. R begins again, P dreams on"),
   );
 }
 
