@@ -8,6 +8,7 @@ export class Meter {
     this.delays = []; // milliseconds from a key to the picture that has seen it
     this.open = new Map(); // number of a key press -> when it happened
     this.now = -1;
+    this.total = 0; // frames drawn
   }
 
   /** A key press with this number happened at `stamp`. */
@@ -17,9 +18,12 @@ export class Meter {
 
   /** A frame was drawn; it is on the screen when the browser asks for the next one. */
   drawn(frame) {
-    if (frame.now !== this.now) this.times.push(performance.now());
-    if (this.times.length > KEEP) this.times.shift();
     const advanced = frame.now !== this.now;
+    if (advanced) {
+      this.total += 1;
+      this.times.push(performance.now());
+    }
+    if (this.times.length > KEEP) this.times.shift();
     this.now = frame.now;
     const seen = advanced ? [...this.open].filter(([number]) => number <= frame.key) : [];
     if (!seen.length) return;
