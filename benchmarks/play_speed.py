@@ -81,8 +81,10 @@ def _choose_speed(driver: Any, fps: int) -> None:
 
 def _settle(driver: Any) -> None:
     """Play until the first frames, which are slower, are past."""
-    begun = time.monotonic()
-    until(lambda: _keep_on(driver) or time.monotonic() - begun > 3)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        _keep_on(driver)
+        time.sleep(0.1)
 
 
 def _keep_on(driver: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -33,6 +33,19 @@ class Play:
     """Maximum number of players at once."""
     idle_minutes: float = 15.0
     """A session ends when its controls are not touched for so long."""
+    blind_test: tuple[str, str] | None = None
+    """Two worlds to compare by eye instead: the page shows pairs of clips and asks which one is
+    nearer to the real game. `real` in place of a world shows the real clip itself."""
+    pairs: int = 20
+    """Of a blind test: number of questions."""
+    clip_frames: int = 30
+    """Of a blind test: frames that each world goes on by after 4 real ones."""
+    data: Path | None = None
+    """Of a blind test: dataset of real play; by default the real game is played now."""
+    result: Path = Path("blind_test.json")
+    """Of a blind test: file that the answers are written to."""
+    seed: int = 0
+    """Of a blind test: determines the clips and their order."""
     device: str = "auto"
     """A torch device; auto uses a GPU if there is one."""
     dtype: str = "auto"
@@ -50,6 +63,15 @@ def main(argv: list[str]) -> int:
     config = tyro.cli(Play, args=argv, description=Play.__doc__)
     for module in ("starlette", "uvicorn", "websockets"):
         require(module, extra="play", what="the page needs a web server")
+    address = {"host": config.host, "port": config.port, "token": config.token}
+    if config.blind_test is not None:
+        _blind_test(config, config.blind_test, address)
+    else:
+        _play(config, address)
+    return 0
+
+
+def _play(config: Play, address: dict[str, Any]) -> None:
     from genie_gym.play.engine import Engine
     from genie_gym.play.library import Library
     from genie_gym.play.server import Address, PlayApp, run
@@ -60,7 +82,29 @@ def main(argv: list[str]) -> int:
         app = PlayApp(
             engine, max_sessions=config.max_sessions, idle_seconds=60 * config.idle_minutes
         )
-        run(app.app, Address(host=config.host, port=config.port, token=config.token))
+        run(app.app, Address(**address))
     finally:
         engine.close()
-    return 0
+
+
+def _blind_test(config: Play, names: tuple[str, str], address: dict[str, Any]) -> None:
+    from genie_gym.play.blind_test import BlindTest
+    from genie_gym.play.server import Address, run
+    from genie_gym.play.trials import ClipOptions, make_trials
+
+    options = ClipOptions(
+        num=config.pairs, frames=config.clip_frames, data=config.data, seed=config.seed
+    )
+    print(f"making {config.pairs} pairs of clips", flush=True)
+    trials = make_trials(*names, options, device=config.device, dtype=config.dtype)
+    short = (Path(names[0]).name, Path(names[1]).name)
+    names = short if short[0] != short[1] else names
+    test = BlindTest(names, trials, config.result, config.seed)
+    run(test.app, Address(**address))
+    summary = test.summary()
+    if summary["answers"]:
+        low, high = summary["interval_95"]
+        print(
+            f"{names[0]} was nearer in {summary['share_of_first']:.0%} of {summary['answers']} "
+            f"answers (95 % interval: {low:.0%} to {high:.0%}); wrote {config.result}"
+        )

@@ -10,7 +10,7 @@ from genie_gym.collect.policies import Policy
 from genie_gym.collect.policy_spec import checked_spec, make_policy
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.play.dreams import DreamRows
-from genie_gym.play.real_game import RealGame
+from genie_gym.play.real_game import RealGame, real_kwargs
 from genie_gym.play.session import idle_action
 from world_models.worlds.find import list_worlds
 
@@ -56,10 +56,7 @@ class Library:
     def game(self, rows: DreamRows, seed: int) -> RealGame:
         """Begin the real game of a world."""
         card = rows.world.card
-        kwargs = dict(card.env_kwargs)
-        if card.env_id.startswith("RetroAct/"):
-            kwargs.setdefault("action_set", card.action_set)
-        return RealGame(card.env_id, kwargs, seed)
+        return RealGame(card.env_id, real_kwargs(card), seed)
 
     def policy(self, name: str, rows: DreamRows) -> Policy:
         """Make a driver, one of `drivers`, for a session of a world."""

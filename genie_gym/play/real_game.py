@@ -11,8 +11,15 @@ import numpy as np
 import genie_gym  # noqa: F401  # registers the env ids
 from genie_gym.envs.single import FrameEnv
 from genie_gym.play.moment import Moment
+from world_models.worlds.card import WorldCard
 
-__all__ = ["RealGame", "SavedGame"]
+__all__ = ["RealGame", "SavedGame", "real_kwargs"]
+
+
+def real_kwargs(card: WorldCard) -> dict[str, Any]:
+    """Keyword arguments with which the real env looks and acts as a world does."""
+    actions = {} if "action_set" in card.env_kwargs else {"action_set": card.action_set}
+    return {**card.env_kwargs, **actions}
 
 
 @dataclass(frozen=True, kw_only=True)

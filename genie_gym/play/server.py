@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,8 @@ def run(app: Any, address: Address) -> None:
     """Serve until Ctrl-C; prints the address to visit."""
     server, listening, url = _server(app, address)
     print(f"open {url}\nCtrl-C ends it", flush=True)
-    server.run(sockets=[listening])
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
 
 
 @contextmanager
