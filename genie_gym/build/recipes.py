@@ -61,10 +61,9 @@ def crazy_climber(build: Build) -> None:
     run = build.dynamics("dynamics", _one_pass_recipe(steps=4000), both, tokenizer=tokenizer)
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
     # Held and alternating actions: without them the dream pays play that earns nothing.
-    mixed = build.collect("mixed", MIXED, 160, seed=10)
-    tuned = _fitted(_one_pass_recipe(steps=800), learning_rate=7e-4)
-    run = build.dynamics("mixed", tuned, mixed, world=world)
-    _finish(build, mixed, tokenizer, run)
+    every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
+    tuned = _fitted(_one_pass_recipe(steps=1000), learning_rate=7e-4)
+    _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
 
 
 def freeway(build: Build) -> None:
