@@ -163,8 +163,13 @@ def world_name(world: str) -> str:
 
 def _exploits(config: FidelityConfig) -> Exploits:
     say("playing what an agent could exploit")
-    few: dict[str, int] = {"num_starts": 2, "steps": 30} if config.quick else {}
-    return look_for_exploits(world_name(config.world), list(config.agents), **few)
+    num_starts, steps = (2, 30) if config.quick else (8, 100)
+    return look_for_exploits(
+        world_name(config.world),
+        list(config.agents),
+        num_starts=min(num_starts, config.episodes),
+        steps=min(steps, config.max_steps),
+    )
 
 
 def _keep(

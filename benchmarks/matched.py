@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,17 @@ from agents.returns import play_out
 from benchmarks.players import Player
 from genie_gym.actions import ActionSet
 from genie_gym.collect.plans import PLANS
-from genie_gym.collect.policies import Planned
+from genie_gym.collect.policies import Planned, Policy
 
-__all__ = ["REAL_ROWS", "Returns", "Starts", "find_starts", "play_dream", "play_real"]
+__all__ = [
+    "REAL_ROWS",
+    "Returns",
+    "Starts",
+    "find_starts",
+    "play_dream",
+    "play_dreams",
+    "play_real",
+]
 
 REAL_ROWS = 2  # of the real env
 PROMPT = 4  # real frames that dreams start from
@@ -84,8 +93,41 @@ def play_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: 
 
 def play_dream(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:
     """Return the rewards ``(steps, S)`` of the dream."""
-    options = {"frames": starts.frames, "actions": starts.actions}
+    return play_dreams(env, starts, [player], seed, steps)[0]
+
+
+def play_dreams(
+    env: VectorEnv, starts: Starts, players: Sequence[Player], seed: int, steps: int
+) -> list[Returns]:
+    """Return the rewards ``(steps, S)`` of each player; the dreams of all run side by side.
+
+    The env has S rows per player, perhaps more.
+    """
+    num, copies = len(starts.states), env.num_envs // len(starts.states)
+    shown = [players[min(place, len(players) - 1)] for place in range(copies)]
+    policy = SideBySide([player.make(num, steps) for player in shown], num)
+    options = {
+        "frames": np.concatenate([starts.frames] * copies),
+        "actions": np.concatenate([starts.actions] * copies),
+    }
     frames, _ = env.reset(seed=seed, options=options)
-    policy = player.make(env.num_envs, steps)
-    seeds = range(seed, seed + env.num_envs)
-    return play_out(env, frames, policy, seeds=seeds, max_steps=steps).rewards
+    seeds = [seed + start for start in range(num)] * copies
+    rewards = play_out(env, frames, policy, seeds=seeds, max_steps=steps).rewards
+    return np.split(rewards, copies, 1)[: len(players)]
+
+
+class SideBySide:
+    """Several policies as one; each plays the same number of rows."""
+
+    def __init__(self, policies: Sequence[Policy], rows: int):
+        self._policies, self._rows = policies, rows
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Begins an episode of the policy that plays the row."""
+        self._policies[row // self._rows].begin(row % self._rows, rng)
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns the action of each row."""
+        parts = np.split(frames, len(self._policies))
+        acts = [policy.act(part) for policy, part in zip(self._policies, parts, strict=True)]
+        return np.concatenate(acts)

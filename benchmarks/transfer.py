@@ -47,6 +47,7 @@ class Comparison:
         episodes: Evaluation episodes of each run.
         eval_steps: Maximum steps of such an episode.
         start_episodes: Episodes of mixed play that dreams start from.
+        num_envs: Rows that a run trains on.
     """
 
     world: str
@@ -56,6 +57,7 @@ class Comparison:
     episodes: int = 8
     eval_steps: int = 500
     start_episodes: int = 40
+    num_envs: int = 16
 
     def run(self) -> tuple[Returns, dict[str, int]]:
         """Train and evaluate all agents; return the real returns, and the real frames used."""
@@ -97,6 +99,7 @@ class Comparison:
             where=arm,
             starts=starts,
             seed=seed,
+            num_envs=self.num_envs,
             steps=self.steps,
             eval_every=self.steps,
             eval_steps=self.eval_steps,
@@ -150,8 +153,8 @@ def measure(given: Namespace) -> Measured:
         name = Path(world).name
         quick: dict[str, Any] = {}
         if given.quick:
-            quick = {"episodes": ROWS, "eval_steps": 50, "start_episodes": 4}
-        steps = 2_048 if given.quick else given.steps
+            quick = {"episodes": ROWS, "eval_steps": 50, "start_episodes": 4, "num_envs": 4}
+        steps = 512 if given.quick else given.steps
         comparison = Comparison(
             world=world, out=given.work / name, steps=steps, seeds=given.seeds, **quick
         )

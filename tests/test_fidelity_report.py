@@ -20,7 +20,7 @@ from world_models.episodes import EpisodeDataset
 from world_models.worlds.card import WorldCard
 from world_models.worlds.find import VARIABLE
 
-SMALL = ["--episodes", "4", "--max-steps", "60", "--windows", "6", "--event-windows", "4"]
+SMALL = ["--episodes", "4", "--max-steps", "40", "--windows", "6", "--event-windows", "4"]
 SMALL += ["--long-frames", "100", "--long-dreams", "1"]
 PROMISED = (
     "psnr psnr_copy psnr_ceiling ssim delta4_psnr_genie delta4_psnr_last_action changed_psnr "

@@ -18,6 +18,10 @@ from world_models.training.recipes import RECIPES, DynamicsRecipe
 
 __all__ = ["WORLDS"]
 
+# At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
+# back: in any single frame its return is unlikely, so it was never sampled.
+ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
+
 
 def coinrun(build: Build) -> None:
     """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
@@ -54,7 +58,12 @@ def crazy_climber(build: Build) -> None:
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)
     both = build.merge("both", sticky, build.collect("random", "random", 80, seed=5))
-    _one_pass(build, both, tokenizer, steps=4000)
+    run = build.dynamics("dynamics", _one_pass_recipe(steps=4000), both, tokenizer=tokenizer)
+    world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
+    # Held and alternating actions: without them the dream pays play that earns nothing.
+    every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
+    tuned = _fitted(_one_pass_recipe(steps=1000), learning_rate=7e-4)
+    _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
 
 
 def freeway(build: Build) -> None:
@@ -91,32 +100,46 @@ def pong(build: Build) -> None:
     _one_pass(build, data, tokenizer, steps=2000)
 
 
+def up_n_down(build: Build) -> None:
+    """Makes a world of Up'n Down from mixed play. Takes an hour on one core."""
+    data = build.collect("mixed", MIXED, 160)
+    tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
+    _one_pass(build, data, tokenizer, steps=3000)
+
+
 WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
     "CoinRun": ("Procgen/CoinRun-v0", coinrun),
     "CrazyClimber": ("RetroAct/CrazyClimber-Atari2600-v0", crazy_climber),
     "Freeway": ("RetroAct/Freeway-Atari2600-v0", freeway),
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
+    "UpNDown": ("RetroAct/UpNDown-Atari2600-v0", up_n_down),
 }
 """World name -> (env id, recipe)."""
 
 
 def _one_pass(build: Build, data: Path, tokenizer: Path, *, steps: int) -> None:
     """Trains a dynamics that predicts a frame in one pass, and packs and scores the world."""
+    recipe = _one_pass_recipe(steps=steps)
+    _finish(build, data, tokenizer, build.dynamics("dynamics", recipe, data, tokenizer=tokenizer))
+
+
+def _one_pass_recipe(*, steps: int) -> DynamicsRecipe:
     recipe = RECIPES["atari"]().dynamics
     model = replace(recipe.model, objective="one_pass")
-    fitted = _fitted(
+    return _fitted(
         replace(recipe, model=model, events=0.1),
         steps=steps,
         batch_size=8,
         learning_rate=2e-3,
         save_every=500,
     )
-    run = build.dynamics("dynamics", fitted, data, tokenizer=tokenizer)
-    # At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
-    # back: in any single frame its return is unlikely, so it was never sampled.
-    sampling = SamplingOptions(steps=1, temperature=0.5)
-    build.score(build.bundle(build.name, data, tokenizer, run, storage="int8", sampling=sampling))
+
+
+def _finish(build: Build, data: Path, tokenizer: Path, dynamics: Path) -> None:
+    """Packs and scores a world that predicts a frame in one pass."""
+    options = {"storage": "int8", "sampling": ONE_PASS}
+    build.score(build.bundle(build.name, data, tokenizer, dynamics, **options))
 
 
 def _fitted(recipe: DynamicsRecipe, **fit: Any) -> DynamicsRecipe:
