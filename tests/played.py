@@ -18,9 +18,11 @@ from genie_gym.play.server import Address, PlayApp, running
 
 
 @contextmanager
-def engine(world: Path | str, recordings: Path, **options) -> Iterator[Engine]:
+def engine(
+    world: Path | str, recordings: Path, seed: int | None = None, **options
+) -> Iterator[Engine]:
     """The engine of a server."""
-    running_engine = Engine(Library(str(world), **options), recordings)
+    running_engine = Engine(Library(str(world), **options), recordings, seed)
     try:
         yield running_engine
     finally:
@@ -75,6 +77,10 @@ class Client:
 
     def frame(self, holds=lambda frame: True) -> dict:
         return self.until(lambda told: "dreams" in told and holds(told))
+
+    def go_on(self) -> None:
+        """Dream on, also where the dream believes that the episode has ended."""
+        self.send("pause", False)
 
     def close(self) -> None:
         self.socket.close()

@@ -56,7 +56,7 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser(one_thread, jumper, recordings):
     with (
-        engine(WORLD, recordings, policies=[str(jumper)], dtype="float32") as playing,
+        engine(WORLD, recordings, seed=SEED, policies=[str(jumper)], dtype="float32") as playing,
         served(playing) as url,
         driven(*DESKTOP) as driver,
     ):
@@ -136,6 +136,10 @@ class Page:
             before = self.frame()["now"]
             self.click("step")
             until(lambda before=before: self.frame()["now"] == before + 1)
+
+    def go_on(self):
+        """Dream on, also where the dream believes that the episode has ended."""
+        self.run("setInterval(() => play.frame.paused && play.link.send('pause', false), 50)")
 
     def hold(self, *keys):
         chain = ActionChains(self.driver)
@@ -350,6 +354,7 @@ def test_another_world(page):
 
 
 def test_a_gamepad_plays(page):
+    page.go_on()
     page.run(
         "const pad = { index: 0, axes: [1, 0], buttons: [{ pressed: true }] };"
         "navigator.getGamepads = () => [pad]; window.pad = pad"
@@ -382,6 +387,7 @@ def test_it_fits_a_desktop_and_a_phone(page, scheme, tmp_path):
         grounds.append(np.asarray(picture)[-2, 2])
     assert page.run("return document.documentElement.scrollHeight") > 0
     assert all((ground.mean() < 60) == (scheme == "dark") for ground in grounds)
+    page.go_on()
     thumb = driver.find_element(By.CSS_SELECTOR, ".pad .to-right")
     ActionChains(driver).click_and_hold(thumb).perform()
     until(lambda: page.frame()["action"] == RIGHT)

@@ -58,10 +58,9 @@ def test_eight_play_at_once_and_a_ninth_is_told_so(playing, url):
     for turn in range(1, 4):
         for client in clients:
             client.send("act", turn, key=turn)
+            client.go_on()
             begun = time.monotonic()
-            answer = client.frame(
-                lambda f, turn=turn: f["key"] == turn and f["action"] == turn and not f["paused"]
-            )
+            answer = client.frame(lambda f, turn=turn: f["key"] == turn and f["action"] == turn)
             delays.append(time.monotonic() - begun)
             assert answer["seed"] == clients.index(client)
     assert statistics.median(delays) < 0.5
@@ -78,8 +77,14 @@ def test_dreams_that_are_due_together_are_one_batch(playing, url):
     for client in clients:
         client.frame()
         client.send("speed", 60)
-    shared = lambda: {id(s.live.player.batch) for s in playing.sessions.values()}  # noqa: E731
-    until(lambda: len(playing.sessions) == 3 and len(shared()) == 1)
+
+    def together() -> bool:
+        for client in clients:
+            client.go_on()
+        batches = {id(session.live.player.batch) for session in playing.sessions.values()}
+        return len(playing.sessions) == 3 and len(batches) == 1
+
+    until(together)
     for client in clients:
         client.close()
 
@@ -171,7 +176,7 @@ def test_a_client_that_does_not_draw_gets_no_queue(playing, url):
     slow.frame()
     slow.send("speed", 60)
     (session,) = until(lambda: list(playing.sessions.values()))
-    until(lambda: session.live.now > 30)
+    until(lambda: slow.go_on() or session.live.now > 30)
     unread = []
     with pytest.raises(TimeoutError):
         while True:

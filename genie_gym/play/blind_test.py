@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from genie_gym.play.server import PAGE
 from genie_gym.play.trials import Trial
+from genie_gym.play.web import applications, responses, routing, staticfiles
 from world_models.files import write_json
 
 __all__ = ["BlindTest", "wilson_interval"]
@@ -55,13 +51,13 @@ class BlindTest:
         self._swapped = rng.integers(2, size=len(trials)).astype(bool)
         self._answers: dict[int, dict[str, Any]] = {}
         self._asked = time.monotonic()
-        self.app = Starlette(
+        self.app = applications.Starlette(
             routes=[
-                Route("/", self._index),
-                Route("/trials", self._overview),
-                Route("/clips/{trial:int}/{which}", self._clip),
-                Route("/answers", self._answer, methods=["POST"]),
-                Mount("/page", StaticFiles(directory=PAGE)),
+                routing.Route("/", self._index),
+                routing.Route("/trials", self._overview),
+                routing.Route("/clips/{trial:int}/{which}", self._clip),
+                routing.Route("/answers", self._answer, methods=["POST"]),
+                routing.Mount("/page", staticfiles.StaticFiles(directory=PAGE)),
             ]
         )
 
@@ -78,14 +74,14 @@ class BlindTest:
             "interval_95": list(wilson_interval(first, len(chosen))),
         }
 
-    async def _index(self, request: Request) -> Response:
-        return FileResponse(PAGE / "blind.html")
+    async def _index(self, request: Any) -> Any:
+        return responses.FileResponse(PAGE / "blind.html")
 
-    async def _overview(self, request: Request) -> Response:
+    async def _overview(self, request: Any) -> Any:
         """What a page needs to go on where it was left."""
         frames = self._trials[0].real
         done = len(self._answers) == len(self._trials)
-        return JSONResponse(
+        return responses.JSONResponse(
             {
                 "left": [at for at in range(len(self._trials)) if at not in self._answers],
                 "trials": len(self._trials),
@@ -95,20 +91,20 @@ class BlindTest:
             }
         )
 
-    async def _clip(self, request: Request) -> Response:
+    async def _clip(self, request: Any) -> Any:
         number, which = request.path_params["trial"], request.path_params["which"]
         if number >= len(self._trials) or which not in ("real", *_SIDES):
-            return Response(status_code=404)
+            return responses.Response(status_code=404)
         trial = self._trials[number]
         clip = trial.real if which == "real" else trial.clips[self._source(number, which)]
-        return Response(clip.tobytes(), media_type="application/octet-stream")
+        return responses.Response(clip.tobytes(), media_type="application/octet-stream")
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Any) -> Any:
         body = b""
         async for part in request.stream():
             body += part
             if len(body) > _MAX_BODY:
-                return Response("too long", status_code=413)
+                return responses.Response("too long", status_code=413)
         try:
             given = json.loads(body)
             number, side = given["trial"], given["side"]
@@ -116,11 +112,11 @@ class BlindTest:
         except (ValueError, KeyError, TypeError, RecursionError):
             known = False
         if not known:
-            return Response("expected a trial and a side", status_code=400)
+            return responses.Response("expected a trial and a side", status_code=400)
         if number in self._answers:
-            return Response("this trial was answered already", status_code=409)
+            return responses.Response("this trial was answered already", status_code=409)
         self._record(number, side)
-        return JSONResponse({"answers": len(self._answers)})
+        return responses.JSONResponse({"answers": len(self._answers)})
 
     def _record(self, number: int, side: str) -> None:
         now = time.monotonic()

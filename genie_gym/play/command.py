@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from world_models.extras import require
-
 __all__ = ["Play", "main"]
 
 
@@ -23,6 +21,9 @@ class Play:
     """Folders of saved policies that can take the controls."""
     record_to: Path = Path("recordings")
     """Folder of the datasets that recordings are added to."""
+    seed: int | None = None
+    """Seed that players begin with, by default a random one; in a blind test, determines the clips
+    and their order."""
     host: str = "127.0.0.1"
     """Network interface to listen on. If others can reach it, they need the token that is shown."""
     port: int = 8765
@@ -44,8 +45,6 @@ class Play:
     """Of a blind test: dataset of real play; by default the real game is played now."""
     result: Path = Path("blind_test.json")
     """Of a blind test: file that the answers are written to."""
-    seed: int = 0
-    """Of a blind test: determines the clips and their order."""
     device: str = "auto"
     """A torch device; auto uses a GPU if there is one."""
     dtype: str = "auto"
@@ -61,8 +60,6 @@ class Play:
 def main(argv: list[str]) -> int:
     """Runs the command line."""
     config = tyro.cli(Play, args=argv, description=Play.__doc__)
-    for module in ("starlette", "uvicorn", "websockets"):
-        require(module, extra="play", what="the page needs a web server")
     address = {"host": config.host, "port": config.port, "token": config.token}
     if config.blind_test is not None:
         _blind_test(config, config.blind_test, address)
@@ -77,7 +74,7 @@ def _play(config: Play, address: dict[str, Any]) -> None:
     from genie_gym.play.server import Address, PlayApp, run
 
     library = Library(config.world, config.policy, device=config.device, dtype=config.dtype)
-    engine = Engine(library, config.record_to)
+    engine = Engine(library, config.record_to, config.seed)
     try:
         app = PlayApp(
             engine, max_sessions=config.max_sessions, idle_seconds=60 * config.idle_minutes
@@ -92,14 +89,13 @@ def _blind_test(config: Play, names: tuple[str, str], address: dict[str, Any]) -
     from genie_gym.play.server import Address, run
     from genie_gym.play.trials import ClipOptions, make_trials
 
-    options = ClipOptions(
-        num=config.pairs, frames=config.clip_frames, data=config.data, seed=config.seed
-    )
+    seed = config.seed or 0
+    options = ClipOptions(num=config.pairs, frames=config.clip_frames, data=config.data, seed=seed)
     print(f"making {config.pairs} pairs of clips", flush=True)
     trials = make_trials(*names, options, device=config.device, dtype=config.dtype)
     short = (Path(names[0]).name, Path(names[1]).name)
     names = short if short[0] != short[1] else names
-    test = BlindTest(names, trials, config.result, config.seed)
+    test = BlindTest(names, trials, config.result, seed)
     run(test.app, Address(**address))
     summary = test.summary()
     if summary["answers"]:

@@ -25,6 +25,7 @@ __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
 _TOGETHER = 0.004  # seconds; sessions due within them are stepped in one batch
+_SEEDS = 1000  # of which a session begins with one
 _FILMS = 8  # kept for download, per session
 _ERRORS = (ValueError, RuntimeError, OSError, ImportError)
 
@@ -38,10 +39,11 @@ class Engine:
     Args:
         library: Worlds and drivers.
         recordings: Folder of the datasets that recordings are added to.
+        seed: Seed that sessions begin with; None for a random one.
     """
 
-    def __init__(self, library: Library, recordings: Path):
-        self.library, self.recordings = library, recordings
+    def __init__(self, library: Library, recordings: Path, seed: int | None = None):
+        self.library, self.recordings, self._seed = library, recordings, seed
         self.films = Path(tempfile.mkdtemp(prefix="genie-gym-play-"))
         self.sessions: dict[str, Session] = {}
         self._films: dict[str, list[Path]] = {}
@@ -143,7 +145,8 @@ class Engine:
 
     def _open(self, name: str, viewer: Viewer) -> None:
         rows = self.library.rows(self.library.first)
-        session = Session(name, viewer, rows, secrets.randbelow(1000))
+        seed = secrets.randbelow(_SEEDS) if self._seed is None else self._seed
+        session = Session(name, viewer, rows, seed)
         self.sessions[name] = session
         self._greet(session)
 

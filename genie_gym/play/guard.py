@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.responses import PlainTextResponse, RedirectResponse
+from genie_gym.play.web import responses
 
 __all__ = ["COOKIE", "Guard", "is_loopback", "same_secret"]
 
@@ -64,7 +64,9 @@ class Guard:
         if not self._may_come(scope, headers):
             await self._refuse(scope, receive, send)
         elif self._token is not None and self._in_query(scope) and scope["type"] == "http":
-            response = RedirectResponse("/", status_code=303)  # the token leaves the address bar
+            response = responses.RedirectResponse(
+                "/", status_code=303
+            )  # the token leaves the address bar
             response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             await response(scope, receive, send)
         else:
@@ -90,7 +92,7 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            refusal = PlainTextResponse("not allowed\n", status_code=403)
+            refusal = responses.PlainTextResponse("not allowed\n", status_code=403)
             await refusal(scope, receive, send)
 
 

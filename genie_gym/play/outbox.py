@@ -7,8 +7,6 @@ import json
 from collections import deque
 from typing import Any
 
-from starlette.websockets import WebSocket
-
 __all__ = ["Outbox"]
 
 _IN_FLIGHT = 3  # frames that were sent and not yet drawn; a slow page gets no more
@@ -47,7 +45,7 @@ class Outbox:
         self._in_flight = max(0, self._in_flight - 1)
         self._ready.set()
 
-    async def send_to(self, page: WebSocket) -> None:
+    async def send_to(self, page: Any) -> None:
         """Send until the page is gone."""
         while True:
             await self._ready.wait()

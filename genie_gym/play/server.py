@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
 from genie_gym.play.commands import MAX_MESSAGE, read_command
 from genie_gym.play.engine import Engine
 from genie_gym.play.guard import Guard, is_loopback
 from genie_gym.play.outbox import Outbox
+from genie_gym.play.web import (
+    applications,
+    responses,
+    routing,
+    staticfiles,
+    uvicorn,
+    websockets,
+)
 
 __all__ = ["PAGE", "Address", "PlayApp", "run", "running"]
 
@@ -68,26 +69,26 @@ class PlayApp:
         self.engine = engine
         self.max_sessions, self.idle_seconds = max_sessions, idle_seconds
         self._num_sessions = 0
-        self.app = Starlette(
+        self.app = applications.Starlette(
             routes=[
-                Route("/", self._index),
-                WebSocketRoute("/socket", self._socket),
-                Route("/films/{name}", self._film),
-                Mount("/page", StaticFiles(directory=PAGE)),
+                routing.Route("/", self._index),
+                routing.WebSocketRoute("/socket", self._socket),
+                routing.Route("/films/{name}", self._film),
+                routing.Mount("/page", staticfiles.StaticFiles(directory=PAGE)),
             ]
         )
 
-    async def _index(self, request: Any) -> Response:
-        return FileResponse(PAGE / "index.html")
+    async def _index(self, request: Any) -> Any:
+        return responses.FileResponse(PAGE / "index.html")
 
-    async def _film(self, request: Any) -> Response:
+    async def _film(self, request: Any) -> Any:
         name = Path(request.path_params["name"]).name
         film = self.engine.films / name
         if not film.is_file():
-            return Response("this film is gone: its session has ended\n", status_code=404)
-        return FileResponse(film, filename=f"dream{film.suffix}")
+            return responses.Response("this film is gone: its session has ended\n", status_code=404)
+        return responses.FileResponse(film, filename=f"dream{film.suffix}")
 
-    async def _socket(self, page: WebSocket) -> None:
+    async def _socket(self, page: Any) -> None:
         await page.accept()
         if self._num_sessions >= self.max_sessions:
             await page.close(_BUSY, "all places are taken")
@@ -101,7 +102,7 @@ class PlayApp:
             code, reason = await self._listen(name, page, outbox)
             if code:
                 await page.close(code, reason)
-        except (WebSocketDisconnect, RuntimeError, OSError):
+        except (websockets.WebSocketDisconnect, RuntimeError, OSError):
             pass  # the page is gone
         finally:
             sender.cancel()
@@ -109,7 +110,7 @@ class PlayApp:
             self.engine.end(name)
             self._num_sessions -= 1
 
-    async def _listen(self, name: str, page: WebSocket, outbox: Outbox) -> tuple[int, str]:
+    async def _listen(self, name: str, page: Any, outbox: Outbox) -> tuple[int, str]:
         """Take commands until the page misbehaves or is idle; return why it is closed."""
         allowed, last = float(_BURST), time.monotonic()
         heard = last
@@ -137,7 +138,7 @@ class PlayApp:
                 self.engine.obey(name, command)
 
 
-def _server(app: Any, address: Address) -> tuple[uvicorn.Server, socket.socket, str]:
+def _server(app: Any, address: Address) -> tuple[Any, socket.socket, str]:
     """A server that is ready to run, its socket, and the address to visit."""
     listening = socket.create_server((address.host, address.port))
     secret = address.secret()
