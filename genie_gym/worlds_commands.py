@@ -1,4 +1,4 @@
-"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME | import-genieredux ...`."""
+"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME | export-web WORLD | ...`."""
 
 from __future__ import annotations
 
@@ -61,11 +61,24 @@ class Make:
     """Only print the stages and which of them are done."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportWeb:
+    """Writes a world as a folder of static files that dreams in the visitor's browser."""
+
+    world: tyro.conf.Positional[str]
+    """Name or path of the world."""
+    out: Path
+    """The folder to write."""
+    runtime: Path | None = None
+    """Folder of the npm package onnxruntime-web; by default, npm downloads it once."""
+
+
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Make, tyro.conf.subcommand("make")]
+    | Annotated[ExportWeb, tyro.conf.subcommand("export-web")]
     | Annotated[ImportGenieredux, tyro.conf.subcommand("import-genieredux")]
 )
 
@@ -82,6 +95,8 @@ def main(argv: list[str]) -> int:
         return _list(command)
     if isinstance(command, Make):
         return _make(command)
+    if isinstance(command, ExportWeb):
+        return _export_web(command)
     if isinstance(command, ImportGenieredux):
         print(import_genieredux(command))
         return 0
@@ -178,6 +193,15 @@ def _make(command: Make) -> int:
     if not run_stages(build.stages, manifest):
         return 130
     print(f"made {out / 'worlds' / command.name}")
+    return 0
+
+
+def _export_web(command: ExportWeb) -> int:
+    from genie_gym.web.export import export_web
+
+    out = export_web(command.world, command.out, command.runtime)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    print(f"wrote {out}: {size / 1e6:.1f} MB. Look at it with: python -m http.server -d {out}")
     return 0
 
 

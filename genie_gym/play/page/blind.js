@@ -1,6 +1,6 @@
 // The page of a blind test: it shows a real clip between two others, and asks which is nearer.
 
-import { Screen, crispSide } from "/page/screen.js";
+import { Screen, crispSide } from "./screen.js";
 
 const $ = (id) => document.getElementById(id);
 const names = { left: "Left", real: "Real game", right: "Right" };

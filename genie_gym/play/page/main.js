@@ -1,10 +1,10 @@
 // The page of `genie-gym play`: it shows what the server sends and asks for what the player wants.
 
-import { Controls } from "/page/controls.js";
-import { Curve } from "/page/curves.js";
-import { Link } from "/page/link.js";
-import { Meter } from "/page/meter.js";
-import { Screen, crispSide } from "/page/screen.js";
+import { Controls } from "./controls.js";
+import { Curve } from "./curves.js";
+import { Link } from "./link.js";
+import { Meter } from "./meter.js";
+import { Screen, crispSide } from "./screen.js";
 
 const $ = (id) => document.getElementById(id);
 const screens = { first: new Screen($("screens"), "dream"), second: new Screen($("screens"), "dream other"), real: new Screen($("screens"), "real") };
@@ -62,6 +62,7 @@ function begin(hello) {
   controls.use(world.actions, world.idle);
   controls.legend($("legend"));
   controls.touch($("pad"));
+  document.body.classList.toggle("alone", Boolean(world.alone)); // without a server
   $("idle-field").hidden = world.actions.includes("NOOP");
   choices($("idle"), ["-1", ...world.actions.keys()], world.idle, (at) => (at < 0 ? "time stops" : world.actions[at].toLowerCase()));
   Object.values(curves).forEach((curve) => curve.clear());
@@ -186,13 +187,15 @@ function addFilm({ frames, dataset, gif, mp4 }) {
   const item = document.createElement("li");
   const name = document.createElement("span");
   name.textContent = `${frames} frames`;
-  const links = [["GIF", gif], ["MP4", mp4]].map(([text, href]) => {
+  const kinds = [["GIF", gif], ["MP4", mp4]].filter(([, href]) => href);
+  const links = kinds.map(([text, href]) => {
     const link = document.createElement("a");
-    Object.assign(link, { textContent: text, href, download: "" });
+    const download = href.startsWith("blob:") ? `${world.world}.${text.toLowerCase()}` : "";
+    Object.assign(link, { textContent: text, href, download });
     return link;
   });
   const where = document.createElement("small");
-  where.textContent = `Episode in ${dataset}`;
+  where.textContent = dataset ? `Episode in ${dataset}` : "";
   item.append(name, ...links, where);
   $("films").prepend(item);
 }

@@ -1,0 +1,143 @@
+// An exported world: its graphs, run by ONNX Runtime Web, and the state of a dream.
+
+import { sampleTokens } from "./sampling.js";
+
+const NO_ACTION = -1; // stands for the action before the first frame
+
+export class World {
+  /** Load the world of a folder. `ort` is ONNX Runtime Web, `providers` what may run the graphs. */
+  static async load(folder, ort, providers) {
+    const card = await (await fetch(new URL("world.json", folder))).json();
+    const starts = await (await fetch(new URL("starts.bin", folder))).arrayBuffer();
+    const sessions = {};
+    for (const name of card.graphs) {
+      const url = new URL(`${name}.onnx`, folder);
+      const file = new Uint8Array(await (await fetch(url)).arrayBuffer());
+      sessions[name] = await ort.InferenceSession.create(file, { executionProviders: providers });
+    }
+    return new World(card, starts, sessions, ort);
+  }
+
+  constructor(card, starts, sessions, ort) {
+    Object.assign(this, { card, sessions, ort });
+    this.sampling = { ...card.sampling };
+    this.frameBytes = card.size * card.size * 3;
+    this.starts = new Uint8Array(starts);
+    const [numLayers, , , window] = card.ring;
+    this.window = window;
+    this.rings = ["keys", "values"].flatMap((part) =>
+      Array.from({ length: numLayers }, (_, layer) => `${part}_${layer}`),
+    );
+  }
+
+  /** The state after the real frames of a start, chosen by the seed. */
+  async begin(seed) {
+    const { starts, ring, tails, clip } = this.card;
+    const at = seed % starts.length;
+    const { actions, tokens } = starts[at];
+    const frame = (t) => this.starts.slice((at * clip + t) * this.frameBytes, (at * clip + t + 1) * this.frameBytes);
+    const [, ...shape] = ring;
+    const empty = () => new Float32Array(shape.reduce((a, b) => a * b));
+    let state = {
+      seed,
+      frame: frame(0),
+      tokens: Int32Array.from(tokens[0]),
+      rings: Object.fromEntries(this.rings.map((name) => [name, empty()])),
+      tails: [0, 1].map(() => new Float32Array(tails.reduce((a, b) => a * b))),
+      length: 0, // frames in the cache
+      frames: 1, // frames so far
+    };
+    if (!this.card.onePass) {
+      state = this.remember(state, await this.run("finish", state, state.tokens, NO_ACTION));
+    }
+    for (let t = 1; t < clip; t++) {
+      const known = Int32Array.from(tokens[t]);
+      const of = this.card.onePass ? ["predict", state.tokens] : ["finish", known];
+      const entry = await this.run(of[0], state, of[1], actions[t - 1]);
+      state = { ...this.remember(state, entry), tokens: known, frame: frame(t), frames: state.frames + 1 };
+    }
+    return state;
+  }
+
+  /** Imagine the next frame; the given state stays as it is. */
+  async step(state, action) {
+    const { sampling, card } = this;
+    let entry = null;
+    let predict = async (tokens) => (await this.run("sample", state, tokens, action)).logits;
+    if (card.onePass) {
+      entry = await this.run("predict", state, state.tokens, action);
+      predict = async () => entry.logits;
+    }
+    const { tokens, entropy, passes } = await sampleTokens(predict, card.space, sampling, state.seed, state.frames);
+    entry ??= await this.run("finish", state, tokens, action);
+    const feeds = { tokens: this.tensor("int32", tokens), frame: this.frameTensor(state.frame) };
+    const { shown } = await this.sessions.decode.run(feeds);
+    const next = this.remember(state, entry);
+    Object.assign(next, { tokens, frame: Uint8Array.from(shown.data), frames: state.frames + 1 });
+    const [reward, termination] = [entry.reward[0], entry.termination[0]];
+    return { state: next, tokens, entropy, passes, reward, termination };
+  }
+
+  /** Run a pass over a frame with these tokens; the outputs by name, as plain arrays. */
+  async run(graph, state, tokens, action) {
+    const { ring, tails } = this.card;
+    const feeds = {
+      tokens: this.tensor("int32", tokens),
+      action: this.tensor("int32", Int32Array.of(action)),
+      frame: this.frameTensor(state.frame),
+      bias: this.bias(state.length),
+      tails: this.tensor("float32", state.tails[0], tails),
+    };
+    const [, numTokens, numHeads, window, width] = ring;
+    for (const name of this.rings) {
+      const last = name.startsWith("keys") ? [width, window] : [window, width];
+      feeds[name] = this.tensor("float32", state.rings[name], [numTokens, numHeads, ...last]);
+    }
+    const outputs = await this.sessions[graph].run(feeds);
+    return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
+  }
+
+  /** The state with a frame more in its cache. */
+  remember(state, entry) {
+    const [, , , window, width] = this.card.ring;
+    const slot = state.length % window;
+    const rings = {};
+    for (const name of this.rings) {
+      const ring = state.rings[name].slice();
+      const fresh = entry[`new_${name}`];
+      // Keys are (N, H, E, W), values (N, H, W, E).
+      const [apart, next] = name.startsWith("keys") ? [window, slot] : [1, slot * width];
+      for (let row = 0; row * width < fresh.length; row++) {
+        const to = row * window * width + next;
+        for (let at = 0; at < width; at++) ring[to + at * apart] = fresh[row * width + at];
+      }
+      rings[name] = ring;
+    }
+    const given = entry.new_tails; // (2, P, N, D): for the next frame, and for the one after it
+    const half = given.length / 2;
+    const next = state.tails[1].map((value, at) => value + given[at]);
+    return { ...state, rings, tails: [next, given.slice(half)], length: state.length + 1 };
+  }
+
+  /** What temporal attention adds to its logits for each slot of the ring. */
+  bias(length) {
+    const [, , numHeads, window] = this.card.ring;
+    const bias = new Float32Array(numHeads * window);
+    for (let head = 0; head < numHeads; head++) {
+      const slope = 2 ** ((-8 / numHeads) * (head + 1));
+      for (let slot = 0; slot < window; slot++) {
+        const age = ((((length - 1 - slot) % window) + window) % window) + 1;
+        bias[head * window + slot] = age <= length ? -slope * age : -Infinity;
+      }
+    }
+    return this.tensor("float32", bias, [numHeads, window]);
+  }
+
+  tensor(type, data, shape = [data.length]) {
+    return new this.ort.Tensor(type, data, shape);
+  }
+
+  frameTensor(frame) {
+    return this.tensor("uint8", frame, [this.card.size, this.card.size, 3]);
+  }
+}
