@@ -27,6 +27,10 @@ browser:
 	  echo "installing chromium and its driver for the tests of the pages"; \
 	  $(SUDO) apt-get update -qq && \
 	  $(SUDO) apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; }
+	@command -v npm >/dev/null || { \
+	  echo "installing npm for the tests of worlds in the browser"; \
+	  $(SUDO) apt-get update -qq && \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends npm >/dev/null; }
 
 # Compiled dreams are tested with a real compiler.
 compiler:

@@ -93,7 +93,13 @@ class _Pass(nn.Module):
         entry = transformer.entry(activations)
         assert entry is not None
         reward, termination = dynamics.outcome.predict(activations.inputs[-1])
-        known = (entry.tails[:, :, 0], reward, termination, *entry.keys[:, 0], *entry.values[:, 0])
+        known = (
+            entry.tails[:, :, 0].transpose(0, 1),
+            reward,
+            termination,
+            *entry.keys[:, 0],
+            *entry.values[:, 0],
+        )
         return (logits[0], *known) if "logits" in self.outputs else known
 
 

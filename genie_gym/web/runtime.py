@@ -16,10 +16,11 @@ __all__ = ["FILES", "PACKAGE", "runtime_files"]
 
 PACKAGE = "onnxruntime-web@1.22.0"
 """The last versions are larger: this one's WebAssembly has 11 MB."""
+_WASM = "ort-wasm-simd-threaded"
 FILES = {
     "ort.wasm.min.mjs": "6ef726f355b791129f7ddf3f62e7877a16b9b777abe87004b8ab306e6b9cf265",
-    "ort-wasm-simd-threaded.mjs": "30dd851d9c00622940500f71ddd2ff8820c5cb65270816080175b958705385a8",
-    "ort-wasm-simd-threaded.wasm": "71aef04959c5c1b6de461b6538e2058e306610034a85aad2742d0c7fd4533fe4",
+    f"{_WASM}.mjs": "30dd851d9c00622940500f71ddd2ff8820c5cb65270816080175b958705385a8",
+    f"{_WASM}.wasm": "71aef04959c5c1b6de461b6538e2058e306610034a85aad2742d0c7fd4533fe4",
 }
 """The files that the page needs, and their SHA-256."""
 

@@ -8,9 +8,8 @@ export class Link {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.onerror = ({ message }) => this.fail(message || "the dream's thread did not start");
-    const asked = new URLSearchParams(location.search).get("run");
     const folder = new URL("../world/", import.meta.url).href;
-    this.worker.postMessage({ open: { folder, provider: asked === "webgpu" ? asked : "wasm" } });
+    this.worker.postMessage({ open: folder });
   }
 
   receive(message) {

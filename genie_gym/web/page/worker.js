@@ -27,8 +27,8 @@ const inTurn = (task) => (turn = turn.then(task, task));
 
 const moment = () => moments[now - first];
 
-async function open(folder, provider) {
-  world = await World.load(folder, ort, [provider]);
+async function open(folder) {
+  world = await World.load(folder, ort);
   postMessage({ hello: { ...world.card.hello, alone: true } });
   session.held = world.card.hello.idle;
   await reset(Math.floor(Math.random() * 1000));
@@ -177,9 +177,9 @@ async function measure({ seed, actions, temperature }) {
   postMessage({ measured: { tokens, times, passes } });
 }
 
-onmessage = async ({ data: { open: place, measure: wanted, wish, value, key } }) => {
+onmessage = async ({ data: { open: folder, measure: wanted, wish, value, key } }) => {
   try {
-    if (place) return void (await open(place.folder, place.provider), run());
+    if (folder) return void (await open(folder), run());
     if (wanted) return void (await inTurn(() => measure(wanted)));
     if (!world || !moments.length || !wishes[wish]) return;
     await wishes[wish](value, key);

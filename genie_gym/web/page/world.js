@@ -5,15 +5,15 @@ import { sampleTokens } from "./sampling.js";
 const NO_ACTION = -1; // stands for the action before the first frame
 
 export class World {
-  /** Load the world of a folder. `ort` is ONNX Runtime Web, `providers` what may run the graphs. */
-  static async load(folder, ort, providers) {
+  /** Load the world of a folder; `ort` is ONNX Runtime Web. */
+  static async load(folder, ort) {
     const card = await (await fetch(new URL("world.json", folder))).json();
     const starts = await (await fetch(new URL("starts.bin", folder))).arrayBuffer();
     const sessions = {};
     for (const name of card.graphs) {
       const url = new URL(`${name}.onnx`, folder);
       const file = new Uint8Array(await (await fetch(url)).arrayBuffer());
-      sessions[name] = await ort.InferenceSession.create(file, { executionProviders: providers });
+      sessions[name] = await ort.InferenceSession.create(file, { executionProviders: ["wasm"] });
     }
     return new World(card, starts, sessions, ort);
   }
