@@ -1,10 +1,10 @@
 """A world as ONNX graphs for one row, which a browser runs.
 
-`sample` predicts tokens from a partly masked frame, `finish` makes a finished frame part of the past
-and predicts its outcome, `predict` does both at once (one-pass worlds), `decode` makes pixels.
+`sample` predicts tokens from a partly masked frame, `finish` makes a finished frame part of the
+past and predicts its outcome, `predict` does both at once (one-pass worlds), `decode` makes pixels.
 
-Keys and values are separate tensors for each layer: a stacked tensor would be split in every pass.
-Past keys are ``(N, H, E, W)``, as the product with queries needs them; past values ``(N, H, W, E)``.
+Keys and values are separate tensors for each layer: a stacked tensor would be split in each pass.
+Past keys are ``(N, H, E, W)``, as their product with queries needs them, values ``(N, H, W, E)``.
 
 Shapes: N tokens per frame, D width, H heads, W past frames, E width of a head, L temporal layers,
 P convolutions, K codes.
