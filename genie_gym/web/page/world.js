@@ -93,7 +93,12 @@ export class World {
       const last = name.startsWith("keys") ? [width, window] : [window, width];
       feeds[name] = this.tensor("float32", state.rings[name], [numTokens, numHeads, ...last]);
     }
-    const outputs = await this.sessions[graph].run(feeds);
+    const session = this.sessions[graph];
+    for (const name of Object.keys(feeds)) {
+      // A finished frame needs no attention to the past in the last layer.
+      if (!session.inputNames.includes(name)) delete feeds[name];
+    }
+    const outputs = await session.run(feeds);
     return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
   }
 
