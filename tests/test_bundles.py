@@ -272,7 +272,7 @@ def test_search_order_and_errors(tmp_path, bundle, monkeypatch):
     assert {"Toy", "SuperToy", "Cached"} <= set(list_worlds())
     with pytest.raises(WorldNotFoundError, match="Did you mean SuperToy") as failure:
         find_world("SuprToy")
-    assert str(second) in str(failure.value) and "train dynamics" in str(failure.value)
+    assert str(second) in str(failure.value) and "genie-gym build ENV" in str(failure.value)
 
 
 def test_worlds_commands(bundle, monkeypatch, capsys):
