@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ _SCORES = (
     ("PSNR, dB", "psnr"),
     ("PSNR over changed pixels, dB", "changed_psnr"),
 )
+KINDS = ("", "_copy", "_ceiling")
 _OTHERS = (
     ("loss of PSNR by random actions (changed pixels), dB", "delta4_changed_psnr_genie"),
     ("reward precision", "reward_precision"),
@@ -28,11 +30,11 @@ def read_figures(path: Path) -> dict[str, float]:
 def gates(figures: Mapping[str, float]) -> dict[str, bool]:
     """Returns which of the properties hold that a world should have."""
     frames = int(figures.get("stability_frames", 0))
+    known = defaultdict(lambda: float("nan"), figures)  # a score that could not be taken
     survives = figures.get("stability_flat", 0) == 0 and figures.get("stability_frozen", 0) < 0.5
     return {
-        "better than repeating the last frame": figures["changed_psnr"]
-        > figures["changed_psnr_copy"],
-        "obeys its actions": figures["delta4_changed_psnr_genie"] > 0,
+        "better than repeating the last frame": known["changed_psnr"] > known["changed_psnr_copy"],
+        "obeys its actions": known["delta4_changed_psnr_genie"] > 0,
         f"survives {frames} frames": survives,
         "pays for no play that earns nothing": figures.get("exploit_gate", 1) == 1,
     }
@@ -42,7 +44,7 @@ def report(figures: Mapping[str, float], world: Path, strip: Path) -> str:
     """Returns the text that is printed at the end of a build."""
     lines = [f"{'after 1 real frame, 10 dreamed':<52}{'dream':>8}{'copying':>9}{'ceiling':>9}"]
     for title, name in _SCORES:
-        numbers = [figures[f"{name}{kind}"] for kind in ("", "_copy", "_ceiling")]
+        numbers = [figures.get(f"{name}{kind}", float("nan")) for kind in KINDS]
         lines.append(f"  {title:<50}" + "".join(f"{number:>9.2f}" for number in numbers)[1:])
     lines += [f"  {t:<50}{figures[name]:>8.2f}" for t, name in _OTHERS if name in figures]
     lines += [f"  {'yes' if holds else 'NO ':<4}{gate}" for gate, holds in gates(figures).items()]

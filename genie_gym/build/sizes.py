@@ -64,13 +64,28 @@ class Scaled:
 
 # Shares of the whole time. What a stage leaves over goes to the dynamics, which is trained last.
 _SHARES = {"play": 0.12, "tokenizer": 0.2, "check": 0.18}
-_FRAMES_PER_MINUTE = 2000  # more frames than this could not be encoded and learned from in time
+_FRAMES_PER_MINUTE = 1000  # more frames than this could not be encoded and learned from in time
 _FIRST_EPISODES = 4  # are timed
 _MIN_EPISODES = 8
 _TRIAL_STEPS = 4  # warm up, and as many are timed
 _MIN_STEPS = 10
 _OVERHEAD = 0.9  # the share of a training's time that is not spent on checkpoints and pictures
-_QUICK_MINUTES = 5  # from which the usual quick check fits in
+# From how many minutes on a check fits in, and its arguments.
+_CHECKS: tuple[tuple[float, dict[str, int]], ...] = (
+    (5.0, {}),
+    (1.0, {"episodes": 4, "windows": 4, "event-windows": 4, "long-dreams": 1, "long-frames": 100}),
+    (
+        0.0,
+        {
+            "episodes": 1,
+            "max-steps": 20,
+            "windows": 2,
+            "event-windows": 1,
+            "steps": 4,
+            "long-frames": 0,
+        },
+    ),
+)
 
 
 class Timed:
@@ -121,10 +136,8 @@ class Timed:
 
     def checks(self) -> tuple[str, ...]:
         """A quick check, smaller still where minutes are few."""
-        if self._seconds >= 60 * _QUICK_MINUTES:
-            return ("--quick",)
-        few = {"windows": 4, "event-windows": 4, "long-dreams": 1, "long-frames": 100}
-        return ("--quick", "--episodes=4", *(f"--{name}={value}" for name, value in few.items()))
+        few = next(few for minutes, few in _CHECKS if self._seconds >= 60 * minutes)
+        return ("--quick", *(f"--{name}={value}" for name, value in few.items()))
 
     def _left(self, stage: str) -> float:
         """Returns the seconds for a stage that begins now."""
@@ -151,7 +164,7 @@ def lasting(recipe: Any, steps: int) -> Any:
         fit,
         steps=steps,
         warmup_steps=min(fit.warmup_steps, max(1, steps // 5)),
-        save_every=min(fit.save_every, max(1, steps // 5)),
+        save_every=min(fit.save_every, max(_MIN_STEPS, steps // 5)),
     )
     return replace(recipe, fit=fit)
 

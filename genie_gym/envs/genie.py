@@ -45,8 +45,8 @@ class GenieVectorEnv(FrameVectorEnv):
 
     The reward is the expected reward that the world predicts, or with `reward` one that the game
     can pay. The world also predicts the probability that the action ended the episode; the env
-    samples *terminated* from it, so episodes end as often as in the data. An episode is truncated by `max_episode_steps` and
-    `truncate_when_unsure`.
+    samples *terminated* from it, so episodes end as often as in the data. An episode is truncated
+    by `max_episode_steps` and `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
     any number of rows; on a GPU or when compiled, only for the same number of rows.
