@@ -1,6 +1,7 @@
 """`genie-gym bench` lists everything that can be measured, and runs each by its name."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def test_a_benchmark_reports_what_it_measured(tmp_path, capsys):
 
     file = tmp_path / "deep" / "result.json"
     assert run_benchmark("studies.x", measure, ["--quick", "--json", str(file)], about="X.") == 0
+    assert '"rounds"' not in capsys.readouterr().out
+    assert run_benchmark("studies.x", measure, ["--quick"], about="X.") == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert file.read_text() == last + "\n"
+    assert json.loads(file.read_text()) == json.loads(last)
     assert '"benchmark": "x"' in last and '"rounds": 1}' in last
     assert '"command": "python -m benchmarks.studies.x' in last

@@ -36,7 +36,7 @@ def tiny() -> WorldRecipe:
     recipe = RECIPES["atari"]()
     model = recipe.dynamics.model
     size = replace(model.transformer, dim=32, num_layers=1, head_dim=16, position_dim=8, window=4)
-    patches = replace(recipe.tokenizer.model, patch=16, num_codes=480)
+    patches = replace(recipe.tokenizer.model, frame_size=32, patch=8, num_codes=480)
     fit = replace(recipe.tokenizer.fit, batch_size=2, precision="fp32")
     return replace(
         recipe,
@@ -51,8 +51,9 @@ def tiny() -> WorldRecipe:
 
 
 def config(folder: Path, env: str, **more) -> BuildConfig:
+    kwargs = {"frame_size": "32", **more.pop("env_kwargs", {})}
     given = {"minutes": 0.05, "out": folder / "build", "worlds": folder / "worlds", **more}
-    return BuildConfig(env=env, max_steps=20, **given)
+    return BuildConfig(env=env, max_steps=20, env_kwargs=kwargs, **given)
 
 
 def build_in_a_child(folder: Path) -> None:
@@ -87,8 +88,8 @@ def test_somebody_elses_env_becomes_a_dream_though_the_build_is_killed(folder, c
     assert json.loads((folder / "build" / "plan.json").read_text()).items() >= plan.items()
     told = capfd.readouterr().out
     assert 'gymnasium.make("GenieRedux/PictureGame-v0")' in told and "better than" in told
-    assert Image.open(folder / "build" / "pictures" / "strip.png").width > 400
-    assert Image.open(folder / "build" / "preview.png").width > 200
+    assert Image.open(folder / "build" / "pictures" / "strip.png").width > 200
+    assert Image.open(folder / "build" / "preview.png").width > 90
     card = load_world(folder / "worlds" / "PictureGame").card
     assert card.scores["psnr_ceiling"] > 0 and card.env_id == GAME
     assert card.action_meanings == ("STAY", "RIGHT", "LEFT", "DOWN", "UP")
@@ -96,7 +97,7 @@ def test_somebody_elses_env_becomes_a_dream_though_the_build_is_killed(folder, c
     dream = gym.make("GenieRedux/PictureGame-v0")
     dream.reset(seed=0)
     frame, reward, *_ = dream.step(1)
-    assert frame.shape == (64, 64, 3) and np.isfinite(reward)
+    assert frame.shape == (32, 32, 3) and np.isfinite(reward)
     dream.close()
 
 
@@ -105,7 +106,10 @@ def test_a_game_becomes_a_dream_and_its_world_is_not_overwritten(folder, capfd):
     assert build(given, tiny())
     data = EpisodeDataset(folder / "build" / "data" / "mixed")
     assert len(data) >= 8 and data.num_frames.max() == 21
-    assert all(e.info.extra["collection"]["env_kwargs"] == {"frame_skip": 8} for e in data.entries)
+    assert all(
+        e.info.extra["collection"]["env_kwargs"] == {"frame_size": 32, "frame_skip": 8}
+        for e in data.entries
+    )
     assert (folder / "worlds" / "Boxing" / "world.json").exists()
     capfd.readouterr()
     assert build(given, tiny()), "a finished build tells its result again"
