@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def test_an_unknown_name_is_answered_with_a_near_one(capsys):
     assert "no benchmark 'two-arms'. Did you mean two_armed?" in said and "fidelity" in said
 
 
-def test_a_benchmark_reports_what_it_measured(tmp_path, capsys):
+def test_a_benchmark_reports_what_it_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/studies/x.py"])
+
     def measure(given) -> Measured:
         return {"rounds": 1 if given.quick else 9}, [{"what": "rounds"}]
 

@@ -203,7 +203,7 @@ def test_wrong_starts(bundle):
 
 
 def test_a_pickle_is_not_read(bundle):
-    torch.save({"codes": torch.ones(1)}, bundle / "dynamics.safetensors")
+    torch.save({"codes": torch.ones(10**6)}, bundle / "dynamics.safetensors")
     record = file_record(bundle / "dynamics.safetensors")
     edit(bundle, lambda card: card["files"].update({"dynamics.safetensors": record}))
     broken(bundle, "not a safetensors file")

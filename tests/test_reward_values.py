@@ -29,7 +29,7 @@ def test_a_dream_pays_what_its_game_pays_and_shows_the_same_frames():
     played = {}
     for mode in ("expected", "rounded", "sampled"):
         env = gym.make_vec(
-            "GenieRedux/CoinRun-v0", num_envs=4, reward=mode, autoreset_mode="Disabled"
+            "GenieRedux/CrazyClimber-v0", num_envs=4, reward=mode, autoreset_mode="Disabled"
         )
         frames, rewards = [env.reset(seed=0)[0]], []
         for _ in range(6):
@@ -43,8 +43,8 @@ def test_a_dream_pays_what_its_game_pays_and_shows_the_same_frames():
     assert np.array_equal(played["expected"][0], played["rounded"][0])
     assert np.array_equal(played["expected"][0][:2], played["sampled"][0][:2])
     assert ((played["expected"][1] % 1) != 0).all()
-    known = open_world("CoinRun").card.rewards
+    known = open_world("CrazyClimber").card.rewards
     assert np.array_equal(played["rounded"][1], payable(played["expected"][1], known))
     assert set(np.unique(played["sampled"][1])) <= set(known or range(11))
     with pytest.raises(ValueError, match="reward must be one of.*'sampled'"):
-        gym.make("GenieRedux/CoinRun-v0", reward="exact")
+        gym.make("GenieRedux/CrazyClimber-v0", reward="exact")
