@@ -26,7 +26,7 @@ _EXTRAS = {
     "train": ("lightning.fabric", "training worlds, genie-gym build"),
     "bench": ("torchmetrics", "evaluating worlds, genie-gym build"),
     "coinrun": ("procgen", "the real CoinRun"),
-    "play": ("pygame", 'render_mode="human"'),
+    "play": ("starlette", 'genie-gym play, render_mode="human"'),
     "scale": ("ray", "collecting in Ray tasks"),
     "minari": ("minari", "Minari datasets"),
 }

@@ -96,6 +96,20 @@ def test_the_toy_is_learned_and_the_best_checkpoint_survives(tmp_path, monkeypat
     assert Checkpoints(tmp_path / "checkpoints").best().name == "step-00000020"
 
 
+def test_a_kill_while_an_old_checkpoint_is_deleted_does_no_harm(tmp_path, monkeypatch):
+    def killed(folder):
+        (folder / "state.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("world_models.files.shutil.rmtree", killed)
+        train(tmp_path)
+    train(tmp_path)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == len(
+        Checkpoints(tmp_path / "checkpoints").paths()
+    )
+
+
 def test_the_tokens_decide_which_checkpoint_is_best(tmp_path):
     scores = iter([{"loss": 0.5, "token_loss": 0.4}, {"loss": 9.0, "token_loss": 0.3}])
     train(tmp_path, replace(CONFIG, save_every=20), evaluate=lambda model: next(scores))

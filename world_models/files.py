@@ -14,6 +14,7 @@ from typing import Any
 __all__ = [
     "atomic_directory",
     "atomic_file",
+    "remove_directory",
     "remove_leftovers",
     "replace_text",
     "sync",
@@ -82,6 +83,13 @@ def replace_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     replace_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def remove_directory(path: Path) -> None:
+    """Delete a directory. If the process is killed meanwhile, `path` is whole or absent."""
+    part = _beside(path)
+    path.rename(part)
+    shutil.rmtree(part)
 
 
 def remove_leftovers(parent: Path) -> None:

@@ -8,7 +8,6 @@ and the step (see `world_models.training.fit`).
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -18,7 +17,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from world_models.files import atomic_directory, remove_leftovers
+from world_models.files import atomic_directory, remove_directory, remove_leftovers
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 
 __all__ = ["CheckpointState", "Checkpoints", "Parts"]
@@ -80,7 +79,7 @@ class Checkpoints:
         needed = {*self.paths()[-self.keep :], self.best()}
         for old in self.paths():
             if old not in needed:
-                shutil.rmtree(old)
+                remove_directory(old)
         return path
 
     def clean(self) -> None:
