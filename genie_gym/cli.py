@@ -79,6 +79,15 @@ EXAMPLES = (
     "genie-gym collect Procgen/CoinRun-v0 --policy mixed --episodes 100 --out data/coinrun",
     "genie-gym doctor",
 )
+COMPLETION = """# Tab completion of genie-gym: commands, then files. In bash:
+#   source <(genie-gym completion)
+# In zsh, first: autoload -U bashcompinit && bashcompinit
+_genie_gym() {{
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=($(compgen -W "{commands}" -- "${{COMP_WORDS[1]}}"))
+    fi
+}}
+complete -o default -F _genie_gym genie-gym"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -108,6 +117,9 @@ def _run(argv: list[str]) -> int:
         from genie_gym import __version__
 
         print(f"genie-gym {__version__}")
+        return 0
+    if name == "completion":
+        print(COMPLETION.format(commands=" ".join(COMMANDS)))
         return 0
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)
@@ -155,7 +167,7 @@ def _help() -> str:
             *(f"  {example}" for example in EXAMPLES),
             "",
             "genie-gym COMMAND --help lists the options of a command with their defaults.",
-            "genie-gym --version prints the version.",
+            "genie-gym --version prints the version, genie-gym completion a script for the tab key.",
         ]
     )
 

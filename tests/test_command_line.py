@@ -166,6 +166,14 @@ def test_gymnasiums_torch_wrappers_work_on_dreams():
     rows.close()
 
 
+def test_bash_completes_the_commands(capsys):
+    """In a real bash."""
+    _, script, _ = told(capsys, "completion")
+    typed = 'COMP_WORDS=(genie-gym bu) COMP_CWORD=1; _genie_gym; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("build\n", "")
+
+
 def test_a_reader_that_stops_reading_is_no_error():
     """Also: `python -m genie_gym` works."""
     code = f"{sys.executable} -m genie_gym games list | head -1"
