@@ -167,7 +167,7 @@ def _help() -> str:
             *(f"  {example}" for example in EXAMPLES),
             "",
             "genie-gym COMMAND --help lists the options of a command with their defaults.",
-            "genie-gym --version prints the version, genie-gym completion a script for the tab key.",
+            "genie-gym --version prints the version, genie-gym completion a script for tab.",
         ]
     )
 
