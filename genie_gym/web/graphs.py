@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from world_models.extras import require
@@ -153,7 +154,7 @@ def _export(
     symbols = {"mT": _transposed, "movedim": _moved, "repeat_interleave": _repeated}
     for operator, symbol in symbols.items():
         torch.onnx.register_custom_op_symbolic(f"aten::{operator}", symbol, _OPSET)
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # its type is not in torch's signature
     torch.onnx.export(
         module.eval(),
         inputs,
@@ -216,7 +217,7 @@ def _pack(onnx: Any, graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _int8(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """The matrix as int8 and a scale per row or column, if their product is exactly it."""
     for axis in (0, 1):
         largest = np.abs(weight).max(axis, keepdims=True)
@@ -227,7 +228,7 @@ def _int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return None
 
 
-def _scales(largest: np.ndarray) -> list[np.ndarray]:
+def _scales(largest: NDArray[Any]) -> list[NDArray[Any]]:
     """Scales whose 127-fold may round to these numbers."""
     scale = np.maximum(largest.astype(np.float32), np.float32(1e-12)) / np.float32(_LEVELS)
     exact = scale * np.float32(_LEVELS) == largest
