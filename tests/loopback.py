@@ -21,50 +21,56 @@ class Site:
         self.url = ""
 
 
+class _Handler(BaseHTTPRequestHandler):
+    site: Site
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.site.log.append((self.path, self.headers.get("Range")))
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        data = self.site.files.get(self.path)
+        if data is None:
+            self.send_error(404)
+            return
+        start, end = 0, len(data)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if asked and self.site.ranges:
+            start = int(asked[1])
+            end = min(end, int(asked[2]) + 1) if asked[2] else end
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(end - start))
+        self.end_headers()
+        if body:
+            self.send(data[start:end])
+
+    def send(self, data: bytes) -> None:
+        site = self.site
+        cut = len(data) if site.cut_after is None else site.cut_after
+        for begin in range(0, min(cut, len(data)), 4096):
+            block = data[begin : min(begin + 4096, cut)]
+            try:
+                self.wfile.write(block)
+            except OSError:  # the client has left
+                break
+            site.sent += len(block)
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
 @contextmanager
 def serving(site: Site) -> Iterator[Site]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            site.log.append((self.path, self.headers.get("Range")))
-            self.answer(body=True)
-
-        def answer(self, body: bool) -> None:
-            data = site.files.get(self.path)
-            if data is None:
-                self.send_error(404)
-                return
-            start, end = 0, len(data)
-            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-            if asked and site.ranges:
-                start = int(asked[1])
-                end = min(end, int(asked[2]) + 1) if asked[2] else end
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
-            else:
-                self.send_response(200)
-            self.send_header("Content-Length", str(end - start))
-            self.end_headers()
-            if body:
-                self.send(data[start:end])
-
-        def send(self, data: bytes) -> None:
-            cut = len(data) if site.cut_after is None else site.cut_after
-            for begin in range(0, min(cut, len(data)), 4096):
-                block = data[begin : min(begin + 4096, cut)]
-                try:
-                    self.wfile.write(block)
-                except OSError:  # the client has left
-                    break
-                site.sent += len(block)
-            self.close_connection = True
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    """A server of this site on a free port, for the time of the block."""
+    handler = type("Handler", (_Handler,), {"site": site})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -89,8 +89,9 @@ def _limits(card: WorldCard) -> list[str]:
         better = "above" if psnr > copy else "not above"
         ceiling = scores.get(f"{prefix}psnr_ceiling")
         limits.append(
-            f"PSNR over {pixels} is {psnr:.1f} dB, {better} the {copy:.1f} dB of repeating the last "
-            "real frame" + ("." if ceiling is None else f"; its tokenizer allows {ceiling:.1f} dB.")
+            f"PSNR over {pixels} is {psnr:.1f} dB, {better} the {copy:.1f} dB of repeating the "
+            "last real frame"
+            + ("." if ceiling is None else f"; its tokenizer allows {ceiling:.1f} dB.")
         )
     limits.append(
         "Scores are of short dreams that begin with real frames. Errors add up in long dreams."
