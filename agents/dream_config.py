@@ -57,7 +57,8 @@ class DreamTrainConfig(PPOConfig):
     steps: int = 50_000
     eval_every: int = 10_000
     rollout: int = 128
-    batch_size: int = 512
+    batch_size: int = 256
+    epochs: int = 2
     features: str = "half-nature"
     starts: Path | None = None
     horizon: int = 128

@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "genie_gym.worlds_commands:main",
         "list, show, verify, pull and push worlds; rebuild the shipped ones",
     ),
+    "play": (
+        "genie_gym.play.command:main",
+        "play a world in the browser, beside the real game",
+    ),
     "train-agent": (
         "agents.train:main",
         "train PPO on a real env's own reward, to collect data with",

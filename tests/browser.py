@@ -1,44 +1,53 @@
-"""A real browser without a screen, which may reach nothing but the file it is given."""
+"""A real browser without a screen: it shows a page once, or is driven as a person would."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tempfile
 from html import unescape
 from pathlib import Path
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=3000",
+from benchmarks.browser import (
+    FLAGS,
+    browser,
+    complaints,
+    driven,
+    prefer,
+    requests,
+    resize,
+    until,
 )
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+__all__ = [
+    "browser",
+    "complaints",
+    "driven",
+    "prefer",
+    "rendered",
+    "requests",
+    "resize",
+    "until",
+    "visible_text",
+]
 
-def browser() -> str:
-    """The browser of this machine."""
-    for name in NAMES:
-        if (path := shutil.which(name)) is not None:
-            return path
-    raise FileNotFoundError(f"none of {NAMES} is installed: apt-get install chromium")
+# For a page that is shown once: its console, and its scripts' waits at once.
+ONCE = ("--enable-logging=stderr", "--virtual-time-budget=3000")
 
 
 def rendered(page: Path, *flags: str) -> tuple[str, list[str]]:
     """The page's document after its scripts ran, and what the console said."""
     with tempfile.TemporaryDirectory() as profile:
         result = subprocess.run(
-            [browser(), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", *flags, page.as_uri()],
+            [
+                browser(),
+                *FLAGS,
+                *ONCE,
+                *flags,
+                f"--user-data-dir={profile}",
+                "--dump-dom",
+                page.as_uri(),
+            ],
             capture_output=True,
             text=True,
             timeout=60,

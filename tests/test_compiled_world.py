@@ -47,6 +47,24 @@ def test_a_compiled_dream_is_the_same_dream(options):
 
 
 @needs_compiler
+@torch.no_grad()
+def test_long_dreams_compile_nothing_after_their_first_steps():
+    """Rows need different numbers of sampling passes; their number stays the same."""
+    world = make_world(kind="motion", threshold=0.3)
+    world.dynamics.to_logits.weight.mul_(8)  # more certain, and so not always out of passes
+    world = CompiledWorld(world)
+    state, passes = world.start(*prompt(3), seeds=torch.arange(3)), set()
+    action = torch.zeros(3, dtype=torch.int64)
+    for _ in range(3):
+        state, _ = world.step(state, action)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(100):
+            state, step = world.step(state, action)
+            passes.add(tuple(step.passes.tolist()))
+    assert len(passes) > 3, "all rows needed as many passes"
+
+
+@needs_compiler
 def test_compiled_worlds_keep_to_their_own_weights():
     first, second = make_world(0), make_world(1)
     expected = [dreamed(first), dreamed(second)]

@@ -152,6 +152,7 @@ sys.exit(main(sys.argv[2:]))
         ("torchmetrics", "bench", "bench fidelity"),
         ("torchmetrics", "bench", "demo"),
         ("minari", "minari", "bench data-speed --quick"),
+        ("starlette", "play", "play"),
     ],
 )
 def test_a_command_without_its_extra_says_what_to_type(missing, extra, command, tmp_path):

@@ -14,7 +14,12 @@ from genie_gym.retroact.measured import confirmed_controls, measured_words
 from genie_gym.retroact.probe import CONFIRMS
 from genie_gym.retroact.probe_measure import measure
 from genie_gym.retroact.probe_play import ACTIONS, Branches, ProbeConfig, play_branches
-from genie_gym.retroact.public import read_annotation, todays_game, write_annotation
+from genie_gym.retroact.public import (
+    read_annotation,
+    read_controls,
+    todays_game,
+    write_annotation,
+)
 from genie_gym.retroact.selections import SELECTIONS, selection
 
 PROBES = Path(__file__).parent.parent / "benchmarks" / "results" / "probe"
@@ -83,6 +88,8 @@ def test_the_command_lists_and_shows(capsys):
     shown = capsys.readouterr().out
     assert "RetroAct/SuperMarioBros-Nes-v0" in shown and "JUMP       jump" in shown
     assert "GenieRedux/SuperMarioBros-v0" in shown
+    assert main(["games", "show", "BalloonFight-Nes"]) == 0
+    assert "second opinion: side free pl_fly" in capsys.readouterr().out
     assert main(["games", "sets", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(SELECTIONS)
 
@@ -186,6 +193,20 @@ def test_ids_of_any_spelling_mean_todays_games(tmp_path):
     path.write_text("game,tags\nkangaroo,side free\n")
     with pytest.raises(ValueError, match="line 2"):
         read_annotation(path)
+
+
+def test_the_public_control_labels_are_read(tmp_path):
+    path = tmp_path / "controls.csv"
+    columns = "game,RIGHT,LEFT,UP,DOWN,ACTION_JUMP,ACTION_SECONDARY,transition"
+    path.write_text(f"{columns}\nmegaman-nes,right,left,climb,climb,jump,shoot,NO\n")
+    words = catalogue.game("MegaMan-Nes").labels.controls
+    assert read_controls(path) == {"MegaMan-Nes": words}
+    path.write_text(f"{columns}\nnosuchgame,right,left,climb,climb,jump,shoot,NO\n")
+    with pytest.raises(ValueError, match="line 2: no game 'nosuchgame'"):
+        read_controls(path)
+    path.write_text("game,tags\n")
+    with pytest.raises(ValueError, match="must have columns"):
+        read_controls(path)
 
 
 def test_the_vocabularies_share_no_doubtful_word():

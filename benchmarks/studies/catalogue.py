@@ -1,8 +1,11 @@
-"""Compare the catalogue's label counts with the public annotation, and its labels with probes.
+r"""Compare the catalogue's labels with the public annotation and with probes.
 
-    python -m benchmarks.studies.catalogue --json benchmarks/results/catalogue.json
+    python -m benchmarks.studies.catalogue --public RetroAct_v0.1.csv \
+        --public-controls RetroAct_v0.1_control_GenieRedux-G-50_sublist.csv \
+        --json benchmarks/results/catalogue.json
 
-Also draws docs/images/retroact/*.png.
+The two files are in the folder data_generation/annotations of the official code of GenieRedux.
+Without them, only the counts are compared. Also draws docs/images/retroact/*.png.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import csv
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ import numpy as np
 from benchmarks.report import Measured, run_benchmark
 from genie_gym.pictures import Picture, write_png
 from genie_gym.retroact import Labels, games
-from genie_gym.retroact.labels import CONTROLS
+from genie_gym.retroact.labels import CONTROLS, EVIDENCE
 from genie_gym.retroact.measured import confirmed_controls, measured_words
+from genie_gym.retroact.public import read_annotation, read_controls
 from genie_gym.retroact.selections import selection
 
 PROBES = Path(__file__).parents[1] / "results" / "probe"
@@ -73,6 +77,10 @@ _BAR, _LEFT, _WIDTH = 12, 120, 640
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--pictures", type=Path, default=Path("docs/images/retroact"))
+    parser.add_argument(
+        "--public", type=Path, help="the public annotation, for a comparison by row"
+    )
+    parser.add_argument("--public-controls", type=Path, help="its control labels of 50 games")
 
 
 def measure(given: Namespace) -> Measured:
@@ -97,9 +105,18 @@ def measure(given: Namespace) -> Measured:
             for game in games()
             for name in game.labels.controls
         )
-        for word in ("measured", "known", "unsure")
+        for word in EVIDENCE
+    }
+    figures["second_opinions"] = sum(bool(game.labels.second_opinion) for game in games())
+    figures |= {
+        f"selection_{name}": len(selection(name).games)
+        for name in ("platformers-200", "platformers-50", "platformers-consistent")
     }
     compared, agreement = _agreement()
+    if given.public is not None:
+        agreement |= _agreement_with_public(given.public)
+    if given.public_controls is not None:
+        agreement |= _agreement_with_public_controls(given.public_controls)
     return figures | agreement, rows + compared
 
 
@@ -157,6 +174,39 @@ def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
         "probe_agreement": round(agree.total() / max(1, decided.total()), 3),
     }
     return rows, figures
+
+
+def _agreement_with_public(path: Path) -> dict[str, float]:
+    """Return the shares of rows on which ours and the public annotation agree, by label."""
+    public, unknown = read_annotation(path)
+    both = [(game.labels, public[game.name]) for game in games() if game.name in public]
+    figures: dict[str, float] = {"public_rows": len(both), "public_unknown": len(unknown)}
+    for name in ("view", "motion", "genre"):
+        figures[f"agree_{name}"] = _share(getattr(ours, name) == row[name] for ours, row in both)
+    figures["agree_platformer"] = _share(
+        (ours.genre == "pl") == (row["genre"] == "pl") for ours, row in both
+    )
+    platformers = sorted((g for g, row in public.items() if row["genre"] == "pl"), key=str.lower)
+    ours_200 = {game.name for game in selection("platformers-200").games}
+    figures["platformers_200_shared"] = len(ours_200 & set(platformers[:200]))
+    return figures
+
+
+def _agreement_with_public_controls(path: Path) -> dict[str, float]:
+    """Return the shares of games whose control label is the public one, by control."""
+    public = read_controls(path)
+    both = [(game.labels, public[game.name]) for game in games() if game.name in public]
+    figures: dict[str, float] = {
+        f"agree_50_{name}": _share(getattr(ours, name) == words[name] for ours, words in both)
+        for name in CONTROLS
+    }
+    _, alike = Counter(tuple(words.values()) for words in public.values()).most_common(1)[0]
+    return figures | {"public_50_alike": alike}
+
+
+def _share(agree: Iterable[bool]) -> float:
+    found = list(agree)
+    return round(sum(found) / len(found), 3)
 
 
 def main(argv: list[str] | None = None) -> int:

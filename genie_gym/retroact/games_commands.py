@@ -47,9 +47,9 @@ class List:
     secondary: Words = ()
     """What the usual second button does: shoot, strike, run, ..."""
     evidence: Words = ()
-    """Evidence for view, motion and genre: known, unsure."""
+    """Evidence for view, motion and genre: known, public, unsure."""
     controls_evidence: Words = ()
-    """Evidence for the control labels: measured, known, unsure."""
+    """Evidence for the control labels: measured, known, public, unsure."""
     set: str | None = None
     """Only games of this selection; `genie-gym games sets` lists them."""
     playable: bool = False
@@ -157,6 +157,8 @@ def _show(command: Show) -> int:
     print(f"  motion     {labels.motion:<13} {MOTIONS[labels.motion]}")
     print(f"  genre      {labels.genre:<13} {GENRES[labels.genre]}")
     print(f"             these are {labels.evidence}")
+    if labels.second_opinion:
+        print(f"             second opinion: {labels.second_opinion}")
     for name, word in labels.controls.items():
         print(f"  {name.upper():<10} {word:<13} {labels.evidence_of(name)}: {WORDS[word]}")
     return 0
@@ -203,6 +205,7 @@ def _facts(game: Game) -> dict[str, object]:
         "genre": labels.genre,
         "controls": labels.controls,
         "evidence": labels.evidence,
+        "second_opinion": labels.second_opinion,
         "controls_evidence": {name: labels.evidence_of(name) for name in labels.controls},
     }
 

@@ -1,6 +1,6 @@
 """The labels of a game: their vocabulary, the meaning of each word, and the evidence.
 
-View, motion and genre follow the public annotation; docs/retroact.md has examples.
+Their conventions follow the public annotation; docs/retroact.md has the rules and examples.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ __all__ = [
 ]
 
 VIEWS: dict[str, str] = {
-    "side": "seen from the side: the ground is a line, or things fall down the screen",
-    "top": "seen from above",
-    "3p": "from behind the character, or at an angle with depth (isometric, a playing field)",
+    "side": "seen from the side or front: the ground is a line, or the screen a wall",
+    "top": "seen straight from above",
+    "3p": "at an angle: the ground is a plane that runs into the picture, also from behind",
     "1p": "through the character's eyes",
     "multi": "changes between views within the first stage",
 }
 
 MOTIONS: dict[str, str] = {
     "free": "the character moves along both axes; running and jumping counts as both",
-    "h": "only left and right",
-    "v": "only up and down",
+    "h": "only left and right; also a craft before a screen that scrolls upwards or inwards",
+    "v": "only up and down; also a craft before a screen that scrolls sideways",
     "fixed": "the character stays in place; the player aims or operates something",
     "tube": "around a tube or circle",
 }
 
 GENRES: dict[str, str] = {
-    "pl": "platformer: runs and jumps under gravity, armed or not",
-    "pl_fly": "side view with gravity, but the character mainly flies",
-    "space_shooter": "a craft that shoots: scrolling or fixed, in space, air or water",
-    "fight": "one-on-one fighting, wrestling, boxing, and street brawlers",
-    "shooter": "shooting on foot, from a vehicle or at targets, without jumping over gaps",
+    "pl": "platformer: runs, flaps and jumps between platforms under gravity, armed or not",
+    "pl_fly": "side view, but the character flies or swims without platforms",
+    "space_shooter": "a craft that shoots, scrolling or fixed; galleries too",
+    "fight": "one-on-one fighting, wrestling, boxing, and brawlers along a street",
+    "shooter": "shooting on foot, from a land vehicle or at targets, without platforms",
     "action": "adventures and other action that fits no other genre",
     "sport": "ball games and other sports",
-    "other": "boards, cards, quizzes, puzzles without action",
-    "maze": "corridors to run or dig through",
+    "other": "boards, cards, puzzles without action, and what fits nowhere else",
+    "maze": "corridors between walls, to run or dig through",
     "race": "driving against others or the clock",
-    "grid": "moves from cell to cell",
+    "grid": "moves over a field of cells or from cell to cell",
     "pong": "a paddle and a ball",
     "sim": "simulates a vehicle or a life",
     "pinball": "pinball",
@@ -77,6 +77,7 @@ WORDS: dict[str, str] = {
 EVIDENCE: dict[str, str] = {
     "measured": "measured in the emulator; benchmarks/results/probe has the numbers",
     "known": "from knowledge of the game, certain",
+    "public": "as in the public annotation; from knowledge of the game alone it is uncertain",
     "unsure": "from knowledge of the game, a best guess",
 }
 
@@ -109,6 +110,8 @@ class Labels:
         evidence: Evidence for view, motion and genre, a key of `EVIDENCE`.
         controls_evidence: Evidence for the six controls; ``measured`` if all were measured.
         measured: Names of the controls whose labels a probe confirms, separated by spaces.
+        second_opinion: Another defensible view, motion and genre, in the format of `tags`: our own
+            where the public annotation was adopted and we are sure of ours.
     """
 
     view: str = ""
@@ -123,6 +126,7 @@ class Labels:
     evidence: str = ""
     controls_evidence: str = ""
     measured: str = ""
+    second_opinion: str = ""
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Labels:
@@ -164,7 +168,19 @@ class Labels:
         if self.genre == "pl" or self.controls:
             wanted += [*CONTROLS, "controls_evidence"]
         found += [f"measured={name!r}" for name in self.measured.split() if name not in CONTROLS]
+        found += _problems_of_opinion(self.second_opinion, self.tags)
         return found + [f"no {name}" for name in wanted if not getattr(self, name)]
+
+
+def _problems_of_opinion(opinion: str, tags: str) -> list[str]:
+    if not opinion:
+        return []
+    words = opinion.split()
+    valid = len(words) == 3 and all(
+        word in _VOCABULARIES[name]
+        for name, word in zip(("view", "motion", "genre"), words, strict=True)
+    )
+    return [] if valid and opinion != tags else [f"second_opinion={opinion!r}"]
 
 
 LABEL_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Labels))

@@ -1,7 +1,8 @@
 """Reads and writes the public annotation's format: a CSV with the columns ``game`` and ``tags``.
 
 ``tags`` are view, motion and genre, separated by spaces. The ids lack ``-v0``; some are in lower
-case, and some lack the platform.
+case, and some lack the platform. The control labels are a CSV of their own, with one column for
+each control.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from genie_gym.retroact import catalogue
 from genie_gym.retroact.catalogue import Game
-from genie_gym.retroact.labels import check_word
+from genie_gym.retroact.labels import CONTROLS, check_word
 
-__all__ = ["read_annotation", "todays_game", "write_annotation"]
+__all__ = ["read_annotation", "read_controls", "todays_game", "write_annotation"]
 
 _COLUMNS = ["game", "tags"]
 _TAGS = ("view", "motion", "genre")
+_CONTROL_COLUMNS = ["RIGHT", "LEFT", "UP", "DOWN", "ACTION_JUMP", "ACTION_SECONDARY"]
 
 
 def todays_game(name: str) -> Game | None:
@@ -60,6 +62,27 @@ def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
                 )
             found[game.name] = {k: check_word(k, tag) for k, tag in zip(_TAGS, tags, strict=True)}
     return found, unknown
+
+
+def read_controls(path: Path) -> dict[str, dict[str, str]]:
+    """Reads the control labels of the public annotation: game -> control -> word.
+
+    Raises:
+        ValueError: If a column is missing or an id matches no game.
+    """
+    found: dict[str, dict[str, str]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        wanted = ["game", *_CONTROL_COLUMNS]
+        if not set(wanted) <= set(reader.fieldnames or ()):
+            raise ValueError(f"{path} must have columns {wanted}, got {reader.fieldnames}")
+        for row in reader:
+            game = todays_game(row["game"])
+            if game is None:
+                raise ValueError(f"{path}, line {reader.line_num}: no game {row['game']!r}")
+            words = [row[column] for column in _CONTROL_COLUMNS]
+            found[game.name] = dict(zip(CONTROLS, words, strict=True))
+    return found
 
 
 def write_annotation(path: Path, games: Iterable[Game]) -> None:

@@ -41,7 +41,7 @@ def games(
 
 
 def _words(label: str, words: object) -> set[str]:
-    known = [name for name in LABEL_COLUMNS if name != "measured"]
+    known = [name for name in LABEL_COLUMNS if name not in ("measured", "second_opinion")]
     if label not in known:
         near = get_close_matches(label, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -106,8 +106,10 @@ def sample_tokens(
             unfinished = canvas.masked.any(1)
             if not unfinished.any():
                 break
-            if (kept := _halved(unfinished)) is not None:
+            # Compiled code is compiled anew for another number of rows, so it keeps them all.
+            if fused is None and not unfinished.all():
                 tokens[rows], passes[rows] = canvas.tokens, canvas.passes
+                kept = unfinished.nonzero()[:, 0]
                 rows, canvas, noise = rows[kept], canvas.rows(kept), noise[kept]
     tokens[rows], passes[rows] = canvas.tokens, canvas.passes
     return Sample(tokens, first, passes)
@@ -160,19 +162,6 @@ def entropy(logits: Tensor) -> Tensor:
     """The entropy ``(...)`` of logits ``(..., K)``, in nats."""
     logits = logits.float().log_softmax(-1)
     return -(logits.exp() * logits).sum(-1)
-
-
-def _halved(unfinished: Tensor) -> Tensor | None:
-    """Select half of the rows, or a quarter and so on, with all unfinished ones; None for all.
-
-    Few different sizes mean few compilations.
-    """
-    size, num = len(unfinished), int(unfinished.sum())
-    while size > num and (half := (size + 1) // 2) >= num:
-        size = half
-    if size == len(unfinished):
-        return None
-    return unfinished.argsort(descending=True, stable=True)[:size]
 
 
 def _draw(

@@ -1,0 +1,1 @@
+"""`genie-gym play`: a page on this machine to play a dream beside its real game."""

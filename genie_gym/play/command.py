@@ -1,0 +1,106 @@
+"""`genie-gym play WORLD`: serves the page on which a dream is played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+__all__ = ["Play", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """Serves a page on which you play a world in the browser, beside its real game."""
+
+    world: Annotated[str, tyro.conf.Positional] = "CoinRun"
+    """Name or path of the world that the page begins with."""
+    policy: tuple[str, ...] = ()
+    """Folders of saved policies that can take the controls."""
+    record_to: Path = Path("recordings")
+    """Folder of the datasets that recordings are added to."""
+    seed: int | None = None
+    """Seed that players begin with, by default a random one; in a blind test, determines the clips
+    and their order."""
+    host: str = "127.0.0.1"
+    """Network interface to listen on. If others can reach it, they need the token that is shown."""
+    port: int = 8765
+    """Port to listen on; 0 for any free one."""
+    token: str | None = None
+    """What visitors must know; by default a random one, where others can reach the host."""
+    max_sessions: int = 8
+    """Maximum number of players at once."""
+    idle_minutes: float = 15.0
+    """A session ends when its controls are not touched for so long."""
+    blind_test: tuple[str, str] | None = None
+    """Two worlds to compare by eye instead: the page shows pairs of clips and asks which one is
+    nearer to the real game. `real` in place of a world shows the real clip itself."""
+    pairs: int = 20
+    """Of a blind test: number of questions."""
+    clip_frames: int = 30
+    """Of a blind test: frames that each world goes on by after 4 real ones."""
+    data: Path | None = None
+    """Of a blind test: dataset of real play; by default the real game is played now."""
+    result: Path = Path("blind_test.json")
+    """Of a blind test: file that the answers are written to."""
+    device: str = "auto"
+    """A torch device; auto uses a GPU if there is one."""
+    dtype: str = "auto"
+    """float32, bfloat16, float16, or auto for the fastest that the device computes natively."""
+
+    def __post_init__(self) -> None:
+        if self.max_sessions < 1:
+            raise ValueError(f"max_sessions must be at least 1, got {self.max_sessions}")
+        if self.idle_minutes <= 0:
+            raise ValueError(f"idle_minutes must be positive, got {self.idle_minutes}")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line."""
+    config = tyro.cli(Play, args=argv, description=Play.__doc__)
+    address = {"host": config.host, "port": config.port, "token": config.token}
+    if config.blind_test is not None:
+        _blind_test(config, config.blind_test, address)
+    else:
+        _play(config, address)
+    return 0
+
+
+def _play(config: Play, address: dict[str, Any]) -> None:
+    from genie_gym.play.engine import Engine
+    from genie_gym.play.library import Library
+    from genie_gym.play.server import Address, PlayApp, run
+
+    library = Library(config.world, config.policy, device=config.device, dtype=config.dtype)
+    engine = Engine(library, config.record_to, config.seed)
+    try:
+        app = PlayApp(
+            engine, max_sessions=config.max_sessions, idle_seconds=60 * config.idle_minutes
+        )
+        run(app.app, Address(**address))
+    finally:
+        engine.close()
+
+
+def _blind_test(config: Play, names: tuple[str, str], address: dict[str, Any]) -> None:
+    from genie_gym.play.blind_test import BlindTest
+    from genie_gym.play.server import Address, run
+    from genie_gym.play.trials import ClipOptions, make_trials
+
+    seed = config.seed or 0
+    options = ClipOptions(num=config.pairs, frames=config.clip_frames, data=config.data, seed=seed)
+    print(f"making {config.pairs} pairs of clips", flush=True)
+    trials = make_trials(*names, options, device=config.device, dtype=config.dtype)
+    short = (Path(names[0]).name, Path(names[1]).name)
+    names = short if short[0] != short[1] else names
+    test = BlindTest(names, trials, config.result, seed)
+    run(test.app, Address(**address))
+    summary = test.summary()
+    if summary["answers"]:
+        low, high = summary["interval_95"]
+        print(
+            f"{names[0]} was nearer in {summary['share_of_first']:.0%} of {summary['answers']} "
+            f"answers (95 % interval: {low:.0%} to {high:.0%}); wrote {config.result}"
+        )

@@ -1,0 +1,75 @@
+"""What a page may ask the server to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["MAX_MESSAGE", "SPEEDS", "WAIT", "Command", "read_command"]
+
+MAX_MESSAGE = 1024
+"""Largest message in bytes."""
+SPEEDS = (1, 60)
+"""Slowest and fastest speed in frames per second."""
+WAIT = -1
+"""The action of a player who waits: nothing moves."""
+
+_MAX = 2**31 - 1
+# What each command's value must be: a type, and limits of numbers or of the length of text.
+_VALUES: dict[str, tuple[type, int, int]] = {
+    "act": (int, WAIT, 255),
+    "got": (int, 0, _MAX),
+    "pause": (bool, 0, 1),
+    "speed": (int, *SPEEDS),
+    "reset": (int, 0, _MAX),
+    "world": (str, 1, 200),
+    "real": (bool, 0, 1),
+    "rewind": (int, 0, _MAX),
+    "keep": (int, 0, 1),
+    "driver": (str, 0, 500),
+    "record": (bool, 0, 1),
+}
+_BARE = ("step", "branch", "dream_on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One thing that a page asks for.
+
+    Attributes:
+        do: Name of the command.
+        value: Its value; None for commands without one.
+        key: The page's number of the key press; frames say which one they have seen.
+    """
+
+    do: str
+    value: Any = None
+    key: int = 0
+
+
+def read_command(text: str) -> Command:
+    """Read a message of a page.
+
+    Raises:
+        ValueError: If it is anything but a command.
+    """
+    try:
+        given = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("a message must be JSON") from None
+    if not isinstance(given, dict) or given.keys() - {"do", "value", "key"}:
+        raise ValueError("a message must have the entries do, value and key")
+    do, key = given.get("do"), given.get("key", 0)
+    value: Any = given.get("value")
+    if type(key) is not int or not 0 <= key <= _MAX:
+        raise ValueError("key must be a number")
+    if do in _BARE and value is None:
+        return Command(do=do, key=key)
+    if not isinstance(do, str) or do not in _VALUES:
+        raise ValueError("there is no such command")
+    kind, low, high = _VALUES[do]
+    size = len(value) if isinstance(value, str) else value
+    if type(value) is not kind or not low <= int(size) <= high:
+        raise ValueError(f"the value of {do} must be {kind.__name__} from {low} to {high}")
+    return Command(do=do, value=value, key=key)

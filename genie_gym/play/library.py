@@ -1,0 +1,88 @@
+"""The worlds and drivers that a page can choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genie_gym.collect.policies import Policy
+from genie_gym.collect.policy_spec import checked_spec, make_policy
+from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.play.dreams import DreamRows
+from genie_gym.play.real_game import RealGame, real_kwargs
+from genie_gym.play.session import idle_action
+from world_models.worlds.find import list_worlds
+
+__all__ = ["Library"]
+
+_BUILT_IN = ("sticky", "random")
+_LONG = 100_000  # steps for which a built-in driver plans
+
+
+class Library:
+    """Opens worlds, games and drivers by name. Each world is opened once, for all sessions.
+
+    Args:
+        world: Name or path of the world that sessions begin with.
+        policies: Folders of saved policies, or other policies of `make_policy`.
+        options: Keyword arguments of `open_world`.
+    """
+
+    def __init__(self, world: str, policies: Sequence[str] = (), **options: Any):
+        self._options = options
+        self._open: dict[str, DreamRows] = {}
+        first = DreamRows(open_world(world, **options))
+        self.first = first.world.card.name
+        self._open[self.first] = first
+        self.drivers = {Path(spec).name: checked_spec(spec) for spec in policies}
+        for spec in self.drivers.values():
+            self._policy(spec, first)  # a policy that does not fit is an error at once
+        self.drivers |= {name: name for name in _BUILT_IN}
+
+    @property
+    def worlds(self) -> list[str]:
+        """Names of the worlds of this machine."""
+        return sorted({self.first, *list_worlds()})
+
+    def rows(self, name: str) -> DreamRows:
+        """Open a world, one of `worlds`."""
+        if name not in self._open:
+            if name not in self.worlds:
+                raise ValueError(f"there is no world {name!r} on this machine")
+            self._open[name] = DreamRows(open_world(name, **self._options))
+        return self._open[name]
+
+    def game(self, rows: DreamRows, seed: int) -> RealGame:
+        """Begin the real game of a world."""
+        card = rows.world.card
+        return RealGame(card.env_id, real_kwargs(card), seed)
+
+    def policy(self, name: str, rows: DreamRows) -> Policy:
+        """Make a driver, one of `drivers`, for a session of a world."""
+        if name not in self.drivers:
+            raise ValueError(f"there is no driver {name!r}")
+        return self._policy(self.drivers[name], rows)
+
+    def describe(self, rows: DreamRows) -> dict[str, Any]:
+        """What a page must know about a world to show it."""
+        card = rows.world.card
+        return {
+            "world": card.name,
+            "worlds": self.worlds,
+            "drivers": list(self.drivers),
+            "actions": list(card.action_meanings),
+            "idle": idle_action(card.action_meanings),
+            "game": card.env_id,
+            "size": card.frame_size,
+            "grid": rows.grid,
+        }
+
+    def _policy(self, spec: str, rows: DreamRows) -> Policy:
+        return make_policy(
+            spec,
+            rows.world.actions,
+            num_envs=1,
+            max_steps=_LONG,
+            env_kwargs=rows.world.card.env_kwargs,
+        )

@@ -1,0 +1,32 @@
+"""One moment of a dream or of a real game, as a player sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Moment"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moment:
+    """What an action led to.
+
+    Attributes:
+        frame: uint8 ``(H, W, 3)``.
+        reward: Reward of the action.
+        total: Rewards since the start.
+        ended: Whether the action ended the episode.
+        entropy: Uncertainty about the frame, from 0 to 2; see `frame_uncertainty`.
+        patches: Uncertainty about each patch of the frame, row by row: uint8 ``(N,)``, where 255
+            is as uncertain as a choice between all codes. None for a real frame.
+    """
+
+    frame: NDArray[np.uint8]
+    reward: float = 0.0
+    total: float = 0.0
+    ended: bool = False
+    entropy: float = 0.0
+    patches: NDArray[np.uint8] | None = None

@@ -1,0 +1,65 @@
+"""What waits to be sent to a page: messages, and only the newest frame."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import Any
+
+__all__ = ["Outbox"]
+
+_IN_FLIGHT = 3  # frames that were sent and not yet drawn; a slow page gets no more
+_MESSAGES = 32
+
+
+class Outbox:
+    """Sends to one page. `show` and `tell` may be called by any thread, and never block.
+
+    The page confirms each frame that it has drawn. While it lags behind, newer frames take the
+    place of those that wait: they are dropped, not queued.
+
+    Args:
+        loop: The server's event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+        self._ready = asyncio.Event()
+        self._frame: bytes | None = None
+        self._messages: deque[str] = deque(maxlen=_MESSAGES)
+        self._in_flight = 0
+
+    def show(self, packet: bytes) -> None:
+        """Send these frames next."""
+        self._frame = packet
+        self._wake()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        self._messages.append(json.dumps(message))
+        self._wake()
+
+    def drawn(self) -> None:
+        """Note that the page has drawn a frame."""
+        self._in_flight = max(0, self._in_flight - 1)
+        self._ready.set()
+
+    async def send_to(self, page: Any) -> None:
+        """Send until the page is gone."""
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            while self._messages:
+                await page.send_text(self._messages.popleft())
+            frame = self._frame
+            if frame is not None and self._in_flight < _IN_FLIGHT:
+                self._frame = None
+                self._in_flight += 1
+                await page.send_bytes(frame)
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:  # the server has stopped
+            pass

@@ -1,0 +1,75 @@
+"""The real game beside a dream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import genie_gym  # noqa: F401  # registers the env ids
+from genie_gym.envs.single import FrameEnv
+from genie_gym.play.moment import Moment
+from world_models.worlds.card import WorldCard
+
+__all__ = ["RealGame", "SavedGame", "real_kwargs"]
+
+
+def real_kwargs(card: WorldCard) -> dict[str, Any]:
+    """Keyword arguments with which the real env looks and acts as a world does."""
+    actions = {} if "action_set" in card.env_kwargs else {"action_set": card.action_set}
+    return {**card.env_kwargs, **actions}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedGame:
+    """A real game's state, to come back to."""
+
+    state: bytes
+    last: Moment
+
+
+class RealGame:
+    """A real game that was begun, with the same methods as a `Dream`.
+
+    Args:
+        env_id: Id of the real env.
+        env_kwargs: Its keyword arguments.
+        seed: Seed of the episode.
+    """
+
+    def __init__(self, env_id: str, env_kwargs: dict[str, Any], seed: int):
+        env = gym.make(env_id, disable_env_checker=True, **env_kwargs).unwrapped
+        assert isinstance(env, FrameEnv)
+        self.env = env
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        """Start another episode."""
+        frame, _ = self.env.reset(seed=seed)
+        self.last = Moment(frame=np.array(frame))
+
+    def step(self, action: int) -> Moment:
+        """Take one action."""
+        frame, reward, terminated, truncated, _ = self.env.step(action)
+        self.last = Moment(
+            frame=np.array(frame),
+            reward=reward,
+            total=self.last.total + reward,
+            ended=terminated or truncated,
+        )
+        return self.last
+
+    def save(self) -> SavedGame:
+        """Return the state."""
+        return SavedGame(state=self.env.save_state(), last=self.last)
+
+    def load(self, saved: SavedGame) -> None:
+        """Go back to a saved state."""
+        self.env.load_state(saved.state)
+        self.last = saved.last
+
+    def close(self) -> None:
+        """End the game."""
+        self.env.close()

@@ -1,0 +1,308 @@
+"""What one visitor plays. All methods are called by the engine's thread."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from genie_gym.collect.policies import Policy
+from genie_gym.evaluation.metrics import frame_psnr
+from genie_gym.play.commands import WAIT, Command
+from genie_gym.play.dreams import Dream, DreamRows
+from genie_gym.play.line import Line
+from genie_gym.play.moment import Moment
+from genie_gym.play.packet import pack
+from genie_gym.play.real_game import RealGame
+from genie_gym.play.recording import MAX_FRAMES, Recording
+
+__all__ = ["Session", "Viewer", "idle_action"]
+
+PERSON = "a person"
+_PROMPT = 4  # real frames from which a dream goes on
+_SPEED = 15  # frames per second of the real games
+
+
+class Viewer(Protocol):
+    """Where a session's frames go. Its methods never block."""
+
+    def show(self, packet: bytes) -> None:
+        """Show the newest frames in place of any that were not sent yet."""
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+
+
+def idle_action(meanings: tuple[str, ...]) -> int:
+    """The action of a player who presses nothing: the one that is likeliest to do nothing."""
+    return next((meanings.index(name) for name in ("NOOP", "JUMP") if name in meanings), 0)
+
+
+class Session:
+    """A dream under control, with its branch, the real game beside, and a recording.
+
+    Attributes:
+        lines: The dream; after branching, the old branch and the new one.
+        real: The real game; None if it is off.
+        finished: Recordings that have ended and wait to be stored.
+    """
+
+    def __init__(self, name: str, viewer: Viewer, rows: DreamRows, seed: int):
+        self.name, self.viewer, self.rows, self.seed = name, viewer, rows, seed
+        self.paused, self.opening, self.single, self.beyond = False, False, False, False
+        self.fps, self.next_due, self.heard = _SPEED, 0.0, time.monotonic()
+        self.held = self.idle = idle_action(rows.world.card.action_meanings)
+        self.tapped: int | None = None
+        self.last_action = self.idle
+        self.key = 0
+        self.driver = ""
+        self.policy: Policy | None = None
+        self.real: Line | None = None
+        self.recording: Recording | None = None
+        self.finished: list[Recording] = []
+        self.lines = [Line(rows.begin(seed))] if rows.world.starts is not None else []
+        self.parted = 0
+
+    @property
+    def live(self) -> Line:
+        """The line that the player controls."""
+        return self.lines[-1]
+
+    # What a page asks for ------------------------------------------------------------------
+
+    def act(self, command: Command) -> None:
+        """Hold an action until the next one; the newest key wins."""
+        if command.value >= len(self.rows.world.card.action_meanings):
+            raise ValueError("this world has no such action")
+        if command.key > self.key and not self.paused and command.value not in (WAIT, self.idle):
+            self.tapped = command.value  # a key that is up before the next frame still counts
+        self.held, self.key = command.value, command.key
+
+    def pause(self, on: bool) -> None:
+        """Stop or go on, also where the dream believes that the episode has ended."""
+        self.paused, self.beyond = on, not on
+
+    def step(self) -> None:
+        """Pause after one more frame."""
+        self.paused = self.single = self.beyond = True
+
+    def speed(self, fps: int) -> None:
+        """Set the frames per second."""
+        self.fps = fps
+
+    def reset(self, seed: int) -> None:
+        """Start again: with the real game if it is on, from its first frame."""
+        self.record(False)
+        over = not self.lines or self.live.moment.ended
+        self.seed = seed
+        if self.real is not None:
+            game = self.real.player
+            assert isinstance(game, RealGame)
+            game.begin(seed)
+            self.real = Line(game)
+            self.lines = [Line(self.rows.begin_from([game.last.frame], [], seed))]
+        else:
+            self.lines = [Line(self.rows.begin(seed))]
+        self._begin_policy()
+        self.paused, self.single, self.tapped = self.paused and not over, False, None
+
+    def set_real(self, game: RealGame | None) -> None:
+        """Put a real game beside the dream, both from its start; None takes it away."""
+        self.record(False)
+        if self.real is not None:
+            self.real.player.close()
+        self.real = None if game is None else Line(game)
+        if game is not None:
+            self.reset(self.seed)
+
+    def dream_on(self) -> None:
+        """Dream on from the real game's present frame."""
+        if self.real is None:
+            raise ValueError("switch the real game on first")
+        self.record(False)
+        self.real.cut()
+        frames, actions = self.real.recent(_PROMPT)
+        dream = self.rows.begin_from(frames, actions, self.seed)
+        dream.last = replace(dream.last, total=self.real.moment.total)
+        self.lines = [Line(dream, self.real.now)]
+
+    def rewind(self, frames: int) -> None:
+        """Stand this many frames before the newest one, paused."""
+        number = max(self.live.end - frames, self.live.earliest)
+        for line in self._all():
+            line.seek(number)
+        self.paused, self.single = True, False
+
+    def branch(self) -> None:
+        """Begin a second branch here, which the player controls; the first keeps its future.
+
+        If it has none yet, the two get the same keys, but other random numbers.
+        """
+        if len(self.lines) > 1:
+            raise ValueError("there are two branches already: keep one of them first")
+        first = self.live
+        assert isinstance(first.player, Dream)
+        second = first.fork(first.player.copy())
+        if first.now == first.end:
+            assert isinstance(second.player, Dream)
+            second.player.reseed(self.seed + 1)
+            second.mark()
+        self.parted = first.now
+        self.lines = [first, second]
+        if self.real is not None:
+            self.real.cut()
+        self.paused = False
+
+    def keep(self, index: int) -> None:
+        """Keep one of two branches; the real game follows it."""
+        if len(self.lines) < 2:
+            raise ValueError("there is only one branch")
+        kept = self.lines[index]
+        if index == 0:
+            self.record(False)
+            kept.cut()
+            if self.real is not None:
+                self.real.follow(kept, self.parted)
+        self.lines = [kept]
+
+    def drive(self, name: str, policy: Policy | None) -> None:
+        """Hand the controls to a policy, or back to the player."""
+        self.driver, self.policy = name, policy
+        self.held, self.tapped = self.idle, None
+        self._begin_policy()
+
+    def record(self, on: bool) -> None:
+        """Begin a recording, or end it and have it stored."""
+        if self.recording is not None and not on:
+            if len(self.recording):
+                self.finished.append(self.recording)
+            self.recording = None
+        if on and self.recording is None:
+            self._cut()
+            self.recording = self._recording()
+
+    def close(self) -> None:
+        """Free the real game."""
+        if self.real is not None:
+            self.real.player.close()
+
+    # Steps -------------------------------------------------------------------------------
+
+    def is_due(self, now: float) -> bool:
+        """Return whether the session wants its next frame."""
+        if self.opening or not self.lines:
+            return False
+        return self.single or (not self.paused and now >= self.next_due)
+
+    def begin_step(self, now: float) -> list[tuple[Line, int]]:
+        """Choose the action and step the real game; return the dreams to step."""
+        self.next_due = max(self.next_due + 1 / self.fps, now)
+        single, self.single = self.single, False
+        if self.live.moment.ended and not self.beyond:
+            self.paused = True
+            return []
+        action = self._choose()
+        if action == WAIT:
+            if not single:
+                return []
+            action = self.idle
+        self.last_action, self.beyond = action, False
+        self._cut()
+        if self.real is not None and not self.real.stopped and self.real.now == self.live.now:
+            self.real.add(action, self.real.player.step(action))
+            if self.recording is not None and self.recording.real is not None:
+                self.recording.real.add(action, self.real.moment)
+        return [(line, action) for line in self.lines if line is self.live or line.needs_step()]
+
+    def end_step(self) -> None:
+        """After the dreams have stepped: record, and stop where the episode ends."""
+        if self.recording is not None:
+            self.recording.drivers.add(self.driver or PERSON)
+            self.recording.dream.add(self.last_action, self.live.moment)
+            if self.live.moment.ended or len(self.recording) >= MAX_FRAMES:
+                self.record(False)
+        if self.live.moment.ended:
+            self.paused = True
+
+    def show(self) -> None:
+        """Show where the session stands."""
+        if not self.lines:
+            return
+        dreams = [line.moment for line in self.lines]
+        real = None if self.real is None else self.real.moment
+        self.viewer.show(pack(self._header(dreams, real), dreams, real))
+
+    # Helpers -----------------------------------------------------------------------------
+
+    def _choose(self) -> int:
+        if self.policy is not None:
+            return int(self.policy.act(self.live.moment.frame[None])[0])
+        tapped, self.tapped = self.tapped, None
+        idle = self.held in (WAIT, self.idle)
+        return tapped if tapped is not None and idle else self.held
+
+    def _begin_policy(self) -> None:
+        if self.policy is not None:
+            self.policy.begin(0, np.random.default_rng(self.seed))
+
+    def _cut(self) -> None:
+        """Forget what comes after this moment, in the recording too."""
+        undone = self.live.end - self.live.now
+        self.live.cut()
+        if self.real is not None:
+            self.real.cut()
+        if self.recording is not None and undone > len(self.recording):
+            self.recording = self._recording()
+        elif self.recording is not None:
+            self.recording.undo(undone)
+
+    def _recording(self) -> Recording:
+        return Recording(
+            card=self.rows.world.card,
+            seed=self.seed,
+            fps=self.fps,
+            dream=self.live.moment,
+            real=None if self.real is None else self.real.moment,
+        )
+
+    def _all(self) -> list[Line]:
+        return self.lines + ([] if self.real is None else [self.real])
+
+    def _header(self, dreams: list[Moment], real: Moment | None) -> dict[str, Any]:
+        live = self.live
+        return {
+            "now": live.now,
+            "end": live.end,
+            "earliest": live.earliest,
+            "key": self.key,
+            "action": self.last_action,
+            "seed": self.seed,
+            "paused": self.paused,
+            "opening": self.opening,
+            "fps": self.fps,
+            "driver": self.driver,
+            "recording": -1 if self.recording is None else len(self.recording),
+            "dreams": [_numbers(moment) for moment in dreams],
+            "real": None if real is None else _numbers(real) | {"psnr": self._psnr(real)},
+        }
+
+    def _psnr(self, real: Moment) -> float | None:
+        """How close the dream is to the real game, where both stand at the same moment."""
+        assert self.real is not None
+        same = np.array_equal(self.live.moment.frame, real.frame)  # the frame both began with
+        if self.real.now != self.live.now or same:
+            return None
+        frames = [torch.from_numpy(moment.frame) for moment in (self.live.moment, real)]
+        return round(float(frame_psnr(*frames)), 2)
+
+
+def _numbers(moment: Moment) -> dict[str, Any]:
+    return {
+        "reward": round(moment.reward, 3),
+        "total": round(moment.total, 3),
+        "entropy": round(moment.entropy, 4),
+        "ended": moment.ended,
+    }

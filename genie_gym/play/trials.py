@@ -1,0 +1,164 @@
+"""The clips of a blind test: real play, and how two sources go on from its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from genie_gym.collect.collector import Collection, play_episodes
+from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.windows import Windows, draw_windows
+from genie_gym.play.real_game import real_kwargs
+from world_models.episodes import Episode, EpisodeDataset
+
+__all__ = ["REAL", "ClipOptions", "Trial", "make_trials"]
+
+REAL = "real"
+"""The source that shows the real clip itself: a control of the test."""
+
+_POLICY = "mixed"
+_LONGEST = 300  # steps of an episode that clips are cut from
+_TRIES = 20  # episodes played for each clip, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """How clips are made.
+
+    Attributes:
+        num: Number of clips.
+        frames: Frames that a source goes on by.
+        prompt: Real frames that it is given.
+        data: Dataset of real play; None plays the real game now.
+        seed: Determines the clips.
+    """
+
+    num: int = 20
+    frames: int = 30
+    prompt: int = 4
+    data: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num", "frames", "prompt"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One question: which of two clips is nearer to the real one?
+
+    Attributes:
+        real: The real clip, uint8 ``(T, H, W, 3)``.
+        clips: The clips of the first and the second source.
+    """
+
+    real: NDArray[np.uint8]
+    clips: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def make_trials(first: str, second: str, options: ClipOptions, **loading: Any) -> list[Trial]:
+    """Make the clips of two sources.
+
+    Args:
+        first: Name or path of a world, or `REAL`.
+        second: Another one.
+        options: How clips are made.
+        loading: Keyword arguments of `open_world`.
+
+    Raises:
+        ValueError: If the sources cannot be compared.
+    """
+    names = (first, second)
+    if first == second:
+        raise ValueError(f"a blind test needs two different sources, got {first!r} twice")
+    worlds = [None if name == REAL else open_world(name, **loading) for name in names]
+    known = [world for world in worlds if world is not None]
+    if not known:
+        raise ValueError("a blind test needs a world: both sources are the real game")
+    _check_alike(known)
+    windows = _windows(known[0], options)
+    shown = windows.frames[:, windows.num_prompt - 1 :].numpy()
+    clips = [shown if world is None else _dreamed(world, windows) for world in worlds]
+    return [
+        Trial(real=real, clips=(one, other)) for real, one, other in zip(shown, *clips, strict=True)
+    ]
+
+
+def _check_alike(worlds: list[LoadedWorld]) -> None:
+    cards = [world.card for world in worlds]
+    for what in ("env_id", "env_kwargs", "action_meanings", "frame_size"):
+        values = [getattr(card, what) for card in cards]
+        if any(value != values[0] for value in values):
+            raise ValueError(
+                f"worlds can be compared only on one game: {cards[0].name} has "
+                f"{what}={values[0]!r}, {cards[1].name} has {values[1]!r}"
+            )
+
+
+def _windows(world: LoadedWorld, options: ClipOptions) -> Windows:
+    """Draw clips of real play."""
+    if options.data is not None:
+        return draw_windows(
+            EpisodeDataset(options.data),
+            num=options.num,
+            prompt=options.prompt,
+            steps=options.frames,
+            seed=options.seed,
+        )
+    rng = np.random.default_rng(options.seed)
+    length = options.prompt + options.frames
+    cut = [_cut(episode, length, rng) for episode in _long_episodes(world, length, options)]
+    return Windows(
+        frames=torch.from_numpy(np.stack([frames for frames, _ in cut])),
+        actions=torch.from_numpy(np.stack([actions for _, actions in cut])),
+        num_prompt=options.prompt,
+    )
+
+
+def _long_episodes(world: LoadedWorld, length: int, options: ClipOptions) -> Iterator[Episode]:
+    """Play the real game until enough episodes are long enough."""
+    collection = Collection(
+        env_id=world.card.env_id,
+        policy=_POLICY,
+        max_steps=max(_LONGEST, length),
+        seed=options.seed,
+        env_kwargs=real_kwargs(world.card),
+    )
+    found = 0
+    for begin in range(0, _TRIES * options.num, options.num):
+        indices = list(range(begin, begin + options.num))
+        for episode in play_episodes(collection, indices, num_envs=min(8, options.num)):
+            if len(episode.frames) >= length:
+                found += 1
+                yield episode
+                if found == options.num:
+                    return
+    raise ValueError(
+        f"of {_TRIES * options.num} episodes only {found} have {length} frames: ask for shorter "
+        "clips with --clip-frames"
+    )
+
+
+def _cut(
+    episode: Episode, length: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    begin = int(rng.integers(len(episode.frames) - length + 1))
+    frames = episode.frames[begin : begin + length]
+    return frames, episode.actions[begin : begin + length - 1]
+
+
+def _dreamed(world: LoadedWorld, windows: Windows) -> NDArray[np.uint8]:
+    """A world's continuations, with the last prompt frame before them."""
+    dreamer = Dreamer(world.model, device=world.device)
+    dream = dreamer.dream(windows.prompt, windows.actions, windows.seeds)
+    last = windows.frames[:, windows.num_prompt - 1 : windows.num_prompt]
+    return torch.cat((last, dream.frames), 1).numpy()
