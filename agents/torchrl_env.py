@@ -28,7 +28,7 @@ __all__ = ["DreamEnv"]
 _ROW_AXES = {"keys": 1, "values": 1, "tails": 2}  # of the tensors of a KV cache; 0 for all others
 
 
-class DreamEnv(envs.ModelBasedEnvBase):
+class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
     """A learned world for TorchRL.
 
     A tensordict has `pixels`, uint8 ``(H, W, 3)``, the expected `reward`, `terminated`, which is
