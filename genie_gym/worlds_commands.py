@@ -163,6 +163,7 @@ def _verify(command: Verify) -> int:
 def _make(command: Make) -> int:
     from genie_gym.build.build import Build
     from genie_gym.build.recipes import WORLDS
+    from genie_gym.build.sizes import Scaled
     from genie_gym.build.stages import Manifest, run_stages
 
     if command.name not in WORLDS:
@@ -173,7 +174,7 @@ def _make(command: Make) -> int:
         raise ValueError(f"scale must be positive, got {command.scale}")
     env, recipe = WORLDS[command.name]
     out = (command.out or Path("runs/worlds") / command.name).absolute()
-    build = Build(command.name, env, out, command.scale)
+    build = Build(command.name, env, out, Scaled(command.scale))
     recipe(build)
     manifest = Manifest(out / "stages.jsonl")
     if command.list:

@@ -18,12 +18,12 @@ Directory = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Print a summary of a dataset and write a contact sheet."""
+    """Print a summary of a dataset, and write a contact sheet if asked. Changes no dataset."""
 
     path: Directory
     """Dataset directory."""
     sheet: Path | None = None
-    """Path of the contact sheet; by default PATH/contact_sheet.png."""
+    """Write a contact sheet, a picture of some episodes, to this path."""
     on_damage: OnDamage = "skip"
     """Whether to refuse a damaged dataset, or to skip damaged episodes with a warning."""
 
@@ -116,15 +116,16 @@ def main(argv: list[str]) -> int:
 
 
 def show(options: Show) -> int:
-    """Print the summary and write the contact sheet."""
-    from genie_gym.data.pictures import contact_sheet
+    """Print the summary; write the contact sheet."""
     from genie_gym.data.summary import summary
 
     dataset = EpisodeDataset(options.path, on_damage=options.on_damage)
     print(summary(dataset))
-    sheet = options.sheet or options.path / "contact_sheet.png"
-    contact_sheet(dataset, sheet)
-    print(f"  contact sheet {sheet}")
+    if options.sheet is not None:
+        from genie_gym.data.pictures import contact_sheet
+
+        contact_sheet(dataset, options.sheet)
+        print(f"  contact sheet {options.sheet}")
     return 0
 
 
@@ -132,6 +133,10 @@ def verify_dataset(options: Verify) -> int:
     """Print the damage."""
     from tqdm import tqdm
 
+    if not any(options.path.glob("manifest-*.jsonl")):
+        raise FileNotFoundError(
+            f"{options.path.absolute()} is no dataset: it has no manifest-*.jsonl"
+        )
     with tqdm(unit=" shards", disable=not sys.stderr.isatty()) as bar:
         report = verify(options.path, progress=lambda record: bar.update())
     for path, reason in report.notes:

@@ -141,6 +141,8 @@ def load_world(path: Path) -> World:
     card = WorldCard.read(path)
     check_files(path, card.files)
     try:
+        with torch.device("meta"):  # takes no memory
+            _check_sizes(path, card, _build(card))
         model = _build(card)
         if card_path(path).name == CARD:
             _load_parts(path, card, model)
@@ -193,6 +195,20 @@ def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:
         if file.name not in card.files:
             raise BundleError(f"{card_path(path)} lists no {file.name}; copy the bundle again")
         load_weights(module, unpack(read_tensors(file)), file)
+
+
+def _check_sizes(path: Path, card: WorldCard, model: WorldModel) -> None:
+    """BundleError if the configuration describes more weights than the files have bytes."""
+    parts = {f"{name}.safetensors": part for name, part in _parts(model).items()}
+    if card_path(path).name != CARD:
+        parts = {HUB_WEIGHTS: model}
+    for name, part in parts.items():
+        num, file = sum(x.numel() for x in part.state_dict().values()), path / name
+        if file.exists() and num > file.stat().st_size:
+            raise BundleError(
+                f"{card_path(path)} describes {num:,} weights, but {file} has "
+                f"{file.stat().st_size:,} bytes: one of them was changed; copy the bundle again"
+            )
 
 
 def _check_codes(path: Path, model: WorldModel) -> None:
