@@ -16,7 +16,7 @@ from genie_gym.collect.policies import Planned, Policy
 from genie_gym.collect.policy_spec import make_policy
 from genie_gym.envs.loaded_worlds import open_world
 
-__all__ = ["Player", "agents_of", "players", "scripted"]
+__all__ = ["Player", "agents_of", "by_spec", "players", "scripted"]
 
 EXPERTS = {"RetroAct/Pong-Atari2600-v0": "agents.experts:pong"}
 
@@ -40,9 +40,9 @@ def players(world: str, agents: list[Path]) -> list[Player]:
     """Return the policies for a world's game."""
     loaded = open_world(world)
     seen = ",".join(loaded.card.provenance["data"]["policies"])
-    found = [Player(name=p, inside=p in seen, make=_by_spec(world, p)) for p in PLANS]
+    found = [Player(name=p, inside=p in seen, make=by_spec(world, p)) for p in PLANS]
     if expert := EXPERTS.get(loaded.card.env_id):
-        make = _by_spec(world, expert)
+        make = by_spec(world, expert)
         found.append(Player(name="expert", inside=expert in seen, make=make))
     return [*found, *scripted(loaded.actions), *agents_of(world, agents)]
 
@@ -50,7 +50,7 @@ def players(world: str, agents: list[Path]) -> list[Player]:
 def agents_of(world: str, folders: list[Path]) -> list[Player]:
     """Return saved agents as players."""
     return [
-        Player(name=f"agent {folder.name}", inside=False, make=_by_spec(world, str(folder)))
+        Player(name=f"agent {folder.name}", inside=False, make=by_spec(world, str(folder)))
         for folder in folders
     ]
 
@@ -71,7 +71,7 @@ def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
     return Player(name=name, inside=False, make=lambda rows, steps: Planned(plan, rows, steps))
 
 
-def _by_spec(world: str, spec: str) -> Callable[[int, int], Policy]:
+def by_spec(world: str, spec: str) -> Callable[[int, int], Policy]:
     """Return a function that makes a policy of the command line for the world's game."""
     loaded = open_world(world)
     return lambda rows, steps: make_policy(
