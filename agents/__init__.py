@@ -3,9 +3,17 @@
 Importing this package registers the policy of ``RecurrentPPO("AutoExplorePolicy", env)``.
 """
 
-from sb3_contrib import RecurrentPPO
+import contextlib
+import importlib
 
-from agents.autoexplore import AutoExplorePolicy
+with contextlib.suppress(ImportError):
+    # Stable-Baselines3 imports the old `gym` where it is installed, which prints a notice about
+    # itself. procgen2 installs it; nothing here uses it.
+    importlib.import_module("gym_notices.notices").notices.clear()
+
+from sb3_contrib import RecurrentPPO  # noqa: E402
+
+from agents.autoexplore import AutoExplorePolicy  # noqa: E402
 
 __all__ = ["AutoExplorePolicy"]
 

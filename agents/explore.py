@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import gymnasium as gym
 import tyro
 from stable_baselines3.common.vec_env import VecMonitor
 from torch import nn
@@ -16,6 +15,7 @@ from agents.explore_config import ExploreConfig
 from agents.ppo import Iterations, derived_seed
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
 from genie_gym.data.pictures import save_frames
+from genie_gym.envs.make import find_spec
 from genie_gym.registration import LOOKS
 from genie_gym.wrappers import RandomNetworkMeter
 from world_models.settings import begin
@@ -46,7 +46,7 @@ def explore(
     Returns:
         The numbers of all evaluations in order, including those before a resume.
     """
-    gym.spec(config.env)  # raises early for an unknown id, with suggestions
+    find_spec(config.env)  # raises early for an unknown id, with suggestions
     begin(config.out / "explore.json", asdict(config), may_change=("out", "steps"))
     run = _Run(config, on_evaluation)
     try:

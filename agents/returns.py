@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from genie_gym.collect.policies import Policy
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.make import make_rows
 
 __all__ = ["Played", "make_real", "play_out"]
 
@@ -42,9 +42,9 @@ def make_real(
 ) -> VectorEnv:
     """Makes the real game of a world, with the arguments of the world's training data."""
     card = open_world(world).card
-    return gym.make_vec(
+    return make_rows(
         card.env_id,
-        num_envs=num_envs,
+        num_envs,
         action_set=card.action_set,
         max_episode_steps=max_steps,
         autoreset_mode=mode,

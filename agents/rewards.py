@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-import genie_gym  # noqa: F401  (registers the env ids)
 from agents.sb3 import SB3VecEnv
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.make import make_rows
 from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
 from genie_gym.wrappers.entropy_meter import MODES
 
@@ -65,9 +64,9 @@ class RewardedEnv:
 
     def make_plain(self) -> VectorEnv:
         """Returns the env without the reward."""
-        return gym.make_vec(
+        return make_rows(
             self.env,
-            num_envs=self.num_envs,
+            self.num_envs,
             autoreset_mode=AutoresetMode.SAME_STEP,
             max_episode_steps=self.max_steps,
             **self.all_env_kwargs(),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from genie_gym.envs.make import make_rows
 from genie_gym.wrappers.stack import StackFramesVector
 
 __all__ = ["SB3VecEnv", "make_sb3_env"]
@@ -29,7 +29,7 @@ def make_sb3_env(
             dataset that every episode starts from, also those that start by themselves.
     """
     mode = AutoresetMode.SAME_STEP
-    env = gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=mode, **kwargs)
+    env = make_rows(env_id, num_envs, autoreset_mode=mode, **kwargs)
     return SB3VecEnv(StackFramesVector(env, stack) if stack > 1 else env, reward_scale=reward_scale)
 
 

@@ -17,6 +17,8 @@ __all__ = ["main"]
 class DemoConfig:
     """Plays the real games, then runs a world and compares it with its real game.
 
+    Example: genie-gym demo --world GenieRedux/Pong-v0
+
     Attributes:
         out: Output folder for the pictures.
         world: World to run: an env id, or the name or path of a world.
@@ -40,4 +42,5 @@ def main(argv: list[str]) -> int:
     amounts = {"windows": 8, "event-windows": 8, "steps": config.frames, "long-frames": 0}
     options = [f"--{name}={value}" for name, value in amounts.items()]
     options += ["--episodes=8", "--max-steps=150", f"--pictures={config.out}"]
+    options += [f"--json={config.out / 'fidelity.json'}"]
     return fidelity.main([config.world, *options])

@@ -70,6 +70,8 @@ NUM_PICTURED = 3  # dreams in the film strip and the animation
 class FidelityConfig:
     """Compares a world with the real env it was trained on, on held-out episodes.
 
+    Example: genie-gym bench fidelity GenieRedux/CoinRun-v0 --quick --html page.html
+
     Attributes:
         world: An env id (GenieRedux/CoinRun-v0), or the name or path of a world.
         data: Dataset of real episodes; by default episodes are played and cached.
@@ -89,7 +91,7 @@ class FidelityConfig:
         batch_size: Number of dreams in one batch.
         fid_weights: Path of local Inception weights; FID is skipped without them.
         record: Save the main figures in the world's card.
-        json: Output file for the result.
+        json: Output file for the result; by default it is printed as the last line.
         html: Output file for the HTML report.
         pictures: Output folder for a film strip, an animation and the control grid.
     """

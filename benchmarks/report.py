@@ -60,7 +60,12 @@ def run_benchmark(
     options(parser)
     if quick:
         parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures here")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        type=Path,
+        help="write the figures here instead of in the last line",
+    )
     given = parser.parse_args(argv)
     figures, rows = measure(given)
     report(name, figures, rows, given.json)
@@ -70,7 +75,7 @@ def run_benchmark(
 def report(
     name: str, figures: Mapping[str, float], rows: Sequence[Row], json_path: Path | None
 ) -> None:
-    """Print the table and, as the last line, the JSON object; also write it to `json_path`.
+    """Print the table, and the JSON object as the last line or, if given, to `json_path`.
 
     Args:
         name: Module in `benchmarks`.
@@ -91,18 +96,20 @@ def report(
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(line + "\n")
-    print(line, flush=True)
+        print(f"figures: {json_path}", flush=True)
+    else:
+        print(line, flush=True)
 
 
 def prog(name: str) -> str:
-    """Return the command of this benchmark without its options."""
+    """Return the command that runs, without its options; by default that of a benchmark."""
     called = sys.argv[0]
     return called if called.startswith("genie-gym ") else f"python -m benchmarks.{name}"
 
 
 def command(name: str) -> str:
-    """Return the command of this benchmark with its options."""
-    return f"python -m benchmarks.{name} {shlex.join(sys.argv[1:])}".strip()
+    """Return the command that runs, with its options."""
+    return f"{prog(name)} {shlex.join(sys.argv[1:])}".strip()
 
 
 def say(line: str) -> None:

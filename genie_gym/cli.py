@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from difflib import get_close_matches
 
@@ -11,6 +12,10 @@ __all__ = ["main"]
 # Name -> ("module:function" taking the remaining arguments, one line of help). Strings, because
 # this layer must not import the layers above it.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "build": (
+        "genie_gym.build.command:main",
+        "make the dream of a game in the minutes you give it: play, train, check, pack",
+    ),
     "roms": (
         "genie_gym.retroact.commands:roms_main",
         "list the games that can be played here; import ROMs",
@@ -29,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "worlds": (
         "genie_gym.worlds_commands:main",
-        "list, show and verify the worlds on this machine; rebuild the shipped ones",
+        "list, show, verify, pull and push worlds; rebuild the shipped ones",
     ),
     "play": (
         "genie_gym.play.command:main",
@@ -59,13 +64,51 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "benchmarks.command:main",
         "measure the fidelity of dreams and the speed of everything",
     ),
+    "doctor": (
+        "genie_gym.doctor:main",
+        "tell what of CPU, GPU, precision, ROMs, extras and compiler is here",
+    ),
     "demo": ("benchmarks.demo:main", "play the real games; show a dream beside the real game"),
 }
 
 
+EXAMPLES = (
+    "genie-gym build RetroAct/Boxing-Atari2600-v0 --minutes 20",
+    "genie-gym worlds list",
+    "genie-gym bench fidelity GenieRedux/CoinRun-v0",
+    "genie-gym collect Procgen/CoinRun-v0 --policy mixed --episodes 100 --out data/coinrun",
+    "genie-gym doctor",
+)
+COMPLETION = """# Tab completion of genie-gym: commands, then files. In bash:
+#   source <(genie-gym completion)
+# In zsh, first: autoload -U bashcompinit && bashcompinit
+_genie_gym() {{
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=($(compgen -W "{commands}" -- "${{COMP_WORDS[1]}}"))
+    fi
+}}
+complete -o default -F _genie_gym genie-gym"""
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs a subcommand; returns the exit status."""
+    """Runs a subcommand.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C (long work is then
+        resumed by the same command).
+    """
     argv = sys.argv[1:] if argv is None else argv
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -73,23 +116,42 @@ def main(argv: list[str] | None = None) -> int:
     if name == "--version":
         from genie_gym import __version__
 
-        print(__version__)
+        print(f"genie-gym {__version__}")
+        return 0
+    if name == "completion":
+        print(COMPLETION.format(commands=" ".join(COMMANDS)))
         return 0
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"genie-gym: no command {name!r}.{hint}\n\n{_help()}", file=sys.stderr)
+        print(
+            f"genie-gym: no command {name!r}.{hint} genie-gym --help lists all commands.",
+            file=sys.stderr,
+        )
         return 2
     module, function = COMMANDS[name][0].split(":")
     sys.argv = [f"genie-gym {name}", *rest]  # a command's own --help shows argv[0]
     try:
         return getattr(importlib.import_module(module), function)(rest)
-    except (ValueError, OSError, ImportError, RuntimeError) as failure:
-        print(f"genie-gym {name}: {failure}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except _expected() as failure:
+        print(f"genie-gym {name}: {_text(failure)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"genie-gym {name}: stopped", file=sys.stderr)
         return 130
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Returns the errors that are the user's to mend; anything else is a fault of the program."""
+    usual = (ValueError, OSError, ImportError, RuntimeError)
+    gymnasium = sys.modules.get("gymnasium")
+    return usual if gymnasium is None else (*usual, gymnasium.error.Error)
+
+
+def _text(failure: Exception) -> str:
+    return str(failure) or type(failure).__name__
 
 
 def _help() -> str:
@@ -101,7 +163,11 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "genie-gym COMMAND --help lists the options of a command.",
+            "examples:",
+            *(f"  {example}" for example in EXAMPLES),
+            "",
+            "genie-gym COMMAND --help lists the options of a command with their defaults.",
+            "genie-gym --version prints the version, genie-gym completion a script for tab.",
         ]
     )
 

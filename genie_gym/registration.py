@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gymnasium.envs.registration import EnvSpec, registry
 
 from genie_gym.retroact import catalogue
+from world_models.worlds.find import list_worlds
 
-__all__ = ["LOOKS", "register_envs"]
+__all__ = ["LOOKS", "register_dream", "register_envs"]
 
 LOOKS = {"velocity_map": False, "use_backgrounds": True, "frame_size": 64}
 """Arguments of real envs that change how frames look, with their defaults. A model only works on
@@ -30,13 +32,20 @@ def register_envs() -> None:
             {"game": game.name},
             max_episode_steps=RETRO_MAX_EPISODE_STEPS,
         )
-    for world in ("CoinRun", "CoinRunOfficial", *catalogue.dreamed()):
-        _register(
-            f"GenieRedux/{world}-v0",
-            "genie_gym.envs.genie:Genie",
-            {"world": world},
-            max_episode_steps=DREAM_MAX_EPISODE_STEPS,
-        )
+    for world in ("CoinRun", "CoinRunOfficial", *catalogue.dreamed(), *list_worlds()):
+        register_dream(world)
+
+
+def register_dream(world: str) -> None:
+    """Registers the dream of a world by its name."""
+    if not re.fullmatch(r"[\w.-]+", world):
+        return  # no env id; it can be opened by its path
+    _register(
+        f"GenieRedux/{world}-v0",
+        "genie_gym.envs.genie:Genie",
+        {"world": world},
+        max_episode_steps=DREAM_MAX_EPISODE_STEPS,
+    )
 
 
 def _register(

@@ -1,4 +1,4 @@
-"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME | import-genieredux ...`."""
+"""`genie-gym worlds list | show | verify | pull | push | make | import-genieredux ...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from genie_gym.import_genieredux import ImportGenieredux, import_genieredux
+from genie_gym.share_commands import Pull, Push, pull, push
 from world_models.settings import begin
 from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import find_world, list_worlds, search_folders
@@ -65,6 +66,8 @@ Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Pull, tyro.conf.subcommand("pull")]
+    | Annotated[Push, tyro.conf.subcommand("push")]
     | Annotated[Make, tyro.conf.subcommand("make")]
     | Annotated[ImportGenieredux, tyro.conf.subcommand("import-genieredux")]
 )
@@ -80,6 +83,10 @@ def main(argv: list[str]) -> int:
     )
     if isinstance(command, List):
         return _list(command)
+    if isinstance(command, Pull):
+        return pull(command)
+    if isinstance(command, Push):
+        return push(command)
     if isinstance(command, Make):
         return _make(command)
     if isinstance(command, ImportGenieredux):
@@ -156,6 +163,7 @@ def _verify(command: Verify) -> int:
 def _make(command: Make) -> int:
     from genie_gym.build.build import Build
     from genie_gym.build.recipes import WORLDS
+    from genie_gym.build.sizes import Scaled
     from genie_gym.build.stages import Manifest, run_stages
 
     if command.name not in WORLDS:
@@ -166,7 +174,7 @@ def _make(command: Make) -> int:
         raise ValueError(f"scale must be positive, got {command.scale}")
     env, recipe = WORLDS[command.name]
     out = (command.out or Path("runs/worlds") / command.name).absolute()
-    build = Build(command.name, env, out, command.scale)
+    build = Build(command.name, env, out, Scaled(command.scale))
     recipe(build)
     manifest = Manifest(out / "stages.jsonl")
     if command.list:

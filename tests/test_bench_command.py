@@ -1,7 +1,9 @@
 """`genie-gym bench` lists everything that can be measured, and runs each by its name."""
 
 import importlib
+import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,13 +45,17 @@ def test_an_unknown_name_is_answered_with_a_near_one(capsys):
     assert "no benchmark 'two-arms'. Did you mean two_armed?" in said and "fidelity" in said
 
 
-def test_a_benchmark_reports_what_it_measured(tmp_path, capsys):
+def test_a_benchmark_reports_what_it_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/studies/x.py"])
+
     def measure(given) -> Measured:
         return {"rounds": 1 if given.quick else 9}, [{"what": "rounds"}]
 
     file = tmp_path / "deep" / "result.json"
     assert run_benchmark("studies.x", measure, ["--quick", "--json", str(file)], about="X.") == 0
+    assert '"rounds"' not in capsys.readouterr().out
+    assert run_benchmark("studies.x", measure, ["--quick"], about="X.") == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert file.read_text() == last + "\n"
+    assert json.loads(file.read_text()) == json.loads(last)
     assert '"benchmark": "x"' in last and '"rounds": 1}' in last
     assert '"command": "python -m benchmarks.studies.x' in last

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -119,6 +120,7 @@ def rewrite(bundle: Path, file: str, change) -> None:
 
 def edit(bundle: Path, change) -> None:
     card = json.loads((bundle / "world.json").read_text())
+    card.pop("checksum", None)
     change(card)
     (bundle / "world.json").write_text(json.dumps(card))
 
@@ -201,7 +203,7 @@ def test_wrong_starts(bundle):
 
 
 def test_a_pickle_is_not_read(bundle):
-    torch.save({"codes": torch.ones(1)}, bundle / "dynamics.safetensors")
+    torch.save({"codes": torch.ones(10**6)}, bundle / "dynamics.safetensors")
     record = file_record(bundle / "dynamics.safetensors")
     edit(bundle, lambda card: card["files"].update({"dynamics.safetensors": record}))
     broken(bundle, "not a safetensors file")
@@ -272,7 +274,7 @@ def test_search_order_and_errors(tmp_path, bundle, monkeypatch):
     assert {"Toy", "SuperToy", "Cached"} <= set(list_worlds())
     with pytest.raises(WorldNotFoundError, match="Did you mean SuperToy") as failure:
         find_world("SuprToy")
-    assert str(second) in str(failure.value) and "train dynamics" in str(failure.value)
+    assert str(second) in str(failure.value) and "genie-gym build ENV" in str(failure.value)
 
 
 def test_worlds_commands(bundle, monkeypatch, capsys):
@@ -320,3 +322,58 @@ def test_looking_for_worlds_loads_no_torch():
     code = "import sys, world_models.worlds.find as _, world_models.worlds.card as _; "
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_flipped_byte_of_the_card_makes_another_world(bundle):
+    whole, card = (bundle / "world.json").read_bytes(), WorldCard.read(bundle)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for place in rng.choice(len(whole), 60, replace=False):
+        content = bytearray(whole)
+        content[place] ^= 1 << int(rng.integers(7))
+        (bundle / "world.json").write_bytes(content)
+        try:
+            assert WorldCard.read(bundle) == card  # white space, say
+        except BundleError:
+            refused += 1
+    assert refused > 45
+
+
+def test_a_changed_window_is_refused_and_a_card_of_old_without_checksum_is_read(bundle):
+    text = (bundle / "world.json").read_text()
+    (bundle / "world.json").write_text(text.replace('"window": 8', '"window": 96'))
+    broken(bundle, r"world\.json does not have the checksum that it says")
+    (bundle / "world.json").write_text(text)
+    edit(bundle, lambda card: None)
+    assert load_world(bundle).card.name == "Toy"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda c: c["dynamics"]["transformer"].update(num_layers=10**8),
+            "dynamics.transformer.num_layers must be at most 256, got 100000000",
+        ),
+        (lambda c: c["sampling"].update(steps=10**9), "sampling.steps must be at most 1,000"),
+        (lambda c: c["sampling"].update(temperature=float("nan")), "temperature must be at most"),
+        (lambda c: c["tokenizer"].update(frame_size=-(10**7)), "tokenizer.frame_size must be at"),
+        (
+            lambda c: c["dynamics"]["transformer"].update(dim=8192),
+            r"describes .* weights, but .*dynamics\.safetensors has .* bytes",
+        ),
+        (lambda c: c.update(tokenizer=[]), "tokenizer must be a dict"),
+        (lambda c: c["files"].update({"README.md": 3}), "README.md needs bytes and sha256"),
+        (lambda c: c.update(rewards=["much"]), "incomplete"),
+    ],
+)
+def test_a_card_is_bounded_before_anything_is_built(bundle, change, words):
+    edit(bundle, change)
+    broken(bundle, words)
+
+
+def test_a_card_of_deep_nesting_or_of_many_bytes_is_refused(bundle):
+    (bundle / "world.json").write_text("[" * 100_000)
+    broken(bundle, r"world\.json cannot be read")
+    (bundle / "world.json").write_bytes(b" " * (1 << 21))
+    broken(bundle, "a card at most 1,048,576")

@@ -78,7 +78,8 @@ import genie_gym
 seconds = time.perf_counter() - begun
 heavy = [m for m in ("torch", "cv2", "stable_retro", "procgen", "gym", "h5py", "PIL", "pygame",
                      "stable_baselines3") if m in sys.modules]
-heavy += [m for m in sys.modules if m.startswith("world_models.") and m != "world_models.extras"]
+light = ("world_models.extras", "world_models.worlds")
+heavy += [m for m in sys.modules if m.startswith("world_models.") and not m.startswith(light)]
 families = [i.split("/")[0] for i in gymnasium.registry]
 print(json.dumps([seconds, heavy, families.count("RetroAct"), families.count("Procgen")]))
 """

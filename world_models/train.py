@@ -44,27 +44,29 @@ KINDS = {
     "latent-action": "Train a latent action model, which infers the action between two frames.",
     "dynamics": "Train a dynamics on tokens, which are computed once and cached beside the data.",
 }
-USAGE = f"""usage: train {{{",".join(KINDS)}}} RECIPE --data DATA --out RUN ...
-       train bundle --data DATA --tokenizer RUN --dynamics RUN --out WORLD ...
+EXAMPLES = """examples:
+  {prog} tokenizer coinrun --data data/coinrun --out runs/tokenizer
+  {prog} dynamics coinrun --data data/coinrun --tokenizer runs/tokenizer --out runs/dynamics
+  {prog} bundle --data data/coinrun --tokenizer runs/tokenizer --dynamics runs/dynamics \\
+      --out worlds/CoinRun
 
-recipes: {", ".join(RECIPES)}
-
-`train tokenizer RECIPE --help` lists every setting; likewise for the others.
+{prog} tokenizer RECIPE --help lists every setting with its default; likewise for the others.
+genie-gym build does all of it, from the game to the world.
 """
 
 
 def main(argv: list[str]) -> int:
     """Run the command and return its exit status."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0
     kind = _known("training", argv[0], [*KINDS, "bundle"])
     if kind == "bundle":
-        options = tyro.cli(BundleOptions, args=argv[1:], prog="train bundle")
+        options = tyro.cli(BundleOptions, args=argv[1:], prog=f"{_prog()} bundle")
         print(build_bundle(options))
         return 0
     if len(argv) < 2 or argv[1] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0
     recipe = getattr(RECIPES[_known("recipe", argv[1], RECIPES)](), kind.replace("-", "_"))
     options_class = DynamicsOptions if kind == "dynamics" else DataOptions
@@ -75,7 +77,7 @@ def main(argv: list[str]) -> int:
         default=Command(options=missing, recipe=recipe),
         config=(tyro.conf.AvoidSubcommands,),  # the recipe fixes the kinds of settings
         description=KINDS[kind],
-        prog=f"train {kind} {argv[1]}",
+        prog=f"{_prog()} {kind} {argv[1]}",
     )
     if command.options.from_world and command.recipe.model != recipe.model:
         raise ValueError("--from uses the model of the world; leave out --model settings")
@@ -85,6 +87,31 @@ def main(argv: list[str]) -> int:
     done = "finished" if result.finished else "stopped; run the same command to resume"
     print(f"{done} at step {result.step}: {result.checkpoint}")
     return 0 if result.finished else 130
+
+
+def usage() -> str:
+    """The help that is printed before a recipe is chosen."""
+    kinds = {**KINDS, "bundle": "Make a world of the trained parts."}
+    recipes = {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}
+    return "\n".join(
+        [
+            f"usage: {_prog()} KIND RECIPE --data DATA --out RUN ...",
+            f"       {_prog()} bundle --data DATA --tokenizer RUN --dynamics RUN --out WORLD ...",
+            "",
+            "kinds:",
+            *(f"  {name:<15} {text}" for name, text in kinds.items()),
+            "",
+            "recipes:",
+            *(f"  {name:<15} {text}" for name, text in recipes.items()),
+            "",
+            EXAMPLES.format(prog=_prog()),
+        ]
+    )
+
+
+def _prog() -> str:
+    called = sys.argv[0]
+    return called if called.startswith("genie-gym ") else "python -m world_models.train"
 
 
 def _trainer(kind: str) -> Callable[[Any, Any], Any]:

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 import tyro
 
-import genie_gym  # noqa: F401  (registers the env ids)
 from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from genie_gym.build.stages import Manifest, run_stages
+from genie_gym.envs.make import find_spec
 from world_models.extras import require
 from world_models.settings import begin
 
@@ -85,7 +84,7 @@ def main(argv: list[str]) -> int:
         games = "\n".join(f"  {make().env:<36}{make.__doc__}" for make in LOOPS)
         print(USAGE.format(games=games))
         return 0
-    gym.spec(argv[0])  # raises early for an unknown id, with suggestions
+    find_spec(argv[0])  # raises early for an unknown id, with suggestions
     recipe = for_env(argv[0])
     default = LoopConfig(recipe=recipe, out=Path("runs/loop") / recipe.name)
     config = tyro.cli(LoopConfig, args=argv[1:], default=default, prog=f"genie-gym loop {argv[0]}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from genie_gym.build import work
+from genie_gym.build.sizes import Scaled, Sizes
 from genie_gym.build.stages import Stage
-from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.collect.command import CollectConfig
 from world_models.episodes import merge
-from world_models.training.recipes import DynamicsRecipe, TokenizerRecipe
+from world_models.files import atomic_directory
+from world_models.training.recipes import DynamicsRecipe, Recipe, TokenizerRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["Build"]
@@ -31,14 +35,14 @@ class Build:
         name: Name of the finished world.
         env: Env id of the real game.
         out: Folder of the build. Finished worlds are in its subfolder ``worlds``.
-        scale: Factor on the numbers of episodes and training steps; below 1 for a quick trial.
+        sizes: Decides how much is played and trained.
         stages: The stages added so far.
     """
 
     name: str
     env: str
     out: Path
-    scale: float = 1.0
+    sizes: Sizes = field(default_factory=Scaled)
     stages: list[Stage] = field(default_factory=list)
 
     def collect(
@@ -57,12 +61,12 @@ class Build:
             env=self.env,
             out=out,
             policy=policy,
-            episodes=self._scaled(episodes),
+            episodes=episodes,
             max_steps=max_steps,
             seed=seed,
             env_kwargs={key: str(value) for key, value in env_kwargs.items()},
         )
-        return self._add(f"data-{name}", out, lambda: collect(config) == 0)
+        return self._add(f"data-{name}", out, lambda: self.sizes.collect(config))
 
     def merge(self, name: str, *sources: Path) -> Path:
         """Merge datasets."""
@@ -77,9 +81,8 @@ class Build:
     def tokenizer(self, recipe: TokenizerRecipe, data: Path) -> Path:
         """Train the tokenizer."""
         out = self.out / "runs" / "tokenizer"
-        recipe = self._shortened(recipe)
-        return self._add(
-            "tokenizer", out, lambda: work.train_tokenizer(recipe, DataOptions(data=data, out=out))
+        return self._add_training(
+            "tokenizer", recipe, DataOptions(data=data, out=out), work.train_tokenizer
         )
 
     def dynamics(
@@ -101,8 +104,7 @@ class Build:
             from_world=None if world is None else str(world),
             outcome_only=outcome_only,
         )
-        recipe = self._shortened(recipe)
-        return self._add(name, out, lambda: work.train_dynamics(recipe, options))
+        return self._add_training(name, recipe, options, work.train_dynamics)
 
     def bundle(
         self, name: str, data: Path, tokenizer: Path, dynamics: Path, **options: Any
@@ -118,27 +120,37 @@ class Build:
 
     def score(self, world: Path, *arguments: str) -> Path:
         """Compare the world with the real game and record the scores in its card."""
-        arguments = ("--quick", *arguments) if self.scale < 1 else arguments
 
         def run() -> bool:
             module, function = FIDELITY.split(":")
             main = getattr(importlib.import_module(module), function)
-            return main([str(world), "--record", *arguments]) == 0
+            figures = ("--json", str(self.figures(world.name)))
+            return main([str(world), "--record", *figures, *self.sizes.checks(), *arguments]) == 0
 
         return self._add(f"score-{world.name}", world, run)
+
+    def figures(self, world: str) -> Path:
+        """Return the path of the figures of a world that was scored."""
+        return self.out / f"fidelity-{world}.json"
+
+    def install(self, world: Path, folder: Path) -> Path:
+        """Copy a finished world into a folder of worlds; it replaces one of the same name."""
+        out = folder / world.name
+
+        def run() -> bool:
+            with atomic_directory(out, replace=True) as part:
+                shutil.copytree(world, part, dirs_exist_ok=True)
+            return True
+
+        return self._add("install", out, run)
 
     def _add(self, name: str, out: Path, run: Callable[[], bool]) -> Path:
         needs = (self.stages[-1].name,) if self.stages else ()
         self.stages.append(Stage(name=name, needs=needs, run=run))
         return out
 
-    def _scaled(self, number: int) -> int:
-        return max(1, round(number * self.scale))
-
-    def _shortened(self, recipe: Any) -> Any:
-        fit = recipe.fit
-        if self.scale == 1:
-            return recipe
-        steps = self._scaled(fit.steps)
-        fit = replace(fit, steps=steps, warmup_steps=min(fit.warmup_steps, steps))
-        return replace(recipe, fit=fit)
+    def _add_training(
+        self, name: str, recipe: Recipe, options: DataOptions, train: Callable[[Any, Any], bool]
+    ) -> Path:
+        run = partial(self.sizes.train, name, recipe, options, train)
+        return self._add(name, options.out, run)

@@ -1,4 +1,6 @@
-"""Recipes of the worlds in the package, one function each; ``genie-gym worlds make NAME`` runs one.
+"""Recipes of worlds: `from_play` for any game, and one function for each world in the package.
+
+``genie-gym build ENV`` runs the first, ``genie-gym worlds make NAME`` one of the others.
 
 The two-stream worlds in the package were trained with gradients through all layers of the past
 frames. These recipes omit the gradients in the first half of the layers, to save time.
@@ -14,13 +16,48 @@ from typing import Any
 from genie_gym.build.build import Build
 from genie_gym.collect.policy_spec import MIXED
 from world_models.training.package import SamplingOptions
-from world_models.training.recipes import RECIPES, DynamicsRecipe
+from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
 
-__all__ = ["WORLDS"]
+__all__ = ["WORLDS", "from_play"]
 
 # At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
 # back: in any single frame its return is unlikely, so it was never sampled.
 ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
+
+
+def from_play(
+    build: Build,
+    recipe: WorldRecipe,
+    *,
+    policy: str = MIXED,
+    episodes: int = 160,
+    steps: int = 3000,
+    max_steps: int = 500,
+    seed: int = 0,
+    pictures: Path | None = None,
+    **env_kwargs: Any,
+) -> Path:
+    """Plays, and makes a world that predicts a frame in one pass.
+
+    Args:
+        build: The build; its sizes may change the numbers.
+        recipe: Models and how they are trained.
+        policy: Policy that plays.
+        episodes: Episodes to play.
+        steps: Training steps of the dynamics.
+        max_steps: Maximum steps per episode.
+        seed: Seed of the collection.
+        pictures: Folder for a film strip and other pictures of the finished world.
+        **env_kwargs: Arguments of the env.
+
+    Returns:
+        The folder of the world.
+    """
+    data = build.collect("mixed", policy, episodes, max_steps=max_steps, seed=seed, **env_kwargs)
+    tokenizer = build.tokenizer(recipe.tokenizer, data)
+    dynamics = _one_pass_recipe(recipe.dynamics, steps=steps)
+    run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
+    return _finish(build, data, tokenizer, run, pictures)
 
 
 def coinrun(build: Build) -> None:
@@ -58,19 +95,19 @@ def crazy_climber(build: Build) -> None:
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)
     both = build.merge("both", sticky, build.collect("random", "random", 80, seed=5))
-    run = build.dynamics("dynamics", _one_pass_recipe(steps=4000), both, tokenizer=tokenizer)
+    run = build.dynamics(
+        "dynamics", _one_pass_recipe(recipe.dynamics, steps=4000), both, tokenizer=tokenizer
+    )
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
     # Held and alternating actions: without them the dream pays play that earns nothing.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
-    tuned = _fitted(_one_pass_recipe(steps=1000), learning_rate=7e-4)
+    tuned = _fitted(_one_pass_recipe(recipe.dynamics, steps=1000), learning_rate=7e-4)
     _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
 
 
 def freeway(build: Build) -> None:
     """Makes a world of Freeway from mixed play. Takes an hour on one core."""
-    data = build.collect("mixed", MIXED, 160)
-    tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
-    _one_pass(build, data, tokenizer, steps=3000)
+    from_play(build, RECIPES["atari"]())
 
 
 def hero(build: Build) -> None:
@@ -95,16 +132,13 @@ def pong(build: Build) -> None:
 
     Other play hits the ball too rarely for a world to learn what follows.
     """
-    data = build.collect("mixed", f"{MIXED},agents.experts:pong=10", 200)
-    tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
-    _one_pass(build, data, tokenizer, steps=2000)
+    policy = f"{MIXED},agents.experts:pong=10"
+    from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=2000)
 
 
 def up_n_down(build: Build) -> None:
     """Makes a world of Up'n Down from mixed play. Takes 45 minutes on one core."""
-    data = build.collect("mixed", MIXED, 160)
-    tokenizer = build.tokenizer(RECIPES["atari"]().tokenizer, data)
-    _one_pass(build, data, tokenizer, steps=2000)
+    from_play(build, RECIPES["atari"](), steps=2000)
 
 
 WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
@@ -118,14 +152,7 @@ WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
 """World name -> (env id, recipe)."""
 
 
-def _one_pass(build: Build, data: Path, tokenizer: Path, *, steps: int) -> None:
-    """Trains a dynamics that predicts a frame in one pass, and packs and scores the world."""
-    recipe = _one_pass_recipe(steps=steps)
-    _finish(build, data, tokenizer, build.dynamics("dynamics", recipe, data, tokenizer=tokenizer))
-
-
-def _one_pass_recipe(*, steps: int) -> DynamicsRecipe:
-    recipe = RECIPES["atari"]().dynamics
+def _one_pass_recipe(recipe: DynamicsRecipe, *, steps: int) -> DynamicsRecipe:
     model = replace(recipe.model, objective="one_pass")
     return _fitted(
         replace(recipe, model=model, events=0.1),
@@ -136,10 +163,14 @@ def _one_pass_recipe(*, steps: int) -> DynamicsRecipe:
     )
 
 
-def _finish(build: Build, data: Path, tokenizer: Path, dynamics: Path) -> None:
+def _finish(
+    build: Build, data: Path, tokenizer: Path, dynamics: Path, pictures: Path | None = None
+) -> Path:
     """Packs and scores a world that predicts a frame in one pass."""
     options = {"storage": "int8", "sampling": ONE_PASS}
-    build.score(build.bundle(build.name, data, tokenizer, dynamics, **options))
+    world = build.bundle(build.name, data, tokenizer, dynamics, **options)
+    shown = () if pictures is None else ("--pictures", str(pictures))
+    return build.score(world, *shown)
 
 
 def _fitted(recipe: DynamicsRecipe, **fit: Any) -> DynamicsRecipe:

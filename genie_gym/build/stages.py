@@ -72,7 +72,7 @@ def run_stages(
     manifest: Manifest,
     *,
     only: str | None = None,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = lambda stage: print(f"== {stage}"),
 ) -> bool:
     """Runs the stages that are not done yet, in order.
 
@@ -80,7 +80,7 @@ def run_stages(
         stages: The stages, each after the ones it needs.
         manifest: The log of the stages.
         only: Run only this stage, even if it is done.
-        log: Called with a line for each stage that starts.
+        log: Called with the name of each stage that starts.
 
     Returns:
         True when everything is finished, False when a stage was interrupted.
@@ -98,7 +98,7 @@ def run_stages(
             raise ValueError(
                 f"{stage.name} needs {', '.join(missing)}, which has not run yet: run it first"
             )
-        log(f"== {stage.name}")
+        log(stage.name)
         manifest.note(stage.name, "started")
         started = time.monotonic()
         if not stage.run():

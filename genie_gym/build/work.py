@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,15 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
     """Train a dynamics, or fine-tune the dynamics of a world."""
     from world_models.training import runs
 
+    if recipe.events and not _has_events(options):
+        print("nothing was paid and nothing ended in this play: the world will not know of either")
+        recipe = replace(recipe, events=0.0)
     return runs.train_dynamics(recipe, options).finished
+
+
+def _has_events(options: DynamicsOptions) -> bool:
+    entries = options.episodes().split("train").entries
+    return any(entry.terminated or entry.total_reward for entry in entries)
 
 
 def bundle(out: Path, **options: Any) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
 from genie_gym.collect.policy_spec import make_policy
+from genie_gym.envs.make import make_rows
 from world_models.episodes import Episode, EpisodeInfo, Transitions, code_version
 
 __all__ = ["Collection", "Recorder", "WholeEpisode", "episode_seed", "play", "play_episodes"]
@@ -139,9 +140,9 @@ def play(
     num_envs = min(num_envs, len(indices))
     if not num_envs:
         return
-    env = gym.make_vec(
+    env = make_rows(
         collection.env_id,
-        num_envs=num_envs,
+        num_envs,
         autoreset_mode=AutoresetMode.DISABLED,
         max_episode_steps=collection.max_steps,
         **collection.env_kwargs,

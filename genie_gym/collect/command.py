@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 import tyro
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from genie_gym.collect.collector import Collection
 from genie_gym.collect.part import Progress, collect_part
 from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.collect.workers import collect_in_processes
+from genie_gym.envs.make import find_spec
 from genie_gym.errors import MissingRomError
 from genie_gym.retroact.selections import selection
-from world_models.episodes import existing_indices
+from world_models.episodes import EpisodeDataset, existing_indices
+from world_models.progress import progress_bar
 
 __all__ = ["CollectConfig", "collect", "main", "parse_value"]
 
@@ -34,6 +39,8 @@ class CollectConfig:
 
     Run the same command again to resume after an interruption, or with a larger `episodes` to
     collect more. Episode i is the same however the work is split.
+
+    Example: genie-gym collect Procgen/CoinRun-v0 --policy mixed --episodes 200 --out data/coinrun
 
     Attributes:
         env: Env id, for example Procgen/CoinRun-v0; or a selection of games, for example
@@ -93,7 +100,7 @@ class CollectConfig:
 
     def collection(self) -> Collection:
         """Returns the settings that determine the content of the episodes."""
-        gym.spec(self.env)  # raises early for an unknown id, with suggestions
+        find_spec(self.env)  # raises early for an unknown id, with suggestions
         return Collection(
             env_id=self.env,
             policy=checked_spec(self.policy),
@@ -129,16 +136,49 @@ def collect(config: CollectConfig) -> int:
     if not wanted:
         print(f"{config.out} has all {len(mine)} episodes already")
         return 0
-    episodes = tqdm(
-        total=len(mine), initial=len(mine) - len(wanted), unit="episode", desc=config.env
-    )
-    with episodes, _stopped_by_ctrl_c() as stop:
-        _run(config, collection, wanted, _Bar(episodes), stop)
+    _tell_of_others(config.out, collection)
+    with _alone(config.out, collection, config.part), _stopped_by_ctrl_c() as stop:
+        with _Bar(config.env, len(mine), len(mine) - len(wanted)) as bar:
+            _run(config, collection, wanted, bar, stop)
     done = existing_indices(config.out, where=collection.owns)
     missing = sum(index not in done for index in wanted)
     if missing:
         print(f"interrupted, {missing} episodes are missing: run the same command to resume")
     return missing
+
+
+def _tell_of_others(out: Path, collection: Collection) -> None:
+    """Prints how the episodes that are in the dataset already differ from these."""
+    if not any(out.glob("manifest-*.jsonl")):
+        return
+    wanted = asdict(collection)
+    found: Counter[str] = Counter()
+    for entry in EpisodeDataset(out, on_damage="skip").entries:
+        other = {"env_id": entry.info.env_id, **entry.info.extra.get("collection", {})}
+        differences = [f"{k} {other[k]}" for k in wanted if k in other and other[k] != wanted[k]]
+        if differences:
+            found[", ".join(differences)] += 1
+    for difference, number in found.items():
+        print(f"note: {out} also has {number} episodes with {difference}")
+
+
+@contextmanager
+def _alone(out: Path, collection: Collection, part: str) -> Iterator[None]:
+    """Refuses to collect what another process is collecting into the same dataset."""
+    identity = json.dumps([asdict(collection), part], sort_keys=True)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / f".collecting-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(
+            f"another process is collecting these episodes into {out}: to share the work, give "
+            "each process its --part K/N"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _collect_selection(config: CollectConfig) -> int:
@@ -188,15 +228,24 @@ def _run(
 
 
 class _Bar:
-    """Shows the number of episodes and the frames per second on a progress bar."""
+    """Shows the number of episodes and the frames per second, from the first frames on."""
 
-    def __init__(self, bar: tqdm):
-        self._bar = bar
+    def __init__(self, name: str, total: int, done: int):
+        self._options = {"desc": name, "total": total, "initial": done, "unit": "episode"}
+        self._bar: tqdm | None = None  # none yet: an env that cannot be made shows only its error
         self._steps = 0
         self._lock = threading.Lock()
 
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
     def __call__(self, steps: int, episodes: int) -> None:
         with self._lock:
+            self._bar = self._bar or progress_bar(**self._options)
             self._steps += steps
             seconds = self._bar.format_dict["elapsed"]
             if seconds:

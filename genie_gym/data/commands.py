@@ -18,12 +18,12 @@ Directory = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Print a summary of a dataset and write a contact sheet."""
+    """Print a summary of a dataset, and write a contact sheet if asked. Changes no dataset."""
 
     path: Directory
     """Dataset directory."""
     sheet: Path | None = None
-    """Path of the contact sheet; by default PATH/contact_sheet.png."""
+    """Write a contact sheet, a picture of some episodes, to this path."""
     on_damage: OnDamage = "skip"
     """Whether to refuse a damaged dataset, or to skip damaged episodes with a warning."""
 
@@ -50,7 +50,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an episode, or part of it, as GIF, MP4 or PNG strip; or a dataset to Minari."""
+    """Write an episode, or part of it, as GIF, MP4 or PNG strip; or all for Minari or LeRobot."""
 
     path: Directory
     """Dataset directory."""
@@ -58,6 +58,8 @@ class Export:
     """Picture to write; its suffix (.gif, .mp4, .png) selects the format."""
     minari: str | None = None
     """Id of a new local Minari dataset to write instead, e.g. coinrun/random-v0."""
+    lerobot: Path | None = None
+    """Directory of a new dataset in the layout of LeRobotDataset v3.0 to write instead."""
     episode: int = 0
     """Index of the episode."""
     start: int = 0
@@ -70,8 +72,10 @@ class Export:
     """Enlargement of each pixel."""
 
     def __post_init__(self) -> None:
-        if (self.out is None) == (self.minari is None):
-            raise ValueError("expected either --out PICTURE or --minari ID: give exactly one")
+        if [self.out, self.minari, self.lerobot].count(None) != 2:
+            raise ValueError(
+                "expected --out PICTURE, --minari ID or --lerobot DIR: give exactly one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +116,16 @@ def main(argv: list[str]) -> int:
 
 
 def show(options: Show) -> int:
-    """Print the summary and write the contact sheet."""
-    from genie_gym.data.pictures import contact_sheet
+    """Print the summary; write the contact sheet."""
     from genie_gym.data.summary import summary
 
     dataset = EpisodeDataset(options.path, on_damage=options.on_damage)
     print(summary(dataset))
-    sheet = options.sheet or options.path / "contact_sheet.png"
-    contact_sheet(dataset, sheet)
-    print(f"  contact sheet {sheet}")
+    if options.sheet is not None:
+        from genie_gym.data.pictures import contact_sheet
+
+        contact_sheet(dataset, options.sheet)
+        print(f"  contact sheet {options.sheet}")
     return 0
 
 
@@ -128,6 +133,10 @@ def verify_dataset(options: Verify) -> int:
     """Print the damage."""
     from tqdm import tqdm
 
+    if not any(options.path.glob("manifest-*.jsonl")):
+        raise FileNotFoundError(
+            f"{options.path.absolute()} is no dataset: it has no manifest-*.jsonl"
+        )
     with tqdm(unit=" shards", disable=not sys.stderr.isatty()) as bar:
         report = verify(options.path, progress=lambda record: bar.update())
     for path, reason in report.notes:
@@ -149,8 +158,13 @@ def merge_datasets(options: Merge) -> int:
 
 
 def export(options: Export) -> int:
-    """Write the picture or the Minari dataset."""
+    """Write the picture, the Minari dataset or the LeRobot dataset."""
     dataset = EpisodeDataset(options.path)
+    if options.lerobot is not None:
+        from genie_gym.data.lerobot_io import export_lerobot
+
+        print(f"wrote {export_lerobot(dataset, options.lerobot, fps=options.fps)}")
+        return 0
     if options.out is None:
         from genie_gym.data.minari_io import export_minari
 

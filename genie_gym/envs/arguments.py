@@ -2,14 +2,54 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium import error
 from numpy.typing import NDArray
 
-__all__ = ["check_arguments", "checked_actions", "masked_rows", "seeds_by_row"]
+__all__ = [
+    "UnknownArgumentError",
+    "check_arguments",
+    "checked_actions",
+    "masked_rows",
+    "named_arguments",
+    "seeds_by_row",
+]
+
+T = TypeVar("T")
+
+
+class UnknownArgumentError(TypeError, ValueError):
+    """An env has no keyword argument of that name; the message lists those that it has."""
+
+
+def named_arguments(cls: type[T]) -> type[T]:
+    """Makes a class raise UnknownArgumentError for keyword arguments that it does not have."""
+    init = cls.__init__
+    names = [
+        name
+        for name, parameter in inspect.signature(init).parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+
+    @functools.wraps(init)
+    def checked(self: T, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise UnknownArgumentError(
+                    f"no argument {name!r}: this env takes {', '.join(names)}.{hint}"
+                )
+        init(self, *args, **kwargs)
+
+    cls.__init__ = checked  # type: ignore[assignment]
+    return cls
 
 
 def check_arguments(

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from genie_gym import actions as action_sets
+from genie_gym.envs.arguments import named_arguments
 from genie_gym.envs.coinrun_rows import CoinRunRows
 from genie_gym.envs.coinrun_state import agent_position
 from genie_gym.envs.procgen_rows import ProcgenRows
@@ -45,6 +46,7 @@ def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return painted
 
 
+@named_arguments
 class CoinRunVectorEnv(FrameVectorEnv):
     """A vector env of CoinRun. Each row (sub-env) depends only on its own seed and actions.
 

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genie_gym.envs import dream_state
+from genie_gym.envs.arguments import named_arguments
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
+from genie_gym.envs.reward_values import REWARD_MODES, payable
 from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv
@@ -33,6 +35,7 @@ _OUTPUTS = ("numpy", "torch")
 _MAX_SEED = 2**63
 
 
+@named_arguments
 class GenieVectorEnv(FrameVectorEnv):
     """A vector env of a learned world. Each step computes all rows (sub-envs) in one batch.
 
@@ -40,10 +43,10 @@ class GenieVectorEnv(FrameVectorEnv):
     ..., "actions": ...})``, with or without a leading axis of rows; by default they are sampled
     from those stored with the world. `reset` returns the last one. Later frames are generated.
 
-    The reward is the expected reward that the world predicts. The world also predicts the
-    probability that the action ended the episode; the env samples *terminated* from it, so
-    episodes end as often as in the data. An episode is truncated by `max_episode_steps` and
-    `truncate_when_unsure`.
+    The reward is the expected reward that the world predicts, or with `reward` one that the game
+    can pay. The world also predicts the probability that the action ended the episode; the env
+    samples *terminated* from it, so episodes end as often as in the data. An episode is truncated
+    by `max_episode_steps` and `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
     any number of rows; on a GPU or when compiled, only for the same number of rows.
@@ -72,6 +75,9 @@ class GenieVectorEnv(FrameVectorEnv):
             positions; only for worlds with a `horizon`.
         starts: Dataset folder to sample the starts of episodes from, in place of the few starts
             that are stored with the world. A quarter of them are beginnings of episodes.
+        reward: "expected" for the mean of the predicted rewards; "sampled" for one of the rewards
+            that occur in the game, drawn with that mean; "rounded" for the nearest of them. Where
+            the world does not know which occur, they are the whole numbers.
         truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this. An agent then
             cannot learn from frames that the world does not know.
         uncertainty_penalty: Subtract this times ``entropy`` from the reward.
@@ -103,6 +109,7 @@ class GenieVectorEnv(FrameVectorEnv):
         threshold: float | None = None,
         carried_frames: int | None = None,
         starts: str | Path | None = None,
+        reward: str = "expected",
         truncate_when_unsure: float | None = None,
         uncertainty_penalty: float = 0.0,
         action_set: str | None = None,
@@ -113,6 +120,8 @@ class GenieVectorEnv(FrameVectorEnv):
     ):
         if output not in _OUTPUTS:
             raise ValueError(f"output must be one of {_OUTPUTS}, got {output!r}")
+        if reward not in REWARD_MODES:
+            raise ValueError(f"reward must be one of {REWARD_MODES}, got {reward!r}")
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, got {num_threads}")
         self.world = open_world(world, device, dtype, compile)
@@ -150,6 +159,7 @@ class GenieVectorEnv(FrameVectorEnv):
             self._starts = self.world.starts_from(Path(starts))
         self._max_entropy = np.inf if truncate_when_unsure is None else truncate_when_unsure
         self._penalty = uncertainty_penalty
+        self._reward = reward
         self.prompts: list[NDArray[np.uint8] | None] = [None] * num_envs
         """The real frames that each row's episode started from, ``(k, H, W, 3)``."""
         self._state: WorldState | None = None
@@ -213,7 +223,7 @@ class GenieVectorEnv(FrameVectorEnv):
         ends = np.array([rngs[row].random() for row in rows]) < numbers[1, rows]
         unsure = numbers[2, rows]
         return RowsOutcome(
-            rewards=numbers[0, rows] - self._penalty * unsure,
+            rewards=self._paid(numbers[0, rows], rows) - self._penalty * unsure,
             terminated=ends,
             truncated=unsure > self._max_entropy,
             infos=self._infos(unsure),
@@ -267,6 +277,15 @@ class GenieVectorEnv(FrameVectorEnv):
                     known[start] = self.model.tokenizer.encode(clip[None], num_prompt=len(clip))[0]
         tokens = torch.stack([known[start] for start in drawn])
         return frames, starts.actions[drawn].to(self.world.device), tokens
+
+    def _paid(self, expected: NDArray[Any], rows: Rows) -> NDArray[Any]:
+        """Returns the rewards of some rows; only "sampled" draws random numbers for them."""
+        if self._reward == "expected" or not self._outcomes:
+            return expected
+        draws, rngs = None, self.np_random
+        if self._reward == "sampled":
+            draws = np.array([rngs[row].random() for row in rows])
+        return payable(expected, self.world.card.rewards, draws)
 
     def _infos(self, entropy: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         none = {} if self._outcomes else {"outcome": np.zeros(len(entropy), np.bool_)}

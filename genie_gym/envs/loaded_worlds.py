@@ -92,7 +92,7 @@ def open_world(
     """
     on = choose_device(device)
     computed_in = choose_dtype(dtype, on)
-    path = find_world(world, *_origin(str(world))).resolve()
+    path = find_world(world, _how_to_make(str(world))).resolve()
     return _load(path, card_path(path).stat().st_mtime_ns, on, computed_in, compile)
 
 
@@ -110,12 +110,20 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def _origin(world: str) -> tuple[str, ...]:
-    """Returns the real env id and training recipe for a world's name; empty if unknown."""
+def _how_to_make(world: str) -> str:
+    """Returns the commands that make a world, by its name."""
     if world == "CoinRun":
-        return "Procgen/CoinRun-v0", "coinrun"
+        return "genie-gym build Procgen/CoinRun-v0"
+    if world == "CoinRunOfficial":
+        return "genie-gym worlds import-genieredux --help   # see docs/official.md"
     game = catalogue.dreamed().get(world)
-    return () if game is None else (game.env_id, "atari")
+    if game is None:
+        return "genie-gym build ENV"
+    steps = [f"genie-gym build {game.env_id}"]
+    if not game.playable:
+        ale = " (or genie-gym roms import --ale)" if game.platform == "Atari2600" else ""
+        steps = [f"genie-gym roms import PATH{ale}   # its ROM is not here", *steps]
+    return "\n  ".join(steps)
 
 
 @lru_cache(maxsize=8)

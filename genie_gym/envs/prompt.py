@@ -43,9 +43,7 @@ def read_prompt(
         ValueError: If an option is unknown or malformed.
     """
     if unknown := sorted(options.keys() - {"frames", "actions"}):
-        raise ValueError(
-            f"the reset options are 'frames', 'actions' and 'reset_mask', got {unknown}"
-        )
+        raise ValueError(f"a dream's reset options are 'frames' and 'actions', got {unknown}")
     if "frames" not in options:
         if options:
             raise ValueError("options['actions'] needs options['frames']: add the frames")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from genie_gym import actions as action_sets
 from genie_gym.envs import emulator
+from genie_gym.envs.arguments import named_arguments
 from genie_gym.envs.emulator import EmulatorConfig, outcome_dtype
 from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
@@ -25,6 +26,7 @@ __all__ = ["RetroEnv", "RetroVectorEnv"]
 _EMULATOR_FPS = 60
 
 
+@named_arguments
 class RetroVectorEnv(FrameVectorEnv):
     """A vector env of a retro game. The rows (sub-envs) run in parallel emulator processes.
 
@@ -195,6 +197,7 @@ class RetroVectorEnv(FrameVectorEnv):
         )
 
 
+@named_arguments
 class RetroEnv(FrameEnv):
     """A single retro game. The arguments are those of `RetroVectorEnv`.
 

@@ -25,6 +25,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     def __init__(self, vector_env: FrameVectorEnv):
         self.vector_env = vector_env
+        vector_env.alone = True
         self.metadata = vector_env.metadata
         self.render_mode = vector_env.render_mode
         self.observation_space = vector_env.single_observation_space

@@ -89,6 +89,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._rng_seeds: list[int | None] = [None] * self.num_envs
         self._window: Window | None = None
         self.copy = True  # False returns `frames` itself, which the next step overwrites
+        self.alone = False  # True for the row of a single env, whose errors name no rows
 
     # What a simulator implements -----------------------------------------------------------
 
@@ -132,9 +133,8 @@ class FrameVectorEnv(VectorEnv, ABC):
     def _check_options(self, options: dict[str, Any]) -> None:
         """Raises ValueError for unknown reset options; by default there are none."""
         if options:
-            raise ValueError(
-                f"the only reset option of this env is 'reset_mask', got {sorted(options)}"
-            )
+            known = "no reset options" if self.alone else "only the reset option 'reset_mask'"
+            raise ValueError(f"this env has {known}, got {sorted(options)}")
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
         """Returns the rendered picture of a row; by default its frame."""
@@ -373,11 +373,14 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     def _check_begun(self) -> None:
         if not self._begun.all():
-            raise error.ResetNeeded("some rows have no episode yet: call reset() first")
+            who = "there is" if self.alone else "some rows have"
+            raise error.ResetNeeded(f"{who} no episode yet: call reset() first")
 
     def _check_steppable(self) -> None:
         self._check_begun()
         if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
+            if self.alone:
+                raise error.ResetNeeded("the episode has ended: call reset() first")
             raise error.ResetNeeded(
                 f"the episodes of rows {np.flatnonzero(self._ended).tolist()} have ended: "
                 "call reset(options={'reset_mask': terminated | truncated}) first"

@@ -56,8 +56,8 @@ class WindowLoader:
         if state["fingerprint"] != self.fingerprint:
             raise ValueError(
                 f"the saved position belongs to other data (fingerprint {state['fingerprint']}, "
-                f"now {self.fingerprint}): to other episodes or to other tokens. Start without the "
-                "saved position (a new --out) to train on this data"
+                f"now {self.fingerprint}): to other episodes or to other tokens. To train on this "
+                "data, choose another --out"
             )
         self.sampler.load_state_dict(state)
 

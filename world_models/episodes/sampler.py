@@ -109,7 +109,7 @@ class WindowSampler(Iterator[np.ndarray]):
             if state.get(name) != value:
                 raise ValueError(
                     f"the saved sampler has {name}={state.get(name)}, this one has {value}; resume "
-                    "with the same data and settings, or start without the saved position"
+                    "with the same data and settings, or choose another --out"
                 )
         self.position = state["position"]
 

@@ -9,6 +9,7 @@ compute the same as one process with twice the batch.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -102,6 +103,7 @@ def chosen_precision(precision: str) -> str:
 
 def launch(precision: str = "fp32") -> Fabric:
     """Join the other processes, if torchrun started any, and choose the device."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it names the precision again
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))
     fabric = Fabric(

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel
 from world_models.model.latent_action import LatentActionModel
@@ -16,6 +18,8 @@ from world_models.training.token_cache import fingerprint
 from world_models.worlds.bundle import StartBank, World, load_world, save_world
 from world_models.worlds.card import WorldCard
 from world_models.worlds.find import find_world
+
+_MAX_REWARDS = 32
 
 __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
@@ -131,6 +135,7 @@ def _card(
         action_meanings=meanings,
         env_id=info.env_id,
         env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
+        rewards=_rewards(episodes),
         provenance={
             **_imported(tuned),
             # Without this machine's folders.
@@ -140,6 +145,17 @@ def _card(
             "versions": record.versions,
         },
     )
+
+
+def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
+    """The rewards that occur; empty if they are too many to be a game's own."""
+    found: set[float] = set()
+    for index, entry in enumerate(episodes.entries):
+        rewards = episodes.transitions(index, 0, entry.num_frames)["rewards"]
+        found.update(np.unique(rewards).tolist())
+        if len(found) > _MAX_REWARDS:
+            return ()
+    return tuple(sorted(found))
 
 
 def _imported(tuned: World | None) -> dict[str, Any]:

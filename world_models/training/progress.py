@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from world_models.extras import require
+from world_models.progress import progress_bar
 
 __all__ = ["Progress"]
 
@@ -32,7 +33,8 @@ class Progress:
         self._begun, self._frames = time.perf_counter(), 0
         self._writer: Any = None
         self._log = out / "metrics.jsonl"
-        self._bar = tqdm(total=steps, initial=step, unit="step", disable=None if visible else True)
+        hidden = None if visible else True
+        self._bar = progress_bar(total=steps, initial=step, unit="step", disable=hidden)
         if not visible:
             return
         _drop_after(self._log, step)

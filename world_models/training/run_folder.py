@@ -53,7 +53,7 @@ def begin_run(out: Path, record: RunRecord, write: bool) -> None:
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
     if write and "fit" in changes:
-        print(f"resuming a run that was started with {changes['fit']}", file=sys.stderr)
+        print(f"resuming with other settings: the run began with {changes['fit']}", file=sys.stderr)
 
 
 def read_run(out: Path) -> RunRecord:

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel
 from world_models.model.latent_action import LatentActionModel
+from world_models.progress import progress_bar
 from world_models.tokenizers.base import Tokenizer
 from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 from world_models.training.corruption import RandomTokens, SelfForcing
@@ -175,7 +175,8 @@ def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> Toke
     mine = missing[fabric.global_rank :: fabric.world_size]
     total = int(counts[mine].sum()) * encoding.length
     quiet = True if not total or not fabric.is_global_zero else None
-    with tqdm(total=total, unit="frame", desc=encoding.name.split("/")[0], disable=quiet) as bar:
+    what = encoding.name.split("/")[0]
+    with progress_bar(total=total, unit="frame", desc=what, disable=quiet) as bar:
         frames = PACK_FRAMES if fabric.device.type == "cpu" else GPU_PACK_FRAMES
         for group in _groups(mine, counts, frames if encoding.whole else PACK_CLIPS):
             if encoding.whole:

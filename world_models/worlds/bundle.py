@@ -28,6 +28,7 @@ from world_models.worlds.card import (
     check_files,
     file_record,
 )
+from world_models.worlds.model_card import model_card
 from world_models.worlds.storage import pack, unpack
 
 __all__ = ["StartBank", "World", "load_world", "record_scores", "save_world"]
@@ -121,7 +122,7 @@ def save_world(
         for name, module in _parts(model).items():
             write_tensors(part / f"{name}.safetensors", pack(module, storage))
         write_tensors(part / STARTS, {"frames": starts.frames, "actions": starts.actions})
-        (part / "README.md").write_text(_readme(card))
+        (part / "README.md").write_text(model_card(card))
         card = replace(card, files={f.name: file_record(f) for f in sorted(part.iterdir())})
         (part / CARD).write_text(card.to_json())
     return card
@@ -140,6 +141,8 @@ def load_world(path: Path) -> World:
     card = WorldCard.read(path)
     check_files(path, card.files)
     try:
+        with torch.device("meta"):  # takes no memory
+            _check_sizes(path, card, _build(card))
         model = _build(card)
         if card_path(path).name == CARD:
             _load_parts(path, card, model)
@@ -160,7 +163,7 @@ def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
     """Add measured scores to a bundle's card and its README."""
     card = WorldCard.read(path)
     card = replace(card, scores={**card.scores, **scores})
-    replace_text(path / "README.md", _readme(card))
+    replace_text(path / "README.md", model_card(card))
     files = {**card.files, "README.md": file_record(path / "README.md")}
     card = replace(card, files=files)
     replace_text(card_path(path), card.to_json())
@@ -194,6 +197,20 @@ def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:
         load_weights(module, unpack(read_tensors(file)), file)
 
 
+def _check_sizes(path: Path, card: WorldCard, model: WorldModel) -> None:
+    """BundleError if the configuration describes more weights than the files have bytes."""
+    parts = {f"{name}.safetensors": part for name, part in _parts(model).items()}
+    if card_path(path).name != CARD:
+        parts = {HUB_WEIGHTS: model}
+    for name, part in parts.items():
+        num, file = sum(x.numel() for x in part.state_dict().values()), path / name
+        if file.exists() and num > file.stat().st_size:
+            raise BundleError(
+                f"{card_path(path)} describes {num:,} weights, but {file} has "
+                f"{file.stat().st_size:,} bytes: one of them was changed; copy the bundle again"
+            )
+
+
 def _check_codes(path: Path, model: WorldModel) -> None:
     if not torch.allclose(model.tokenizer.codes(), model.dynamics.codes, atol=1e-3):
         raise BundleError(
@@ -223,27 +240,3 @@ def _check_starts(starts: StartBank, card: WorldCard) -> None:
         raise ValueError(f"frames are {tuple(starts.frames.shape[2:])}, the world's {size}x{size}")
     if actions.numel() and not 0 <= actions.min() <= actions.max() < card.num_actions:
         raise ValueError(f"actions are not all in 0..{card.num_actions - 1}")
-
-
-def _readme(card: WorldCard) -> str:
-    scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in card.scores.items())
-    provenance = "\n".join(f"* {name}: {value}" for name, value in card.provenance.items())
-    return f"""# {card.name}
-
-A world model of `{card.env_id}`, {card.frame_size}x{card.frame_size} pixels, to be played as
-`gym.make("GenieRedux/{card.name}-v0")` with [genie-gym](https://pypi.org/project/genie-gym/).
-
-Actions ({card.action_set}): {", ".join(card.action_meanings)}.
-
-## Measured
-
-| score | value |
-|---|---|
-{scores or "| nothing yet | |"}
-
-## Provenance
-
-{provenance or "* not recorded"}
-
-Matrices are stored as {card.storage}. `genie-gym worlds verify` checks every file.
-"""

@@ -14,6 +14,10 @@ __all__ = ["FORMAT", "BundleError", "WorldCard", "card_path", "check_files", "fi
 FORMAT = 2
 CARD, HUB_CARD = "world.json", "config.json"
 
+MAX_BYTES = 1 << 20  # of a card
+MAX_NUMBER = 1 << 16  # in a configuration; no size of a model is larger
+_MAX = {"num_layers": 256, "steps": 1000}  # numbers of things that are made, or done, one by one
+
 
 class BundleError(ValueError):
     """A world bundle is damaged, incomplete or of another version."""
@@ -39,6 +43,8 @@ class WorldCard:
         files: Size in bytes and SHA-256 of every other file.
         outcomes: Whether it predicts rewards and ends of episodes. If not, its outcome head is
             untrained.
+        rewards: The rewards that occur in the training data, ascending; empty if they are not
+            known or too many.
         format: Version of the bundle format.
     """
 
@@ -56,10 +62,12 @@ class WorldCard:
     scores: dict[str, float] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: bool = True
+    rewards: tuple[float, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action_meanings", tuple(self.action_meanings))
+        object.__setattr__(self, "rewards", tuple(sorted(map(float, self.rewards))))
 
     @property
     def num_actions(self) -> int:
@@ -72,8 +80,9 @@ class WorldCard:
         return int(self.tokenizer["frame_size"])
 
     def to_json(self) -> str:
-        """The text of ``world.json``."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """The text of ``world.json``, with a checksum of all else in it."""
+        values = asdict(self)
+        return json.dumps({**values, "checksum": _checksum(values)}, indent=1) + "\n"
 
     @staticmethod
     def read(folder: Path) -> WorldCard:
@@ -83,8 +92,10 @@ class WorldCard:
         """
         path = card_path(folder)
         try:
+            if (size := path.stat().st_size) > MAX_BYTES:
+                raise BundleError(f"{path} has {size:,} bytes, a card at most {MAX_BYTES:,}")
             values = json.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
             raise BundleError(f"{path} cannot be read: {fault}") from None
         return _checked(path, values)
 
@@ -132,6 +143,11 @@ def _checked(path: Path, values: Any) -> WorldCard:
             f"{path} has format {values['format']!r}, this version of genie-gym reads {FORMAT}; "
             "install the version that wrote it, or a newer one"
         )
+    if values.pop("checksum", None) not in (None, _checksum(values)):
+        raise BundleError(
+            f"{path} does not have the checksum that it says: it was changed or damaged; copy it "
+            "again"
+        )
     names = {f.name for f in fields(WorldCard)}
     if unknown := sorted(values.keys() - names):
         raise BundleError(
@@ -139,9 +155,42 @@ def _checked(path: Path, values: Any) -> WorldCard:
         )
     try:
         card = WorldCard(**values)
-    except TypeError as fault:
+    except (TypeError, ValueError) as fault:
         raise BundleError(f"{path} is incomplete: {fault}") from None
-    for name in card.files:
+    _check_types(path, card)
+    for name in ("tokenizer", "dynamics", "latent_action", "sampling", "rewards"):
+        _check_numbers(path, name, getattr(card, name))
+    return card
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _check_types(path: Path, card: WorldCard) -> None:
+    for entry in fields(WorldCard):
+        value, kind = getattr(card, entry.name), str(entry.type)
+        expected = {"dict": dict, "str": str, "bool": bool}.get(kind.partition("[")[0])
+        if kind.endswith("None") and value is None or expected is None:
+            continue
+        if not isinstance(value, expected):
+            raise BundleError(f"{path}: {entry.name} must be a {expected.__name__}, got {value!r}")
+    for name, record in card.files.items():
         if Path(name).name != name:
             raise BundleError(f"{path} names the file {name!r}, which is outside the bundle")
-    return card
+        if not isinstance(record, dict) or not {"bytes", "sha256"} <= record.keys():
+            raise BundleError(f"{path}: files.{name} needs bytes and sha256, got {record!r}")
+
+
+def _check_numbers(path: Path, name: str, value: Any) -> None:
+    """BundleError for a number in a configuration that no model can have."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(path, f"{name}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_numbers(path, name, inner)
+    elif isinstance(value, int | float):
+        most = _MAX.get(name.rpartition(".")[2], MAX_NUMBER)
+        if not abs(value) <= most:  # so written that NaN is refused too
+            raise BundleError(f"{path}: {name} must be at most {most:,}, got {value}")

@@ -45,12 +45,18 @@ def list_worlds() -> dict[str, Path]:
     return found
 
 
-def find_world(world: str | Path, env_id: str = "ENV", recipe: str = "RECIPE") -> Path:
-    """Path of a world's bundle, given that path or the world's name.
+def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
+    """Path of a world's bundle, given that path, the world's name or its address.
 
-    WorldNotFoundError if there is none: the message lists the folders that were searched and the
-    commands that build it from the real env `env_id` by `recipe`.
+    The world at an address, such as "hf://USER/NAME", is downloaded at its first use.
+
+    WorldNotFoundError if there is none: the message lists the folders that were searched and `how`
+    to make it, the commands to type.
     """
+    if "://" in str(world):
+        from world_models.worlds.pull import pulled_world  # here: names need no network
+
+        return pulled_world(str(world), user_folder().parent / "pulled")
     if _is_world(Path(world)):
         return Path(world)
     worlds = list_worlds()
@@ -62,13 +68,7 @@ def find_world(world: str | Path, env_id: str = "ENV", recipe: str = "RECIPE") -
     raise WorldNotFoundError(
         f"no world {str(world)!r} on this machine.{hint} It is neither the path of a bundle nor a "
         f"folder in\n{places}\n(${VARIABLE} adds folders.) `genie-gym worlds list` shows what is "
-        "there. To build one:\n"
-        f"  genie-gym collect {env_id} --out data\n"
-        f"  genie-gym train tokenizer {recipe} --data data --out runs/tokenizer\n"
-        f"  genie-gym train dynamics {recipe} --data data --tokenizer runs/tokenizer "
-        "--out runs/dynamics\n"
-        "  genie-gym train bundle --data data --tokenizer runs/tokenizer --dynamics runs/dynamics "
-        f"--out {user_folder() / Path(world).name}"
+        f"there. To make it:\n  {how}"
     )
 
 

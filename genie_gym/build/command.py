@@ -1,0 +1,201 @@
+"""`genie-gym build`: from a game to its dream with one command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from genie_gym.build.build import Build
+from genie_gym.build.display import Display
+from genie_gym.build.recipes import from_play
+from genie_gym.build.result import read_figures, report
+from genie_gym.build.sizes import Timed
+from genie_gym.build.stages import Manifest, run_stages
+from genie_gym.collect.command import parse_value
+from genie_gym.collect.policy_spec import checked_spec
+from genie_gym.envs.make import make_rows, world_name
+from genie_gym.registration import register_dream
+from genie_gym.retroact import catalogue
+from world_models.extras import require
+from world_models.settings import begin
+from world_models.training.recipes import RECIPES, WorldRecipe
+from world_models.worlds.find import user_folder
+
+__all__ = ["BuildConfig", "build", "kind_of", "main"]
+
+Kind = Literal["sprites", "scenes"]
+_RECIPES: dict[str, str] = {"sprites": "atari", "scenes": "coinrun"}
+# Genres in which the camera usually follows the player, or looks through its eyes.
+_SCROLLING = ("pl", "pl_fly", "space_shooter", "shooter", "action", "race", "sim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Makes the dream of a game: plays it, trains a world, checks it and packs it.
+
+    Run the same command again to resume after an interruption.
+
+    Example: genie-gym build RetroAct/Boxing-Atari2600-v0 --minutes 20
+
+    Attributes:
+        env: Env id of the game: RetroAct/Boxing-Atari2600-v0, Procgen/CoinRun-v0, or any Gymnasium
+            env with Discrete actions and pictures; MODULE:ID imports the module that registers it.
+        minutes: Time for all stages. A few training steps are timed first.
+        preset: How frames become tokens. sprites: patches of a codebook, for few sprites on still
+            backgrounds. scenes: a network, for cameras that follow the player and for anything
+            drawn. auto: by the game's labels; sprites for an env without labels.
+        policy: Policy that plays; see `genie-gym collect --help`.
+        max_steps: Maximum steps per episode.
+        seed: Seed of the collection.
+        env_kwargs: Further arguments of the env, as KEY VALUE pairs.
+        name: Name of the world; by default the game's title.
+        out: Folder of the build; by default runs/build/NAME.
+        worlds: Folder that the finished world is put into; by default the user's folder of worlds,
+            where gym.make finds it.
+        replace: Replace a world of that name in this folder.
+        list: Only print the stages and which of them are done.
+    """
+
+    env: Annotated[str, tyro.conf.Positional]
+    minutes: float = 60.0
+    preset: Literal["auto", "sprites", "scenes"] = "auto"
+    policy: str = "mixed"
+    max_steps: int = 500
+    seed: int = 0
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    name: str | None = None
+    out: Path | None = None
+    worlds: Path | None = None
+    replace: bool = False
+    list: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < float("inf"):
+            raise ValueError(f"minutes must be positive, got {self.minutes}")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the build."""
+        return (self.out or Path("runs/build") / self.world).absolute()
+
+    @property
+    def world(self) -> str:
+        """Name of the world."""
+        return self.name or world_name(self.env)
+
+    @property
+    def installed(self) -> Path:
+        """Where the finished world goes."""
+        return (self.worlds or user_folder()).absolute() / self.world
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line."""
+    config = tyro.cli(
+        BuildConfig, args=argv, prog="genie-gym build", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    if not config.list:
+        return 0 if build(config) else 130
+    done = Manifest(config.folder / "stages.jsonl").done()
+    for stage in _planned(config, RECIPES["atari"]()).stages:
+        print("done   " if stage.name in done else "to do  ", stage.name)
+    return 0
+
+
+def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
+    """Makes a world, or resumes; False if it was interrupted.
+
+    Args:
+        config: The settings.
+        recipe: Models to train; by default those of the preset.
+    """
+    for module, extra in (("lightning.fabric", "train"), ("torchmetrics", "bench")):
+        require(module, extra=extra, what="building a world needs this package")
+    out, manifest = config.folder, Manifest(config.folder / "stages.jsonl")
+    if config.installed.exists() and not config.replace and "install" not in _begun(manifest):
+        raise ValueError(
+            f"there is a world {config.installed} already: add --replace, or another --name"
+        )
+    num_actions = _num_actions(config)  # fails now if the game cannot be played here
+    kind = kind_of(config.env) if config.preset == "auto" else config.preset
+    planned = _planned(config, _for_actions(recipe or RECIPES[_RECIPES[kind]](), num_actions))
+    settings = {
+        "env": config.env,
+        "preset": kind,
+        "policy": checked_spec(config.policy),
+        "env_kwargs": config.env_kwargs,
+        "seed": config.seed,
+        "max_steps": config.max_steps,
+        "minutes": config.minutes,
+    }
+    begin(out / "build.json", settings, may_change=("minutes",))
+    print(f"{config.env} -> GenieRedux/{config.world}-v0 in about {config.minutes:g} minutes")
+    print(f"preview: {out / 'preview.png'}, log: {out / 'build.log'}")
+    display = Display(planned.stages, manifest, config.minutes, out)
+    with display.showing():
+        finished = run_stages(planned.stages, manifest, log=display.begin)
+    if not finished:
+        print("stopped: run the same command to resume")
+        return False
+    register_dream(config.world)
+    took = sum(entry.get("seconds", 0) for entry in manifest.entries())
+    print(f"done in {took / 60:.1f} minutes")
+    print(report(read_figures(planned.figures(config.world)), config.installed, _strip(out)))
+    return True
+
+
+def kind_of(env: str) -> Kind:
+    """Returns the preset for an env, by the labels of the game.
+
+    A codebook of patches shows a game with few sprites on still backgrounds within minutes. Where
+    the camera moves, new patches never end, and a network has to draw them.
+    """
+    games = {game.env_id: game for game in catalogue.games()}
+    if env.startswith("Procgen/"):
+        return "scenes"
+    if env not in games or games[env].platform == "Atari2600":
+        return "sprites"
+    labels = games[env].labels
+    follows = labels.motion == "free" and labels.genre in _SCROLLING
+    return "scenes" if follows or labels.view in ("1p", "3p", "multi") else "sprites"
+
+
+def _planned(config: BuildConfig, recipe: WorldRecipe) -> Build:
+    out = config.folder
+    sizes = Timed(config.minutes, out, Manifest(out / "stages.jsonl"))
+    planned = Build(config.world, config.env, out, sizes)
+    env_kwargs: dict[str, Any] = dict(config.env_kwargs)
+    world = from_play(
+        planned,
+        recipe,
+        policy=config.policy,
+        max_steps=config.max_steps,
+        seed=config.seed,
+        pictures=out / "pictures",
+        **env_kwargs,
+    )
+    planned.install(world, config.installed.parent)
+    return planned
+
+
+def _num_actions(config: BuildConfig) -> int:
+    kwargs = {key: parse_value(text) for key, text in config.env_kwargs.items()}
+    env = make_rows(config.env, 1, **kwargs)
+    env.close()
+    return int(env.single_action_space.n)  # type: ignore[attr-defined]
+
+
+def _for_actions(recipe: WorldRecipe, num_actions: int) -> WorldRecipe:
+    model = replace(recipe.dynamics.model, num_actions=num_actions)
+    return replace(recipe, dynamics=replace(recipe.dynamics, model=model))
+
+
+def _begun(manifest: Manifest) -> set[str]:
+    return {entry["stage"] for entry in manifest.entries()}
+
+
+def _strip(out: Path) -> Path:
+    return out / "pictures" / "strip.png"

@@ -1,0 +1,177 @@
+"""`genie-gym doctor`: what of this machine genie-gym can use, and what that means."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import tyro
+
+from genie_gym import __version__
+from genie_gym.errors import MissingDependencyError
+from genie_gym.retroact import catalogue
+from world_models.worlds.find import list_worlds, user_folder
+
+__all__ = ["Doctor", "Finding", "findings", "main"]
+
+# Extra -> (module that it installs, what needs it).
+_EXTRAS = {
+    "train": ("lightning.fabric", "training worlds, genie-gym build"),
+    "bench": ("torchmetrics", "evaluating worlds, genie-gym build"),
+    "coinrun": ("procgen", "the real CoinRun"),
+    "play": ("starlette", 'genie-gym play, render_mode="human"'),
+    "scale": ("ray", "collecting in Ray tasks"),
+    "minari": ("minari", "Minari datasets"),
+}
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Tells what of CPU, GPU, precision, ROMs, extras and compiler is here, and what it means.
+
+    Example: genie-gym doctor
+    """
+
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is here or not.
+
+    Attributes:
+        what: Its name.
+        found: What there is.
+        means: What that means, or what to type.
+        good: Whether nothing is missing.
+    """
+
+    what: str
+    found: str
+    means: str
+    good: bool = True
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; the exit status is 0 whatever is found."""
+    config = tyro.cli(
+        Doctor, args=argv, prog="genie-gym doctor", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    found = list(findings())
+    if config.json:
+        print(json.dumps({finding.what: vars(finding) for finding in found}))
+        return 0
+    width = max(len(finding.what) for finding in found)
+    for finding in found:
+        print(f"{'ok' if finding.good else '--'}  {finding.what:<{width}}  {finding.found}")
+        if finding.means:
+            print(f"{'':<{width + 4}}  {finding.means}")
+    return 0
+
+
+def findings() -> Iterator[Finding]:
+    """Looks at the machine; measures the precisions, which takes under a second."""
+    python = f"Python {platform.python_version()}, torch {_version('torch')}"
+    yield Finding(what="genie-gym", found=f"{__version__}, {python}", means="")
+    yield from _compute()
+    yield _compiler()
+    yield from (_extra(name, *row) for name, row in _EXTRAS.items())
+    yield _roms()
+    worlds = list_worlds()
+    yield Finding(
+        what="worlds",
+        found=", ".join(worlds),
+        means=f"genie-gym build puts more into {user_folder()}",
+        good=bool(worlds),
+    )
+
+
+def _compute() -> Iterator[Finding]:
+    import torch
+
+    from world_models.precision import MIN_SPEEDUP, bfloat16_speedup
+
+    cores, flags = os.cpu_count() or 1, _flags()
+    yield Finding(
+        what="CPU",
+        found=f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} threads for torch"
+        + (f", {flags}" if flags else ""),
+        means="OMP_NUM_THREADS=1 helps where several processes share the cores",
+    )
+    gpu = torch.cuda.is_available()
+    yield Finding(
+        what="GPU",
+        found=f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if gpu else "none",
+        means="" if gpu else "worlds run and train on the CPU; larger ones want a GPU",
+        good=gpu,
+    )
+    device = torch.device("cuda" if gpu else "cpu")
+    speedup = bfloat16_speedup(device)
+    chosen = "bfloat16" if speedup >= MIN_SPEEDUP else "float32"
+    yield Finding(
+        what="precision",
+        found=f"{chosen} on {device.type}",
+        means=f'what "auto" takes: bfloat16 is {speedup:.1f} times as fast as float32 here',
+    )
+
+
+def _compiler() -> Finding:
+    name = os.environ.get("CXX", "g++")
+    path = shutil.which(name)
+    return Finding(
+        what="compiler",
+        found=path or f"{name} was not found",
+        means="compile=True works" if path else "only compile=True needs it: apt-get install g++",
+        good=path is not None,
+    )
+
+
+def _extra(name: str, module: str, needs: str) -> Finding:
+    try:
+        here = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        here = False
+    hint = needs if here else f"{needs} need it: pip install 'genie-gym[{name}]'"
+    if name == "coinrun" and not here:
+        hint += " (CPython 3.11 on Linux x86-64)"
+    return Finding(
+        what=f"extra {name}", found="installed" if here else "missing", means=hint, good=here
+    )
+
+
+def _roms() -> Finding:
+    try:
+        playable = len(catalogue.playable_games())
+    except MissingDependencyError as missing:
+        return Finding(what="ROMs", found="none", means=str(missing), good=False)
+    return Finding(
+        what="ROMs",
+        found=f"{playable} of {len(catalogue.games())} games can be played",
+        means="genie-gym roms import --ale adds 32 Atari games, genie-gym roms import PATH yours",
+        good=playable > 1,
+    )
+
+
+def _flags() -> str:
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return ""
+    lines = [line for line in info.read_text().splitlines() if line.startswith("flags")]
+    known = lines[0].split() if lines else []
+    return " ".join(flag for flag in _INSTRUCTIONS if flag in known)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"

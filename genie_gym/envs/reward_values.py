@@ -1,0 +1,40 @@
+"""Turns the expected reward of a dream into a reward that the game can pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["REWARD_MODES", "payable"]
+
+REWARD_MODES = ("expected", "sampled", "rounded")
+
+
+def payable(
+    expected: NDArray[np.floating],
+    values: Sequence[float],
+    draws: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
+    """Returns a value near each expected reward.
+
+    Args:
+        expected: Expected rewards.
+        values: The rewards that the game pays, ascending; empty for all whole numbers.
+        draws: Uniform numbers in [0, 1), one per reward. With them, one of the two neighbouring
+            values is drawn such that its mean is the expected reward (or the outermost value, for
+            rewards beyond it). Without, the nearer one is taken.
+    """
+    rewards = np.asarray(expected, np.float64)
+    if len(values) == 1:
+        return np.full_like(rewards, values[0])
+    if values:
+        known = np.array(values, np.float64)
+        upper = np.searchsorted(known, rewards).clip(1, len(known) - 1)
+        low, high = known[upper - 1], known[upper]
+    else:
+        low = np.floor(rewards)
+        high = low + 1
+    share = (rewards - low) / (high - low)
+    return np.where(share > (0.5 if draws is None else draws), high, low)

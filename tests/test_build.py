@@ -1,0 +1,220 @@
+"""From a game to its dream with one command: tiny, but whole, and killed on the way."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from io import StringIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genie_gym.build.command import BuildConfig, build, kind_of, main
+from genie_gym.build.display import Display
+from genie_gym.build.result import gates
+from genie_gym.build.sizes import Timed
+from genie_gym.build.stages import Manifest, Stage
+from world_models.episodes import EpisodeDataset
+from world_models.progress import progress_bar, shown_by
+from world_models.training.recipes import RECIPES, WorldRecipe
+from world_models.training.run_options import DataOptions
+from world_models.worlds.bundle import load_world
+from world_models.worlds.find import VARIABLE
+
+GAME = "tests.picture_env:PictureGame-v0"
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def tiny() -> WorldRecipe:
+    recipe = RECIPES["atari"]()
+    model = recipe.dynamics.model
+    size = replace(model.transformer, dim=32, num_layers=1, head_dim=16, position_dim=8, window=4)
+    patches = replace(recipe.tokenizer.model, frame_size=32, patch=8, num_codes=480)
+    fit = replace(recipe.tokenizer.fit, batch_size=2, precision="fp32")
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, model=patches, fit=fit, frames=4),
+        dynamics=replace(
+            recipe.dynamics,
+            model=replace(model, transformer=size),
+            fit=replace(recipe.dynamics.fit, precision="fp32"),
+            frames=4,
+        ),
+    )
+
+
+def config(folder: Path, env: str, **more) -> BuildConfig:
+    kwargs = {"frame_size": "32", **more.pop("env_kwargs", {})}
+    given = {"minutes": 0.05, "out": folder / "build", "worlds": folder / "worlds", **more}
+    return BuildConfig(env=env, max_steps=20, env_kwargs=kwargs, **given)
+
+
+def build_in_a_child(folder: Path) -> None:
+    torch.set_num_threads(1)
+    build(config(folder, GAME), tiny())
+    os._exit(0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "worlds"))
+    return tmp_path
+
+
+def test_somebody_elses_env_becomes_a_dream_though_the_build_is_killed(folder, capfd):
+    child = get_context("spawn").Process(target=build_in_a_child, args=(folder,))
+    child.start()
+    manifest = Manifest(folder / "build" / "stages.jsonl")
+    while "dynamics" not in {entry["stage"] for entry in manifest.entries()}:
+        assert child.is_alive(), "the build ended before it was killed"
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    plan = json.loads((folder / "build" / "plan.json").read_text())
+    assert "install" not in manifest.done()
+    assert build(config(folder, GAME), tiny())
+
+    started = [entry["stage"] for entry in manifest.entries() if entry["event"] == "started"]
+    assert started.count("data-mixed") == started.count("tokenizer") == 1
+    assert started.count("dynamics") == 2
+    assert json.loads((folder / "build" / "plan.json").read_text()).items() >= plan.items()
+    told = capfd.readouterr().out
+    assert 'gymnasium.make("GenieRedux/PictureGame-v0")' in told and "better than" in told
+    assert Image.open(folder / "build" / "pictures" / "strip.png").width > 200
+    assert Image.open(folder / "build" / "preview.png").width > 90
+    card = load_world(folder / "worlds" / "PictureGame").card
+    assert card.scores["psnr_ceiling"] > 0 and card.env_id == GAME
+    assert card.action_meanings == ("STAY", "RIGHT", "LEFT", "DOWN", "UP")
+    assert set(card.rewards) <= {0.0, 1.0}
+    dream = gym.make("GenieRedux/PictureGame-v0")
+    dream.reset(seed=0)
+    frame, reward, *_ = dream.step(1)
+    assert frame.shape == (32, 32, 3) and np.isfinite(reward)
+    dream.close()
+
+
+def test_a_game_becomes_a_dream_and_its_world_is_not_overwritten(folder, capfd):
+    given = config(folder, "RetroAct/Boxing-Atari2600-v0", env_kwargs={"frame_skip": "8"})
+    assert build(given, tiny())
+    data = EpisodeDataset(folder / "build" / "data" / "mixed")
+    assert len(data) >= 8 and data.num_frames.max() == 21
+    assert all(
+        e.info.extra["collection"]["env_kwargs"] == {"frame_size": 32, "frame_skip": 8}
+        for e in data.entries
+    )
+    assert (folder / "worlds" / "Boxing" / "world.json").exists()
+    capfd.readouterr()
+    assert build(given, tiny()), "a finished build tells its result again"
+    assert "film strip" in capfd.readouterr().out
+    with pytest.raises(ValueError, match="add --replace, or another --name"):
+        build(replace(given, out=folder / "other"), tiny())
+    with pytest.raises(ValueError, match="was started with seed 0, not 1"):
+        build(replace(given, seed=1), tiny())
+
+
+def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts(folder, capsys):
+    assert main([GAME, "--list", "--out", str(folder / "build")]) == 0
+    listed = capsys.readouterr().out.split("\n")
+    assert [line.split()[-1] for line in listed[:-1]] == [
+        "data-mixed",
+        "tokenizer",
+        "dynamics",
+        "world-PictureGame",
+        "score-PictureGame",
+        "install",
+    ]
+    with pytest.raises(FileNotFoundError, match="genie-gym roms import PATH"):
+        build(config(folder, "RetroAct/SuperMarioBros-Nes-v0"))
+    with pytest.raises(ValueError, match="minutes must be positive"):
+        config(folder, GAME, minutes=0.0)
+    assert not (folder / "build").exists()
+
+
+def test_the_preset_follows_the_camera():
+    assert kind_of("Procgen/CoinRun-v0") == "scenes"
+    assert kind_of("RetroAct/SuperMarioBros-Nes-v0") == "scenes"
+    assert kind_of("RetroAct/Boxing-Atari2600-v0") == kind_of(GAME) == "sprites"
+
+
+def test_the_plan_fits_the_minutes_and_is_kept(tmp_path):
+    """A training that needs 2 s per step gets the steps that fit in, and no more on a resume."""
+    asked = []
+
+    def train(recipe, options):
+        options.out.mkdir(parents=True, exist_ok=True)
+        entry = {"group": "train", "frames_per_s": recipe.fit.batch_size * recipe.frames / 2.0}
+        (options.out / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+        asked.append((options.out.name, recipe.fit.steps))
+        return len(asked) != 2  # the first real training is interrupted
+
+    manifest = Manifest(tmp_path / "stages.jsonl")
+    manifest.note("data", "done", seconds=92)
+    parts, options = tiny(), DataOptions(data=tmp_path, out=tmp_path / "dynamics")
+    for finished in (False, True):
+        sizes = Timed(10, tmp_path, manifest)
+        assert sizes.train("dynamics", parts.dynamics, options, train) is finished
+    steps = int(0.9 * (0.82 * 600 - 92) / 2)
+    assert asked[0] == ("dynamics-trial", 8)
+    assert [name for name, _ in asked[1:]] == ["dynamics", "dynamics"]
+    assert all(steps - 2 <= given <= steps for _, given in asked[1:])
+    assert asked[1] == asked[2]
+    tokenizer = replace(options, out=tmp_path / "tokenizer")
+    assert Timed(600, tmp_path, manifest).train("tokenizer", parts.tokenizer, tokenizer, train)
+    assert asked[-1][1] == parts.tokenizer.fit.steps, "no more than its recipe says"
+
+
+def test_one_display_shows_stage_and_time_left_and_copies_the_newest_picture(tmp_path):
+    stages = [Stage(name=name, needs=(), run=lambda: True) for name in ("play", "learn")]
+    drawn = tmp_path / "runs" / "tokenizer" / "samples" / "a.png"
+    drawn.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(drawn)
+    shown = StringIO()
+    display = Display(stages, Manifest(tmp_path / "stages.jsonl"), 10, tmp_path, shown)
+    with display.showing():
+        display.begin("learn")
+        print("what a stage says")
+        with progress_bar(total=4) as bar:
+            bar.update(4)
+    assert shown.getvalue() == "[2/2] learn 0%, build about 9:59 left\n"
+    assert "what a stage says" in (tmp_path / "build.log").read_text()
+    assert (tmp_path / "preview.png").read_bytes() == drawn.read_bytes()
+
+
+def test_a_listener_hears_the_share_the_time_and_the_note():
+    heard = []
+    with shown_by(lambda *told: heard.append(told)), progress_bar(total=4, mininterval=0) as bar:
+        bar.set_postfix_str("loss 1", refresh=False)
+        bar.update(1)
+        bar.refresh()
+    share, left, note = heard[-1]
+    assert (share, note) == (0.25, "loss 1") and left >= 0
+
+
+def test_the_gates_tell_a_good_world_from_a_bad_one():
+    good = {
+        "changed_psnr": 20.0,
+        "changed_psnr_copy": 15.0,
+        "delta4_changed_psnr_genie": 1.0,
+        "stability_frames": 300.0,
+        "stability_flat": 0.0,
+        "stability_frozen": 0.0,
+        "exploit_gate": 1.0,
+    }
+    assert all(gates(good).values())
+    for name, value in {
+        "changed_psnr": 14.0,
+        "delta4_changed_psnr_genie": -0.1,
+        "stability_flat": 0.2,
+        "exploit_gate": 0.0,
+    }.items():
+        assert list(gates({**good, name: value}).values()).count(False) == 1, name
+    unknown = {name: value for name, value in good.items() if "changed" not in name}
+    assert list(gates(unknown).values()) == [False, False, True, True]
