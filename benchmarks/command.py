@@ -34,6 +34,7 @@ STUDIES = {
     "official_world": "how fast worlds of official checkpoints are imported and dream",
     "container_choice": "file formats for episodes",
     "catalogue": "the catalogue's labels against the public annotation and the probes",
+    "play_film": "films the page of genie-gym play for the README",
     "model_page": "draws the pictures of docs/model.md and writes its tables",
 }
 """One-off experiments, and scripts that draw pictures for the docs."""

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "worlds": (
         "genie_gym.worlds_commands:main",
-        "list, show and verify the worlds on this machine; rebuild the shipped ones",
+        "list, show, verify, pull and push worlds; rebuild the shipped ones",
     ),
     "play": (
         "genie_gym.play.command:main",

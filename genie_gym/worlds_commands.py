@@ -1,4 +1,4 @@
-"""`genie-gym worlds list | show WORLD | verify WORLD ... | make NAME | export-web WORLD | ...`."""
+"""`genie-gym worlds list | show | verify | pull | push | make | export-web | import-...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from genie_gym.import_genieredux import ImportGenieredux, import_genieredux
+from genie_gym.share_commands import Pull, Push, pull, push
 from world_models.settings import begin
 from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import find_world, list_worlds, search_folders
@@ -77,6 +78,8 @@ Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Pull, tyro.conf.subcommand("pull")]
+    | Annotated[Push, tyro.conf.subcommand("push")]
     | Annotated[Make, tyro.conf.subcommand("make")]
     | Annotated[ExportWeb, tyro.conf.subcommand("export-web")]
     | Annotated[ImportGenieredux, tyro.conf.subcommand("import-genieredux")]
@@ -93,6 +96,10 @@ def main(argv: list[str]) -> int:
     )
     if isinstance(command, List):
         return _list(command)
+    if isinstance(command, Pull):
+        return pull(command)
+    if isinstance(command, Push):
+        return push(command)
     if isinstance(command, Make):
         return _make(command)
     if isinstance(command, ExportWeb):

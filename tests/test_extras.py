@@ -28,7 +28,6 @@ TOOLS = {
     "hypothesis",
     "moviepy",
     "setuptools",
-    "torchrl",
     "ruff",
     "mypy",
     "pre-commit",

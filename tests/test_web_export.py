@@ -2,18 +2,22 @@
 
 import http.server
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from genie_gym.cli import main
+from genie_gym.web.graphs import check_exportable
 from genie_gym.web.runtime import FILES, runtime_files
 from tests.browser import complaints, driven, requests, until
+from world_models.presets import build, tiny
 from world_models.worlds.bundle import load_world
 from world_models.worlds.find import find_world
 
-FRAMES, SEED = 12, 3
+FRAMES = {"Freeway": 12, "CoinRun": 4}  # one pass per frame, and several
+SEED = 3
 LARGEST = 25e6  # bytes of a folder
 # Chromium finds no other machine than this one.
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -22,7 +26,7 @@ ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("web")
-    for world in ("Freeway", "CoinRun"):
+    for world in FRAMES:
         assert main(["worlds", "export-web", world, "--out", str(out / world)]) == 0
     return out
 
@@ -68,10 +72,10 @@ def python_tokens(name, actions):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("name", ["Freeway", "CoinRun"])
+@pytest.mark.parametrize("name", FRAMES)
 def test_the_browser_dreams_the_tokens_of_python(name, browser, site):
     opened(browser, site[0], name)
-    actions = [step // 4 % 5 for step in range(FRAMES)]
+    actions = [step // 4 % 5 for step in range(FRAMES[name])]
     measured = browser.execute_async_script(
         "play.link.measure({seed: arguments[0], actions: arguments[1], temperature: 0})"
         ".then(arguments[2])",
@@ -114,6 +118,15 @@ def test_the_player_pauses_rewinds_and_takes_a_film_home(browser, site):
     )
     shown = browser.find_element("id", "real")
     assert not shown.is_displayed()  # what needs a server is not there
+
+
+@pytest.mark.parametrize("objective", ["two_stream", "paper"])
+def test_a_world_that_a_browser_cannot_run_is_refused(objective):
+    config = tiny()
+    model = build(replace(config, dynamics=replace(config.dynamics, objective=objective)))
+    reason = f"X has VQTokenizer and {objective}. Play it with: genie-gym play X"
+    with pytest.raises(ValueError, match=reason):
+        check_exportable("X", model)
 
 
 def test_a_missing_runtime_names_the_way_out(tmp_path, monkeypatch):

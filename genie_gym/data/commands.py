@@ -50,7 +50,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an episode, or part of it, as GIF, MP4 or PNG strip; or a dataset to Minari."""
+    """Write an episode, or part of it, as GIF, MP4 or PNG strip; or all for Minari or LeRobot."""
 
     path: Directory
     """Dataset directory."""
@@ -58,6 +58,8 @@ class Export:
     """Picture to write; its suffix (.gif, .mp4, .png) selects the format."""
     minari: str | None = None
     """Id of a new local Minari dataset to write instead, e.g. coinrun/random-v0."""
+    lerobot: Path | None = None
+    """Directory of a new dataset in the layout of LeRobotDataset v3.0 to write instead."""
     episode: int = 0
     """Index of the episode."""
     start: int = 0
@@ -70,8 +72,10 @@ class Export:
     """Enlargement of each pixel."""
 
     def __post_init__(self) -> None:
-        if (self.out is None) == (self.minari is None):
-            raise ValueError("expected either --out PICTURE or --minari ID: give exactly one")
+        if [self.out, self.minari, self.lerobot].count(None) != 2:
+            raise ValueError(
+                "expected --out PICTURE, --minari ID or --lerobot DIR: give exactly one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +158,13 @@ def merge_datasets(options: Merge) -> int:
 
 
 def export(options: Export) -> int:
-    """Write the picture or the Minari dataset."""
+    """Write the picture, the Minari dataset or the LeRobot dataset."""
     dataset = EpisodeDataset(options.path)
+    if options.lerobot is not None:
+        from genie_gym.data.lerobot_io import export_lerobot
+
+        print(f"wrote {export_lerobot(dataset, options.lerobot, fps=options.fps)}")
+        return 0
     if options.out is None:
         from genie_gym.data.minari_io import export_minari
 

@@ -151,7 +151,7 @@ def _export(
     module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]
 ) -> bytes:
     onnx = require("onnx", extra="web", what="exporting a world for the browser needs onnx")
-    symbols = {"mT": _transposed, "movedim": _moved, "repeat_interleave": _repeated}
+    symbols: dict[str, Any] = {"mT": _transposed, "movedim": _moved, "repeat_interleave": _repeated}
     for operator, symbol in symbols.items():
         torch.onnx.register_custom_op_symbolic(f"aten::{operator}", symbol, _OPSET)
     file: Any = io.BytesIO()  # its type is not in torch's signature

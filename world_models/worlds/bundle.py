@@ -28,6 +28,7 @@ from world_models.worlds.card import (
     check_files,
     file_record,
 )
+from world_models.worlds.model_card import model_card
 from world_models.worlds.storage import pack, unpack
 
 __all__ = ["StartBank", "World", "load_world", "record_scores", "save_world"]
@@ -121,7 +122,7 @@ def save_world(
         for name, module in _parts(model).items():
             write_tensors(part / f"{name}.safetensors", pack(module, storage))
         write_tensors(part / STARTS, {"frames": starts.frames, "actions": starts.actions})
-        (part / "README.md").write_text(_readme(card))
+        (part / "README.md").write_text(model_card(card))
         card = replace(card, files={f.name: file_record(f) for f in sorted(part.iterdir())})
         (part / CARD).write_text(card.to_json())
     return card
@@ -162,7 +163,7 @@ def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
     """Add measured scores to a bundle's card and its README."""
     card = WorldCard.read(path)
     card = replace(card, scores={**card.scores, **scores})
-    replace_text(path / "README.md", _readme(card))
+    replace_text(path / "README.md", model_card(card))
     files = {**card.files, "README.md": file_record(path / "README.md")}
     card = replace(card, files=files)
     replace_text(card_path(path), card.to_json())
@@ -239,27 +240,3 @@ def _check_starts(starts: StartBank, card: WorldCard) -> None:
         raise ValueError(f"frames are {tuple(starts.frames.shape[2:])}, the world's {size}x{size}")
     if actions.numel() and not 0 <= actions.min() <= actions.max() < card.num_actions:
         raise ValueError(f"actions are not all in 0..{card.num_actions - 1}")
-
-
-def _readme(card: WorldCard) -> str:
-    scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in card.scores.items())
-    provenance = "\n".join(f"* {name}: {value}" for name, value in card.provenance.items())
-    return f"""# {card.name}
-
-A world model of `{card.env_id}`, {card.frame_size}x{card.frame_size} pixels, to be played as
-`gym.make("GenieRedux/{card.name}-v0")` with [genie-gym](https://pypi.org/project/genie-gym/).
-
-Actions ({card.action_set}): {", ".join(card.action_meanings)}.
-
-## Measured
-
-| score | value |
-|---|---|
-{scores or "| nothing yet | |"}
-
-## Provenance
-
-{provenance or "* not recorded"}
-
-Matrices are stored as {card.storage}. `genie-gym worlds verify` checks every file.
-"""

@@ -46,11 +46,17 @@ def list_worlds() -> dict[str, Path]:
 
 
 def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
-    """Path of a world's bundle, given that path or the world's name.
+    """Path of a world's bundle, given that path, the world's name or its address.
+
+    The world at an address, such as "hf://USER/NAME", is downloaded at its first use.
 
     WorldNotFoundError if there is none: the message lists the folders that were searched and `how`
     to make it, the commands to type.
     """
+    if "://" in str(world):
+        from world_models.worlds.pull import pulled_world  # here: names need no network
+
+        return pulled_world(str(world), user_folder().parent / "pulled")
     if _is_world(Path(world)):
         return Path(world)
     worlds = list_worlds()

@@ -40,7 +40,7 @@ export function paintGhost(canvas, other, frame, size) {
 export function paintPatches(canvas, patches, grid) {
   const image = new ImageData(grid, grid);
   patches.forEach((value, at) => {
-    image.data.set([...UNSURE, Math.min(210, value * 2)], at * 4);
+    image.data.set([...UNSURE, Math.min(170, value)], at * 4);
   });
   resize(canvas, grid).putImageData(image, 0, 0);
 }

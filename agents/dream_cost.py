@@ -1,0 +1,157 @@
+"""A dream as the cost model of planners that call ``get_cost(info, candidates)``.
+
+That is the interface of the solvers of stable-worldmodel, which this module neither needs nor
+imports. Shapes: B envs, S candidates of each, T steps, K actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_gym.envs.loaded_worlds import open_world
+from world_models.inference.parallel import MIN_ROWS, Step, step_in_parts
+from world_models.inference.world import WorldModel
+from world_models.pixels import to_uint8
+
+__all__ = ["DreamCost"]
+
+
+class DreamCost:
+    """The cost of action sequences: minus the return that a world predicts for them.
+
+    The return is an expected one: each reward counts with the probability that no predicted end
+    came before it. All candidates of all calls get the same random numbers, so their costs differ
+    by their actions alone, and equal candidates cost the same.
+
+    Args:
+        model: The world model, in eval mode.
+        num_actions: Number K of actions.
+        device: Device of the model.
+        discount: Discount factor per step.
+        seed: Seed of the dreams.
+        max_rows: How many dreams run at once. A dream takes a few megabytes.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        num_actions: int,
+        *,
+        device: torch.device | str = "cpu",
+        discount: float = 1.0,
+        seed: int = 0,
+        max_rows: int = 64,
+    ):
+        if not 0 < discount <= 1 or max_rows < 1:
+            raise ValueError(
+                f"expected 0 < discount <= 1 and max_rows >= 1, got {discount} and {max_rows}"
+            )
+        self.model, self.num_actions, self.device = model, num_actions, torch.device(device)
+        self.discount, self.seed, self.max_rows = discount, seed, max_rows
+
+    @classmethod
+    def of(
+        cls, world: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
+    ) -> DreamCost:
+        """The cost by a world, given its name, path or address.
+
+        `options` are those of `DreamCost` and fields of `SamplingConfig`, such as ``steps=2``.
+        """
+        loaded = open_world(world, device, dtype)
+        own = {name: options.pop(name) for name in _OPTIONS if name in options}
+        model = loaded.model.sampled(**options)
+        return cls(model, loaded.card.num_actions, device=loaded.device, **own)
+
+    @torch.inference_mode()
+    def get_cost(self, info_dict: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
+        """The cost of each candidate, float32 ``(B, S)``.
+
+        Args:
+            info_dict: ``"pixels"`` has the frame that dreams begin with, ``(B, S, H, W, 3)`` or
+                ``(B, S, 3, H, W)``, uint8 or float in [0, 1], with or without an axis of past
+                frames after S, of which the last one counts. All S are taken to be the same.
+            action_candidates: One-hot actions ``(B, S, T, block * K)`` as `CategoricalCEMSolver`
+                makes them, each position with `block` actions in turn; or the numbers of actions,
+                ``(B, S, T)`` or ``(B, S, T, block)``, of an integer dtype.
+        """
+        actions = self._actions(action_candidates).to(self.device)
+        frames = _first_frames(info_dict["pixels"]).to(self.device)
+        batch, num = actions.shape[:2]
+        seeds = torch.full((batch,), self.seed, device=self.device)
+        no_actions = torch.zeros(batch, 0, dtype=torch.int64, device=self.device)
+        start = self.model.start(frames[:, None], no_actions, seeds)
+        env = torch.arange(batch, device=self.device).repeat_interleave(num)
+        costs = [
+            -self._returns(start.rows(part), chosen)
+            for part, chosen in zip(
+                env.split(self.max_rows), actions.flatten(0, 1).split(self.max_rows), strict=True
+            )
+        ]
+        return torch.cat(costs).view(batch, num).to(action_candidates.device)
+
+    def _returns(self, state: Any, actions: Tensor) -> Tensor:
+        """The expected return ``(R,)`` of actions ``(R, T)``."""
+        step = self._step(len(actions))
+        total = torch.zeros(len(actions), device=self.device)
+        going = torch.ones_like(total)  # probability that the episode has not ended
+        for action in actions.unbind(1):
+            state, prediction = step(state, action.contiguous())
+            total += going * prediction.reward.float()
+            going *= self.discount * (1 - prediction.termination.float())
+        return total
+
+    def _step(self, num_rows: int) -> Step:
+        parts = min(torch.get_num_threads(), num_rows // MIN_ROWS)
+        if parts < 2 or self.device.type != "cpu":
+            return self.model.step
+        return partial(step_in_parts, self.model.step, parts)
+
+    def _actions(self, candidates: Tensor) -> Tensor:
+        """Numbers of actions ``(B, S, T * block)``."""
+        shape = tuple(candidates.shape)
+        if candidates.is_floating_point():
+            if candidates.ndim != 4 or candidates.shape[-1] % self.num_actions:
+                raise ValueError(
+                    f"expected one-hot candidates (B, S, T, block * {self.num_actions}), "
+                    f"got {shape}"
+                )
+            return candidates.unflatten(-1, (-1, self.num_actions)).argmax(-1).flatten(2)
+        if candidates.ndim not in (3, 4):
+            raise ValueError(
+                f"expected candidates (B, S, T) or (B, S, T, block) of action numbers, got {shape}"
+            )
+        actions = candidates.flatten(2).to(torch.int64)
+        if actions.numel() and not 0 <= actions.min() <= actions.max() < self.num_actions:
+            raise ValueError(f"expected actions from 0 to {self.num_actions - 1}, got {actions}")
+        return actions
+
+
+_OPTIONS = ("discount", "seed", "max_rows")
+
+
+def _first_frames(pixels: Any) -> Tensor:
+    """The last frame of each env, uint8 ``(B, H, W, 3)``."""
+    frames = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
+    if frames.ndim not in (5, 6) or 3 not in (frames.shape[-1], frames.shape[-3]):
+        raise ValueError(
+            "expected info['pixels'] (B, S, [frames,] H, W, 3) or (B, S, [frames,] 3, H, W), got "
+            f"{tuple(frames.shape)}"
+        )
+    frames = frames[:, 0] if frames.ndim == 5 else frames[:, 0, -1]
+    if frames.shape[-1] == 3:
+        frames = frames.movedim(-1, -3)
+    if not frames.is_floating_point():
+        return frames.to(torch.uint8).movedim(-3, -1).contiguous()
+    if not 0 <= frames.min() <= frames.max() <= 1:
+        raise ValueError(
+            "info['pixels'] of a float dtype must be in [0, 1], but reach from "
+            f"{frames.min():.3g} to {frames.max():.3g}: leave out any normalisation"
+        )
+    return to_uint8(frames).contiguous()

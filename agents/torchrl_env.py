@@ -1,0 +1,163 @@
+"""A dream as a model-based env of TorchRL (extra `torchrl`).
+
+The whole state of a dream is in the tensordict, so any step can be taken again, and TorchRL's
+planners can try many actions from one state. Shapes: B rows, H height, W width, K actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genie_gym.envs.loaded_worlds import open_world
+from world_models.extras import require
+from world_models.inference.state import WorldState
+from world_models.inference.world import WorldModel
+
+_NEEDS = "TorchRL envs need TorchRL"
+tensordict = require("tensordict", extra="torchrl", what=_NEEDS)
+data = require("torchrl.data", extra="torchrl", what=_NEEDS)
+envs = require("torchrl.envs.model_based.common", extra="torchrl", what=_NEEDS)
+
+__all__ = ["DreamEnv"]
+
+_ROW_AXES = {"keys": 1, "values": 1, "tails": 2}  # of the tensors of a KV cache; 0 for all others
+
+
+class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
+    """A learned world for TorchRL.
+
+    A tensordict has `pixels`, uint8 ``(H, W, 3)``, the expected `reward`, `terminated`, which is
+    drawn with the predicted probability, and the dream's `state`. An `action` is K numbers, of
+    which the largest is at the action to take. So one-hot actions work, and so do planners for
+    continuous actions, such as `CEMPlanner`. Rows are independent.
+
+    Args:
+        world: Name, path or address of the world.
+        num_envs: Number of rows of `reset`; None for one without a batch axis, as planners want it.
+        device: Device of the world.
+        dtype: As in `genie_gym.envs.loaded_worlds.open_world`.
+        seed: Seed of the starts, of the dreams and of terminations.
+        sampling: Fields of `SamplingConfig`, such as ``steps=2``.
+    """
+
+    def __init__(
+        self,
+        world: str | Path,
+        num_envs: int | None = None,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        seed: int = 0,
+        **sampling: Any,
+    ):
+        loaded = open_world(world, device, dtype)
+        if loaded.starts is None:
+            raise ValueError(f"the world {loaded.card.name} has no start bank")
+        self.rng = torch.Generator().manual_seed(seed)
+        model = _Step(loaded.model.sampled(**sampling), self.rng)
+        batch = [] if num_envs is None else [num_envs]
+        super().__init__(model, device=loaded.device, batch_size=torch.Size(batch))
+        self.starts = loaded.starts
+        example = self._begin(self.starts.frames[:1], self.starts.actions[:1])
+        self._make_specs(example, loaded.card.num_actions)
+
+    def begin(self, frames: Tensor, actions: Tensor) -> Any:
+        """The tensordict of dreams that begin with real frames.
+
+        Args:
+            frames: uint8 ``(B, k, H, W, 3)``.
+            actions: The actions between them, int64 ``(B, k - 1)``.
+        """
+        values = self._begin(frames, actions)
+        batch = [len(frames)]
+        ends = {n: torch.zeros(*batch, 1, dtype=torch.bool) for n in ("done", "terminated")}
+        return tensordict.TensorDict({**values, **ends}, batch, device=self.device)
+
+    def _begin(self, frames: Tensor, actions: Tensor) -> dict[str, Any]:
+        seeds = torch.randint(2**62, (len(frames),), generator=self.rng)
+        frames = frames.to(self.device)
+        state = self.world_model.world.start(frames, actions.to(self.device), seeds.to(self.device))
+        return {"pixels": frames[:, -1], "state": _to_dict(replace(state, encoder=None))}
+
+    def _make_specs(self, example: dict[str, Any], num_actions: int) -> None:
+        batch = self.batch_size
+
+        def unbounded(x: Tensor) -> Any:
+            shape = (*batch, *x.shape[1:])
+            return data.Unbounded(shape, dtype=x.dtype, device=self.device)
+
+        def composite(**specs: Any) -> Any:
+            return data.Composite(**specs, shape=batch, device=self.device)
+
+        state = {name: unbounded(x) for name, x in example["state"].items()}
+        self.observation_spec = composite(
+            pixels=unbounded(example["pixels"]), state=composite(**state)
+        )
+        self.state_spec = composite(state=composite(**state))
+        self.action_spec = data.Unbounded((*batch, num_actions), device=self.device)
+        self.reward_spec = data.Unbounded((*batch, 1), device=self.device)
+
+    def _reset(self, given: Any = None, **kwargs: Any) -> Any:
+        num = self.batch_size.numel()
+        rows = torch.randint(len(self.starts.frames), (num,), generator=self.rng)
+        fresh = self.begin(self.starts.frames[rows], self.starts.actions[rows])
+        fresh = fresh.reshape(self.batch_size)
+        chosen = None if given is None else given.get("_reset", None)
+        if chosen is None or chosen.all():
+            return fresh
+        kept = given.select(*fresh.keys(True, True))
+        return torch.where(chosen.view(self.batch_size), fresh, kept)
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self.rng.manual_seed(seed)
+
+
+class _Step(nn.Module):
+    """A step of a world from a tensordict to the next."""
+
+    def __init__(self, world: WorldModel, rng: torch.Generator):
+        super().__init__()
+        self.world, self.rng = world, rng
+
+    @torch.no_grad()
+    def forward(self, given: Any) -> Any:
+        batch = given.batch_size
+        flat = given.select("state", "action").reshape(-1)
+        rows, action = dict(flat["state"].items()), flat["action"].argmax(-1)
+        state, prediction = self.world.step(_from_dict(rows), action)
+        chance = torch.rand(len(action), generator=self.rng).to(action.device)
+        terminated = chance < prediction.termination
+
+        def shaped(x: Tensor) -> Tensor:
+            return x.reshape(*batch, *x.shape[1:])
+
+        out = given.clone(recurse=False)
+        out["pixels"] = shaped(prediction.frames)
+        out["reward"] = shaped(prediction.reward.float()[:, None])
+        out["terminated"] = out["done"] = shaped(terminated[:, None])
+        nested = {name: shaped(x) for name, x in _to_dict(state).items()}
+        out["state"] = tensordict.TensorDict(nested, batch, device=given.device)
+        return out
+
+
+def _axis(name: str) -> int:
+    return _ROW_AXES.get(name.rpartition(".")[2], 0)
+
+
+def _to_dict(state: WorldState) -> dict[str, Tensor]:
+    """The tensors of a state, with the rows first."""
+    return {name: x.movedim(_axis(name), 0) for name, x in state.tensors().items()}
+
+
+def _from_dict(rows: dict[str, Tensor]) -> WorldState:
+    """Undo `_to_dict`, in memory of its own: a step writes into its state."""
+    moved = {name: x.movedim(0, _axis(name)) for name, x in rows.items()}
+    return WorldState.from_tensors(
+        {name: x.clone(memory_format=torch.contiguous_format) for name, x in moved.items()}
+    )

@@ -1,0 +1,43 @@
+"""Statistics of the features of a dataset, by episode and of all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Statistics", "pooled_statistics", "statistics_of"]
+
+Statistics = dict[str, NDArray[np.float64]]
+"""Least and largest value, mean, standard deviation and count of a feature."""
+
+
+def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
+    """Statistics over the first axis of values ``(N, F)``, with the number of rows they are of."""
+    return {
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": values.mean(0),
+        "std": values.std(0),
+        "count": np.array([count]),
+    }
+
+
+def pooled_statistics(parts: list[dict[str, Statistics]]) -> dict[str, Statistics]:
+    """Statistics of all episodes, from those of each."""
+    pooled = {}
+    for feature in parts[0]:
+        columns = {
+            name: np.stack([part[feature][name] for part in parts]) for name in parts[0][feature]
+        }
+        counts = columns["count"].reshape(-1, *[1] * (columns["mean"].ndim - 1))
+        share = counts / counts.sum()
+        mean = (share * columns["mean"]).sum(0)
+        variance = (share * (columns["std"] ** 2 + (columns["mean"] - mean) ** 2)).sum(0)
+        pooled[feature] = {
+            "min": columns["min"].min(0),
+            "max": columns["max"].max(0),
+            "mean": mean,
+            "std": np.sqrt(variance),
+            "count": columns["count"].sum(0),
+        }
+    return pooled

@@ -1,0 +1,205 @@
+"""Downloads worlds. Nothing of a world can be opened before its checksums have been verified."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from world_models.files import atomic_directory, replace_text
+from world_models.worlds.address import open_file, parse_address
+from world_models.worlds.card import CARD, BundleError, WorldCard, file_record
+
+__all__ = ["RemoteWorld", "pulled_world"]
+
+MAX_CARD_BYTES = 1 << 20
+MAX_WORLD_BYTES = 16 << 30
+BLOCK = 1 << 18  # as much as an interruption can lose
+DOWNLOADS = ".downloads"  # unfinished files, in the folder of worlds
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RemoteWorld:
+    """A world at an address.
+
+    Attributes:
+        address: Address of its folder.
+        card: Its card, which declares its files.
+        text: The bytes of the card's file.
+    """
+
+    address: str
+    card: WorldCard
+    text: bytes
+
+    @classmethod
+    def read(cls, address: str) -> RemoteWorld:
+        """Download and check the card of the world at an address.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            BundleError: If the card is too large, damaged, or declares files that no world has.
+        """
+        address = parse_address(address)
+        source = f"{address}/{CARD}"
+        try:
+            file, _ = open_file(source)
+            with file:
+                text = file.read(MAX_CARD_BYTES + 1)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{address} is not a world: it has no {CARD}") from None
+        except (OSError, ValueError, ImportError):
+            raise
+        except Exception as fault:  # each protocol has its own classes for a lost connection
+            raise OSError(f"{source} cannot be read: {fault!r}") from fault
+        if len(text) > MAX_CARD_BYTES:
+            raise BundleError(f"{source} has more than {MAX_CARD_BYTES:,} bytes: it is no card")
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, CARD).write_bytes(text)
+            try:
+                card = WorldCard.read(Path(folder))
+            except BundleError as fault:
+                raise BundleError(str(fault).replace(folder, address)) from None
+        _check_declared(source, card)
+        return cls(address=address, card=card, text=text)
+
+    @property
+    def checksum(self) -> str:
+        """Identifies the world: the SHA-256 of its card, which has those of all other files."""
+        return hashlib.sha256(self.text).hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files that the card declares."""
+        return sum(record["bytes"] for record in self.card.files.values())
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the bundle at `path` is this world."""
+        card = path / CARD
+        return card.is_file() and file_record(card)["sha256"] == self.checksum
+
+    def download(
+        self, path: Path, *, replace: bool = False, progress: Callable[[int], object] = lambda n: 0
+    ) -> None:
+        """Download the bundle to `path`, where it appears whole or not at all.
+
+        What an interrupted download has read is kept, and the next one goes on there.
+
+        Args:
+            path: Directory of the bundle.
+            replace: Overwrite a bundle that exists there.
+            progress: Called with the number of bytes that are there in addition.
+
+        Raises:
+            FileExistsError: If there is another bundle at `path`.
+            FileNotFoundError: If a file of the world is missing.
+            OSError: If the connection ended too early.
+            BundleError: If a file does not have the size or the checksum that the card declares.
+        """
+        from filelock import FileLock  # comes with torch
+
+        downloads = path.parent / DOWNLOADS
+        downloads.mkdir(parents=True, exist_ok=True)
+        with FileLock(downloads / f"{self.checksum}.lock"):
+            if self.is_at(path):  # another process was faster
+                return
+            if path.exists() and not replace:
+                raise FileExistsError(f"{path} already exists; choose another name, or replace it")
+            parts = {name: self._fetch(name, downloads, progress) for name in self.card.files}
+            with atomic_directory(path, replace=replace) as bundle:
+                (bundle / CARD).write_bytes(self.text)
+                for name, part in parts.items():
+                    part.rename(bundle / name)
+
+    def _fetch(self, name: str, downloads: Path, progress: Callable[[int], object]) -> Path:
+        """The path of a verified file."""
+        record, source = self.card.files[name], f"{self.address}/{name}"
+        part = downloads / f"{record['sha256']}-{name}"
+        have = part.stat().st_size if part.exists() else 0
+        progress(have)
+        try:
+            _read_on(source, part, record["bytes"], progress)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{source} is missing, although {CARD} lists it: the world was not uploaded whole"
+            ) from None
+        if file_record(part)["sha256"] != record["sha256"]:
+            part.unlink()
+            raise BundleError(
+                f"{source} does not have the checksum that {CARD} says: it was changed or damaged, "
+                "and has been deleted here"
+            )
+        return part
+
+
+def pulled_world(address: str, folder: Path) -> Path:
+    """The bundle of the world at an address, which is downloaded to `folder` at its first use.
+
+    Later uses ask nobody, so the world stays the same. Bundles are named by their checksum.
+    """
+    address = parse_address(address)
+    note = folder / "addresses" / hashlib.sha256(address.encode()).hexdigest()
+    if note.is_file() and (path := folder / note.read_text()).is_dir():
+        return path
+    remote = RemoteWorld.read(address)
+    path = folder / remote.checksum
+    remote.download(path)
+    replace_text(note, path.name)
+    return path
+
+
+def _read_on(source: str, part: Path, size: int, progress: Callable[[int], object]) -> None:
+    """Read the rest of a file, up to its declared size."""
+    have = part.stat().st_size if part.exists() else 0
+    if have >= size and have:
+        return
+    file, start = open_file(source, have)
+    with file, part.open("r+b" if part.exists() else "wb") as out:
+        progress(start - have)
+        have = out.seek(start)
+        out.truncate()
+        try:
+            while block := file.read(min(BLOCK, size - have + 1)):
+                if have + len(block) > size:
+                    raise BundleError(
+                        f"{source} has more than the {size:,} bytes that {CARD} says: it was "
+                        "changed"
+                    )
+                have += out.write(block)
+                progress(len(block))
+        except BundleError:
+            raise
+        except Exception as fault:  # as above
+            raise _interrupted(source, have, size, repr(fault)) from None
+    if have < size:
+        raise _interrupted(source, have, size, "the connection ended")
+
+
+def _interrupted(source: str, have: int, size: int, why: str) -> OSError:
+    return OSError(
+        f"{source} was read up to {have:,} of {size:,} bytes ({why}): try again, it goes on there"
+    )
+
+
+def _check_declared(source: str, card: WorldCard) -> None:
+    """BundleError unless the files that a card declares have names, checksums and sane sizes."""
+    if not card.files:
+        raise BundleError(f"{source} lists no files, so nothing can be verified: save it again")
+    total = 0
+    for name, record in card.files.items():
+        size, sha256 = record.get("bytes"), record.get("sha256")
+        if not _FILE_NAME.fullmatch(name) or name == CARD:
+            raise BundleError(f"{source} names the file {name!r}, which no world has")
+        if type(size) is not int or size < 0 or not _SHA256.fullmatch(str(sha256)):
+            raise BundleError(f"{source}: {name} needs bytes and sha256, got {record!r}")
+        total += size
+    if total > MAX_WORLD_BYTES:
+        raise BundleError(
+            f"{source} declares {total:,} bytes; a world has at most {MAX_WORLD_BYTES:,}"
+        )

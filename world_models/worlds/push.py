@@ -1,0 +1,108 @@
+"""Uploads worlds to the Hugging Face Hub or to any file system of fsspec."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from world_models.extras import require
+from world_models.worlds.address import filesystem, hub_repository, parse_address
+from world_models.worlds.card import (
+    CARD,
+    BundleError,
+    WorldCard,
+    card_path,
+    check_files,
+    file_record,
+)
+from world_models.worlds.model_card import check_license, model_card
+
+__all__ = ["push_world"]
+
+
+def push_world(
+    path: Path,
+    address: str,
+    *,
+    license: str | None = None,
+    private: bool = False,
+    replace_existing: bool = False,
+) -> str:
+    """Upload a bundle, after checking its files, with a model card as its README.md.
+
+    Args:
+        path: Directory of the bundle.
+        address: ``hf://USER/NAME`` for a repository of its own, which is created if needed, or an
+            address of fsspec, such as ``s3://BUCKET/NAME`` or a folder.
+        license: Identifier of the world's licence, such as "cc-by-4.0". The Hub needs one.
+        private: Create the Hub's repository as a private one.
+        replace_existing: Overwrite a world at the address. On the Hub, a push is always a commit.
+
+    Returns:
+        The address from which the world can be pulled.
+
+    Raises:
+        BundleError: If the bundle is damaged.
+        FileExistsError: If there is a world at the address.
+    """
+    address = parse_address(address)
+    repository = hub_repository(address)
+    if address.startswith(("https://", "http://")):
+        raise ValueError(
+            f"{address} can only be read: copy the folder {path} to the web server, or push to an "
+            "address that can be written to, such as hf://USER/NAME or s3://BUCKET/NAME"
+        )
+    if card_path(path).name != CARD:
+        raise BundleError(
+            f"{path} has no {CARD}: only bundles in the format of genie-gym are shared"
+        )
+    card = WorldCard.read(path)
+    check_files(path, card.files)
+    if license is not None:
+        provenance = {**card.provenance, "license": check_license(license)}
+        card = replace(card, provenance=provenance)
+    if repository is not None and "license" not in card.provenance:
+        raise ValueError("the Hub needs a licence: add --license, such as --license cc-by-4.0")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder)
+        _copy(path, card, address, bundle)
+        if repository is None:
+            _write(bundle, address, replace_existing)
+        else:
+            _commit(bundle, repository, card, private)
+    return address
+
+
+def _copy(path: Path, card: WorldCard, address: str, bundle: Path) -> None:
+    """Copy the files that the card lists, and write the model card and the card that lists it."""
+    for name in card.files:
+        shutil.copyfile(path / name, bundle / name)
+    readme = bundle / "README.md"
+    readme.write_text(model_card(card, address))
+    card = replace(card, files={**card.files, readme.name: file_record(readme)})
+    (bundle / CARD).write_text(card.to_json())
+
+
+def _write(bundle: Path, address: str, replace_existing: bool) -> None:
+    fs, folder = filesystem(address)
+    if fs.exists(f"{folder}/{CARD}"):
+        if not replace_existing:
+            raise FileExistsError(f"{address} has a world already; --replace overwrites it")
+        fs.rm_file(f"{folder}/{CARD}")
+    fs.makedirs(folder, exist_ok=True)
+    files = sorted(bundle.iterdir(), key=lambda file: file.name == CARD)
+    for file in files:  # the card last: who finds it finds all
+        fs.put_file(str(file), f"{folder}/{file.name}")
+
+
+def _commit(bundle: Path, repository: str, card: WorldCard, private: bool) -> None:
+    hub = require("huggingface_hub", extra="share", what="hf:// addresses need huggingface_hub")
+    api = hub.HfApi()
+    api.create_repo(repository, private=private, exist_ok=True)
+    api.upload_folder(
+        repo_id=repository,
+        folder_path=bundle,
+        commit_message=f"The world {card.name} of {card.env_id}",
+    )
