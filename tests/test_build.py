@@ -140,7 +140,9 @@ def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts
 
 def test_the_preset_follows_the_camera():
     assert kind_of("Procgen/CoinRun-v0") == "scenes"
-    assert kind_of("RetroAct/SuperMarioBros-Nes-v0") == "scenes"
+    for scrolling in ("SuperMarioBros-Nes", "1942-Nes", "Gradius-Nes"):
+        assert kind_of(f"RetroAct/{scrolling}-v0") == "scenes"
+    assert kind_of("RetroAct/SpaceInvaders-Nes-v0") == "sprites"
     assert kind_of("RetroAct/Boxing-Atari2600-v0") == kind_of(GAME) == "sprites"
 
 

@@ -28,7 +28,7 @@ __all__ = ["BuildConfig", "build", "kind_of", "main"]
 
 Kind = Literal["sprites", "scenes"]
 _RECIPES: dict[str, str] = {"sprites": "atari", "scenes": "coinrun"}
-# Genres in which the camera usually follows the player, or looks through its eyes.
+# Genres in which the camera usually follows the player, scrolls, or looks through its eyes.
 _SCROLLING = ("pl", "pl_fly", "space_shooter", "shooter", "action", "race", "sim")
 
 
@@ -159,7 +159,8 @@ def kind_of(env: str) -> Kind:
     if env not in games or games[env].platform == "Atari2600":
         return "sprites"
     labels = games[env].labels
-    follows = labels.motion == "free" and labels.genre in _SCROLLING
+    gallery = labels.view == "side" and labels.motion == "h"
+    follows = labels.genre in _SCROLLING and not gallery
     return "scenes" if follows or labels.view in ("1p", "3p", "multi") else "sprites"
 
 

@@ -90,7 +90,7 @@ def coinrun(build: Build) -> None:
 
 
 def crazy_climber(build: Build) -> None:
-    """Makes a world of Crazy Climber from sticky and random play. Takes 75 minutes on one core."""
+    """Makes a world of Crazy Climber from sticky, random and mixed play. Two hours on one core."""
     recipe = RECIPES["atari"]()
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)
@@ -136,18 +136,12 @@ def pong(build: Build) -> None:
     from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=2000)
 
 
-def up_n_down(build: Build) -> None:
-    """Makes a world of Up'n Down from mixed play. Takes 45 minutes on one core."""
-    from_play(build, RECIPES["atari"](), steps=2000)
-
-
 WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
     "CoinRun": ("Procgen/CoinRun-v0", coinrun),
     "CrazyClimber": ("RetroAct/CrazyClimber-Atari2600-v0", crazy_climber),
     "Freeway": ("RetroAct/Freeway-Atari2600-v0", freeway),
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
-    "UpNDown": ("RetroAct/UpNDown-Atari2600-v0", up_n_down),
 }
 """World name -> (env id, recipe)."""
 
