@@ -13,6 +13,7 @@ BENCHMARKS = {
     "fidelity": "accuracy of a world against the real env it was trained on",
     "env_speed": "steps per second of real envs, bare simulators and dreamed envs",
     "play_speed": "a dream in the browser: frames per second, and from key to picture",
+    "web_speed": "an exported world in the browser: frames per second",
     "transfer": "agents trained in a dream against agents trained in the real game",
     "ranking": "whether a dream ranks policies as the real game does",
     "rl_speed": "dreams beside other processes, in workers and under PPO",

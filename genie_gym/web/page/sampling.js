@@ -25,7 +25,7 @@ export async function sampleTokens(predict, space, sampling, seed, counter) {
   for (let pass = 0; pass < steps && masked.includes(1); pass++) {
     const logits = await predict(tokens);
     const noise = temperature ? uniform(seed, counter, pass * size, size) : new Float32Array(size);
-    const drawn = draw(logits, space, temperature, noise);
+    const drawn = draw(logits, space, temperature, noise, masked);
     first ??= drawn.entropy;
     const stay = leastCertain(drawn.certainty, masked, schedule[step + 1]);
     let left = 0;
@@ -42,13 +42,15 @@ export async function sampleTokens(predict, space, sampling, seed, counter) {
   return { tokens, entropy: first, passes };
 }
 
-function draw(logits, space, temperature, noise) {
+/** Draw the masked tokens. */
+function draw(logits, space, temperature, noise, masked) {
   const { numTokens: size, numCodes: num } = space;
   const tokens = new Int32Array(size);
   const certainty = new Float32Array(size);
   const entropy = new Float32Array(size);
   const grouped = space.groupStart !== null;
   for (let at = 0; at < size; at++) {
+    if (!masked[at]) continue;
     const row = logits.subarray(at * num, (at + 1) * num);
     let best = 0;
     for (let code = 1; code < num; code++) if (row[code] > row[best]) best = code;
@@ -74,8 +76,12 @@ function drawAny(row, temperature, noise, groupStart) {
   const heat = temperature || 1;
   let best = 0;
   for (let code = 1; code < scores.length; code++) if (scores[code] > scores[best]) best = code;
-  const weights = Float64Array.from(scores, (score) => Math.exp((score - scores[best]) / heat));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const weights = new Float64Array(scores.length); // loops: callbacks are several times as slow
+  let total = 0;
+  for (let code = 0; code < scores.length; code++) {
+    weights[code] = Math.exp((scores[code] - scores[best]) / heat);
+    total += weights[code];
+  }
   const first = weights[best];
   if (noise * total < first) return best;
   const others = total - first;
@@ -91,14 +97,17 @@ function drawAny(row, temperature, noise, groupStart) {
 /** Scores with which the group from `start` on is as likely as one token of its probability. */
 function asGroup(row, temperature, start) {
   const heat = Math.max(temperature, COLD);
-  const most = row.subarray(start).reduce((a, b) => Math.max(a, b), -Infinity);
+  let most = -Infinity;
+  for (let code = start; code < row.length; code++) if (row[code] > most) most = row[code];
   let [whole, within] = [0, 0];
   for (let code = start; code < row.length; code++) {
     whole += Math.exp(row[code] - most);
     within += Math.exp((row[code] - most) / heat);
   }
   const offset = most + Math.log(whole) - heat * Math.log(within);
-  return Float64Array.from(row, (score, code) => (code < start ? score : score - most + offset));
+  const scores = Float64Array.from(row);
+  for (let code = start; code < row.length; code++) scores[code] = row[code] - most + offset;
+  return scores;
 }
 
 /** Mark the `count` least certain of the masked tokens; of equals the first. */

@@ -28,21 +28,23 @@ export class World {
     this.rings = ["keys", "values"].flatMap((part) =>
       Array.from({ length: numLayers }, (_, layer) => `${part}_${layer}`),
     );
+    // The past as graphs take it, and the entry in each of its slots: see `hold`.
+    const size = card.ring.slice(1).reduce((a, b) => a * b);
+    this.past = Object.fromEntries(this.rings.map((name) => [name, new Float32Array(size)]));
+    this.held = new Array(window).fill(null);
   }
 
   /** The state after the real frames of a start, chosen by the seed. */
   async begin(seed) {
-    const { starts, ring, tails, clip } = this.card;
+    const { starts, tails, clip } = this.card;
     const at = seed % starts.length;
     const { actions, tokens } = starts[at];
     const frame = (t) => this.starts.slice((at * clip + t) * this.frameBytes, (at * clip + t + 1) * this.frameBytes);
-    const [, ...shape] = ring;
-    const empty = () => new Float32Array(shape.reduce((a, b) => a * b));
     let state = {
       seed,
       frame: frame(0),
       tokens: Int32Array.from(tokens[0]),
-      rings: Object.fromEntries(this.rings.map((name) => [name, empty()])),
+      slots: new Array(this.window).fill(null), // keys and values of past frames
       tails: [0, 1].map(() => new Float32Array(tails.reduce((a, b) => a * b))),
       length: 0, // frames in the cache
       frames: 1, // frames so far
@@ -73,7 +75,7 @@ export class World {
     const feeds = { tokens: this.tensor("int32", tokens), frame: this.frameTensor(state.frame) };
     const { shown } = await this.sessions.decode.run(feeds);
     const next = this.remember(state, entry);
-    Object.assign(next, { tokens, frame: Uint8Array.from(shown.data), frames: state.frames + 1 });
+    Object.assign(next, { tokens, frame: shown.data, frames: state.frames + 1 });
     const [reward, termination] = [entry.reward[0], entry.termination[0]];
     return { state: next, tokens, entropy, passes, reward, termination };
   }
@@ -88,10 +90,11 @@ export class World {
       bias: this.bias(state.length),
       tails: this.tensor("float32", state.tails[0], tails),
     };
+    this.hold(state.slots);
     const [, numTokens, numHeads, window, width] = ring;
     for (const name of this.rings) {
       const last = name.startsWith("keys") ? [width, window] : [window, width];
-      feeds[name] = this.tensor("float32", state.rings[name], [numTokens, numHeads, ...last]);
+      feeds[name] = this.tensor("float32", this.past[name], [numTokens, numHeads, ...last]);
     }
     const session = this.sessions[graph];
     for (const name of Object.keys(feeds)) {
@@ -102,26 +105,35 @@ export class World {
     return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
   }
 
+  /** Bring the entries of these slots into `past`; those that are there already stay. */
+  hold(slots) {
+    // An empty slot may keep what another dream left there: its bias is -Infinity.
+    slots.forEach((entry, slot) => {
+      if (!entry || this.held[slot] === entry) return;
+      for (const name of this.rings) this.place(this.past[name], entry[name], slot, name.startsWith("keys"));
+      this.held[slot] = entry;
+    });
+  }
+
+  /** Write a frame's keys or values into a slot: keys are (N, H, E, W), values (N, H, W, E). */
+  place(ring, fresh, slot, areKeys) {
+    const [, , , window, width] = this.card.ring;
+    const [apart, begin] = areKeys ? [window, slot] : [1, slot * width];
+    for (let row = 0; row * width < fresh.length; row++) {
+      const to = row * window * width + begin;
+      for (let at = 0; at < width; at++) ring[to + at * apart] = fresh[row * width + at];
+    }
+  }
+
   /** The state with a frame more in its cache. */
   remember(state, entry) {
-    const [, , , window, width] = this.card.ring;
-    const slot = state.length % window;
-    const rings = {};
-    for (const name of this.rings) {
-      const ring = state.rings[name].slice();
-      const fresh = entry[`new_${name}`];
-      // Keys are (N, H, E, W), values (N, H, W, E).
-      const [apart, next] = name.startsWith("keys") ? [window, slot] : [1, slot * width];
-      for (let row = 0; row * width < fresh.length; row++) {
-        const to = row * window * width + next;
-        for (let at = 0; at < width; at++) ring[to + at * apart] = fresh[row * width + at];
-      }
-      rings[name] = ring;
-    }
+    const slots = [...state.slots];
+    slots[state.length % this.window] = Object.fromEntries(this.rings.map((name) => [name, entry[`new_${name}`]]));
     const given = entry.new_tails; // (2, P, N, D): for the next frame, and for the one after it
     const half = given.length / 2;
-    const next = state.tails[1].map((value, at) => value + given[at]);
-    return { ...state, rings, tails: [next, given.slice(half)], length: state.length + 1 };
+    const next = given.slice(0, half);
+    for (let at = 0; at < half; at++) next[at] += state.tails[1][at];
+    return { ...state, slots, tails: [next, given.slice(half)], length: state.length + 1 };
   }
 
   /** What temporal attention adds to its logits for each slot of the ring. */
