@@ -72,7 +72,7 @@ def test_a_mistake_is_one_line_without_a_traceback(
 def test_an_unknown_argument_of_an_env_is_answered_with_the_known_ones(capsys, tmp_path, env):
     given = ["--env-kwargs", "nonsense", "3", "--out", str(tmp_path / "x")]
     status, _, err = told(capsys, "collect", env, *given)
-    assert status == 1 and "no argument 'nonsense': this env takes" in err
+    assert status == 1 and "unexpected keyword argument 'nonsense': this env takes" in err
     assert "action_set" in err and "episode/s" not in err
     with pytest.raises(TypeError, match="Did you mean 'render_mode'"):
         gym.make(env, rendermode="rgb_array")

@@ -240,4 +240,4 @@ def test_mistakes_are_named(dataset, tmp_path, capsys):
     assert "--episode must be from 0 to 2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli(["data", "export", str(dataset.path)])
-    assert "--out PICTURE or --minari ID" in capsys.readouterr().err
+    assert "expected --out PICTURE" in capsys.readouterr().err

@@ -174,7 +174,7 @@ def test_a_missing_world_says_where_it_looked_and_what_to_type(env_id, real, coi
     with pytest.raises(WorldNotFoundError) as missing:
         gym.make(env_id)
     text = str(missing.value)
-    for part in (f"genie-gym collect {real}", "genie-gym train", str(coinrun_world.parent)):
+    for part in (f"genie-gym build {real}", str(coinrun_world.parent)):
         assert part in text
     with pytest.raises(WorldNotFoundError, match="Did you mean CoinRun"):
         gym.make(ID, world="CoinRum")

@@ -111,7 +111,7 @@ def test_a_damaged_world_is_refused_and_its_file_named(damage, part, tmp_path, c
 
 
 def test_a_game_without_a_world_says_what_to_run():
-    with pytest.raises(WorldNotFoundError, match="genie-gym collect RetroAct/SuperMarioBros-Nes"):
+    with pytest.raises(WorldNotFoundError, match="genie-gym build RetroAct/SuperMarioBros-Nes"):
         gym.make("GenieRedux/SuperMarioBros-v0")
 
 

@@ -43,8 +43,10 @@ def named_arguments(cls: type[T]) -> type[T]:
             if name not in names:
                 near = get_close_matches(name, names, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
+                # Begins as Python's own message, which TorchRL looks for.
                 raise UnknownArgumentError(
-                    f"no argument {name!r}: this env takes {', '.join(names)}.{hint}"
+                    f"unexpected keyword argument {name!r}: this env takes "
+                    f"{', '.join(names)}.{hint}"
                 )
         init(self, *args, **kwargs)
 
