@@ -14,7 +14,7 @@ from genie_gym.web.runtime import FILES, runtime_files
 from tests.browser import complaints, driven, requests, until
 from world_models.presets import build, tiny
 from world_models.worlds.bundle import load_world
-from world_models.worlds.find import find_world
+from world_models.worlds.find import SHIPPED
 
 FRAMES = {"Freeway": 12, "CoinRun": 4}  # one pass per frame, and several
 SEED = 3
@@ -27,7 +27,7 @@ ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("web")
     for world in FRAMES:
-        assert main(["worlds", "export-web", world, "--out", str(out / world)]) == 0
+        assert main(["worlds", "export-web", str(SHIPPED / world), "--out", str(out / world)]) == 0
     return out
 
 
@@ -59,7 +59,7 @@ def opened(browser, address, world):
 
 
 def python_tokens(name, actions):
-    world = load_world(find_world(name))
+    world = load_world(SHIPPED / name)
     model = world.model.eval().sampled(temperature=0.0)
     at = SEED % len(world.starts.frames)
     frames, between = world.starts.frames[at][None], world.starts.actions[at][None]
