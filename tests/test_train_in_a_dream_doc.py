@@ -41,10 +41,10 @@ def test_everything_runs_in_order(tmp_path):
 
 
 def test_figures_are_those_of_the_committed_results():
-    for page in ("train_in_a_dream", "fidelity"):
+    for page in ("train_in_a_dream", "fidelity", "play", "web"):
         text = (ROOT / "docs" / f"{page}.md").read_text()
         figures = re.findall(r"\| (-?[\d,.]+) \| `(\w+)\.(\w+)` \|", text)
-        assert len(figures) > 5
+        assert len(figures) > 1
         for shown, benchmark, key in figures:
             result = json.loads((ROOT / f"benchmarks/results/{benchmark}.json").read_text())
             digits = len(shown.partition(".")[2])
