@@ -27,8 +27,12 @@ _EXTRAS = {
     "bench": ("torchmetrics", "evaluating worlds, genie-gym build"),
     "coinrun": ("procgen", "the real CoinRun"),
     "play": ("starlette", 'genie-gym play, render_mode="human"'),
+    "web": ("onnx", "genie-gym worlds export-web"),
     "scale": ("ray", "collecting in Ray tasks"),
     "minari": ("minari", "Minari datasets"),
+    "lerobot": ("pyarrow", "LeRobot datasets"),
+    "share": ("huggingface_hub", "hf:// addresses of worlds"),
+    "torchrl": ("torchrl", "dreams as model-based envs of TorchRL"),
 }
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 

@@ -1,5 +1,6 @@
 """The command `genie-gym` as a stranger meets it: what he mistypes, and what he is told."""
 
+import configparser
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from genie_gym.collect.command import CollectConfig, collect
 from tests.counting_env import CountingEnv
 from world_models import train
 
+ROOT = Path(__file__).parents[1]
 GAME = "tests.picture_env:PictureGame-v0"
 
 
@@ -143,6 +145,13 @@ def test_the_help_of_train_explains_kinds_and_recipes(capsys, monkeypatch):
     usage = train.usage()
     assert "GenieRedux-G as published" in usage and "One Atari 2600 game" in usage
     assert "genie-gym train dynamics coinrun --data" in usage
+
+
+def test_the_doctor_knows_every_extra():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = set(config["options.extras_require"]) - {"all", "dev", "wandb", "fid"}
+    assert doctor._EXTRAS.keys() == extras
 
 
 def test_the_doctor_tells_what_is_here(capsys):

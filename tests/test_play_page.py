@@ -20,6 +20,7 @@ import genie_gym  # noqa: F401
 from agents.saved_policy import PolicyCard, build_policy, save_policy
 from genie_gym.actions import action_set
 from tests.browser import complaints, driven, prefer, requests, resize, until
+from tests.play_page import Page
 from tests.played import engine, served
 from world_models.episodes import EpisodeDataset
 from world_models.worlds.find import SHIPPED
@@ -64,96 +65,6 @@ def browser(one_thread, jumper, recordings):
         yield driver
 
 
-class Page:
-    """The page, as a player sees and handles it."""
-
-    def __init__(self, driver):
-        self.driver = driver
-        driver.get(driver.url)
-        until(lambda: self.frame() is not None)
-
-    def run(self, script, *arguments):
-        return self.driver.execute_script(script, *arguments)
-
-    def frame(self):
-        """The numbers of the newest frame."""
-        return self.run(
-            "return play.frame && JSON.parse(JSON.stringify(play.frame,"
-            " (name, value) => name === 'frame' || name === 'patches' ? undefined : value))"
-        )
-
-    def pixels(self, kind, layer=0):
-        """What a canvas shows: the dream (at 0 or 1) or the real game, and what lies over it."""
-        data = self.run(
-            "const c = document.querySelectorAll(arguments[0])[arguments[1]]"
-            ".querySelectorAll('canvas')[arguments[2]];"
-            "const copy = new OffscreenCanvas(c.width, c.height);"
-            "const pen = copy.getContext('2d', { willReadFrequently: true });"
-            "pen.drawImage(c, 0, 0);"
-            "return [c.hidden, Array.from(pen.getImageData(0, 0, c.width, c.height).data)]",
-            ".screen.real" if kind == "real" else ".screen.dream",
-            0 if kind == "real" else kind,
-            layer,
-        )
-        hidden, values = data
-        side = round((len(values) / 4) ** 0.5)
-        return None if hidden else np.array(values, np.uint8).reshape(side, side, 4)
-
-    def click(self, name):
-        self.driver.find_element(By.ID, name).click()
-
-    def switch(self, name):
-        self.run("document.getElementById(arguments[0]).click()", name)
-
-    def shown(self, name):
-        return self.driver.find_element(By.ID, name).is_displayed()
-
-    def pause(self):
-        if not self.frame()["paused"]:
-            self.click("pause")
-        until(lambda: self.frame()["paused"])
-
-    def begin(self, seed=SEED):
-        """Pause at the beginning of this seed."""
-        self.pause()
-        field = self.driver.find_element(By.ID, "seed")
-        field.clear()
-        field.send_keys(str(seed), Keys.ENTER)
-        until(lambda: self.frame()["seed"] == seed and self.frame()["end"] == 0)
-
-    def rewind_to(self, now):
-        slider = self.driver.find_element(By.ID, "rewind")
-        self.run(
-            "arguments[0].value = arguments[1];"
-            "arguments[0].dispatchEvent(new Event('input', { bubbles: true }))",
-            slider,
-            now - self.frame()["earliest"],
-        )
-        until(lambda: self.frame()["now"] == now)
-
-    def step(self, count=1):
-        for _ in range(count):
-            before = self.frame()["now"]
-            self.click("step")
-            until(lambda before=before: self.frame()["now"] == before + 1)
-
-    def go_on(self):
-        """Dream on, also where the dream believes that the episode has ended."""
-        self.run("setInterval(() => play.frame.paused && play.link.send('pause', false), 50)")
-
-    def hold(self, *keys):
-        chain = ActionChains(self.driver)
-        for key in keys:
-            chain.key_down(key)
-        chain.perform()
-
-    def let_go(self, *keys):
-        chain = ActionChains(self.driver)
-        for key in keys:
-            chain.key_up(key)
-        chain.perform()
-
-
 @pytest.fixture
 def page(browser):
     resize(browser, *DESKTOP)
@@ -178,7 +89,7 @@ def test_keys_move_the_dream_as_they_move_the_env(page):
         ((Keys.SPACE, "d"), JUMP_RIGHT),
         ((), NOOP),
     ]:
-        page.begin()
+        page.begin(SEED)
         page.hold(*keys)
         page.step(3)
         page.let_go(*keys)
@@ -210,10 +121,10 @@ def test_pause_step_speed_reset(page):
 
 
 def test_the_real_game_beside_from_the_same_start_with_the_same_keys(page):
-    page.begin()
+    page.begin(SEED)
     page.switch("real")
     until(lambda: page.frame()["real"])
-    page.begin()
+    page.begin(SEED)
     page.hold(Keys.ARROW_RIGHT)
     page.step(4)
     page.let_go(Keys.ARROW_RIGHT)
@@ -243,7 +154,7 @@ def test_the_real_game_beside_from_the_same_start_with_the_same_keys(page):
 
 
 def test_the_patches_it_is_unsure_of(page):
-    page.begin()
+    page.begin(SEED)
     page.step(2)
     assert page.pixels(0, layer=2) is None
     page.driver.find_element(By.TAG_NAME, "body").send_keys("e")
@@ -254,7 +165,7 @@ def test_the_patches_it_is_unsure_of(page):
 
 
 def test_rewind_and_branch(page):
-    page.begin()
+    page.begin(SEED)
     page.hold(Keys.ARROW_RIGHT)
     page.step(9)
     page.let_go(Keys.ARROW_RIGHT)
@@ -281,7 +192,7 @@ def test_rewind_and_branch(page):
 
 
 def test_a_policy_takes_the_controls_and_hands_them_over(page):
-    page.begin()
+    page.begin(SEED)
     drivers = Select(page.driver.find_element(By.ID, "driver"))
     assert [option.text for option in drivers.options] == ["you", "jumper", "sticky", "random"]
     drivers.select_by_value("jumper")
@@ -297,10 +208,10 @@ def test_a_policy_takes_the_controls_and_hands_them_over(page):
 
 
 def test_a_recording_becomes_an_episode_and_a_film(page, recordings):
-    page.begin()
+    page.begin(SEED)
     page.switch("real")
     until(lambda: page.frame()["real"])
-    page.begin()
+    page.begin(SEED)
     page.switch("record")
     until(lambda: page.frame()["recording"] == 0)
     page.hold(Keys.ARROW_RIGHT)

@@ -20,6 +20,12 @@ from tests.browser import until
 from tests.played import Client, engine, served
 
 
+def still_plays(client):
+    client.send("act", 2, key=5)
+    client.frame(lambda frame: frame["key"] == 5)
+    client.close()
+
+
 @pytest.fixture(scope="module")
 def playing(coinrun_world, one_thread, tmp_path_factory):
     """An engine with the small world."""
@@ -124,9 +130,7 @@ def test_garbage_ends_its_own_session_alone(url):
     bad = Client(url)
     bad.socket.send("x" * 5000)
     assert closed(bad.socket)[0] == 1009
-    good.send("act", 1, key=7)
-    good.frame(lambda frame: frame["key"] == 7)
-    good.close()
+    still_plays(good)
 
 
 def test_wishes_that_cannot_be_met_are_answered(url):
@@ -153,9 +157,7 @@ def test_a_flood_is_ended(url):
     with pytest.raises(ConnectionClosed):
         for _ in range(100_000):
             bad.socket.send(text)
-    good.send("act", 2, key=5)
-    good.frame(lambda frame: frame["key"] == 5)
-    good.close()
+    still_plays(good)
 
 
 def test_clients_that_vanish_leave_nothing(playing, url):
@@ -166,9 +168,7 @@ def test_clients_that_vanish_leave_nothing(playing, url):
         gone.frame()
         gone.socket.socket.shutdown(socket.SHUT_RDWR)  # no goodbye, in the midst of frames
     until(lambda: len(playing.sessions) == 1)
-    good.send("act", 2, key=5)
-    good.frame(lambda frame: frame["key"] == 5)
-    good.close()
+    still_plays(good)
 
 
 def test_a_client_that_does_not_draw_gets_no_queue(playing, url):

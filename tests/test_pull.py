@@ -11,9 +11,9 @@ import genie_gym  # noqa: F401
 from genie_gym.cli import main
 from tests.loopback import Site, serving
 from world_models.worlds.address import hub_repository, parse_address
-from world_models.worlds.card import BundleError, WorldCard
+from world_models.worlds.card import MAX_BYTES, BundleError, WorldCard
 from world_models.worlds.find import SHIPPED, VARIABLE, list_worlds, user_folder
-from world_models.worlds.pull import BLOCK, DOWNLOADS, MAX_CARD_BYTES, RemoteWorld, pulled_world
+from world_models.worlds.pull import BLOCK, DOWNLOADS, RemoteWorld, pulled_world
 
 CUT = 3 * BLOCK + 17  # bytes after which a connection breaks
 WEIGHTS = np.random.default_rng(0).bytes(5 * BLOCK + 1000)
@@ -111,7 +111,7 @@ def test_what_is_larger_than_declared_is_not_read(site, capsys):
     assert pull(site) == 1
     assert "README.md has more than the 7 bytes" in capsys.readouterr().err
     assert site.sent < len(WEIGHTS) + (20 << 20)  # what the sockets hold, not the whole file
-    site.files["/Ball/world.json"] = bytes(MAX_CARD_BYTES + 1)
+    site.files["/Ball/world.json"] = bytes(MAX_BYTES + 1)
     with pytest.raises(BundleError, match="more than 1,048,576 bytes: it is no card"):
         RemoteWorld.read(f"{site.url}/Ball")
 

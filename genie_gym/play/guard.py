@@ -64,9 +64,8 @@ class Guard:
         if not self._may_come(scope, headers):
             await self._refuse(scope, receive, send)
         elif self._token is not None and self._in_query(scope) and scope["type"] == "http":
-            response = responses.RedirectResponse(
-                "/", status_code=303
-            )  # the token leaves the address bar
+            # The token leaves the address bar.
+            response = responses.RedirectResponse("/", status_code=303)
             response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             await response(scope, receive, send)
         else:

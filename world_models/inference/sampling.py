@@ -107,7 +107,8 @@ def sample_tokens(
             if not unfinished.any():
                 break
             # Compiled code is compiled anew for another number of rows, so it keeps them all.
-            if fused is None and not unfinished.all():
+            # Fewer rows have to be copied with their past: half of them must be worth it.
+            if fused is None and 2 * int(unfinished.sum()) <= len(rows):
                 tokens[rows], passes[rows] = canvas.tokens, canvas.passes
                 kept = unfinished.nonzero()[:, 0]
                 rows, canvas, noise = rows[kept], canvas.rows(kept), noise[kept]

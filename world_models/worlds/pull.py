@@ -11,11 +11,10 @@ from pathlib import Path
 
 from world_models.files import atomic_directory, replace_text
 from world_models.worlds.address import open_file, parse_address
-from world_models.worlds.card import CARD, BundleError, WorldCard, file_record
+from world_models.worlds.card import CARD, MAX_BYTES, BundleError, WorldCard, file_record
 
 __all__ = ["RemoteWorld", "pulled_world"]
 
-MAX_CARD_BYTES = 1 << 20
 MAX_WORLD_BYTES = 16 << 30
 BLOCK = 1 << 18  # as much as an interruption can lose
 DOWNLOADS = ".downloads"  # unfinished files, in the folder of worlds
@@ -51,15 +50,15 @@ class RemoteWorld:
         try:
             file, _ = open_file(source)
             with file:
-                text = file.read(MAX_CARD_BYTES + 1)
+                text = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             raise FileNotFoundError(f"{address} is not a world: it has no {CARD}") from None
         except (OSError, ValueError, ImportError):
             raise
         except Exception as fault:  # each protocol has its own classes for a lost connection
             raise OSError(f"{source} cannot be read: {fault!r}") from fault
-        if len(text) > MAX_CARD_BYTES:
-            raise BundleError(f"{source} has more than {MAX_CARD_BYTES:,} bytes: it is no card")
+        if len(text) > MAX_BYTES:
+            raise BundleError(f"{source} has more than {MAX_BYTES:,} bytes: it is no card")
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, CARD).write_bytes(text)
             try:
