@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tyro
-
 from agents.dream_config import RECIPES, DreamTrainConfig, recipe_of
 from agents.dream_train import dream_train, settings_of
 from agents.loop.dream_rounds import DreamRounds
 from genie_gym.build.stages import Manifest, run_stages
 from genie_gym.envs.loaded_worlds import open_world
+from world_models.command_line import parse
 from world_models.extras import require
 from world_models.settings import begin
 
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
         return 0
     card = open_world(argv[0]).card  # raises early for an unknown world
     prog = f"genie-gym dream-train {argv[0]}"
-    config = tyro.cli(DreamTrainConfig, args=argv, default=recipe_of(argv[0]), prog=prog)
+    config = parse(DreamTrainConfig, argv, default=recipe_of(argv[0]), prog=prog)
     if config.rounds:
         rounds = DreamRounds(config)
         if not run_rounds(config, rounds):

@@ -18,6 +18,7 @@ from genie_gym.data.pictures import save_frames
 from genie_gym.envs.make import find_spec
 from genie_gym.registration import LOOKS
 from genie_gym.wrappers import RandomNetworkMeter
+from world_models.command_line import parse
 from world_models.settings import begin
 from world_models.training.checkpoint import Parts
 
@@ -26,7 +27,7 @@ __all__ = ["ExploreConfig", "explore", "main"]
 
 def main(argv: list[str]) -> int:
     """Runs the command line."""
-    config = tyro.cli(ExploreConfig, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
+    config = parse(ExploreConfig, argv, tyro.conf.PositionalRequiredArgs, prog="genie-gym explore")
     explore(config)
     pairs = [f"{key} {value}" for key, value in config.rewarded_env().all_env_kwargs().items()]
     kwargs = f" --env-kwargs {' '.join(pairs)}" if pairs else ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from benchmarks import fidelity
 from genie_gym.demo import play_real_games
+from world_models.command_line import parse
 
 __all__ = ["main"]
 
@@ -36,7 +35,7 @@ class DemoConfig:
 
 def main(argv: list[str]) -> int:
     """Run the command line; return the exit status."""
-    config = tyro.cli(DemoConfig, args=argv)
+    config = parse(DemoConfig, argv)
     play_real_games(config.out, config.steps, config.seed)
     print(f"\n{config.world}, dreamed from one real frame with the actions of the real game")
     amounts = {"windows": 8, "event-windows": 8, "steps": config.frames, "long-frames": 0}

@@ -31,6 +31,7 @@ from benchmarks.report import command, report, say
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
 from genie_gym.evaluation.dreamer import Dreamer, Mode
+from world_models.command_line import parse
 from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel
 from world_models.worlds.bundle import record_scores
@@ -91,7 +92,7 @@ class FidelityConfig:
         batch_size: Number of dreams in one batch.
         fid_weights: Path of local Inception weights; FID is skipped without them.
         record: Save the main figures in the world's card.
-        json: Output file for the result; by default it is printed as the last line.
+        json: Output file for the figures.
         html: Output file for the HTML report.
         pictures: Output folder for a film strip, an animation and the control grid.
     """
@@ -121,8 +122,7 @@ class FidelityConfig:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    flags = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    config = tyro.cli(FidelityConfig, args=argv, config=flags)
+    config = parse(FidelityConfig, argv, tyro.conf.OmitArgPrefixes)
     world = open_world(world_name(config.world), config.device, config.dtype)
     features, no_fid = _features(config)
     episodes = _episodes(config, world.card)

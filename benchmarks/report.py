@@ -64,7 +64,7 @@ def run_benchmark(
         "--json",
         metavar="FILE",
         type=Path,
-        help="write the figures here instead of in the last line",
+        help="write the figures to this file",
     )
     given = parser.parse_args(argv)
     figures, rows = measure(given)
@@ -75,7 +75,7 @@ def run_benchmark(
 def report(
     name: str, figures: Mapping[str, float], rows: Sequence[Row], json_path: Path | None
 ) -> None:
-    """Print the table, and the JSON object as the last line or, if given, to `json_path`.
+    """Print the table, and write the JSON object to `json_path` if given.
 
     Args:
         name: Module in `benchmarks`.
@@ -92,13 +92,11 @@ def report(
     }
     print(table(rows))
     print(f"\n{result['hardware']}")
-    line = json.dumps(result)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(line + "\n")
-        print(f"figures: {json_path}", flush=True)
-    else:
-        print(line, flush=True)
+        json_path.write_text(json.dumps(result) + "\n")
+        print(f"figures: {json_path}")
+    sys.stdout.flush()
 
 
 def prog(name: str) -> str:

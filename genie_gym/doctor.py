@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import tyro
-
 from genie_gym import __version__
 from genie_gym.errors import MissingDependencyError
 from genie_gym.retroact import catalogue
+from world_models.command_line import parse
 from world_models.worlds.find import list_worlds, user_folder
 
 __all__ = ["Doctor", "Finding", "findings", "main"]
@@ -67,9 +66,7 @@ class Finding:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; the exit status is 0 whatever is found."""
-    config = tyro.cli(
-        Doctor, args=argv, prog="genie-gym doctor", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    config = parse(Doctor, argv, prog="genie-gym doctor")
     found = list(findings())
     if config.json:
         print(json.dumps({finding.what: vars(finding) for finding in found}))

@@ -12,6 +12,7 @@ import tyro
 
 from genie_gym.import_genieredux import ImportGenieredux, import_genieredux
 from genie_gym.share_commands import Pull, Push, pull, push
+from world_models.command_line import parse
 from world_models.settings import begin
 from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import find_world, list_worlds, search_folders
@@ -53,7 +54,7 @@ class Make:
     """
 
     name: tyro.conf.Positional[str]
-    """Name of the world."""
+    """Name of the world: CoinRun, CrazyClimber, Freeway, Hero or Pong."""
     out: Path | None = None
     """Folder of the build; by default runs/worlds/NAME."""
     scale: float = 1.0
@@ -88,12 +89,7 @@ Command = (
 
 def main(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
-    command = tyro.cli(
-        Command,
-        args=argv,
-        prog="genie-gym worlds",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    command = parse(Command, argv, tyro.conf.OmitArgPrefixes, prog="genie-gym worlds")
     if isinstance(command, List):
         return _list(command)
     if isinstance(command, Pull):

@@ -8,9 +8,8 @@ from filelock import FileLock
 
 
 def pytest_configure(config):
-    """Processes that run tests side by side share the cores: one thread each."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ["OMP_NUM_THREADS"] = "1"
+    """One thread per process: the tests' models are small, and processes share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

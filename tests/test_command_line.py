@@ -124,14 +124,14 @@ def test_showing_a_dataset_changes_nothing_in_it(capsys, data, tmp_path):
     assert (tmp_path / "s.png").exists()
 
 
-def test_json_goes_to_the_file_if_there_is_one_and_names_the_command(capsys, tmp_path, monkeypatch):
+def test_json_is_written_only_where_asked_and_names_the_command(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["genie-gym bench fidelity", "CoinRun", "--quick"])
     report.report("fidelity", {"psnr": 1.0}, [{"psnr": 1.0}], tmp_path / "f.json")
-    assert "{" not in capsys.readouterr().out
-    assert json.loads((tmp_path / "f.json").read_text())["figures"] == {"psnr": 1.0}
+    written = json.loads((tmp_path / "f.json").read_text())
+    assert written["figures"] == {"psnr": 1.0}
+    assert written["command"] == "genie-gym bench fidelity CoinRun --quick"
     report.report("fidelity", {"psnr": 1.0}, [{"psnr": 1.0}], None)
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["command"] == "genie-gym bench fidelity CoinRun --quick"
+    assert "{" not in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["genie-gym demo", "--steps", "3"])
     assert report.command("fidelity") == "genie-gym demo --steps 3"
     monkeypatch.setattr(sys, "argv", ["/somewhere/fidelity.py", "--quick"])

@@ -33,14 +33,19 @@ def test_the_tested_games_are_not_learned_before():
         Comparison(games=("Hero-Atari2600",), pool=("Hero-Atari2600",))
 
 
-def test_both_arms_learn_and_are_evaluated_and_nothing_is_done_twice(tmp_path, monkeypatch, capsys):
+def test_both_arms_learn_and_are_evaluated_and_nothing_is_done_twice(tmp_path, monkeypatch):
     comparison = Comparison(
-        out=tmp_path, games=("Pong-Atari2600",), pool=("Boxing-Atari2600",), seeds=(0,), sizes=SIZES
+        out=tmp_path,
+        games=("Pong-Atari2600",),
+        pool=("Boxing-Atari2600",),
+        seeds=(0,),
+        sizes=SIZES,
+        json=tmp_path / "figures.json",
     )
-    monkeypatch.setattr(many_games.tyro, "cli", lambda *args, **kwargs: comparison)
+    monkeypatch.setattr(many_games, "parse", lambda *args, **kwargs: comparison)
     monkeypatch.setattr(sys, "argv", ["many_games"])
     many_games.main()
-    figures = json.loads(capsys.readouterr().out.splitlines()[-1])["figures"]
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
     assert all(math.isfinite(figures[f"pong_{arm}_psnr"]) for arm in ("pretrained", "scratch"))
     assert figures["pong_pretrained_psnr_copy"] == figures["pong_scratch_psnr_copy"]
     cards = {

@@ -11,6 +11,7 @@ import torch
 
 from genie_gym.envs.genie import GenieEnv, GenieVectorEnv
 from world_models import precision
+from world_models.inference import parallel
 from world_models.inference.parallel import one_thread, step_in_parts
 
 CPU = torch.device("cpu")
@@ -49,6 +50,24 @@ def test_a_fault_on_a_thread_is_raised(world):
         assert torch.get_num_threads() == 1
         step_in_parts(step, 2, env._state, torch.zeros(8))
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("large", "expected"), [(0, 2), (10**12, 1)])
+def test_the_operations_of_a_large_model_are_shared_by_threads(world, monkeypatch, large, expected):
+    monkeypatch.setattr(parallel, "_LARGE", large)
+    used = []
+    with parallel.threads(2):
+        torch.set_num_threads(2)
+        env = GenieVectorEnv(world.card.name, 1)
+        step = env._step_model
+        monkeypatch.setattr(
+            env, "_step_model", lambda *x: used.append(torch.get_num_threads()) or step(*x)
+        )
+        env.reset(seed=0)
+        env.step([0])
+        with one_thread():  # as in a forked child
+            env.step([0])
+    assert used == [expected, 1]
 
 
 @pytest.mark.timeout(180)

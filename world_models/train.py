@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import torch.distributed as dist
 import tyro
 
+from world_models.command_line import parse
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import (
     RECIPES,
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
         return 0
     kind = _known("training", argv[0], [*KINDS, "bundle"])
     if kind == "bundle":
-        options = tyro.cli(BundleOptions, args=argv[1:], prog=f"{_prog()} bundle")
+        options = parse(BundleOptions, argv[1:], prog=f"{_prog()} bundle")
         print(build_bundle(options))
         return 0
     if len(argv) < 2 or argv[1] in ("-h", "--help"):
@@ -71,11 +72,11 @@ def main(argv: list[str]) -> int:
     recipe = getattr(RECIPES[_known("recipe", argv[1], RECIPES)](), kind.replace("-", "_"))
     options_class = DynamicsOptions if kind == "dynamics" else DataOptions
     missing = options_class(data=tyro.MISSING, out=tyro.MISSING)
-    command = tyro.cli(
+    command = parse(
         Command,
-        args=argv[2:],
+        argv[2:],
+        tyro.conf.AvoidSubcommands,  # the recipe fixes the kinds of settings
         default=Command(options=missing, recipe=recipe),
-        config=(tyro.conf.AvoidSubcommands,),  # the recipe fixes the kinds of settings
         description=KINDS[kind],
         prog=f"{_prog()} {kind} {argv[1]}",
     )

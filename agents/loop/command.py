@@ -12,6 +12,7 @@ from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
 from genie_gym.build.stages import Manifest, run_stages
 from genie_gym.envs.make import find_spec
+from world_models.command_line import parse
 from world_models.extras import require
 from world_models.settings import begin
 
@@ -87,7 +88,7 @@ def main(argv: list[str]) -> int:
     find_spec(argv[0])  # raises early for an unknown id, with suggestions
     recipe = for_env(argv[0])
     default = LoopConfig(recipe=recipe, out=Path("runs/loop") / recipe.name)
-    config = tyro.cli(LoopConfig, args=argv[1:], default=default, prog=f"genie-gym loop {argv[0]}")
+    config = parse(LoopConfig, argv[1:], default=default, prog=f"genie-gym loop {argv[0]}")
     if config.list:
         done = _manifest(config).done()
         for stage in config.loop().stages():

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from torch import Tensor
 
 from agents.train import train_agent
@@ -32,6 +31,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import frame_psnr, frame_ssim
 from genie_gym.evaluation.windows import Windows
+from world_models.command_line import parse
 from world_models.episodes import EpisodeDataset
 from world_models.files import write_json
 from world_models.pixels import to_float, to_uint8
@@ -235,7 +235,7 @@ def rows(results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    config = tyro.cli(StudyConfig, args=argv)
+    config = parse(StudyConfig, argv)
     results = Study(RECIPES[config.recipe](), config.out, config.device).run()
     figures = {
         f"{key.replace(', ', '_')}_{name}": values[name]

@@ -17,13 +17,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
 
-import tyro
-
 from agents.loop.evaluate import WorldEvaluationConfig, evaluate_world
 from benchmarks.report import report
 from genie_gym.build.stages import Manifest, Stage, run_stages
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.retroact import catalogue
+from world_models.command_line import parse
 from world_models.training.config import FitConfig
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import RECIPES, WorldRecipe
@@ -218,7 +217,7 @@ class Comparison:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    comparison = tyro.cli(Comparison, args=argv, description=__doc__)
+    comparison = parse(Comparison, argv, description=__doc__)
     manifest = Manifest(comparison.out / "manifest.jsonl")
     if not run_stages(comparison.stages(), manifest):
         return 130

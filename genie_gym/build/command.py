@@ -19,6 +19,7 @@ from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.envs.make import make_rows, world_name
 from genie_gym.registration import register_dream
 from genie_gym.retroact import catalogue
+from world_models.command_line import parse
 from world_models.extras import require
 from world_models.settings import begin
 from world_models.training.recipes import RECIPES, WorldRecipe
@@ -94,9 +95,7 @@ class BuildConfig:
 
 def main(argv: list[str]) -> int:
     """Runs the command line."""
-    config = tyro.cli(
-        BuildConfig, args=argv, prog="genie-gym build", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    config = parse(BuildConfig, argv, prog="genie-gym build")
     if not config.list:
         return 0 if build(config) else 130
     done = Manifest(config.folder / "stages.jsonl").done()

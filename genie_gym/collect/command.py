@@ -27,6 +27,7 @@ from genie_gym.collect.workers import collect_in_processes
 from genie_gym.envs.make import find_spec
 from genie_gym.errors import MissingRomError
 from genie_gym.retroact.selections import selection
+from world_models.command_line import parse
 from world_models.episodes import EpisodeDataset, existing_indices
 from world_models.progress import progress_bar
 
@@ -114,7 +115,7 @@ class CollectConfig:
 
 def main(argv: list[str]) -> int:
     """Runs the command line."""
-    config = tyro.cli(CollectConfig, args=argv)
+    config = parse(CollectConfig, argv, prog="genie-gym collect")
     missing = collect(config)
     print(f"to look at the data: genie-gym data show {config.out}")
     return 130 if missing else 0

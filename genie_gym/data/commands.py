@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from world_models.command_line import parse
 from world_models.episodes import EpisodeDataset, merge, verify
 
 OnDamage = Literal["refuse", "skip"]
@@ -102,15 +103,15 @@ class Import:
 
 def main(argv: list[str]) -> int:
     """Run `genie-gym data`."""
-    options = tyro.cli(
+    options = parse(
         Annotated[Show, tyro.conf.subcommand("show")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
         | Annotated[Merge, tyro.conf.subcommand("merge")]
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Import, tyro.conf.subcommand("import")],
+        argv,
         prog="genie-gym data",
         description="Show, verify, merge, export and import episode datasets.",
-        args=argv,
     )
     return _COMMANDS[type(options)](options)
 

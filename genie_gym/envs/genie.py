@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,13 @@ from genie_gym.envs.reward_values import REWARD_MODES, payable
 from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv
-from world_models.inference.parallel import MIN_ROWS, Step, one_thread, step_in_parts
+from world_models.inference.parallel import (
+    MIN_ROWS,
+    Step,
+    step_in_parts,
+    threads,
+    threads_of_an_operation,
+)
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import frame_uncertainty
 
@@ -63,7 +68,7 @@ class GenieVectorEnv(FrameVectorEnv):
         dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 where the device computes
             in it natively, else float32.
         num_threads: Maximum number of CPU threads, which share the rows; by default
-            ``torch.get_num_threads()``. A few rows take one thread.
+            ``torch.get_num_threads()``. A few rows of a small model take one thread.
         compile: Compile the step. It runs faster, above all with few rows, but compiling takes
             minutes, depending on ``num_envs``, and on a CPU needs a C++ compiler.
         steps: Maximum number of sampling passes per frame. None uses the world's own setting, also
@@ -146,13 +151,13 @@ class GenieVectorEnv(FrameVectorEnv):
         }
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
         self._step_model: Step = self.model.step
-        parts = min(num_threads or torch.get_num_threads(), num_envs // MIN_ROWS)
+        num_threads = num_threads or torch.get_num_threads()
+        parts = min(num_threads, num_envs // MIN_ROWS)
         if parts > 1 and not compile and self.world.device.type == "cpu":
             self._step_model = partial(step_in_parts, self.model.step, parts)
-        # Compiled code uses torch's own threads.
-        self._threads: Callable[[], AbstractContextManager[None]] = one_thread
-        if compile:
-            self._threads = nullcontext
+        self._num_threads = num_threads
+        if not compile:  # compiled code shares every operation
+            self._num_threads = threads_of_an_operation(self.model, num_threads)
         self._output = output
         self._starts = self.world.starts
         if starts is not None:
@@ -197,7 +202,7 @@ class GenieVectorEnv(FrameVectorEnv):
             frames = torch.tensor(prompt.frames[rows]).to(self.world.device)
             actions = torch.tensor(prompt.actions[rows]).to(self.world.device)
             tokens = None
-        with self._threads():
+        with threads(self._num_threads):
             started = self.model.start(frames, actions, self._draw_seeds(rows), tokens=tokens)
             self._put(rows, replace(started, encoder=None))
             self._show_frames(rows, frames[:, -1])
@@ -211,7 +216,7 @@ class GenieVectorEnv(FrameVectorEnv):
         chosen = np.zeros(self.num_envs, np.int64)
         chosen[rows] = actions
         action = torch.from_numpy(chosen).to(self.world.device)
-        with self._threads():
+        with threads(self._num_threads):
             self._state, prediction = self._step_model(self._state, action)
             self._show_frames(np.arange(self.num_envs), prediction.frames)
             entropy = frame_uncertainty(prediction.entropy, self.model.dynamics.space.num_codes)
@@ -271,7 +276,7 @@ class GenieVectorEnv(FrameVectorEnv):
         assert starts is not None
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)
-        with self._threads():
+        with threads(self._num_threads):
             for start, clip in zip(drawn, frames, strict=True):
                 if start not in known:
                     known[start] = self.model.tokenizer.encode(clip[None], num_prompt=len(clip))[0]

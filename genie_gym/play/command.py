@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from world_models.command_line import parse
+
 __all__ = ["Play", "main"]
 
 
@@ -59,7 +61,7 @@ class Play:
 
 def main(argv: list[str]) -> int:
     """Runs the command line."""
-    config = tyro.cli(Play, args=argv, description=Play.__doc__)
+    config = parse(Play, argv, prog="genie-gym play", description=Play.__doc__)
     address = {"host": config.host, "port": config.port, "token": config.token}
     if config.blind_test is not None:
         _blind_test(config, config.blind_test, address)

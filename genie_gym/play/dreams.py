@@ -20,7 +20,12 @@ from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import LoadedWorld
 from genie_gym.play.moment import Moment
-from world_models.inference.parallel import MIN_ROWS, one_thread, step_in_parts
+from world_models.inference.parallel import (
+    MIN_ROWS,
+    step_in_parts,
+    threads,
+    threads_of_an_operation,
+)
 from world_models.inference.state import WorldState
 from world_models.inference.uncertainty import frame_uncertainty
 from world_models.inference.world import Prediction
@@ -105,6 +110,7 @@ class DreamRows:
 
     def __init__(self, world: LoadedWorld):
         self.world = world
+        self._num_threads = threads_of_an_operation(world.model, torch.get_num_threads())
         self._starts: dict[int, WorldState] = {}
         side = world.card.frame_size
         num_tokens = world.model.tokenizer.space.num_tokens
@@ -138,7 +144,7 @@ class DreamRows:
     def step(self, dreams: Sequence[Dream], actions: Sequence[int]) -> list[Moment]:
         """Step some dreams together, each with its own action."""
         batch = self._batch(dreams)
-        with one_thread():
+        with threads(self._num_threads):
             batch.state, prediction = self._step(
                 batch.state, torch.tensor(actions, device=self.world.device)
             )
@@ -155,7 +161,7 @@ class DreamRows:
             starts = self.world.starts
             assert starts is not None
             frames, actions = starts.frames[drawn : drawn + 1], starts.actions[drawn : drawn + 1]
-            with one_thread(), torch.no_grad():
+            with threads(self._num_threads), torch.no_grad():
                 tokens = self.world.model.tokenizer.encode(
                     frames.to(self.world.device), num_prompt=frames.shape[1]
                 )
@@ -168,7 +174,7 @@ class DreamRows:
         self, frames: Tensor, actions: Tensor, seeds: Tensor | None, tokens: Tensor | None = None
     ) -> WorldState:
         on = self.world.device
-        with one_thread():
+        with threads(self._num_threads):
             state = self.world.model.start(frames.to(on), actions.to(on), seeds, tokens=tokens)
         return replace(state, encoder=None)
 

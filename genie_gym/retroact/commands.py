@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from genie_gym.retroact import catalogue, importer, roms
+from world_models.command_line import parse
 
 __all__ = ["Import", "Status", "roms_main"]
 
@@ -41,12 +42,7 @@ Command = (
 
 def roms_main(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
-    command = tyro.cli(
-        Command,
-        args=argv,
-        prog="genie-gym roms",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    command = parse(Command, argv, tyro.conf.OmitArgPrefixes, prog="genie-gym roms")
     return _status(command) if isinstance(command, Status) else _import(command)
 
 

@@ -16,6 +16,7 @@ from genie_gym.retroact.catalogue import Game
 from genie_gym.retroact.labels import CONTROLS, GENRES, MOTIONS, VIEWS, WORDS
 from genie_gym.retroact.query import games
 from genie_gym.retroact.selections import SELECTIONS, selection
+from world_models.command_line import parse
 
 __all__ = ["List", "Probe", "Sets", "Show", "games_main"]
 
@@ -102,12 +103,7 @@ def games_main(argv: list[str]) -> int:
     """Runs the command, by default `list`; returns the exit status."""
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv = ["list", *argv]
-    command = tyro.cli(
-        Command,
-        args=argv,
-        prog="genie-gym games",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    command = parse(Command, argv, tyro.conf.OmitArgPrefixes, prog="genie-gym games")
     if isinstance(command, List):
         return _list(command)
     if isinstance(command, Show):

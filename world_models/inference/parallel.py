@@ -11,18 +11,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from world_models.inference.state import WorldState
 from world_models.inference.world import Prediction
 
-__all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts"]
+__all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts", "threads", "threads_of_an_operation"]
 
 MIN_ROWS = 4  # fewer rows per thread are not worth a thread
+_LARGE = 20_000_000  # parameters from which a single operation is worth several threads
 
 Step = Callable[..., tuple[WorldState, Prediction]]
 """`WorldModel.step`: maps a state and actions to the next state and the prediction."""
@@ -47,16 +48,27 @@ def step_in_parts(
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch's operations on the calling thread alone."""
+def threads(number: int) -> Iterator[None]:
+    """Run each of torch's operations on at most so many threads."""
     before = torch.get_num_threads()
-    if before != 1:
-        torch.set_num_threads(1)
+    if before > number:
+        torch.set_num_threads(number)
     try:
         yield
     finally:
-        if before != 1:
+        if before > number:
             torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Run torch's operations on the calling thread alone."""
+    return threads(1)
+
+
+def threads_of_an_operation(model: nn.Module, num_threads: int) -> int:
+    """Return how many threads share one operation: all where the model is large, else one."""
+    large = sum(p.numel() for p in model.parameters()) >= _LARGE
+    return num_threads if large else 1
 
 
 def _on_one_thread(step: Step, *arguments: WorldState | Tensor) -> tuple[WorldState, Prediction]:
