@@ -130,6 +130,9 @@ def _run(argv: list[str]) -> int:
         )
         return 2
     module, function = COMMANDS[name][0].split(":")
+    # Beside other busy processes, torch's threads are several times as fast if they do not spin
+    # while they wait for each other. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv = [f"genie-gym {name}", *rest]  # a command's own --help shows argv[0]
     try:
         return getattr(importlib.import_module(module), function)(rest)

@@ -18,8 +18,10 @@ from PIL import Image
 from genie_gym.build.command import BuildConfig, build, kind_of, main
 from genie_gym.build.display import Display
 from genie_gym.build.result import gates
-from genie_gym.build.sizes import Timed
 from genie_gym.build.stages import Manifest, Stage
+from genie_gym.build.timed import Timed
+from genie_gym.collect.command import CollectConfig
+from tests.picture_env import PictureGame
 from world_models.episodes import EpisodeDataset
 from world_models.progress import progress_bar, shown_by
 from world_models.training.recipes import RECIPES, WorldRecipe
@@ -85,7 +87,8 @@ def test_somebody_elses_env_becomes_a_dream_though_the_build_is_killed(folder, c
     started = [entry["stage"] for entry in manifest.entries() if entry["event"] == "started"]
     assert started.count("data-mixed") == started.count("tokenizer") == 1
     assert started.count("dynamics") == 2
-    assert json.loads((folder / "build" / "plan.json").read_text()).items() >= plan.items()
+    resumed = json.loads((folder / "build" / "plan.json").read_text())
+    assert all(resumed[stage].items() >= planned.items() for stage, planned in plan.items())
     told = capfd.readouterr().out
     assert 'gymnasium.make("GenieRedux/PictureGame-v0")' in told and "better than" in told
     assert Image.open(folder / "build" / "pictures" / "strip.png").width > 200
@@ -146,15 +149,15 @@ def test_the_preset_follows_the_camera():
     assert kind_of("RetroAct/Boxing-Atari2600-v0") == kind_of(GAME) == "sprites"
 
 
-def test_the_plan_fits_the_minutes_and_is_kept(tmp_path):
-    """A training that needs 2 s per step gets the steps that fit in, and no more on a resume."""
+def test_a_training_gets_the_time_until_it_is_due_and_no_more_on_a_resume(tmp_path):
+    """A training that needs 2 s per step is planned to end on time, and four times as long."""
     asked = []
 
     def train(recipe, options):
         options.out.mkdir(parents=True, exist_ok=True)
         entry = {"group": "train", "frames_per_s": recipe.fit.batch_size * recipe.frames / 2.0}
         (options.out / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
-        asked.append((options.out.name, recipe.fit.steps))
+        asked.append((options.out.name, recipe.fit))
         return len(asked) != 2  # the first real training is interrupted
 
     manifest = Manifest(tmp_path / "stages.jsonl")
@@ -162,15 +165,58 @@ def test_the_plan_fits_the_minutes_and_is_kept(tmp_path):
     parts, options = tiny(), DataOptions(data=tmp_path, out=tmp_path / "dynamics")
     for finished in (False, True):
         sizes = Timed(10, tmp_path, manifest)
-        assert sizes.train("dynamics", parts.dynamics, options, train) is finished
-    steps = int(0.9 * (0.82 * 600 - 92) / 2)
-    assert asked[0] == ("dynamics-trial", 8)
-    assert [name for name, _ in asked[1:]] == ["dynamics", "dynamics"]
-    assert all(steps - 2 <= given <= steps for _, given in asked[1:])
-    assert asked[1] == asked[2]
+        assert sizes.train("dynamics", parts.dynamics, options, train, 0.82) is finished
+        manifest.note("dynamics", "stopped", seconds=200)
+    seconds = 0.95 * (0.82 * 600 - 92)
+    (trial, given), (_, fit), (_, again) = asked
+    assert (trial, given.steps, given.minutes) == ("dynamics-trial", 8, None)
+    assert fit == again and 60 * fit.minutes == pytest.approx(seconds, abs=1)
+    assert fit.steps == 4 * int(seconds / 2) and fit.warmup_steps < seconds / 2 / 4
     tokenizer = replace(options, out=tmp_path / "tokenizer")
-    assert Timed(600, tmp_path, manifest).train("tokenizer", parts.tokenizer, tokenizer, train)
-    assert asked[-1][1] == parts.tokenizer.fit.steps, "no more than its recipe says"
+    assert Timed(600, tmp_path, manifest).train("tokenizer", parts.tokenizer, tokenizer, train, 0.3)
+    assert asked[-1][1].steps == parts.tokenizer.fit.steps, "no more than its recipe says"
+    late = replace(options, out=tmp_path / "late")
+    assert Timed(10, tmp_path, manifest).train("late", parts.dynamics, late, train, 0.5)
+    assert 60 * asked[-1][1].minutes == pytest.approx(0.95 * 0.02 * 600), "too late, yet trained"
+
+
+class SlowGame(PictureGame):
+    """A game whose steps take four times as long after some."""
+
+    def step(self, action):
+        self.steps = getattr(self, "steps", 0) + 1
+        time.sleep(0.01 if self.steps < 300 else 0.04)
+        return super().step(action)
+
+
+def test_playing_ends_on_time_though_the_game_becomes_slower(tmp_path):
+    gym.register("SlowPictures-v0", SlowGame)
+    given = CollectConfig(
+        env="tests.test_build:SlowPictures-v0",
+        out=tmp_path / "data",
+        max_steps=20,
+        env_kwargs={"frame_size": "32"},
+        num_envs=1,
+    )
+    manifest, began = Manifest(tmp_path / "stages.jsonl"), time.monotonic()
+    assert Timed(1, tmp_path, manifest).collect("data", given, 0.25)
+    assert 8 < time.monotonic() - began < 15 * 1.2
+    plan = json.loads((tmp_path / "plan.json").read_text())["data"]
+    assert len(EpisodeDataset(given.out)) == plan["episodes"] > 15
+    assert Timed(1, tmp_path, manifest).collect("data", given, 0.25)
+    assert len(EpisodeDataset(given.out)) == plan["episodes"]
+
+
+def test_the_check_is_as_large_as_its_time_allows(tmp_path):
+    manifest = Manifest(tmp_path / "stages.jsonl")
+    manifest.note("data", "done", seconds=500)
+
+    def check(speed: float) -> tuple[str, ...]:
+        return Timed(10, tmp_path, manifest, lambda world: speed).checks(tmp_path, 1.0)
+
+    assert check(100.0) == ("--quick",)
+    assert "--windows=4" in check(40.0)
+    assert "--windows=2" in check(10.0)
 
 
 def test_one_display_shows_stage_and_time_left_and_copies_the_newest_picture(tmp_path):

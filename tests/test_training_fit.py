@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,55 @@ def test_the_learning_rate_warms_up_falls_as_a_cosine_and_never_rises_again():
     assert set(rates[109:]) == {rates[109]}
 
 
+class Slowing(Denoiser):
+    """Its steps take four times as long after the tenth."""
+
+    def loss(self, batch):
+        self.calls = getattr(self, "calls", 0) + 1
+        time.sleep(0.02 if self.calls <= 10 else 0.08)
+        return super().loss(batch)
+
+
+def test_a_training_that_becomes_slower_ends_in_time_with_the_lowest_learning_rate(tmp_path):
+    began = time.perf_counter()
+    config = replace(CONFIG, steps=100, minutes=2 / 60)  # at first they would fit in
+    result = fit(Slowing(), Actions(), config, tmp_path)
+    assert result.finished and 12 <= result.step < 60
+    assert 2 <= time.perf_counter() - began < 4
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [entry["learning_rate"] for entry in logged if entry["group"] == "train"]
+    assert max(rates) > 0.9 * config.learning_rate
+    assert rates[-1] < 1.5 * config.min_learning_rate
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert Checkpoints(tmp_path / "checkpoints").state(result.checkpoint).seconds >= 2
+
+
+class InterruptedSlowly(Actions):
+    def __iter__(self):
+        for number, batch in enumerate(super().__iter__()):
+            if number == 12:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            yield batch
+
+
+def test_the_time_used_before_an_interruption_counts(tmp_path):
+    config = replace(CONFIG, steps=1000, minutes=1.5 / 60)
+    first = fit(Denoiser(), InterruptedSlowly(), config, tmp_path)
+    assert not first.finished and first.step == 13
+    began = time.perf_counter()
+    assert fit(Denoiser(), Actions(), config, tmp_path).finished
+    assert time.perf_counter() - began < 1.4, "0.65 s of the 1.5 s were used before"
+    again = fit(Denoiser(), Actions(), config, tmp_path)
+    assert again.finished, "nothing is left to do"
+
+
+def test_a_time_limit_that_suffices_changes_nothing(uninterrupted, tmp_path):
+    assert train(tmp_path, replace(CONFIG, minutes=1000)).step == CONFIG.steps
+    found, expected = losses(tmp_path), losses(uninterrupted)
+    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=1e-6)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 def test_the_average_is_its_recursion_to_the_bit_and_copies_what_is_not_float(decay):
     torch.manual_seed(0)
@@ -206,6 +256,7 @@ def test_launch_alone_needs_no_cluster():
         ({"min_learning_rate": 1.0}, "min_learning_rate <= learning_rate"),
         ({"precision": "fp8"}, 'must be "auto", "fp32" or "bf16"'),
         ({"ema_decay": 1.0}, "ema_decay"),
+        ({"minutes": 0.0}, "minutes must be positive"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change, words):

@@ -6,7 +6,6 @@ import importlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["Build"]
 
+# How the time for a world is divided. What a stage leaves over goes to those after it.
+SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 50.0, "score": 18.0}
 FIDELITY = "benchmarks.fidelity:main"  # a string: this layer must not import the layer above
 
 
@@ -66,7 +67,12 @@ class Build:
             seed=seed,
             env_kwargs={key: str(value) for key, value in env_kwargs.items()},
         )
-        return self._add(f"data-{name}", out, lambda: self.sizes.collect(config))
+        stage = f"data-{name}"
+
+        def run() -> bool:
+            return self.sizes.collect(stage, config, self._due(stage))
+
+        return self._add(stage, out, run, SHARES["collect"])
 
     def merge(self, name: str, *sources: Path) -> Path:
         """Merge datasets."""
@@ -81,9 +87,9 @@ class Build:
     def tokenizer(self, recipe: TokenizerRecipe, data: Path) -> Path:
         """Train the tokenizer."""
         out = self.out / "runs" / "tokenizer"
-        return self._add_training(
-            "tokenizer", recipe, DataOptions(data=data, out=out), work.train_tokenizer
-        )
+        options = DataOptions(data=data, out=out)
+        share = SHARES["tokenizer"]
+        return self._add_training("tokenizer", recipe, options, work.train_tokenizer, share)
 
     def dynamics(
         self,
@@ -104,7 +110,8 @@ class Build:
             from_world=None if world is None else str(world),
             outcome_only=outcome_only,
         )
-        return self._add_training(name, recipe, options, work.train_dynamics)
+        share = SHARES["dynamics"]
+        return self._add_training(name, recipe, options, work.train_dynamics, share)
 
     def bundle(
         self, name: str, data: Path, tokenizer: Path, dynamics: Path, **options: Any
@@ -120,14 +127,16 @@ class Build:
 
     def score(self, world: Path, *arguments: str) -> Path:
         """Compare the world with the real game and record the scores in its card."""
+        stage = f"score-{world.name}"
 
         def run() -> bool:
             module, function = FIDELITY.split(":")
             main = getattr(importlib.import_module(module), function)
             figures = ("--json", str(self.figures(world.name)))
-            return main([str(world), "--record", *figures, *self.sizes.checks(), *arguments]) == 0
+            checks = self.sizes.checks(world, self._due(stage))
+            return main([str(world), "--record", *figures, *checks, *arguments]) == 0
 
-        return self._add(f"score-{world.name}", world, run)
+        return self._add(stage, world, run, SHARES["score"])
 
     def figures(self, world: str) -> Path:
         """Return the path of the figures of a world that was scored."""
@@ -144,13 +153,26 @@ class Build:
 
         return self._add("install", out, run)
 
-    def _add(self, name: str, out: Path, run: Callable[[], bool]) -> Path:
+    def _due(self, stage: str) -> float:
+        """Return the share of the whole time after which a stage should end."""
+        names = [known.name for known in self.stages]
+        shares = [known.share for known in self.stages]
+        return sum(shares[: names.index(stage) + 1]) / sum(shares)
+
+    def _add(self, name: str, out: Path, run: Callable[[], bool], share: float = 0.0) -> Path:
         needs = (self.stages[-1].name,) if self.stages else ()
-        self.stages.append(Stage(name=name, needs=needs, run=run))
+        self.stages.append(Stage(name=name, needs=needs, run=run, share=share))
         return out
 
     def _add_training(
-        self, name: str, recipe: Recipe, options: DataOptions, train: Callable[[Any, Any], bool]
+        self,
+        name: str,
+        recipe: Recipe,
+        options: DataOptions,
+        train: Callable[[Any, Any], bool],
+        share: float,
     ) -> Path:
-        run = partial(self.sizes.train, name, recipe, options, train)
-        return self._add(name, options.out, run)
+        def run() -> bool:
+            return self.sizes.train(name, recipe, options, train, self._due(name))
+
+        return self._add(name, options.out, run, share)

@@ -12,8 +12,8 @@ from genie_gym.build.build import Build
 from genie_gym.build.display import Display
 from genie_gym.build.recipes import from_play
 from genie_gym.build.result import read_figures, report
-from genie_gym.build.sizes import Timed
 from genie_gym.build.stages import Manifest, run_stages
+from genie_gym.build.timed import Timed
 from genie_gym.collect.command import parse_value
 from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.envs.make import make_rows, world_name

@@ -23,11 +23,13 @@ class Stage:
         name: Name of the stage.
         needs: Names of the stages that must be done first.
         run: Does the remaining work; returns True when finished, False when interrupted.
+        share: How much of the time for all stages it takes, relative to the others.
     """
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[], bool]
+    share: float = 0.0
 
 
 class Manifest:
@@ -101,9 +103,11 @@ def run_stages(
         log(stage.name)
         manifest.note(stage.name, "started")
         started = time.monotonic()
-        if not stage.run():
+        finished = stage.run()
+        seconds = round(time.monotonic() - started, 1)
+        manifest.note(stage.name, "done" if finished else "stopped", seconds=seconds)
+        if not finished:
             return False
-        manifest.note(stage.name, "done", seconds=round(time.monotonic() - started, 1))
     return True
 
 

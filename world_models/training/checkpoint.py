@@ -34,11 +34,13 @@ class CheckpointState:
         step: Optimiser steps taken so far.
         data: Any other state of the training as JSON values, such as the loader's position.
         scores: Validation metrics of the averaged weights; empty if there was no evaluation.
+        seconds: Time used so far.
     """
 
     step: int
     data: Mapping[str, Any]
     scores: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Checkpoints:

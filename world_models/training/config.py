@@ -8,6 +8,8 @@ from typing import Literal
 
 __all__ = ["FitConfig"]
 
+WARM_UP = 0.1  # the largest share of a time limit that the warm-up takes
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -15,6 +17,8 @@ class FitConfig:
 
     Attributes:
         steps: Optimiser steps.
+        minutes: Time limit. The training then ends after `steps` or after this time, whichever
+            comes first, and the learning rate falls with the larger share used.
         batch_size: Windows per process and step.
         learning_rate: Peak learning rate, reached after the warm-up.
         min_learning_rate: Learning rate at the last step.
@@ -28,6 +32,7 @@ class FitConfig:
     """
 
     steps: int = 10_000
+    minutes: float | None = None
     batch_size: int = 8
     learning_rate: float = 3e-4
     min_learning_rate: float = 3e-5
@@ -41,6 +46,8 @@ class FitConfig:
         for name in ("steps", "batch_size", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes must be positive, or None for no limit, got {self.minutes}")
         if not 0 < self.min_learning_rate <= self.learning_rate:
             raise ValueError(
                 "expected 0 < min_learning_rate <= learning_rate, got "
@@ -51,11 +58,17 @@ class FitConfig:
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f'precision must be "auto", "fp32" or "bf16", got {self.precision!r}')
 
-    def learning_rate_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0. It stays at the minimum after the last."""
-        if step < self.warmup_steps:
-            return self.learning_rate * ((step + 1) / self.warmup_steps)
+    def learning_rate_at(self, step: int, used: float = 0.0) -> float:
+        """The learning rate of a step, counted from 0. It stays at the minimum after the last.
+
+        Args:
+            step: The step.
+            used: Share of the time limit that is used. If steps are slower than planned, it ends
+                the warm-up and lowers the learning rate in their place.
+        """
+        if step < self.warmup_steps and used < WARM_UP:
+            return self.learning_rate * max((step + 1) / self.warmup_steps, used / WARM_UP)
         decay_steps = max(1, self.steps - 1 - self.warmup_steps)
-        progress = min(1.0, (step - self.warmup_steps) / decay_steps)
+        progress = min(1.0, max((step - self.warmup_steps) / decay_steps, used))
         share = (1 + math.cos(math.pi * progress)) / 2
         return self.min_learning_rate + share * (self.learning_rate - self.min_learning_rate)

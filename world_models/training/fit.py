@@ -4,7 +4,8 @@ Runs resume exactly because *everything random in a step is a function of the se
 number*. The loader's position determines the windows, `batch["seeds"]` gives each window its own
 seed for the noise of the loss, and all processes seed torch's global generator with the same number
 at each step. Window i of a step has the same seed for any number of processes. So two processes
-compute the same as one process with twice the batch.
+compute the same as one process with twice the batch. With a time limit (`FitConfig.minutes`), the
+learning rate and the number of steps depend on the speed of the machine, too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from world_models.extras import require
 from world_models.kernels.fused import fused_kernels
 from world_models.precision import choose_dtype
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
+from world_models.training.clock import Clock
 from world_models.training.config import FitConfig
 from world_models.training.ema import Ema
 from world_models.training.progress import Progress
@@ -155,12 +157,12 @@ def fit(
     try:
         with _stop_signals() as stopped:
             asked = False
-            while step < config.steps and not asked:
+            while not (ended := run.ended(step)) and not asked:
                 run.train(next(batches), step)
                 step += 1
                 if compile and step == first + 1:
                     progress.restart_clock()  # compiling is no training time
-                saving = step % config.save_every == 0 or step == config.steps
+                saving = step % config.save_every == 0 or run.ended(step)
                 if saving or step % LOG_EVERY == 0 or fabric.world_size == 1 and stopped():
                     asked = run.log(step, stopped())  # the same in all processes
                 if saving or asked:
@@ -170,9 +172,7 @@ def fit(
     fabric.barrier()
     newest = run.checkpoints.newest()
     assert newest is not None
-    return FitResult(
-        step=step, finished=step >= config.steps, checkpoint=newest, model=run.ema.model
-    )
+    return FitResult(step=step, finished=ended, checkpoint=newest, model=run.ema.model)
 
 
 class _Loss(nn.Module):
@@ -219,6 +219,7 @@ class _Run:
         self.checkpoints = Checkpoints(out / "checkpoints", KEPT_CHECKPOINTS)
         self._parts: Parts = {"model": model, "average": self.ema.model, "optimizer": optimizer}
         self._metrics: dict[str, list[Tensor]] = {}
+        self._clock, self._used = Clock(config.minutes), 0.0
 
     def resume(self) -> int:
         """Load the newest checkpoint; returns its number of steps, 0 if there is none."""
@@ -228,7 +229,13 @@ class _Run:
         if state is None:
             return 0
         self.loader.load_state_dict(dict(state.data))
+        self._clock = Clock(self.config.minutes, state.seconds)
+        self._look_at_clock()
         return state.step
+
+    def ended(self, step: int) -> bool:
+        """Whether the training is over after `step` steps."""
+        return step >= self.config.steps or self._used >= 1
 
     def train(self, batch: Batch, step: int) -> None:
         """Take step number `step` (from 0)."""
@@ -236,7 +243,7 @@ class _Run:
         rank, world = fabric.global_rank, fabric.world_size
         torch.manual_seed(int(window_seeds(config.seed, step, 1)))
         for group in self._raw_optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(step)
+            group["lr"] = config.learning_rate_at(step, self._used)
         rows, length = batch["actions"].shape
         seeds = window_seeds(config.seed, step, rows * world)[rank::world]
         with fused_kernels(self.fused):
@@ -251,7 +258,8 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.model, step)
-        self.progress.advance(rows * world * (length + 1))
+        self._look_at_clock()
+        self.progress.advance(rows * world * (length + 1), self._used)
 
     def log(self, step: int, stop: bool) -> bool:
         """Log mean metrics since the last call; returns whether any process has to stop."""
@@ -262,7 +270,7 @@ class _Run:
         self._metrics.clear()
         if not math.isfinite(metrics["loss"] + metrics["gradient_norm"]):
             raise TrainingDivergedError(self._diverged(step, metrics))
-        metrics["learning_rate"] = self.config.learning_rate_at(step - 1)
+        metrics["learning_rate"] = self._raw_optimizer.param_groups[0]["lr"]
         metrics["frames_per_s"] = self.progress.frames_per_s
         self.progress.log(step, metrics, "train")
         return stops > 0
@@ -277,12 +285,23 @@ class _Run:
                     self.progress.log(step, scores, "val")
                 if sample is not None:
                     self.progress.picture(step, "real-over-predicted", sample(self.ema.model))
-            state = CheckpointState(step=step, data=self.loader.state_dict(), scores=scores)
+            state = CheckpointState(
+                step=step,
+                data=self.loader.state_dict(),
+                scores=scores,
+                seconds=self._clock.seconds,
+            )
             self.checkpoints.save(self._parts, state)
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
             self.progress.say(f"step {step}: {numbers or 'saved'}")
         self.fabric.barrier()
         self.progress.restart_clock()
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """Note the share of the time that is used; all processes go by the clock of the first."""
+        if self.config.minutes is not None:
+            self._used = self.fabric.broadcast(self._clock.share())
 
     def _diverged(self, step: int, metrics: Mapping[str, float]) -> str:
         newest = self.checkpoints.newest()

@@ -12,6 +12,7 @@ from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel
 from world_models.model.latent_action import LatentActionModel
 from world_models.model.token_space import SamplingConfig
+from world_models.training.checkpoint import Checkpoints
 from world_models.training.run_folder import RunRecord, load_part, load_run, read_run
 from world_models.training.run_options import DataOptions
 from world_models.training.token_cache import fingerprint
@@ -141,7 +142,7 @@ def _card(
             # Without this machine's folders.
             "data": {**record.data, "path": Path(str(record.data["path"])).name},
             "tokenizer": _tokenizer_training(options.tokenizer),
-            "dynamics": _training(record),
+            "dynamics": _training(options.dynamics),
             "versions": record.versions,
         },
     )
@@ -164,15 +165,17 @@ def _imported(tuned: World | None) -> dict[str, Any]:
     return {name: known[name] for name in ("source", "files", "verified") if name in known}
 
 
-def _training(record: RunRecord) -> str:
-    base = record.built_on.get("world")
+def _training(run: Path) -> str:
+    record, checkpoints = read_run(run), Checkpoints(run / "checkpoints")
+    base, newest = record.built_on.get("world"), checkpoints.newest()
     origin = f", from {Path(base).name}" if base else ""
-    return f"{record.fit['steps']} steps, batch {record.fit['batch_size']} per process{origin}"
+    steps = record.fit["steps"] if newest is None else checkpoints.state(newest).step
+    return f"{steps} steps, batch {record.fit['batch_size']} per process{origin}"
 
 
 def _tokenizer_training(source: Path) -> object:
     if (source / "run.json").is_file():
-        return _training(read_run(source))
+        return _training(source)
     return load_world(find_world(str(source))).card.provenance.get("tokenizer", "")
 
 

@@ -34,6 +34,7 @@ class Progress:
         self._writer: Any = None
         self._log = out / "metrics.jsonl"
         hidden = None if visible else True
+        self._steps = steps
         self._bar = progress_bar(total=steps, initial=step, unit="step", disable=hidden)
         if not visible:
             return
@@ -46,9 +47,14 @@ class Progress:
 
             self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
-    def advance(self, frames: int) -> None:
-        """Count one step over `frames` frames, all processes together."""
+    def advance(self, frames: int, used: float = 0.0) -> None:
+        """Count one step over `frames` frames, all processes together.
+
+        `used` is the share of the time limit; the bar then shows the steps that fit in.
+        """
         self._frames += frames
+        if used:
+            self._bar.total = min(self._steps, max(self._bar.n + 1, round(self._bar.n / used)))
         self._bar.update()
 
     @property

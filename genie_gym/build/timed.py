@@ -1,0 +1,171 @@
+"""How much a build plays and trains in some minutes, on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie_gym.build.sizes import MIN_STEPS, Train, lasting
+from genie_gym.build.stages import Manifest
+from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.envs.genie import GenieVectorEnv
+from world_models.episodes import EpisodeDataset, existing_indices
+from world_models.files import write_json
+from world_models.training.recipes import Recipe, TokenizerRecipe
+from world_models.training.run_options import DataOptions
+
+__all__ = ["Timed", "dream_speed"]
+
+_FRAMES_PER_MINUTE = 1000  # more frames than this could not be encoded and learned from in time
+_FIRST_EPISODES = 4  # are timed
+_MIN_EPISODES = 8
+_TRIAL_STEPS = 4  # warm up, and as many are timed
+_LEAST_SHARE = 0.02  # of the time, which even a training that comes too late gets
+_NET = 0.95  # the rest is for starting and for the last checkpoint
+_FASTER = 4  # times as many steps as planned are trained if the machine becomes faster
+# What a check needs, in dreamed frames and in played episodes, and its arguments.
+_CHECKS: tuple[tuple[int, int, dict[str, int]], ...] = (
+    (7000, 24, {}),
+    (
+        2500,
+        4,
+        {"episodes": 4, "windows": 4, "event-windows": 4, "long-dreams": 2, "long-frames": 100},
+    ),
+)
+_DREAMS, _DREAM_STEPS = 8, 5  # are timed
+_LEAST = {"episodes": 1, "max-steps": 20, "windows": 2, "event-windows": 1, "steps": 4}
+
+
+class Timed:
+    """Sizes that keep to the time of the whole build, whatever the machine does meanwhile.
+
+    Each stage has a share of the time at which it is due; its time is what is left until then. A
+    training ends by the clock (`FitConfig.minutes`). Playing goes on as long as another episode
+    fits in. The check is as large as its time allows at the speed of the world.
+
+    The numbers are kept in ``plan.json``, so that a resumed stage has the same ones.
+
+    Args:
+        minutes: Time for the whole build.
+        out: Folder of the build.
+        manifest: The log of its stages, which has the time that they took.
+        speed: Measures the dreamed frames per second of a world.
+    """
+
+    def __init__(
+        self,
+        minutes: float,
+        out: Path,
+        manifest: Manifest,
+        speed: Callable[[Path], float] | None = None,
+    ):
+        self._seconds, self._plan, self._manifest = 60 * minutes, out / "plan.json", manifest
+        self._speed = speed or dream_speed
+
+    def collect(self, stage: str, config: CollectConfig, due: float) -> bool:
+        """Plays as many episodes as fit in, each time in half of what is left."""
+        plan = {"episodes": 0, "used": 0.0, **self._planned(stage, due)}
+        done = plan["episodes"] and plan["episodes"] - 1  # the last block may be incomplete
+        episodes = plan["episodes"] or _FIRST_EPISODES + _played(config)
+        while episodes > done:
+            plan["episodes"] = episodes
+            self._keep(stage, plan)
+            begun = time.monotonic()
+            if collect(replace(config, episodes=episodes)):
+                return False
+            took = time.monotonic() - begun
+            plan["used"] += took
+            pace = max(took / (episodes - done), plan["used"] / episodes)
+            done, fitting = episodes, int((plan["seconds"] - plan["used"]) / pace)
+            most = int(_FRAMES_PER_MINUTE * self._seconds / 60 / _length(config))
+            episodes = max(min(done + ceil(fitting / 2), most), _MIN_EPISODES)
+        self._keep(stage, plan)
+        return True
+
+    def train(
+        self, stage: str, recipe: Recipe, options: DataOptions, train: Train, due: float
+    ) -> bool:
+        """Trains until the stage is due; a few steps are timed first, to plan the warm-up."""
+        plan = self._planned(stage, due)
+        if "steps" not in plan:
+            started = time.monotonic()
+            trial = options.out.with_name(f"{options.out.name}-trial")
+            fit = replace(lasting(recipe, 2 * _TRIAL_STEPS).fit, save_every=_TRIAL_STEPS)
+            if not train(replace(recipe, fit=fit), replace(options, out=trial)):
+                return False
+            step = recipe.fit.batch_size * recipe.frames / _trained_speed(trial)
+            left = plan["seconds"] - (time.monotonic() - started)
+            plan["training"] = _NET * max(_LEAST_SHARE * self._seconds, left)
+            plan["steps"] = max(MIN_STEPS, int(plan["training"] / step))
+            self._keep(stage, plan)
+        planned = lasting(recipe, int(plan["steps"]))
+        most = _FASTER * planned.fit.steps
+        if isinstance(recipe, TokenizerRecipe):
+            most = min(most, recipe.fit.steps)
+        fit = replace(planned.fit, steps=most, minutes=plan["training"] / 60)
+        return train(replace(planned, fit=fit), options)
+
+    def checks(self, world: Path, due: float) -> tuple[str, ...]:
+        """A quick check, smaller still where time is short."""
+        left = due * self._seconds - self._took()
+        speed = self._speed(world)
+        for frames, episodes, arguments in _CHECKS:
+            if left >= frames / speed + episodes * self._pace():
+                return ("--quick", *(f"--{name}={value}" for name, value in arguments.items()))
+        return ("--quick", "--long-frames=0", *(f"--{n}={v}" for n, v in _LEAST.items()))
+
+    def _planned(self, stage: str, due: float) -> dict[str, Any]:
+        """Returns the plan of a stage; that of a new one has the seconds until it is due."""
+        if stage not in (plans := self._read()):
+            self._keep(stage, {"seconds": due * self._seconds - self._took()})
+            plans = self._read()
+        return plans[stage]
+
+    def _keep(self, stage: str, plan: dict[str, Any]) -> None:
+        write_json(self._plan, {**self._read(), stage: plan})
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self._plan.read_text()) if self._plan.exists() else {}
+
+    def _took(self) -> float:
+        return sum(entry.get("seconds", 0) for entry in self._manifest.entries())
+
+    def _pace(self) -> float:
+        """Returns the seconds per played episode so far."""
+        played = [plan for plan in self._read().values() if plan.get("episodes")]
+        return max((plan["used"] / plan["episodes"] for plan in played), default=0.0)
+
+
+def dream_speed(world: Path) -> float:
+    """Returns the frames per second of a few dreams of a world, side by side."""
+    env = GenieVectorEnv(world, _DREAMS, dtype="float32")
+    env.reset(seed=0)
+    action = np.zeros(_DREAMS, np.int64)
+    env.step(action)  # warms up
+    started = time.monotonic()
+    for _ in range(_DREAM_STEPS):
+        env.step(action)
+    env.close()
+    return _DREAMS * _DREAM_STEPS / (time.monotonic() - started)
+
+
+def _played(config: CollectConfig) -> int:
+    return len(existing_indices(config.out, where=config.collection().owns))
+
+
+def _length(config: CollectConfig) -> float:
+    return float(EpisodeDataset(config.out).num_frames.mean())
+
+
+def _trained_speed(run: Path) -> float:
+    """Returns the frames per second of a run's last steps."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    return [entry["frames_per_s"] for entry in entries if entry["group"] == "train"][-1]
