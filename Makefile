@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SUDO := $(shell [ `id -u` = 0 ] || echo sudo)
 
-.PHONY: setup demo test browser compiler lint format clean
+.PHONY: setup demo test wheel browser compiler lint format clean
 
 setup: $(READY)
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup browser compiler
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The wheel is tried in an environment of its own.
+wheel: setup
+	.ci/wheel
 
 # Pages are tested in a real browser.
 browser:

@@ -5,6 +5,6 @@ Importing this package only registers the env ids; it imports neither torch nor 
 
 from genie_gym.registration import register_envs
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 
 register_envs()

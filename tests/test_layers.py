@@ -94,3 +94,10 @@ def test_import_is_light_and_registers_every_id():
     assert heavy == []
     assert games > 1000 and procgen == 1
     assert seconds < 0.3, "import genie_gym takes too long beyond gymnasium"
+
+
+def test_every_folder_of_code_is_packed_into_the_wheel():
+    """setuptools finds packages by their __init__.py; a checkout also runs without it."""
+    for package in ("world_models", "genie_gym", "agents", "benchmarks"):
+        for file in (ROOT / package).rglob("*.py"):
+            assert (file.parent / "__init__.py").exists(), file.parent

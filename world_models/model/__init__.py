@@ -1,0 +1,1 @@
+"""Networks: transformer, dynamics, outcome head and latent action model."""
