@@ -31,6 +31,8 @@ TOOLS = {
     "ruff",
     "mypy",
     "pre-commit",
+    "mkdocs-material",
+    "mkdocstrings",
     "pandas",  # only its version is declared: rliable imports it
 }
 
@@ -91,6 +93,13 @@ def _named(node: ast.AST) -> list[tuple[str, str | None]]:
 def foreign() -> list[tuple[Path, str, str | None, bool]]:
     own = sys.stdlib_module_names | set(PACKAGES)
     return [use for use in used() if use[1] not in own]
+
+
+def test_a_wheel_has_every_folder_of_code():
+    """Setuptools leaves out folders without __init__.py; an editable install works without it."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert (path.parent / "__init__.py").exists(), path.parent
 
 
 def test_what_is_imported_is_declared():
