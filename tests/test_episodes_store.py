@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -233,15 +231,6 @@ def test_the_package_needs_neither_torch_nor_gymnasium():
 def test_an_empty_directory_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="genie-gym collect"):
         EpisodeDataset(tmp_path)
-
-
-def test_the_code_of_the_documentation_runs(tmp_path, monkeypatch):
-    text = (Path(__file__).parent.parent / "docs" / "episodes.md").read_text()
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for block in blocks:
-        exec(compile(block, "docs/episodes.md", "exec"), {})
-    assert blocks and existing_indices("my_data") == {0}
 
 
 def test_a_dataset_can_be_sent_to_another_process(tmp_path):

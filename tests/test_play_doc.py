@@ -11,13 +11,11 @@ TEXT = (ROOT / "docs" / "play.md").read_text()
 PAGE = ROOT / "genie_gym" / "play" / "page"
 
 
-def test_its_files_and_links_exist():
+def test_its_files_exist():
     paths = re.findall(r"`((?:genie_gym|benchmarks)/[\w/.]+)`", TEXT)
     assert len(paths) > 4
     for path in paths:
         assert (ROOT / path).exists(), path
-    for link in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert (ROOT / "docs" / link).exists(), link
 
 
 def test_its_options_are_those_of_the_command():

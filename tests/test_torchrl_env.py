@@ -1,8 +1,5 @@
 """A dream as a model-based env of TorchRL."""
 
-import re
-from pathlib import Path
-
 import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
@@ -76,14 +73,3 @@ def test_torchrls_planner_plans_in_it(env):
     planner = CEMPlanner(env, planning_horizon=2, optim_steps=3, num_candidates=24, top_k=4)
     found = planner(env.reset().unsqueeze(0))
     assert found["action"].argmax(-1).tolist() == [4]
-
-
-def test_the_page_of_integrations_runs(coinrun_world, tmp_path, monkeypatch):
-    """Its blocks `python`; blocks `py` are of packages that are not installed here."""
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[1] / "docs" / "integrations.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    names: dict = {}
-    exec("\n".join(blocks), names)
-    assert len(blocks) == 2 and names["costs"].shape == (1, 16) and len(names["best"]) == 4
-    assert 0 <= names["action"].item() < 7

@@ -25,7 +25,7 @@ def games(
     Raises:
         ValueError: If a platform, label or word does not exist.
 
-    Example:
+    Examples:
         >>> [game.env_id for game in games(genre="pl", platform="Atari2600", jump="jump")]
         ['RetroAct/MontezumaRevenge-Atari2600-v0', 'RetroAct/Pitfall-Atari2600-v0']
     """
