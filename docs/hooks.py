@@ -74,7 +74,7 @@ def _documented():
 
 def _helps():
     """A section for each command with what `--help` prints, subcommands included."""
-    os.environ["COLUMNS"] = "92"
+    os.environ["COLUMNS"] = "88"
     from genie_gym.cli import COMMANDS
 
     for name in COMMANDS:
