@@ -95,13 +95,6 @@ def foreign() -> list[tuple[Path, str, str | None, bool]]:
     return [use for use in used() if use[1] not in own]
 
 
-def test_a_wheel_has_every_folder_of_code():
-    """Setuptools leaves out folders without __init__.py; an editable install works without it."""
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            assert (path.parent / "__init__.py").exists(), path.parent
-
-
 def test_what_is_imported_is_declared():
     known = declared()
     anywhere = set().union(*known.values())
