@@ -31,6 +31,7 @@ TOOLS = {
     "ruff",
     "mypy",
     "pre-commit",
+    "build",
     "mkdocs-material",
     "mkdocstrings",
     "pandas",  # only its version is declared: rliable imports it
