@@ -19,6 +19,14 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}
+# What some commands are told before they list their options.
+EXAMPLES = {
+    "train": ["tokenizer coinrun", "dynamics coinrun", "bundle"],
+    "train-agent": ["coinrun"],
+    "dream-train": ["CrazyClimber"],
+    "loop": ["Procgen/CoinRun-v0"],
+    "bench": ["fidelity", "transfer", "ranking"],
+}
 log = logging.getLogger("mkdocs.hooks.genie_gym")
 
 
@@ -83,7 +91,7 @@ def _helps():
         yield f"```text\n{text}\n```\n"
         for inner in _subcommands(name, text):
             yield f'??? note "genie-gym {name} {inner}"\n'
-            yield _indented(f"```text\n{_help(name, inner)}\n```") + "\n"
+            yield _indented(f"```text\n{_help(name, *inner.split())}\n```") + "\n"
 
 
 def _help(*words):
@@ -96,10 +104,8 @@ def _help(*words):
 
 
 def _subcommands(name, text):
-    if name == "bench":
-        return ["fidelity", "transfer", "ranking"]
     listed = re.search(r"\{([\w,-]+)\}\n", text.partition("\n\n")[0] + "\n")
-    return listed[1].split(",") if listed and name != "train-agent" else []
+    return EXAMPLES.get(name) or (listed[1].split(",") if listed else [])
 
 
 def _indented(text):

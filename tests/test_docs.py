@@ -1,9 +1,10 @@
 """The README and docs/: code runs or says why not, commands parse, links lead somewhere, figures
 are those of the committed results."""
 
-import importlib
+import importlib.util
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -165,3 +166,23 @@ def test_the_readme_is_short_and_reaches_every_page():
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in links(readme)}
     pages = {page for page in DOCS.glob("*.md")} - {DOCS / "index.md"}
     assert pages <= linked, pages - linked
+
+
+def test_the_site_mends_links_out_of_docs_and_tells_of_dead_ones(caplog):
+    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+
+    def mended(text):
+        page = SimpleNamespace(file=SimpleNamespace(src_uri="x.md"))
+        return hooks.on_page_markdown(text, page, None, None)
+
+    kv_cache = "../world_models/model/kv_cache.py"
+    assert mended(f"[kv_cache.py]({kv_cache})") == (
+        "[kv_cache.py][world_models.model.kv_cache.KVCache]"
+    )
+    assert mended("[the command](../Makefile)") == "the command (`Makefile`)"
+    assert mended("[CHANGELOG.md](../CHANGELOG.md)") == "[CHANGELOG.md](changelog.md)"
+    assert mended("[a](model.md#sizes)") == "[a](model.md#sizes)" and not caplog.records
+    mended("[gone](../gone.py)")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]  # fails a strict build
