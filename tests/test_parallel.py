@@ -38,6 +38,15 @@ def test_rows_on_several_threads_dream_the_same(world, num_threads):
                 env.reset(options={"reset_mask": mask})
 
 
+def test_parts_are_stepped_in_the_mode_of_the_caller(world):
+    """Its tensors cannot be written outside of inference mode."""
+    env = GenieVectorEnv(world.card.name, 8)
+    with torch.inference_mode():
+        env.reset(seed=0)
+        state, _ = step_in_parts(env.model.step, 2, env._state, torch.zeros(8, dtype=torch.int64))
+        assert state.seeds.is_inference()
+
+
 def test_a_fault_on_a_thread_is_raised(world):
     env = GenieVectorEnv(world.card.name, 8, num_threads=2)
     env.reset(seed=0)

@@ -42,7 +42,8 @@ def step_in_parts(
     """
     columns = (x.tensor_split(num_parts) for x in inputs)
     parts = zip(state.tensor_split(num_parts), *columns, strict=True)
-    done = [_pool(num_parts).submit(_on_one_thread, step, *part) for part in parts]
+    inference = torch.is_inference_mode_enabled()  # threads do not inherit it
+    done = [_pool(num_parts).submit(_on_one_thread, inference, step, *part) for part in parts]
     states, predictions = zip(*(future.result() for future in done), strict=True)
     return state.joined(states), Prediction.cat(predictions)
 
@@ -71,10 +72,13 @@ def threads_of_an_operation(model: nn.Module, num_threads: int) -> int:
     return num_threads if large else 1
 
 
-def _on_one_thread(step: Step, *arguments: WorldState | Tensor) -> tuple[WorldState, Prediction]:
+def _on_one_thread(
+    inference: bool, step: Step, *arguments: WorldState | Tensor
+) -> tuple[WorldState, Prediction]:
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
-    return step(*arguments)
+    with torch.inference_mode(inference):
+        return step(*arguments)
 
 
 @cache
