@@ -38,7 +38,7 @@ class LoopConfig:
 
     Attributes:
         recipe: The game, and the size of each stage.
-        out: Folder of the loop.
+        out: Folder that datasets, agents, worlds and scores are written to.
         rounds: Number of rounds of exploring and fine-tuning.
         seed: Seed of all randomness.
         world: Name or path of a world to start from; by default one is trained on random play.

@@ -29,16 +29,17 @@ _ARM_SEED = {"explored": 1_000, "control": 500_000}  # offset per round
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """A loop and its folder.
+    """Rounds of exploring with an agent and fine-tuning a world, for one game.
 
     Attributes:
         recipe: The game, and the size of each stage.
-        out: Folder of the loop.
+        out: Folder that datasets, agents, worlds and scores are written to.
         rounds: Number of rounds of exploring and fine-tuning.
         seed: Seed of all randomness.
-        world: Name or path of a world to start from; by default one is trained on random play.
-        test_data: Folder of the held-out set; by default an agent is trained on the game's own
-            reward and plays it.
+        world: Name or path of the world to start from. By default, a new one is trained on
+            random play.
+        test_data: Folder of the held-out dataset. By default, it is collected by an agent that is
+            trained on the game's own reward.
     """
 
     recipe: LoopRecipe

@@ -83,7 +83,7 @@ def masked_rows(mask: Any, num_envs: int) -> NDArray[np.intp]:
     if mask is None:
         return np.arange(num_envs)
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-        raise TypeError(f"options['reset_mask'] must be a bool array, got {mask!r}")
+        raise TypeError(f"options['reset_mask'] must be a NumPy array of dtype bool, got {mask!r}")
     if mask.shape != (num_envs,) or not mask.any():
         raise ValueError(
             f"options['reset_mask'] must have shape ({num_envs},) and mark at least one "

@@ -69,7 +69,7 @@ class Engine:
         self._do(lambda: self._end(name))
 
     def close(self) -> None:
-        """End all sessions and both threads."""
+        """End all sessions, stop both threads and delete the temporary films."""
         with self._wake:
             self._running = False
             self._wake.notify()
@@ -175,7 +175,7 @@ class Engine:
     def _command(self, name: str, session: Session, command: Command) -> None:
         value = command.value
         if session.opening:
-            raise ValueError("one moment, please: the last wish is still being prepared")
+            raise ValueError("a world, game or policy is still loading; try again in a moment")
         if command.do == "act":
             session.act(command)
         elif command.do == "world":

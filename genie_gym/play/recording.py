@@ -22,7 +22,15 @@ _GAP = 2  # pixels between the dream and the real game
 
 
 class Take:
-    """The moments of one player since the start of a recording."""
+    """The recorded steps of the dream or of the real game.
+
+    Args:
+        first: The moment at which the recording starts.
+
+    Attributes:
+        moments: The first moment, then one per action.
+        actions: The actions taken since the first moment.
+    """
 
     def __init__(self, first: Moment):
         self.moments = [first]

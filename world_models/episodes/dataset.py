@@ -75,7 +75,7 @@ class EpisodeDataset:
 
     @cached_property
     def frame_shape(self) -> tuple[int, ...]:
-        """(H, W, 3) of the frames of all episodes."""
+        """Frame shape ``(H, W, 3)`` that all episodes share."""
         return self._common("frame shape", [record.frame_shape for record in self._records])
 
     @property

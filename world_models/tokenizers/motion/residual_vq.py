@@ -61,8 +61,8 @@ class ResidualVQConfig(MotionConfig):
         super().__post_init__()
         if self.transformer.temporal:
             raise ValueError(
-                "a motion tokenizer sees the previous frame instead of the whole past; set "
-                "transformer.temporal to False (--model.transformer.no-temporal)"
+                "transformer.temporal must be False, because a motion tokenizer sees only the "
+                "current and the previous frame (--model.transformer.no-temporal)"
             )
 
 
