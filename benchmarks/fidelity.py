@@ -41,7 +41,7 @@ from world_models.worlds.find import find_world
 __all__ = ["FidelityConfig", "main"]
 
 QUICK_EPISODES = 24
-QUICK = Amounts(windows=16, event_windows=16, long_dreams=2, long_frames=300)
+QUICK = Amounts(windows=16, event_windows=16, long_dreams=4, long_frames=200)
 _LESS = ("windows", "event_windows", "long_dreams", "long_frames")
 RECORDED = (
     "psnr",
@@ -59,6 +59,9 @@ RECORDED = (
     "termination_precision",
     "termination_recall",
     "calibration_spearman",
+    "stability_motion",
+    "survival_200",
+    "survival_real",
     "exploit_ratio",
     "exploit_gate",
 )

@@ -254,6 +254,9 @@ def test_the_gates_tell_a_good_world_from_a_bad_one():
         "stability_frames": 300.0,
         "stability_flat": 0.0,
         "stability_frozen": 0.0,
+        "stability_motion": 0.9,
+        "survival_200": 0.9,
+        "survival_real": 0.99,
         "exploit_gate": 1.0,
     }
     assert all(gates(good).values())
@@ -261,8 +264,12 @@ def test_the_gates_tell_a_good_world_from_a_bad_one():
         "changed_psnr": 14.0,
         "delta4_changed_psnr_genie": -0.1,
         "stability_flat": 0.2,
+        "stability_motion": 0.005,
+        "survival_200": 0.5,
         "exploit_gate": 0.0,
     }.items():
         assert list(gates({**good, name: value}).values()).count(False) == 1, name
     unknown = {name: value for name, value in good.items() if "changed" not in name}
-    assert list(gates(unknown).values()) == [False, False, True, True]
+    assert list(gates(unknown).values()) == [False, False, True, True, True]
+    short = {name: value for name, value in good.items() if name[0] != "s"}
+    assert len(gates(short)) == 3, "there was no long dream"

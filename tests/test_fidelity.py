@@ -10,12 +10,15 @@ from benchmarks.dreams.events import Found, cut, find_events, matched
 from benchmarks.dreams.long_dream import dream_long
 from benchmarks.dreams.measure import Amounts, measure
 from benchmarks.dreams.scores import dream_clips, other_actions, score
+from benchmarks.dreams.survival import survival
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import BEST
 from genie_gym.evaluation.windows import Windows
 from tests.known_world import SHADE, KnownWorld
+from tests.square_episodes import write_episodes
 from tests.square_walks import ACTIONS, SEED, STEPS, where, windows_of
 from tests.square_world import play
+from world_models.episodes import EpisodeDataset
 
 
 def scores_of(world, windows, mode="stream"):
@@ -228,6 +231,26 @@ def test_long_dreams_that_are_frozen(episodes):
     assert figures["stability_delta4_pixels_late"] == 0
 
 
+def test_survival_knows_pictures_of_the_game_from_others(tmp_path):
+    real = EpisodeDataset(write_episodes(tmp_path / "data", num=32, length=60))
+    others = EpisodeDataset(write_episodes(tmp_path / "other", num=40, length=200)).select(
+        where=lambda info: info.index >= 36
+    )
+    played = torch.stack([torch.from_numpy(others.frames(i, 0, 200)) for i in range(4)])
+    smeared = played.clone()
+    smeared[:, 100:, 6:10] = 160  # a bar that the game does not have
+    half = played.clone()
+    half[2:, 50:] //= 2
+    for dream, expected in ((played, (1, 1, 1)), (smeared, (1, 1, 0)), (half, (1, 0.5, 0.5))):
+        found = survival(dream, real)
+        assert found is not None
+        figures = found.figures()
+        assert tuple(figures[f"survival_{mark}"] for mark in (50, 100, 200)) == expected
+        assert figures["survival_real"] == 1
+    assert "survival_200" not in survival(played[:, :150], real).figures()
+    assert survival(played, real.select(where=lambda info: info.index < 3)) is None
+
+
 def test_measure_brings_it_all_together(episodes):
     amounts = Amounts(prompt=2, steps=STEPS, windows=8, long_dreams=2, long_frames=100)
     said: list[str] = []
@@ -235,6 +258,7 @@ def test_measure_brings_it_all_together(episodes):
     figures = measured.figures()
     assert figures["psnr"] == BEST and figures["reward_recall"] == 1 and figures["windows"] == 8
     assert figures["stability_frames"] == 100 and len(said) == 3
+    assert figures["survival_50"] == figures["survival_100"] == figures["survival_real"] == 1
     start = where(measured.windows.prompt[:1, -1]).expand(5, 2)
     held = play(start, torch.arange(5)[:, None].expand(5, STEPS))[0][:, 1:]
     assert where(measured.held).equal(held)

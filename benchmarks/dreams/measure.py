@@ -12,6 +12,7 @@ from benchmarks.dreams.events import Found, find_events
 from benchmarks.dreams.fid import frechet_distance
 from benchmarks.dreams.long_dream import LongDream, dream_long
 from benchmarks.dreams.scores import KINDS, Clips, Picture, Scores, as_it_is, dream_clips, score
+from benchmarks.dreams.survival import Survival, survival
 from genie_gym.actions import ActionSet
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.scores import DELTA_STEP
@@ -79,6 +80,7 @@ class Measured:
         fid: FID of dream, copy and ceiling; empty without a network.
         events: Counts of rewards and terminations; only in mode "stream".
         long: The long dreams; only in mode "stream".
+        survival: Which of their frames are pictures of the game; None with too few episodes.
     """
 
     windows: Windows
@@ -90,6 +92,7 @@ class Measured:
     fid: dict[str, float] = field(default_factory=dict)
     events: dict[str, Found] = field(default_factory=dict)
     long: LongDream | None = None
+    survival: Survival | None = None
 
     def figures(self) -> dict[str, float]:
         """Return all figures by name."""
@@ -101,6 +104,8 @@ class Measured:
             found |= events.figures(name)
         if self.long is not None:
             found |= self.long.figures(step)
+        if self.survival is not None:
+            found |= self.survival.figures()
         return found | {"frames_per_second": self.speed, "windows": float(len(self.windows))}
 
 
@@ -169,6 +174,7 @@ def measure(
             steps=steps,
             seed=seed,
         )
+        measured.survival = survival(measured.long.frames, episodes, clean)
     return measured
 
 

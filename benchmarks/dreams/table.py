@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.dreams.exploits import Exploits
 from benchmarks.dreams.measure import Measured
+from benchmarks.dreams.survival import MARKS
 from genie_gym.evaluation.scores import DELTA_STEP
 
 __all__ = ["compared_rows", "exploit_rows", "table_rows"]
@@ -86,7 +87,10 @@ def _other_rows(measured: Measured) -> list[dict[str, Any]]:
         "stability_motion": "motion in the last frames of a long dream (1: as real)",
         "stability_flat": "share of flat frames",
         "stability_frozen": "share of frozen frames",
+        "survival_real": "survival: share of real frames that are pictures of the game",
     }
+    for mark in MARKS:
+        titles[f"survival_{mark}"] = f"survival: the same of a long dream, to frame {mark}"
     for name in figures:
         if name.startswith("stability_delta"):
             unit = "pixels" if "pixels" in name else "dB"

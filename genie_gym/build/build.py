@@ -21,7 +21,7 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 __all__ = ["Build"]
 
 # How the time for a world is divided. What a stage leaves over goes to those after it.
-SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 50.0, "score": 18.0}
+SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 58.0, "score": 10.0}
 FIDELITY = "benchmarks.fidelity:main"  # a string: this layer must not import the layer above
 
 

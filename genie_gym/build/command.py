@@ -11,7 +11,7 @@ import tyro
 from genie_gym.build.build import Build
 from genie_gym.build.display import Display
 from genie_gym.build.recipes import from_play
-from genie_gym.build.result import read_figures, report
+from genie_gym.build.result import read_figures, report, write_result
 from genie_gym.build.stages import Manifest, run_stages
 from genie_gym.build.timed import Timed
 from genie_gym.collect.command import parse_value
@@ -57,6 +57,7 @@ class BuildConfig:
         worlds: Folder that the finished world is put into; by default the user's folder of worlds,
             where gym.make finds it.
         replace: Replace a world of that name in this folder.
+        json: Output file for the scores and for what the build took.
         list: Only print the stages and which of them are done.
     """
 
@@ -71,6 +72,7 @@ class BuildConfig:
     out: Path | None = None
     worlds: Path | None = None
     replace: bool = False
+    json: Path | None = None
     list: bool = False
 
     def __post_init__(self) -> None:
@@ -142,7 +144,10 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     register_dream(config.world)
     took = sum(entry.get("seconds", 0) for entry in manifest.entries())
     print(f"done in {took / 60:.1f} minutes")
-    print(report(read_figures(planned.figures(config.world)), config.installed, _strip(out)))
+    scores = planned.figures(config.world)
+    print(report(read_figures(scores), config.installed, _strip(out)))
+    if config.json is not None:
+        write_result(config.json, scores, config.minutes, manifest.entries())
     return True
 
 

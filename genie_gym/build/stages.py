@@ -102,10 +102,11 @@ def run_stages(
             )
         log(stage.name)
         manifest.note(stage.name, "started")
-        started = time.monotonic()
+        started, used = time.monotonic(), sum(os.times()[:4])
         finished = stage.run()
         seconds = round(time.monotonic() - started, 1)
-        manifest.note(stage.name, "done" if finished else "stopped", seconds=seconds)
+        cpu = round(sum(os.times()[:4]) - used, 1)
+        manifest.note(stage.name, "done" if finished else "stopped", seconds=seconds, cpu=cpu)
         if not finished:
             return False
     return True

@@ -1,0 +1,104 @@
+"""Survival: how long dreams remain pictures of the game.
+
+A frame is a picture of the game if each of its patches looks like a real patch at the same place.
+Its distance is that of its worst patch to the nearest real one. The limit is 1.5 times the 99th
+percentile of the distances of real frames of other episodes. On a single screen, held-out play
+shows about what there is to see at each place. Where the view scrolls it does not, the limit is
+large, and the measure sees little.
+
+Shapes: F frames, L patches of a frame, D values of a patch, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.dreams.scores import Picture, as_it_is
+from world_models.episodes import EpisodeDataset
+from world_models.pixels import to_float
+
+__all__ = ["MARKS", "Survival", "survival"]
+
+MARKS = (50, 100, 200)
+"""Frames of a dream up to which survival is reported, each since the one before."""
+
+_PERCENTILE, _BEYOND = 0.99, 1.5
+_INVISIBLE = 0.05  # of a patch: two grey levels
+_PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
+_KNOWN, _USUAL = 3000, 400  # real frames to compare with, and to find the limit with
+_EVERY = 2  # frames of a dream, of which one is looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survival:
+    """Which frames are pictures of the game.
+
+    Attributes:
+        dream: Those of the dreams, bool ``(B, n)``, where n counts each second frame.
+        real: Those of held-out real play, bool ``(F,)``.
+    """
+
+    dream: Tensor
+    real: Tensor
+
+    def figures(self) -> dict[str, float]:
+        """Return ``survival_50`` (share of the frames up to there) and so on; and of real play."""
+        found, before = {"survival_real": float(self.real.float().mean())}, 0
+        for mark in MARKS:
+            if self.dream.shape[1] * _EVERY >= mark:
+                part = self.dream[:, before // _EVERY : mark // _EVERY]
+                found[f"survival_{mark}"] = float(part.float().mean())
+                before = mark
+        return found
+
+
+def survival(
+    frames: Tensor, episodes: EpisodeDataset, clean: Picture = as_it_is
+) -> Survival | None:
+    """Compare dreams with held-out play; None if that has fewer than 4 episodes.
+
+    Half of the episodes are compared with, a quarter gives the limit, and a quarter is judged.
+
+    Args:
+        frames: The dreams, uint8 ``(B, n, H, W, 3)``.
+        episodes: Real held-out episodes.
+        clean: Applied to all frames.
+    """
+    if len(episodes) < 4:
+        return None
+    quarters = [_drawn(episodes, part, clean) for part in range(4)]
+    known = _patches(torch.cat(quarters[:2]))
+    usual, real = (_distance(part[:: _stride(part)], known) for part in quarters[2:])
+    limit = max(_INVISIBLE, _BEYOND * float(usual.quantile(_PERCENTILE)))
+    shown = clean(frames[:, ::_EVERY].flatten(0, 1))
+    dream = (_distance(shown, known) <= limit).unflatten(0, (len(frames), -1))
+    return Survival(dream=dream, real=real <= limit)
+
+
+def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
+    """Return evenly spaced frames ``(F, H, W, 3)`` of each fourth episode from `part` on."""
+    chosen = range(part, len(episodes), 4)
+    stride = max(1, int(sum(episodes.num_frames[i] for i in chosen)) * 2 // _KNOWN)
+    frames = [episodes.frames(i, 0, int(episodes.num_frames[i]))[::stride] for i in chosen]
+    return clean(torch.from_numpy(np.concatenate(frames)))
+
+
+def _stride(frames: Tensor) -> int:
+    return max(1, len(frames) // _USUAL)
+
+
+def _distance(frames: Tensor, known: Tensor) -> Tensor:
+    """Return the distance ``(F,)`` of each frame's worst patch to the nearest known patch."""
+    return torch.cdist(_patches(frames), known).amin(-1).amax(0)
+
+
+def _patches(frames: Tensor) -> Tensor:
+    """Return the patches of each place, ``(L, F, D)``."""
+    small = F.avg_pool2d(to_float(frames), _POOL)  # (F, 3, H / 2, W / 2)
+    side = _PATCH // _POOL
+    return F.unfold(small, side, stride=side).permute(2, 0, 1).contiguous()
