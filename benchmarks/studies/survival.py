@@ -37,7 +37,7 @@ def noised(model: WorldModel) -> WorldModel:
     with torch.no_grad():
         for weights in damaged.dynamics.parameters():
             if weights.ndim >= 2:
-                weights += weights.std() * torch.randn(weights.shape, generator=generator)
+                weights.add_(weights.std() * torch.randn(weights.shape, generator=generator))
     return damaged
 
 
