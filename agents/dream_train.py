@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.dream_config import DreamTrainConfig
+from agents.dream_config import DreamTrainConfig, recipe_of
 from agents.ppo import Iterations, derived_seed
 from agents.returns import Played, make_real, play_out
 from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
@@ -22,7 +23,9 @@ from world_models.episodes import EpisodeDataset
 from world_models.inference.parallel import one_thread
 from world_models.settings import begin
 
-__all__ = ["dream_train", "settings_of"]
+__all__ = ["dream_train", "settings_of", "train_for"]
+
+_STEPS_PER_MINUTE = 30_000  # more than a machine can dream
 
 
 def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
@@ -43,6 +46,30 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
     finally:
         run.close()
     return run.iterations.history
+
+
+def train_for(
+    world: Path, *, out: Path, starts: Path, minutes: float | None, **changes: Any
+) -> list[dict[str, float]]:
+    """Trains an agent in a world's dream for some minutes; see `dream_train`.
+
+    Args:
+        world: The world's folder.
+        out: Folder of the agent.
+        starts: Dataset that dreams start from.
+        minutes: Time for the training; None for the recipe's steps.
+        **changes: Other fields of `DreamTrainConfig`.
+    """
+    paid = [abs(reward) for reward in open_world(world).card.rewards if reward]
+    config = replace(
+        recipe_of(str(world)), out=out, starts=starts, minutes=minutes, eval_steps=200, **changes
+    )
+    if paid and config.reward_scale == 1:
+        config = replace(config, reward_scale=1 / float(np.median(paid)))
+    if minutes is not None:
+        steps = max(config.eval_every, int(_STEPS_PER_MINUTE * minutes))
+        config = replace(config, steps=steps)
+    return dream_train(config)
 
 
 class _Run:

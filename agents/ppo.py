@@ -17,7 +17,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from agents.networks import FEATURES
+from world_models.progress import progress_bar
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
+from world_models.training.clock import Clock
 
 __all__ = ["Iterations", "PPOConfig", "derived_seed", "new_ppo"]
 
@@ -29,6 +31,8 @@ class PPOConfig:
     Attributes:
         out: Folder of the run.
         steps: Total env steps, summed over the rows.
+        minutes: Time limit; the training then ends after `steps` or after this time, whichever
+            comes first.
         eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
         num_envs: Number of sub-envs (rows) of the vector env.
         rollout: Steps of each row between updates.
@@ -48,6 +52,7 @@ class PPOConfig:
     out: Path
     steps: int
     eval_every: int
+    minutes: float | None = None
     num_envs: int = 16
     rollout: int = 32
     batch_size: int = 256
@@ -118,6 +123,7 @@ class Iterations:
         self._checkpoints.clean()
         state = self._checkpoints.resume(self._parts)
         self.steps = state.step if state else 0
+        self._clock = Clock(config.minutes, state.seconds if state else 0.0)
         self.history: list[dict[str, float]] = state.data["history"] if state else []
 
     def run(self, title: str, evaluate: Callable[[int], Mapping[str, float]]) -> None:
@@ -128,7 +134,7 @@ class Iterations:
             evaluate: Evaluates the agent after the iteration of this index, and returns numbers
                 to log. A number "stop" that is not 0 ends the training.
         """
-        with tqdm(total=self.config.steps, unit="step", desc=title) as bar:
+        with progress_bar(total=self.config.steps, unit="step", desc=title) as bar:
             bar.update(self.steps)
             while self.steps < self.config.steps and not self._stopped():
                 self._learn(bar)
@@ -137,7 +143,11 @@ class Iterations:
                     self.model.logger.record(f"eval/{name}", value)
                 self.model.logger.dump(self.steps)
                 self.history.append({"steps": float(self.steps), **numbers})
-                state = CheckpointState(step=self.steps, data={"history": self.history})
+                state = CheckpointState(
+                    step=self.steps,
+                    data={"history": self.history},
+                    seconds=self._clock.seconds,
+                )
                 self._checkpoints.save(self._parts, state)
 
     def best(self, name: str) -> float:
@@ -145,7 +155,8 @@ class Iterations:
         return max((past[name] for past in self.history), default=-np.inf)
 
     def _stopped(self) -> bool:
-        return bool(self.history) and self.history[-1].get("stop", 0.0) != 0
+        told_to = bool(self.history) and self.history[-1].get("stop", 0.0) != 0
+        return told_to or bool(self.history) and self._clock.share() >= 1
 
     def _learn(self, bar: tqdm) -> None:
         model, config = self.model, self.config
@@ -153,20 +164,22 @@ class Iterations:
         model.set_env(self.env)  # makes `learn` reset the env
         model.num_timesteps = self.steps
         steps = min(config.eval_every, config.steps - self.steps)
-        model.learn(steps, callback=_Bar(bar), log_interval=1, reset_num_timesteps=False)
+        model.learn(
+            steps, callback=_Bar(bar, self._clock), log_interval=1, reset_num_timesteps=False
+        )
         self.steps = model.num_timesteps
 
 
 class _Bar(BaseCallback):
-    """Advances the progress bar."""
+    """Advances the progress bar, and ends the training when its time is over."""
 
-    def __init__(self, bar: tqdm):
+    def __init__(self, bar: tqdm, clock: Clock):
         super().__init__()
-        self._bar = bar
+        self._bar, self._clock = bar, clock
 
     def _on_step(self) -> bool:
         self._bar.update(self.training_env.num_envs)
-        return True
+        return self._clock.share() < 1
 
 
 def derived_seed(*numbers: int) -> int:

@@ -15,12 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from agents.dream_train import train_for
 from genie_gym.build.command import BuildConfig, build, kind_of, main
 from genie_gym.build.display import Display
 from genie_gym.build.result import gates
 from genie_gym.build.stages import Manifest, Stage
 from genie_gym.build.timed import Timed
 from genie_gym.collect.command import CollectConfig
+from genie_gym.collect.policy_spec import MIXED
 from tests.picture_env import PictureGame
 from world_models.episodes import EpisodeDataset
 from world_models.progress import progress_bar, shown_by
@@ -139,6 +141,56 @@ def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts
     with pytest.raises(ValueError, match="minutes must be positive"):
         config(folder, GAME, minutes=0.0)
     assert not (folder / "build").exists()
+
+
+def test_a_round_trains_an_agent_plays_with_it_and_fine_tunes_the_world(folder, capfd, monkeypatch):
+    small = {
+        "eval_every": 64, "num_envs": 4, "rollout": 16, "batch_size": 32, "epochs": 1,
+        "features": "small", "horizon": 12, "eval_episodes": 2, "kill": True,
+    }  # fmt: skip
+    monkeypatch.setattr("genie_gym.build.build.TRAIN_AGENT", "tests.test_build:train_small_agent")
+    monkeypatch.setattr("tests.test_build.SMALL_AGENT", small)
+    given = config(folder, GAME, rounds=1, json=folder / "result.json")
+    with pytest.raises(Interrupted):
+        build(given, tiny())
+    assert build(given, tiny())
+    manifest = Manifest(folder / "build" / "stages.jsonl")
+    assert [entry["stage"] for entry in manifest.entries() if entry["event"] == "done"] == [
+        "data-mixed",
+        "tokenizer",
+        "dynamics",
+        "world-PictureGame",
+        "score-PictureGame",
+        "agent-round-1",
+        "data-round-1",
+        "dynamics-round-1",
+        "world-PictureGame-round-1",
+        "score-PictureGame-round-1",
+        "install",
+    ]
+    agent = folder / "build" / "runs" / "agent-round-1"
+    played = EpisodeDataset(folder / "build" / "data" / "mixed")
+    policies = {entry.info.policy for entry in played.entries}
+    assert {f"{MIXED},{agent}=10", MIXED} == policies
+    card = load_world(folder / "worlds" / "PictureGame").card
+    assert card.provenance["dynamics"].endswith("from PictureGame")
+    assert card.provenance["data"]["episodes"] == len(played)
+    result = json.loads((folder / "result.json").read_text())["figures"]
+    assert result["minutes_given"] == 0.05 and result["minutes"] > 0
+    assert result["psnr"] == pytest.approx(card.scores["psnr"], abs=1e-4)
+
+
+SMALL_AGENT: dict = {}
+
+
+class Interrupted(Exception):
+    """Ends a build as a kill would."""
+
+
+def train_small_agent(*args, **kwargs):
+    if SMALL_AGENT.pop("kill", False):
+        raise Interrupted
+    return train_for(*args, **kwargs, **SMALL_AGENT)
 
 
 def test_the_preset_follows_the_camera():

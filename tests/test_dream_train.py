@@ -102,6 +102,13 @@ def test_the_policy_plays_as_it_was_trained(tmp_path, starts):
         seen, *_ = env.step(chosen)
 
 
+def test_a_training_ends_when_its_minutes_are_over(starts, tmp_path):
+    given = config(tmp_path, starts=starts, steps=1_000_000, eval_every=1_000_000, minutes=3 / 60)
+    (result,) = dream_train(given)
+    assert 0 < result["steps"] < 10_000
+    assert dream_train(given) == [result], "nothing is left to do"
+
+
 def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch):
     pay = GenieVectorEnv._step_rows
 

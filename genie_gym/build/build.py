@@ -18,11 +18,15 @@ from world_models.files import atomic_directory
 from world_models.training.recipes import DynamicsRecipe, Recipe, TokenizerRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
 
-__all__ = ["Build"]
+__all__ = ["ROUND_SHARES", "SHARES", "Build"]
 
 # How the time for a world is divided. What a stage leaves over goes to those after it.
 SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 58.0, "score": 10.0}
-FIDELITY = "benchmarks.fidelity:main"  # a string: this layer must not import the layer above
+# The same for a round of learning from an agent's play.
+ROUND_SHARES = {"agent": 16.0, "collect": 6.0, "dynamics": 20.0, "score": 8.0}
+# Strings: this layer must not import the layers above.
+FIDELITY = "benchmarks.fidelity:main"
+TRAIN_AGENT = "agents.dream_train:train_for"
 
 
 @dataclass
@@ -54,10 +58,15 @@ class Build:
         *,
         max_steps: int = 500,
         seed: int = 0,
+        into: Path | None = None,
+        share: float = SHARES["collect"],
         **env_kwargs: object,
     ) -> Path:
-        """Collect episodes; `env_kwargs` are further arguments of the env."""
-        out = self.out / "data" / name
+        """Collect episodes, perhaps `into` a dataset that has others.
+
+        `env_kwargs` are further arguments of the env.
+        """
+        stage, out = f"data-{name}", into or self.out / "data" / name
         config = CollectConfig(
             env=self.env,
             out=out,
@@ -67,12 +76,22 @@ class Build:
             seed=seed,
             env_kwargs={key: str(value) for key, value in env_kwargs.items()},
         )
-        stage = f"data-{name}"
 
         def run() -> bool:
             return self.sizes.collect(stage, config, self._due(stage))
 
-        return self._add(stage, out, run, SHARES["collect"])
+        return self._add(stage, out, run, share)
+
+    def agent(self, name: str, world: Path, starts: Path) -> Path:
+        """Train an agent in the dream of a world, from moments of real play."""
+        stage, out = f"agent-{name}", self.out / "runs" / f"agent-{name}"
+
+        def run() -> bool:
+            minutes = self.sizes.minutes(stage, self._due(stage))
+            _named(TRAIN_AGENT)(world, out=out, starts=starts, minutes=minutes)
+            return True
+
+        return self._add(stage, out, run, ROUND_SHARES["agent"])
 
     def merge(self, name: str, *sources: Path) -> Path:
         """Merge datasets."""
@@ -100,6 +119,7 @@ class Build:
         tokenizer: Path | None = None,
         world: Path | None = None,
         outcome_only: bool = False,
+        share: float = SHARES["dynamics"],
     ) -> Path:
         """Train a dynamics on a tokenizer's tokens, or fine-tune the dynamics of a world."""
         out = self.out / "runs" / name
@@ -110,37 +130,38 @@ class Build:
             from_world=None if world is None else str(world),
             outcome_only=outcome_only,
         )
-        share = SHARES["dynamics"]
         return self._add_training(name, recipe, options, work.train_dynamics, share)
 
     def bundle(
         self, name: str, data: Path, tokenizer: Path, dynamics: Path, **options: Any
     ) -> Path:
-        """Write a world. Further arguments are fields of `BundleOptions`."""
+        """Write a world. Further arguments are fields of `BundleOptions`.
+
+        The last part of `name` is the world's name: ``round-1/Boxing`` is another Boxing.
+        """
         out = self.out / "worlds" / name
         options = {"storage": "float32", **options}
         return self._add(
-            f"world-{name}",
+            f"world-{self._label(out)}",
             out,
             lambda: work.bundle(out, data=data, tokenizer=tokenizer, dynamics=dynamics, **options),
         )
 
-    def score(self, world: Path, *arguments: str) -> Path:
+    def score(self, world: Path, *arguments: str, share: float = SHARES["score"]) -> Path:
         """Compare the world with the real game and record the scores in its card."""
-        stage = f"score-{world.name}"
+        stage = f"score-{self._label(world)}"
 
         def run() -> bool:
-            module, function = FIDELITY.split(":")
-            main = getattr(importlib.import_module(module), function)
-            figures = ("--json", str(self.figures(world.name)))
+            figures = ("--json", str(self.figures(world)))
             checks = self.sizes.checks(world, self._due(stage))
-            return main([str(world), "--record", *figures, *checks, *arguments]) == 0
+            options = ("--record", *figures, *checks, *arguments)
+            return _named(FIDELITY)([str(world), *options]) == 0
 
-        return self._add(stage, world, run, SHARES["score"])
+        return self._add(stage, world, run, share)
 
-    def figures(self, world: str) -> Path:
+    def figures(self, world: Path) -> Path:
         """Return the path of the figures of a world that was scored."""
-        return self.out / f"fidelity-{world}.json"
+        return self.out / f"fidelity-{self._label(world)}.json"
 
     def install(self, world: Path, folder: Path) -> Path:
         """Copy a finished world into a folder of worlds; it replaces one of the same name."""
@@ -152,6 +173,11 @@ class Build:
             return True
 
         return self._add("install", out, run)
+
+    def _label(self, world: Path) -> str:
+        """Return the name of a world within the build: Boxing, or Boxing-round-1."""
+        folders = world.relative_to(self.out / "worlds").parts
+        return "-".join((folders[-1], *folders[:-1]))
 
     def _due(self, stage: str) -> float:
         """Return the share of the whole time after which a stage should end."""
@@ -176,3 +202,9 @@ class Build:
             return self.sizes.train(name, recipe, options, train, self._due(name))
 
         return self._add(name, options.out, run, share)
+
+
+def _named(target: str) -> Callable[..., Any]:
+    """Return the function ``MODULE:FUNCTION``."""
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)

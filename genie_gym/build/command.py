@@ -45,6 +45,8 @@ class BuildConfig:
         env: Env id of the game: RetroAct/Boxing-Atari2600-v0, Procgen/CoinRun-v0, or any Gymnasium
             env with Discrete actions and pictures; MODULE:ID imports the module that registers it.
         minutes: Time for all stages. A few training steps are timed first.
+        rounds: Rounds after the first world, in the same minutes: an agent is trained in the dream,
+            plays the real game, and the world is fine-tuned on its play mixed with other play.
         preset: How frames become tokens. sprites: patches of a codebook, for few sprites on still
             backgrounds. scenes: a network, for cameras that follow the player and for anything
             drawn. auto: by the game's labels; sprites for an env without labels.
@@ -63,6 +65,7 @@ class BuildConfig:
 
     env: Annotated[str, tyro.conf.Positional]
     minutes: float = 60.0
+    rounds: int = 0
     preset: Literal["auto", "sprites", "scenes"] = "auto"
     policy: str = "mixed"
     max_steps: int = 500
@@ -78,6 +81,8 @@ class BuildConfig:
     def __post_init__(self) -> None:
         if not 0 < self.minutes < float("inf"):
             raise ValueError(f"minutes must be positive, got {self.minutes}")
+        if self.rounds < 0:
+            raise ValueError(f"rounds must be at least 0, got {self.rounds}")
 
     @property
     def folder(self) -> Path:
@@ -101,7 +106,7 @@ def main(argv: list[str]) -> int:
     if not config.list:
         return 0 if build(config) else 130
     done = Manifest(config.folder / "stages.jsonl").done()
-    for stage in _planned(config, RECIPES["atari"]()).stages:
+    for stage in _planned(config, RECIPES["atari"]())[0].stages:
         print("done   " if stage.name in done else "to do  ", stage.name)
     return 0
 
@@ -115,6 +120,8 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     """
     for module, extra in (("lightning.fabric", "train"), ("torchmetrics", "bench")):
         require(module, extra=extra, what="building a world needs this package")
+    if config.rounds:
+        require("stable_baselines3", extra="train", what="rounds train an agent, which needs SB3")
     out, manifest = config.folder, Manifest(config.folder / "stages.jsonl")
     if config.installed.exists() and not config.replace and "install" not in _begun(manifest):
         raise ValueError(
@@ -122,7 +129,8 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
         )
     num_actions = _num_actions(config)  # fails now if the game cannot be played here
     kind = kind_of(config.env) if config.preset == "auto" else config.preset
-    planned = _planned(config, _for_actions(recipe or RECIPES[_RECIPES[kind]](), num_actions))
+    recipe = _for_actions(recipe or RECIPES[_RECIPES[kind]](), num_actions)
+    planned, world = _planned(config, recipe)
     settings = {
         "env": config.env,
         "preset": kind,
@@ -131,6 +139,7 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
         "seed": config.seed,
         "max_steps": config.max_steps,
         "minutes": config.minutes,
+        "rounds": config.rounds,
     }
     begin(out / "build.json", settings, may_change=("minutes",))
     print(f"{config.env} -> GenieRedux/{config.world}-v0 in about {config.minutes:g} minutes")
@@ -144,7 +153,7 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     register_dream(config.world)
     took = sum(entry.get("seconds", 0) for entry in manifest.entries())
     print(f"done in {took / 60:.1f} minutes")
-    scores = planned.figures(config.world)
+    scores = planned.figures(world)
     print(report(read_figures(scores), config.installed, _strip(out)))
     if config.json is not None:
         write_result(config.json, scores, config.minutes, manifest.entries())
@@ -168,7 +177,8 @@ def kind_of(env: str) -> Kind:
     return "scenes" if follows or labels.view in ("1p", "3p", "multi") else "sprites"
 
 
-def _planned(config: BuildConfig, recipe: WorldRecipe) -> Build:
+def _planned(config: BuildConfig, recipe: WorldRecipe) -> tuple[Build, Path]:
+    """Returns the build, and the folder of its last world."""
     out = config.folder
     sizes = Timed(config.minutes, out, Manifest(out / "stages.jsonl"))
     planned = Build(config.world, config.env, out, sizes)
@@ -179,11 +189,12 @@ def _planned(config: BuildConfig, recipe: WorldRecipe) -> Build:
         policy=config.policy,
         max_steps=config.max_steps,
         seed=config.seed,
+        rounds=config.rounds,
         pictures=out / "pictures",
         **env_kwargs,
     )
     planned.install(world, config.installed.parent)
-    return planned
+    return planned, world
 
 
 def _num_actions(config: BuildConfig) -> int:

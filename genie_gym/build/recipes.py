@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genie_gym.build.build import Build
+from genie_gym.build.build import ROUND_SHARES, SHARES, Build
 from genie_gym.collect.policy_spec import MIXED
 from world_models.training.package import SamplingOptions
 from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
@@ -34,6 +34,7 @@ def from_play(
     steps: int = 3000,
     max_steps: int = 500,
     seed: int = 0,
+    rounds: int = 0,
     pictures: Path | None = None,
     **env_kwargs: Any,
 ) -> Path:
@@ -47,22 +48,28 @@ def from_play(
         steps: Training steps of the dynamics.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
+        rounds: How often to train an agent in the dream, play with it, and fine-tune the world.
         pictures: Folder for a film strip and other pictures of the finished world.
         **env_kwargs: Arguments of the env.
 
     Returns:
         The folder of the world.
     """
-    data = build.collect("mixed", policy, episodes, max_steps=max_steps, seed=seed, **env_kwargs)
+    play: dict[str, Any] = {"max_steps": max_steps, **env_kwargs}
+    data = build.collect("mixed", policy, episodes, seed=seed, **play)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
     dynamics = _one_pass_recipe(recipe.dynamics, steps=steps)
     run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
-    return _finish(build, data, tokenizer, run, pictures)
+    world = _finish(build, data, tokenizer, run, pictures)
+    for number in range(1, rounds + 1):
+        play["seed"] = 1_000_000 + seed + number  # other play than before
+        world = _round(build, number, world, data, dynamics, policy, play, pictures)
+    return world
 
 
 def coinrun(build: Build) -> None:
     """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
-    levels = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
+    levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
     data = build.collect("sticky", "sticky", 1000, max_steps=256, **levels)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
@@ -157,14 +164,45 @@ def _one_pass_recipe(recipe: DynamicsRecipe, *, steps: int) -> DynamicsRecipe:
     )
 
 
+def _round(
+    build: Build,
+    number: int,
+    world: Path,
+    data: Path,
+    recipe: DynamicsRecipe,
+    policy: str,
+    play: dict[str, Any],
+    pictures: Path | None,
+) -> Path:
+    """Trains an agent in a world, adds its real play to the data, and fine-tunes the world.
+
+    The tokenizer stays as it is, so only the new play has to be encoded.
+    """
+    name = f"round-{number}"
+    agent = build.agent(name, world, data)
+    shares = policy if "=" in policy or policy == "mixed" else f"{policy}=10"
+    mixed = f"{shares.replace('mixed', MIXED)},{agent}=10"  # half of it the agent's
+    build.collect(name, mixed, 60, into=data, share=ROUND_SHARES["collect"], **play)
+    tuned = _fitted(recipe, steps=recipe.fit.steps // 3, learning_rate=7e-4)
+    share = ROUND_SHARES["dynamics"]
+    run = build.dynamics(f"dynamics-{name}", tuned, data, world=world, share=share)
+    return _finish(build, data, world, run, pictures, name=f"{name}/{build.name}")
+
+
 def _finish(
-    build: Build, data: Path, tokenizer: Path, dynamics: Path, pictures: Path | None = None
+    build: Build,
+    data: Path,
+    tokenizer: Path,
+    dynamics: Path,
+    pictures: Path | None = None,
+    name: str | None = None,
 ) -> Path:
     """Packs and scores a world that predicts a frame in one pass."""
     options = {"storage": "int8", "sampling": ONE_PASS}
-    world = build.bundle(build.name, data, tokenizer, dynamics, **options)
+    world = build.bundle(name or build.name, data, tokenizer, dynamics, **options)
     shown = () if pictures is None else ("--pictures", str(pictures))
-    return build.score(world, *shown)
+    share = SHARES["score"] if name is None else ROUND_SHARES["score"]
+    return build.score(world, *shown, share=share)
 
 
 def _fitted(recipe: DynamicsRecipe, **fit: Any) -> DynamicsRecipe:

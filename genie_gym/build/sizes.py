@@ -31,6 +31,9 @@ class Sizes(Protocol):
     ) -> bool:
         """Trains a part of the world."""
 
+    def minutes(self, stage: str, due: float) -> float | None:
+        """Returns the time to train an agent for; None for as long as its recipe says."""
+
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
         """Returns further arguments of the comparison with the real game."""
 
@@ -56,6 +59,10 @@ class Scaled:
         if self.factor != 1:
             recipe = lasting(recipe, self._scaled(recipe.fit.steps))
         return train(recipe, options)
+
+    def minutes(self, stage: str, due: float) -> float | None:
+        """See `Sizes.minutes`."""
+        return None
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
         """See `Sizes.checks`."""

@@ -23,12 +23,13 @@ from world_models.training.run_options import DataOptions
 
 __all__ = ["Timed", "dream_speed"]
 
-_FRAMES_PER_MINUTE = 1000  # more frames than this could not be encoded and learned from in time
+_FRAMES_PER_MINUTE = 8000  # of playing; more could not be encoded and learned from in time
 _FIRST_EPISODES = 4  # are timed
 _MIN_EPISODES = 8
 _TRIAL_STEPS = 4  # warm up, and as many are timed
 _LEAST_SHARE = 0.02  # of the time, which even a training that comes too late gets
 _NET = 0.95  # the rest is for starting and for the last checkpoint
+_NET_OF_EVALUATION = 0.8
 _FASTER = 4  # times as many steps as planned are trained if the machine becomes faster
 # What a check needs, in dreamed frames and in played episodes, and its arguments.
 _CHECKS: tuple[tuple[int, int, dict[str, int]], ...] = (
@@ -84,7 +85,7 @@ class Timed:
             plan["used"] += took
             pace = max(took / (episodes - done), plan["used"] / episodes)
             done, fitting = episodes, int((plan["seconds"] - plan["used"]) / pace)
-            most = int(_FRAMES_PER_MINUTE * self._seconds / 60 / _length(config))
+            most = int(_FRAMES_PER_MINUTE * plan["seconds"] / 60 / _length(config))
             episodes = max(min(done + ceil(fitting / 2), most), _MIN_EPISODES)
         self._keep(stage, plan)
         return True
@@ -111,6 +112,11 @@ class Timed:
             most = min(most, recipe.fit.steps)
         fit = replace(planned.fit, steps=most, minutes=plan["training"] / 60)
         return train(replace(planned, fit=fit), options)
+
+    def minutes(self, stage: str, due: float) -> float:
+        """The time until the stage is due, but for an evaluation at its end."""
+        least = _LEAST_SHARE * self._seconds
+        return _NET_OF_EVALUATION * max(least, self._planned(stage, due)["seconds"]) / 60
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
         """A quick check, smaller still where time is short."""
