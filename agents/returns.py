@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from genie_gym.collect.policies import Policy
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.envs.make import make_rows
 
-__all__ = ["Played", "make_real", "play_out"]
+__all__ = ["Played", "joined", "make_real", "play_out", "rows_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,13 @@ class Played:
     Attributes:
         rewards: Reward of each step and row, ``(T, rows)``; 0 after the end of an episode.
         lengths: Steps of each row.
+        terminated: Whether the game ended the episode of each row.
         frames: All frames of the first row, uint8 ``(length + 1, H, W, 3)``.
     """
 
     rewards: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
     frames: NDArray[np.uint8]
 
     @property
@@ -72,6 +74,7 @@ def play_out(
     for row, seed in enumerate(seeds):
         policy.begin(row, np.random.default_rng(seed))
     playing = np.ones(env.num_envs, np.bool_)
+    over = np.zeros(env.num_envs, np.bool_)
     lengths = np.zeros(env.num_envs, np.int64)
     earned, shown = np.zeros((max_steps, env.num_envs)), [frames[0].copy()]
     for step in range(max_steps):
@@ -81,9 +84,30 @@ def play_out(
         if playing[0]:
             shown.append(frames[0].copy())
         ended = terminated | truncated
+        over |= terminated & playing
         playing &= ~ended
         if not playing.any():
             break
         if ended.any():  # these rows are played on, but no longer counted
             frames, _ = env.reset(options={"reset_mask": ended})
-    return Played(rewards=earned, lengths=lengths, frames=np.stack(shown))
+    return Played(rewards=earned, lengths=lengths, terminated=over, frames=np.stack(shown))
+
+
+def rows_of(played: Played, rows: slice) -> Played:
+    """Returns the episodes of some rows; `frames` are those of the first row of all."""
+    return replace(
+        played,
+        rewards=played.rewards[:, rows],
+        lengths=played.lengths[rows],
+        terminated=played.terminated[rows],
+    )
+
+
+def joined(parts: Sequence[Played]) -> Played:
+    """Returns the episodes of all parts; `frames` are those of the first."""
+    return replace(
+        parts[0],
+        rewards=np.concatenate([part.rewards for part in parts], 1),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        terminated=np.concatenate([part.terminated for part in parts]),
+    )

@@ -22,8 +22,9 @@ from benchmarks.dreams.exploits import Exploits, look_for_exploits
 from benchmarks.dreams.fid import FidUnavailableError, inception
 from benchmarks.dreams.heldout import SEED, collected, described, stored
 from benchmarks.dreams.measure import Amounts, Measured, measure
+from benchmarks.dreams.rates import Rates, measure_rates
 from benchmarks.dreams.scores import Picture, as_it_is
-from benchmarks.dreams.table import exploit_rows, table_rows
+from benchmarks.dreams.table import exploit_rows, rate_rows, table_rows
 from benchmarks.page.film import write_pictures
 from benchmarks.page.page import Subject, write_page
 from benchmarks.page.sections import ranked
@@ -67,6 +68,7 @@ RECORDED = (
 )
 """The figures that a world's card stores."""
 
+RATED = ("random", "sticky")  # policies whose rates of rewards and ends are measured
 NUM_PICTURED = 3  # dreams in the film strip and the animation
 
 
@@ -151,9 +153,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     figures, rows = measured.figures(), table_rows(measured, no_fid)
     if config.data is None:  # so the real game is here
-        exploits = _exploits(config)
+        exploits, rates = _exploits(config), _rates(config)
         figures = {**figures, **exploits.figures()}
-        rows = [*rows, *exploit_rows(exploits)]
+        for rate in rates:
+            figures |= rate.figures()
+        rows = [*rows, *exploit_rows(exploits), *rate_rows(rates)]
     _keep(config, subject, measured, figures)
     report("fidelity", figures, rows, config.json)
     return 0
@@ -172,6 +176,20 @@ def _exploits(config: FidelityConfig) -> Exploits:
     return look_for_exploits(
         world_name(config.world),
         list(config.agents),
+        num_starts=min(num_starts, config.episodes),
+        steps=min(steps, config.max_steps),
+    )
+
+
+def _rates(config: FidelityConfig) -> list[Rates]:
+    say("playing long dreams, and the game from the same starts")
+    policies = {name: name for name in RATED}
+    if config.play_policy not in policies:
+        policies["played"] = config.play_policy
+    num_starts, steps = (4, 200) if config.quick else (16, 200)
+    return measure_rates(
+        world_name(config.world),
+        policies,
         num_starts=min(num_starts, config.episodes),
         steps=min(steps, config.max_steps),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from agents.returns import play_out
+from agents.returns import Played, joined, play_out, rows_of
 from benchmarks.players import Player
 from genie_gym.actions import ActionSet
 from genie_gym.collect.plans import PLANS
@@ -23,6 +23,8 @@ __all__ = [
     "play_dream",
     "play_dreams",
     "play_real",
+    "played_dreams",
+    "played_real",
 ]
 
 REAL_ROWS = 2  # of the real env
@@ -80,15 +82,20 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
 
 def play_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:
     """Return the rewards ``(steps, S)`` of the real game."""
-    earned, num = [], len(starts.states)
+    return played_real(env, starts, player, seed, steps).rewards
+
+
+def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Played:
+    """Return the S episodes of the real game."""
+    parts, num = [], len(starts.states)
     for first in range(0, num, env.num_envs):
         places = range(first, first + env.num_envs)
         states = [starts.states[min(place, num - 1)] for place in places]
         frames = env.unwrapped.load_state(states)  # type: ignore[attr-defined]
         seeds = [seed + place for place in places]
         policy = player.make(env.num_envs, steps)
-        earned.append(play_out(env, frames, policy, seeds=seeds, max_steps=steps).rewards)
-    return np.concatenate(earned, 1)[:, :num]
+        parts.append(play_out(env, frames, policy, seeds=seeds, max_steps=steps))
+    return rows_of(joined(parts), slice(num))
 
 
 def play_dream(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:
@@ -99,7 +106,14 @@ def play_dream(env: VectorEnv, starts: Starts, player: Player, seed: int, steps:
 def play_dreams(
     env: VectorEnv, starts: Starts, players: Sequence[Player], seed: int, steps: int
 ) -> list[Returns]:
-    """Return the rewards ``(steps, S)`` of each player; the dreams of all run side by side.
+    """Return the rewards ``(steps, S)`` of each player; see `played_dreams`."""
+    return [played.rewards for played in played_dreams(env, starts, players, seed, steps)]
+
+
+def played_dreams(
+    env: VectorEnv, starts: Starts, players: Sequence[Player], seed: int, steps: int
+) -> list[Played]:
+    """Return the S episodes of each player; the dreams of all run side by side.
 
     The env has S rows per player, perhaps more.
     """
@@ -112,8 +126,8 @@ def play_dreams(
     }
     frames, _ = env.reset(seed=seed, options=options)
     seeds = [seed + start for start in range(num)] * copies
-    rewards = play_out(env, frames, policy, seeds=seeds, max_steps=steps).rewards
-    return np.split(rewards, copies, 1)[: len(players)]
+    played = play_out(env, frames, policy, seeds=seeds, max_steps=steps)
+    return [rows_of(played, slice(i * num, (i + 1) * num)) for i in range(len(players))]
 
 
 class SideBySide:

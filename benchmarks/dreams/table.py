@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.dreams.exploits import Exploits
 from benchmarks.dreams.measure import Measured
+from benchmarks.dreams.rates import Rates
 from benchmarks.dreams.survival import MARKS
 from genie_gym.evaluation.scores import DELTA_STEP
 
-__all__ = ["compared_rows", "exploit_rows", "table_rows"]
+__all__ = ["compared_rows", "exploit_rows", "rate_rows", "table_rows"]
 
 LEVELS = {
     "psnr": "PSNR, all pixels (dB)",
@@ -56,6 +58,18 @@ def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
     name, dream, real = exploits.names[worst], exploits.dream[worst], exploits.real[worst]
     title = f"most overpaid play: {name}, {dream:.4g} instead of {real:.4g} (times)"
     return [{"measure": title, "dream": overpaid[worst]}]
+
+
+def rate_rows(rates: Sequence[Rates]) -> list[dict[str, Any]]:
+    """Return rows of what long dreams pay and how often they end, beside the game."""
+    return [
+        {
+            "measure": f"{what} per 1,000 steps, {rate.name} play ({real:.3g} in the game)",
+            "dream": dream,
+        }
+        for rate in rates
+        for what, (dream, real) in (("reward", rate.rewards), ("ends", rate.ends))
+    ]
 
 
 def _control_rows(measured: Measured) -> list[dict[str, Any]]:

@@ -1,0 +1,78 @@
+"""How often a long dream pays and ends, beside the game.
+
+The same policies play the dream and the game from the same starts. A world may be right about every
+step of held-out play, and yet pay a policy too much or end too often where its dream has gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.returns import Played, make_real
+from benchmarks.matched import REAL_ROWS, find_starts, played_dreams, played_real
+from benchmarks.players import Player, by_spec
+from genie_gym.envs.genie import GenieVectorEnv
+
+__all__ = ["Rates", "measure_rates"]
+
+NO_LIMIT = 1_000_000
+PER_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a policy was paid, and how often its episodes ended, per 1,000 steps.
+
+    Attributes:
+        name: Name of the policy.
+        rewards: Sum of the rewards in the dream and in the game.
+        ends: Number of ends in the dream and in the game.
+    """
+
+    name: str
+    rewards: tuple[float, float]
+    ends: tuple[float, float]
+
+    def figures(self) -> dict[str, float]:
+        """Return ``rate_reward_dream_NAME``, ``rate_ends_real_NAME`` and so on."""
+        found = {}
+        for what, pair in (("reward", self.rewards), ("ends", self.ends)):
+            for where, rate in zip(("dream", "real"), pair, strict=True):
+                found[f"rate_{what}_{where}_{self.name}"] = rate
+            if pair[1]:
+                found[f"rate_{what}_ratio_{self.name}"] = pair[0] / pair[1]
+        return found
+
+
+def measure_rates(
+    world: str, policies: dict[str, str], *, num_starts: int, steps: int
+) -> list[Rates]:
+    """Play the policies in the dream and in the game, from the same starts.
+
+    Args:
+        world: Name or path of the world.
+        policies: Specifications of the policies, as in `genie-gym collect`, by name.
+        num_starts: Number of starts.
+        steps: Maximum steps per policy and start.
+    """
+    real_env = make_real(world, REAL_ROWS, NO_LIMIT)
+    dream_env = GenieVectorEnv(world, num_starts * len(policies), autoreset_mode="Disabled")
+    starts = find_starts(real_env, num_starts, seed=2)
+    players = [
+        Player(name=name, inside=True, make=by_spec(world, spec)) for name, spec in policies.items()
+    ]
+    dreams = played_dreams(dream_env, starts, players, 0, steps)
+    found = []
+    for player, dream in zip(players, dreams, strict=True):
+        real = played_real(real_env, starts, player, 0, steps)
+        pairs = zip(_per_step(dream), _per_step(real), strict=True)
+        rewards, ends = ((a * PER_STEPS, b * PER_STEPS) for a, b in pairs)
+        found.append(Rates(name=player.name, rewards=rewards, ends=ends))
+    real_env.close()
+    dream_env.close()
+    return found
+
+
+def _per_step(played: Played) -> tuple[float, float]:
+    steps = float(played.lengths.sum())
+    return float(played.rewards.sum()) / steps, float(played.terminated.sum()) / steps
