@@ -25,7 +25,9 @@ SMALL += ["--long-frames", "100", "--long-dreams", "1"]
 PROMISED = (
     "psnr psnr_copy psnr_ceiling ssim delta4_psnr_genie delta4_psnr_last_action changed_psnr "
     "changed_psnr_copy changed_psnr_ceiling delta4_changed_psnr_genie stability_contrast "
-    "stability_delta4_psnr_start stability_delta4_psnr_late frames_per_second"
+    "stability_delta4_psnr_start stability_delta4_psnr_late frames_per_second "
+    "survival_100 survival_real rate_reward_dream_random rate_reward_real_random "
+    "rate_ends_dream_sticky rate_ends_real_sticky"
 ).split()
 
 

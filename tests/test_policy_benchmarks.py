@@ -7,9 +7,11 @@ import pytest
 
 from benchmarks import ranking, transfer
 from benchmarks.dreams.exploits import Exploits
-from benchmarks.matched import find_starts, play_real
-from benchmarks.players import scripted
+from benchmarks.dreams.rates import Rates, per_1000_steps
+from benchmarks.matched import find_starts, play_real, played_real
+from benchmarks.players import Player, scripted
 from benchmarks.statistics import better_than, iqm, mmrv, pearson, spearman, value_gap
+from genie_gym.collect.policies import Planned
 from tests.counting_env import ACTIONS, CountingVectorEnv
 
 REAL = np.array([0.0, 1.0, 2.0, 10.0])
@@ -69,6 +71,23 @@ def test_the_real_game_goes_on_from_each_start_as_it_did():
     add = next(player for player in scripted(ACTIONS) if player.name == "ADD-1")
     first, again = (play_real(env, starts, add, 0, 7) for _ in range(2))
     assert (first == again).all() and (first == 1).all() and first.shape == (7, 5)
+
+
+def test_rates_count_until_each_episode_has_ended():
+    env = CountingVectorEnv(2, autoreset_mode="Disabled")
+    starts = find_starts(env, 3, seed=0)
+
+    def player(*actions: int) -> Player:
+        plan = Planned(lambda rng, length: np.resize(np.array(actions), length), 2, 8)
+        return Player(name="known", inside=True, make=lambda rows, steps: plan)
+
+    ends = played_real(env, starts, player(1, 1, 1, 2), 0, 8)
+    assert ends.lengths.tolist() == [4, 4, 4] and ends.terminated.all()
+    assert per_1000_steps(ends) == (750.0, 250.0)
+    assert per_1000_steps(played_real(env, starts, player(1, 0), 0, 8)) == (500.0, 0.0)
+    rates = Rates(name="known", rewards=(750.0, 500.0), ends=(250.0, 0.0)).figures()
+    assert rates["rate_reward_ratio_known"] == 1.5 and rates["rate_ends_dream_known"] == 250
+    assert "rate_ends_ratio_known" not in rates, "the game never ended"
 
 
 def test_agents_of_dream_and_game_are_compared(tmp_path, capsys):

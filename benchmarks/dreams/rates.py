@@ -13,10 +13,9 @@ from benchmarks.matched import REAL_ROWS, find_starts, played_dreams, played_rea
 from benchmarks.players import Player, by_spec
 from genie_gym.envs.genie import GenieVectorEnv
 
-__all__ = ["Rates", "measure_rates"]
+__all__ = ["Rates", "measure_rates", "per_1000_steps"]
 
 NO_LIMIT = 1_000_000
-PER_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +64,14 @@ def measure_rates(
     found = []
     for player, dream in zip(players, dreams, strict=True):
         real = played_real(real_env, starts, player, 0, steps)
-        pairs = zip(_per_step(dream), _per_step(real), strict=True)
-        rewards, ends = ((a * PER_STEPS, b * PER_STEPS) for a, b in pairs)
+        rewards, ends = zip(per_1000_steps(dream), per_1000_steps(real), strict=True)
         found.append(Rates(name=player.name, rewards=rewards, ends=ends))
     real_env.close()
     dream_env.close()
     return found
 
 
-def _per_step(played: Played) -> tuple[float, float]:
-    steps = float(played.lengths.sum())
-    return float(played.rewards.sum()) / steps, float(played.terminated.sum()) / steps
+def per_1000_steps(played: Played) -> tuple[float, float]:
+    """Return the sum of the rewards and the number of ends, per 1,000 steps."""
+    per_step = 1000 / float(played.lengths.sum())
+    return float(played.rewards.sum()) * per_step, float(played.terminated.sum()) * per_step

@@ -105,7 +105,8 @@ def chosen_precision(precision: str) -> str:
 
 def launch(precision: str = "fp32") -> Fabric:
     """Join the other processes, if torchrun started any, and choose the device."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it names the precision again
+    for package in ("fabric", "pytorch"):  # they name the precision again
+        logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))
     fabric = Fabric(
