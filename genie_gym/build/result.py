@@ -26,7 +26,8 @@ _OTHERS = (
     ("loss of PSNR by random actions (changed pixels), dB", "delta4_changed_psnr_genie"),
     ("reward precision", "reward_precision"),
     ("reward recall", "reward_recall"),
-    ("share of frames 100 to 200 that are pictures of it", "survival_200"),
+    ("share of frames 51 to 100 that look like the game", "survival_100"),
+    ("share of frames 101 to 200 that look like the game", "survival_200"),
     ("motion of long dreams (1: as the game)", "stability_motion"),
     ("most that the dream overpays, times", "exploit_ratio"),
 )
