@@ -31,6 +31,7 @@ STUDIES = {
     "loop_gain": "what AutoExplore's data gains over random play, from finished loops",
     "dream_ablation": "what each setting of dream-train contributes",
     "dream_soak": "memory and drift over 100,000 dreamed frames",
+    "survival": "whether survival tells damaged dreams from those of the shipped worlds",
     "step_calls": "function calls of one dreamed step, by file",
     "official_world": "how fast worlds of official checkpoints are imported and dream",
     "container_choice": "file formats for episodes",

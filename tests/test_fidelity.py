@@ -241,7 +241,10 @@ def test_survival_knows_pictures_of_the_game_from_others(tmp_path):
     smeared[:, 100:, 6:10] = 160  # a bar that the game does not have
     half = played.clone()
     half[2:, 50:] //= 2
-    for dream, expected in ((played, (1, 1, 1)), (smeared, (1, 1, 0)), (half, (1, 0.5, 0.5))):
+    gone = played.clone()
+    gone[:2, 100:] = 60  # the square has vanished
+    dreams = {(1, 1, 1): played, (1, 1, 0): smeared, (1, 0.5, 0.5): half, (1, 1, 0.5): gone}
+    for expected, dream in dreams.items():
         found = survival(dream, real)
         assert found is not None
         figures = found.figures()

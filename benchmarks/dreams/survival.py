@@ -1,10 +1,12 @@
 """Survival: how long dreams remain pictures of the game.
 
-A frame is a picture of the game if each of its patches looks like a real patch at the same place.
-Its distance is that of its worst patch to the nearest real one. The limit is 1.5 times the 99th
-percentile of the distances of real frames of other episodes. On a single screen, held-out play
-shows about what there is to see at each place. Where the view scrolls it does not, the limit is
-large, and the measure sees little.
+A frame is a picture of the game if each of its patches looks like a real patch at the same place,
+and if it does not lack what the game shows. Its distance is that of its worst patch to the nearest
+real one; the limit is 1.5 times the 99th percentile of the distances of real frames of other
+episodes. What it shows is the number of pixels that differ from the background (the median of real
+frames); the limit is 0.9 times the 1st percentile of real frames. On a single screen, held-out play
+shows about what there is to see at each place. Where the view scrolls it does not, the limits are
+far, and the measure sees little.
 
 Shapes: F frames, L patches of a frame, D values of a patch, H height, W width.
 """
@@ -19,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.dreams.scores import Picture, as_it_is
+from genie_gym.evaluation.metrics import differing
 from world_models.episodes import EpisodeDataset
 from world_models.pixels import to_float
 
@@ -27,7 +30,8 @@ __all__ = ["MARKS", "Survival", "survival"]
 MARKS = (50, 100, 200)
 """Frames of a dream up to which survival is reported, each since the one before."""
 
-_PERCENTILE, _BEYOND = 0.99, 1.5
+_PERCENTILE, _BEYOND = 0.99, 1.5  # of the distances
+_FEW, _BELOW = 0.01, 0.9  # of the numbers of pixels
 _INVISIBLE = 0.05  # of a patch: two grey levels
 _PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
 _KNOWN, _USUAL = 3000, 400  # real frames to compare with, and to find the limit with
@@ -72,12 +76,38 @@ def survival(
     if len(episodes) < 4:
         return None
     quarters = [_drawn(episodes, part, clean) for part in range(4)]
-    known = _patches(torch.cat(quarters[:2]))
-    usual, real = (_distance(part[:: _stride(part)], known) for part in quarters[2:])
-    limit = max(_INVISIBLE, _BEYOND * float(usual.quantile(_PERCENTILE)))
+    game = _Game(torch.cat(quarters[:2]), usual=_some(quarters[2]))
     shown = clean(frames[:, ::_EVERY].flatten(0, 1))
-    dream = (_distance(shown, known) <= limit).unflatten(0, (len(frames), -1))
-    return Survival(dream=dream, real=real <= limit)
+    dream = game.shows(shown).unflatten(0, (len(frames), -1))
+    return Survival(dream=dream, real=game.shows(_some(quarters[3])))
+
+
+class _Game:
+    """What a game looks like.
+
+    Args:
+        known: Real frames to compare with.
+        usual: Real frames that give the limits.
+    """
+
+    def __init__(self, known: Tensor, usual: Tensor):
+        self._patches = _patches(known)
+        self._background = known.median(0).values
+        usual_distance = float(self._distance(usual).quantile(_PERCENTILE))
+        self._most = max(_INVISIBLE, _BEYOND * usual_distance)
+        self._least = _BELOW * float(self._content(usual).quantile(_FEW))
+
+    def shows(self, frames: Tensor) -> Tensor:
+        """Return which frames are pictures of the game, bool ``(F,)``."""
+        return (self._distance(frames) <= self._most) & (self._content(frames) >= self._least)
+
+    def _distance(self, frames: Tensor) -> Tensor:
+        """Return the distance ``(F,)`` of each frame's worst patch to the nearest known patch."""
+        return torch.cdist(_patches(frames), self._patches).amin(-1).amax(0)
+
+    def _content(self, frames: Tensor) -> Tensor:
+        """Return the number ``(F,)`` of pixels that differ from the background."""
+        return differing(frames, self._background).float().sum((-2, -1))
 
 
 def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
@@ -88,13 +118,8 @@ def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
     return clean(torch.from_numpy(np.concatenate(frames)))
 
 
-def _stride(frames: Tensor) -> int:
-    return max(1, len(frames) // _USUAL)
-
-
-def _distance(frames: Tensor, known: Tensor) -> Tensor:
-    """Return the distance ``(F,)`` of each frame's worst patch to the nearest known patch."""
-    return torch.cdist(_patches(frames), known).amin(-1).amax(0)
+def _some(frames: Tensor) -> Tensor:
+    return frames[:: max(1, len(frames) // _USUAL)]
 
 
 def _patches(frames: Tensor) -> Tensor:
