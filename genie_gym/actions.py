@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-__all__ = ["ACTION_SETS", "ActionSet", "action_set", "procgen_actions", "retro_buttons"]
+__all__ = [
+    "ACTION_SETS",
+    "ActionSet",
+    "action_set",
+    "procgen_actions",
+    "retro_buttons",
+    "retro_platforms",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +72,13 @@ _JUMP_AND_SECONDARY: dict[str, tuple[str, str]] = {
     "Arcade": ("A", "B"),
     "Atari2600": ("BUTTON", "BUTTON"),
     "GameBoy": ("A", "B"),
+    "GameGear": ("A", "B"),
+    "GbAdvance": ("A", "B"),
+    "GbColor": ("A", "B"),
     "Genesis": ("C", "B"),
     "N64": ("A", "B"),
     "Nes": ("A", "B"),
+    "PCEngine": ("I", "II"),
     "Saturn": ("C", "B"),
     "Sms": ("A", "B"),
     "Snes": ("B", "Y"),
@@ -96,6 +107,11 @@ def action_set(name: str) -> ActionSet:
     near = get_close_matches(str(name), ACTION_SETS, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown action set {name!r}: expected one of {sorted(ACTION_SETS)}.{hint}")
+
+
+def retro_platforms() -> list[str]:
+    """Returns the platforms whose buttons are known, as stable-retro spells them."""
+    return list(_JUMP_AND_SECONDARY)
 
 
 def retro_buttons(actions: ActionSet, platform: str) -> tuple[tuple[str, ...], ...]:

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "roms": (
         "genie_gym.retroact.commands:roms_main",
-        "list the games that can be played here; import ROMs",
+        "list the games that can be played here; import ROMs; add your own games",
     ),
     "games": (
         "genie_gym.retroact.games_commands:games_main",

@@ -8,8 +8,12 @@ from filelock import FileLock
 
 
 def pytest_configure(config):
-    """One thread per process: the tests' models are small, and processes share the cores."""
+    """One thread per process: the tests' models are small, and processes share the cores.
+
+    The games that a person has added on this machine are not there.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["GENIE_GYM_GAMES"] = str(config.rootpath / ".pytest_cache" / "no-games")
 
 
 @pytest.fixture(scope="session")

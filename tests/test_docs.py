@@ -84,7 +84,9 @@ def test_the_code_runs(name, folder):
 def test_each_block_is_run_or_says_why_not(name):
     for block in blocks(BY_NAME[name]):
         where = f"{name}:{block.line}"
-        assert block.language in ("python", "bash", "text"), f"{where}: a block without language"
+        assert block.language in ("python", "bash", "json", "text"), (
+            f"{where}: a block without language"
+        )
         for command in block.commands() if block.language == "bash" and not block.not_run else ():
             assert own_command(command), f"{where}: {command} is not run and does not say why"
         for test in re.findall(r"tests/\w+\.py", block.not_run or ""):

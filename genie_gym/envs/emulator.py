@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from genie_gym.envs.channel import Channel
 
-__all__ = ["Emulator", "EmulatorConfig", "outcome_dtype"]
+__all__ = ["Emulator", "EmulatorConfig", "outcome_dtype", "unpacked"]
 
 # Commands of the parent. HELLO goes the other way, with the names of the game's variables.
 HELLO, RESET, STEP, SAVE, LOAD, SCREEN, MEMORY = b"h", b"r", b"s", b"v", b"l", b"p", b"m"
@@ -40,9 +40,11 @@ class EmulatorConfig:
     """Settings of an emulator process.
 
     Attributes:
-        game: stable-retro's id, e.g. ``"Kangaroo-Atari2600-v0"``.
+        game: stable-retro's id, e.g. ``"Kangaroo-Atari2600-v0"``; also the name of its folder.
+        folder: Absolute path of the folder that the game's folder is in.
         state: Name of the start state; None for the console's power-on state.
         buttons: Names of the buttons that each action holds down.
+        restricted: Whether to leave out the buttons that the scenario forbids, such as START.
         scripted: Whether a Lua script affects rewards or episode ends.
         flicker: Whether the console draws sprites on alternate frames; the picture is then the
             pixelwise maximum of two screens.
@@ -52,8 +54,10 @@ class EmulatorConfig:
     """
 
     game: str
+    folder: str
     state: str | None
     buttons: tuple[tuple[str, ...], ...]
+    restricted: bool
     scripted: bool
     flicker: bool
     frame_skip: int
@@ -68,6 +72,16 @@ def outcome_dtype(num_variables: int) -> np.dtype:
     )
 
 
+def unpacked(saved: bytes) -> tuple[dict[str, Any], bytes, bytes, bytes]:
+    """Returns the header, screen, history and the emulator's snapshot of a saved state."""
+    (length,) = _HEADER_LENGTH.unpack_from(saved)
+    header = json.loads(saved[_HEADER_LENGTH.size :][:length])
+    body = zlib.decompress(saved[_HEADER_LENGTH.size + length :])
+    screen_end = math.prod(header["screen"])
+    history_end = screen_end + header["history"]
+    return header, body[:screen_end], body[screen_end:history_end], body[history_end:]
+
+
 class Emulator:
     """A game running in this process, stepped by action index.
 
@@ -77,10 +91,13 @@ class Emulator:
 
     def __init__(self, config: EmulatorConfig):
         import stable_retro
+        from stable_retro.data import Integrations
 
         self.config = config
         state = stable_retro.State.NONE if config.state is None else config.state
-        self._env = stable_retro.RetroEnv(config.game, state, render_mode=None)
+        self._place = Integrations.CUSTOM_ONLY
+        Integrations.add_custom_path(config.folder)
+        self._env = stable_retro.RetroEnv(config.game, state, inttype=self._place, render_mode=None)
         self._em, self._data = self._env.em, self._env.data
         self._power_on: bytes = self._em.get_state()
         self._masks = [self._mask(names) for names in config.buttons]
@@ -137,20 +154,16 @@ class Emulator:
         Returns:
             An error message; empty on success.
         """
-        (length,) = _HEADER_LENGTH.unpack_from(saved)
-        header = json.loads(saved[_HEADER_LENGTH.size :][:length])
+        header, screen, history, snapshot = unpacked(saved)
         if header["frame_skip"] != self.config.frame_skip:
             return (
                 f"this state was saved with frame_skip={header['frame_skip']}, "
                 f"the env has frame_skip={self.config.frame_skip}"
             ).encode()
-        body = zlib.decompress(saved[_HEADER_LENGTH.size + length :])
-        screen_size = math.prod(header["screen"])
-        history_end = screen_size + header["history"]
-        masks = np.frombuffer(body[screen_size:history_end], "<u2").tolist()
-        self._restore(header["start"], masks, body[history_end:])
+        masks = np.frombuffer(history, "<u2").tolist()
+        self._restore(header["start"], masks, snapshot)
         self._history = masks
-        self.screen = np.frombuffer(body[:screen_size], np.uint8).reshape(header["screen"])
+        self.screen = np.frombuffer(screen, np.uint8).reshape(header["screen"])
         self._saved = saved
         return b""
 
@@ -164,7 +177,7 @@ class Emulator:
 
     def _begin(self, start: str | None) -> None:
         if start is not None:
-            self._env.load_state(start)
+            self._env.load_state(start, self._place)
         self._set(self._power_on if start is None else self._env.initial_state, frames=1)
         self._history = []
         self._saved = None
@@ -218,8 +231,9 @@ class Emulator:
         return seen
 
     def _mask(self, names: tuple[str, ...]) -> int:
-        """Returns the bit mask of some buttons, without those that the game's scenario forbids."""
-        return self._data.filter_action(sum(1 << self._env.buttons.index(name) for name in names))
+        """Returns the bit mask of some buttons."""
+        mask = sum(1 << self._env.buttons.index(name) for name in names)
+        return self._data.filter_action(mask) if self.config.restricted else mask
 
     def _pressed(self, mask: int) -> NDArray[np.uint8]:
         return np.array([mask >> place & 1 for place in range(self._env.num_buttons)], np.uint8)

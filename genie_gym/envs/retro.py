@@ -96,8 +96,10 @@ class RetroVectorEnv(FrameVectorEnv):
         folder = roms.require_rom(self.game.name).parent
         self._config = EmulatorConfig(
             game=self.game.retro_id,
+            folder=str(folder.parent.absolute()),
             state=_start_state(self.game, state),
             buttons=buttons,
+            restricted=True,
             scripted="scripts" in roms.read_json(folder / "scenario.json"),
             flicker=self.game.platform == "Atari2600",
             frame_skip=frame_skip,

@@ -1,7 +1,8 @@
-"""The catalogue of RetroAct: every game of stable-retro, read from a shipped table.
+"""The catalogue of RetroAct: every game of stable-retro, and the games that the user added.
 
-With the table, `import genie_gym` need not search a thousand folders. A test compares it with the
-installed stable-retro; `python -m genie_gym.retroact.update` updates it.
+With a shipped table of stable-retro's games, `import genie_gym` need not search a thousand folders.
+A test compares it with the installed stable-retro; `python -m genie_gym.retroact.update` updates
+it.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class Game:
 def games() -> tuple[Game, ...]:
     """Returns all games, sorted by name."""
     with TABLE.open(newline="", encoding="utf-8") as file:
-        return tuple(
-            Game(
+        known = {
+            row["game"]: Game(
                 name=row["game"],
                 platform=row["platform"],
                 default_state=row["default_state"],
@@ -83,7 +84,9 @@ def games() -> tuple[Game, ...]:
                 labels=Labels.from_row(row),
             )
             for row in csv.DictReader(file)
-        )
+        }
+    own = {name: _own_game(name) for name in roms.own_games()}
+    return tuple(sorted((own | known).values(), key=lambda game: game.name))
 
 
 def game(name: str) -> Game:
@@ -112,6 +115,17 @@ def playable_games() -> list[Game]:
         MissingDependencyError: If stable-retro is not installed.
     """
     return [game for game in games() if roms.find_rom(roms.game_dir(game.name)) is not None]
+
+
+def _own_game(name: str) -> Game:
+    folder = roms.own_dir() / f"{name}-v0"
+    return Game(
+        name=name,
+        platform=name.rpartition("-")[2],
+        default_state=roms.default_state(folder),
+        num_states=len(roms.states(folder)),
+        labels=Labels(),
+    )
 
 
 @cache

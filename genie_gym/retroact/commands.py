@@ -1,4 +1,4 @@
-"""`genie-gym roms status | import PATH ... | import --ale`."""
+"""`genie-gym roms status | import PATH ... | import --ale | add FILE`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 from genie_gym.retroact import catalogue, importer, roms
 from world_models.command_line import parse
 
-__all__ = ["Import", "Status", "roms_main"]
+__all__ = ["Add", "Import", "Status", "roms_main"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,31 @@ class Import:
     """Import the Atari 2600 ROMs of the ale-py package."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Add:
+    """Adds a game that stable-retro does not know, such as a homebrew game or a hack."""
+
+    file: tyro.conf.Positional[Path]
+    """The ROM, or a folder with one ROM and stable-retro's integration files."""
+    name: str | None = None
+    """Name of the game in letters and digits, without the platform; by default the file's name."""
+    press: tuple[str, ...] = ()
+    """Buttons to press one after another to get through the menus, e.g. START START A+B; episodes
+    start after them."""
+
+
 Command = (
     Annotated[Status, tyro.conf.subcommand("status")]
     | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Add, tyro.conf.subcommand("add")]
 )
 
 
 def roms_main(argv: list[str]) -> int:
     """Runs the command; returns the exit status."""
     command = parse(Command, argv, tyro.conf.OmitArgPrefixes, prog="genie-gym roms")
+    if isinstance(command, Add):
+        return _add(command)
     return _status(command) if isinstance(command, Status) else _import(command)
 
 
@@ -60,7 +76,9 @@ def _status(command: Status) -> int:
     for name, count, total in [*rows, ("all", here.total(), known.total())]:
         print(f"{name:<12} {count:>8} {total:>6}")
     print(f"\nfolder of the ROMs: {roms.data_dir()}")
+    print(f"folder of your own games: {roms.own_dir()}")
     print("to add games: genie-gym roms import PATH, or genie-gym roms import --ale")
+    print("to add a game that stable-retro does not know: genie-gym roms add FILE")
     return 0
 
 
@@ -76,3 +94,31 @@ def _import(command: Import) -> int:
         f"{report.num_files} files; {len(catalogue.playable_games())} games are playable now"
     )
     return 0 if report.imported or report.already else 1
+
+
+def _add(command: Add) -> int:
+    from genie_gym.retroact.own_games import add_game  # here: status needs no emulator's parts
+
+    added = add_game(command.file, name=command.name, press=command.press)
+    print(f"{added.env_id} is added: {added.folder}")
+    if added.taken:
+        print(f"  with {', '.join(added.taken)} of {command.file}")
+    missing = [
+        what
+        for what, defined in (
+            ("its rewards are all 0", added.has_reward),
+            ("its episodes end only by their length", added.has_end),
+        )
+        if not defined
+    ]
+    if missing:
+        print(
+            f"  {' and '.join(missing)}: to change this, write data.json and scenario.json in that "
+            "folder (docs/real_games.md has an example)"
+        )
+    if added.is_blank:
+        print(
+            "  its screen has one colour so far: it may wait for a button (--press), or the ROM is "
+            "damaged"
+        )
+    return 0

@@ -15,7 +15,7 @@ from genie_gym.errors import MissingDependencyError
 from genie_gym.retroact import roms
 from world_models.files import atomic_file
 
-__all__ = ["ImportReport", "ale_roms", "import_roms"]
+__all__ = ["ImportReport", "ale_roms", "games_by_sha1", "import_roms", "readings"]
 
 _NES_HEADER, _COPIER_HEADER, _SMD_BLOCK = 16, 512, 0x4000
 _MAX_FILE_SIZE = 1 << 30
@@ -58,18 +58,19 @@ def import_roms(paths: Iterable[Path]) -> ImportReport:
         FileNotFoundError: If a path does not exist.
         PermissionError: If stable-retro's folder is not writable.
     """
-    wanted = _games_by_sha1()
+    wanted = games_by_sha1()
     report = ImportReport()
     for path in paths:
         for source, content in _files(path):
             report.num_files += 1
-            for sha1, rom in _readings(content):
+            for sha1, rom in readings(content):
                 for name in wanted.get(sha1, ()):
                     _place(name, rom, source, report)
     return report
 
 
-def _games_by_sha1() -> dict[str, list[str]]:
+def games_by_sha1() -> dict[str, list[str]]:
+    """Returns the names of stable-retro's games by the SHA-1 sums of their ROMs."""
     games: dict[str, list[str]] = defaultdict(list)
     for name in roms.installed_games():
         for sha1 in roms.expected_sha1(roms.game_dir(name)):
@@ -103,7 +104,7 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
         return  # not a valid archive, or one with a password
 
 
-def _readings(content: bytes) -> Iterator[tuple[str, bytes]]:
+def readings(content: bytes) -> Iterator[tuple[str, bytes]]:
     """Yields SHA-1 and content of a ROM file, as it is and without known headers."""
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):

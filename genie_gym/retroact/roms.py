@@ -9,13 +9,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from genie_gym.errors import MissingDependencyError, MissingRomError
 
+OWN_VARIABLE = "GENIE_GYM_GAMES"  # environment variable with the folder of the user's own games
+
 __all__ = [
+    "OWN_VARIABLE",
+    "core_table",
     "data_dir",
     "default_state",
     "expected_sha1",
@@ -23,6 +28,8 @@ __all__ = [
     "game_dir",
     "installed_games",
     "is_playable",
+    "own_dir",
+    "own_games",
     "read_json",
     "require_rom",
     "rom_extension",
@@ -56,9 +63,30 @@ def data_dir() -> Path:
     return Path(os.environ.get("RETRO_DATA_PATH") or package / "data") / "stable"
 
 
+def own_dir() -> Path:
+    """Returns the folder of the games that the user added; respects ``$GENIE_GYM_GAMES``."""
+    import platformdirs  # here: a machine that only trains needs no such folder
+
+    named = os.environ.get(OWN_VARIABLE)
+    folder = Path(named) if named else Path(platformdirs.user_cache_dir("genie-gym")) / "games"
+    return folder.expanduser().absolute()
+
+
+def own_games() -> list[str]:
+    """Returns the names of the games that the user added."""
+    folders = [path.parent.name for path in own_dir().glob("*/rom.sha")]
+    return sorted(
+        name.removesuffix("-v0")
+        for name in folders
+        if re.fullmatch("[A-Za-z0-9]+-[A-Za-z0-9]+-v0", name)
+    )
+
+
 def game_dir(name: str) -> Path:
     """Returns the folder of a game; `name` is `catalogue.Game.name`."""
-    return data_dir() / f"{name}-v0"
+    folder = data_dir() / f"{name}-v0"
+    own = own_dir() / folder.name
+    return own if own.is_dir() and not folder.is_dir() else folder
 
 
 def installed_games() -> list[str]:
@@ -131,12 +159,13 @@ def rom_extension(platform: str) -> str:
     """Returns the file suffix of a platform's ROMs, with its dot."""
     if platform == "Arcade":
         return ".zip"
-    return f".{_extensions()[platform]}"
+    return f".{core_table()[platform]['ext'][0]}"
 
 
-def _extensions() -> dict[str, str]:
+def core_table() -> dict[str, dict[str, Any]]:
+    """Returns stable-retro's facts about each platform, such as its buttons and file suffixes."""
     cores = [read_json(path) for path in sorted((package_dir() / "cores").glob("*.json"))]
-    return {platform: info["ext"][0] for core in cores for platform, info in core.items()}
+    return {platform: info for core in cores for platform, info in core.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
