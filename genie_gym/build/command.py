@@ -120,8 +120,6 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     """
     for module, extra in (("lightning.fabric", "train"), ("torchmetrics", "bench")):
         require(module, extra=extra, what="building a world needs this package")
-    if config.rounds:
-        require("stable_baselines3", extra="train", what="rounds train an agent, which needs SB3")
     out, manifest = config.folder, Manifest(config.folder / "stages.jsonl")
     if config.installed.exists() and not config.replace and "install" not in _begun(manifest):
         raise ValueError(
