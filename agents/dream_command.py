@@ -1,4 +1,4 @@
-"""`genie-gym dream-train`: trains an agent in a dream; with rounds, the world learns too."""
+"""`genie-gym dream-train`: trains an agent in a dream; with rounds, improves the world too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ __all__ = ["main", "run_rounds"]
 USAGE = """usage: genie-gym dream-train WORLD [--out DIR] [--steps N] [--starts DATASET] ...
 
 Trains PPO in the dream of a world (its name or folder) and evaluates it in the dream and in the
-real game. With --rounds R the world learns from the agent's real play, and another is trained.
+real game. With --rounds R, each round then fine-tunes the world on the agent's real play and trains
+a new agent in it.
 
 worlds with their own recipe:
 {recipes}

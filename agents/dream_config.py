@@ -39,8 +39,8 @@ class DreamTrainConfig(PPOConfig):
         uncertainty_penalty: Subtract this times the entropy from the reward, before scaling.
         eval_episodes: Episodes per evaluation, each in the dream and in the real game.
         eval_steps: Maximum steps per evaluation episode.
-        keep: Which policy is saved: the last one, or that with the best return in the real game,
-            which is chosen by the real frames of the evaluations.
+        keep: Which policy is saved: the last one, or the one with the best return in the real game.
+            "best" uses the real frames of the evaluations to choose.
         max_overpay: Stop when, in two evaluations in a row, the dream pays more than this times
             the real return: the agent then exploits the dream's faults. 0 never stops.
         rounds: Rounds of improving the world: after training in it, collect real play with the

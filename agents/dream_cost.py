@@ -26,9 +26,9 @@ __all__ = ["DreamCost"]
 class DreamCost:
     """The cost of action sequences: minus the return that a world predicts for them.
 
-    The return is an expected one: each reward counts with the probability that no predicted end
-    came before it. All candidates of all calls get the same random numbers, so their costs differ
-    by their actions alone, and equal candidates cost the same.
+    The return is an expectation: each reward is weighted by the probability that the episode has
+    not ended before it. All candidates of all calls get the same random numbers, so their costs
+    differ by their actions alone, and equal candidates cost the same.
 
     Args:
         model: The world model, in eval mode.
@@ -60,7 +60,7 @@ class DreamCost:
     def of(
         cls, world: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
     ) -> DreamCost:
-        """The cost by a world, given its name, path or address.
+        """Load a world by its name, path or address, and return the cost that it predicts.
 
         `options` are those of `DreamCost` and fields of `SamplingConfig`, such as ``steps=2``.
         """
@@ -76,9 +76,9 @@ class DreamCost:
         Args:
             info_dict: ``"pixels"`` has the frame that dreams begin with, ``(B, S, H, W, 3)`` or
                 ``(B, S, 3, H, W)``, uint8 or float in [0, 1], with or without an axis of past
-                frames after S, of which the last one counts. All S are taken to be the same.
+                frames after S, of which the last one is used. The S copies are assumed to be equal.
             action_candidates: One-hot actions ``(B, S, T, block * K)`` as `CategoricalCEMSolver`
-                makes them, each position with `block` actions in turn; or the numbers of actions,
+                makes them, with `block` consecutive actions at each position; or action numbers,
                 ``(B, S, T)`` or ``(B, S, T, block)``, of an integer dtype.
         """
         actions = self._actions(action_candidates).to(self.device)

@@ -25,7 +25,7 @@ from world_models.settings import begin
 
 __all__ = ["dream_train", "settings_of", "train_for"]
 
-_STEPS_PER_MINUTE = 30_000  # more than a machine can dream
+_STEPS_PER_MINUTE = 30_000  # more than any machine can dream, so the time limit ends it
 
 
 def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
@@ -33,8 +33,8 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
 
     Returns:
         The evaluations in order. ``dream_return`` and ``real_return``: mean return from the same
-        first frames; ``real_frames``: frames of the real game used so far; ``stop``: 1 if the
-        dream paid too much.
+        first frames; ``real_frames``: frames of the real game used so far; ``overpaid``: 1 if the
+        dream paid too much; ``stop``: 1 if it also did in the evaluation before.
     """
     begin(config.out / "dream-train.json", settings_of(config), may_change=("out", "steps"))
     run = _Run(config)
@@ -131,7 +131,10 @@ class _Run:
         return play_out(env, first, policy, seeds=seeds, max_steps=config.eval_steps)
 
     def _is_overpaid(self, numbers: dict[str, float]) -> bool:
-        """Whether the dream pays too much; returns near zero are held to the first evaluation."""
+        """Whether the dream's return is too far above the real return.
+
+        The excess is compared with the real return, or with the first one if that is larger.
+        """
         config, real = self._config, numbers["real_return"]
         if config.where == "real" or not config.max_overpay:
             return False

@@ -28,7 +28,7 @@ class ExploreConfig(PPOConfig):
         max_steps: Maximum steps per episode.
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
-        scale: Factor on the reward; not applied to the env's own.
+        scale: Factor on the reward; not applied if the reward is the env's own.
         dtype: Floating-point type that the world computes in; "auto" takes bfloat16 where it
             is faster.
         env_kwargs: Further arguments of the env as KEY VALUE pairs, on top of the world's own.

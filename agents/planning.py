@@ -18,7 +18,8 @@ class PlannerConfig:
 
     Attributes:
         horizon: Number of actions in a plan.
-        rounds: Number of sampled batches; the best sequences of one shape the next.
+        rounds: Number of batches to sample. The best sequences of a batch set the action
+            probabilities of the next.
         elites: Fraction of the sequences that count as the best, in (0, 1].
         smoothing: Weight of the previous action probabilities in each update, in [0, 1).
         discount: Discount factor per step, in (0, 1].

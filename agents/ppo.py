@@ -1,4 +1,4 @@
-"""PPO as all trainings of this package use it: its settings, and training in iterations."""
+"""PPO for all agents of this package: its settings, and a training loop in iterations."""
 
 from __future__ import annotations
 

@@ -88,13 +88,13 @@ def play_out(
         playing &= ~ended
         if not playing.any():
             break
-        if ended.any():  # these rows are played on, but no longer counted
+        if ended.any():  # these rows go on with a new episode, which is not counted
             frames, _ = env.reset(options={"reset_mask": ended})
     return Played(rewards=earned, lengths=lengths, terminated=over, frames=np.stack(shown))
 
 
 def rows_of(played: Played, rows: slice) -> Played:
-    """Returns the episodes of some rows; `frames` are those of the first row of all."""
+    """Returns the episodes of some rows; `frames` is unchanged."""
     return replace(
         played,
         rewards=played.rewards[:, rows],

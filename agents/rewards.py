@@ -27,7 +27,7 @@ class RewardedEnv:
         world: Name or path of the world whose uncertainty is the reward.
         reward: paper, streaming or surprise (see `DynamicsEntropyVector`), novelty (random
             network distillation, no world needed) or own (the env's own reward).
-        scale: Factor on the reward; not applied to the env's own.
+        scale: Factor on the reward; not applied if the reward is the env's own.
         max_steps: Maximum steps per episode.
         num_envs: Number of sub-envs (rows) of the vector env.
         seed: Seed of the novelty networks.

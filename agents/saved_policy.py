@@ -48,7 +48,7 @@ class PolicyCard:
         action_set: Name of the action set it was trained with.
         action_meanings: The meaning of each action index.
         frame_shape: Shape (H, W, C) of the frames of the env.
-        stack: Number of frames it sees at once, the last of the episode.
+        stack: Number of newest frames that it sees at once.
         features: Name of its feature extractor, a key of `agents.networks.FEATURES`.
         memory: Width of its LSTM; 0 if it has none.
         observes: Env arguments that change what it sees, e.g. ``{"velocity_map": True}``.

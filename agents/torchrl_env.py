@@ -25,20 +25,21 @@ envs = require("torchrl.envs.model_based.common", extra="torchrl", what=_NEEDS)
 
 __all__ = ["DreamEnv"]
 
-_ROW_AXES = {"keys": 1, "values": 1, "tails": 2}  # of the tensors of a KV cache; 0 for all others
+# Axis of the rows in the tensors of a KV cache; in all other tensors it is 0.
+_ROW_AXES = {"keys": 1, "values": 1, "tails": 2}
 
 
 class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
     """A learned world for TorchRL.
 
     A tensordict has `pixels`, uint8 ``(H, W, 3)``, the expected `reward`, `terminated`, which is
-    drawn with the predicted probability, and the dream's `state`. An `action` is K numbers, of
-    which the largest is at the action to take. So one-hot actions work, and so do planners for
-    continuous actions, such as `CEMPlanner`. Rows are independent.
+    drawn with the predicted probability, and the dream's `state`. An `action` is a vector of K
+    numbers; the index of the largest is the action. So one-hot actions work, and so do planners
+    for continuous actions, such as `CEMPlanner`. Rows are independent.
 
     Args:
         world: Name, path or address of the world.
-        num_envs: Number of rows of `reset`; None for one without a batch axis, as planners want it.
+        num_envs: Number of rows; None for one row without a batch axis, as planners need it.
         device: Device of the world.
         dtype: As in `genie_gym.envs.loaded_worlds.open_world`.
         seed: Seed of the starts, of the dreams and of terminations.
@@ -156,7 +157,7 @@ def _to_dict(state: WorldState) -> dict[str, Tensor]:
 
 
 def _from_dict(rows: dict[str, Tensor]) -> WorldState:
-    """Undo `_to_dict`, in memory of its own: a step writes into its state."""
+    """Undo `_to_dict`. Copies the tensors, because a step writes into its state."""
     moved = {name: x.movedim(0, _axis(name)) for name, x in rows.items()}
     return WorldState.from_tensors(
         {name: x.clone(memory_format=torch.contiguous_format) for name, x in moved.items()}

@@ -1,4 +1,4 @@
-"""A real browser without a screen, driven as a person would."""
+"""Drives a headless Chromium with real key presses and clicks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def browser() -> str:
-    """The browser of this machine."""
+    """The path of this machine's browser."""
     for name in NAMES:
         if (path := shutil.which(name)) is not None:
             return path
@@ -38,7 +38,7 @@ def browser() -> str:
 
 @contextmanager
 def driven(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
-    """A browser to drive; its pages are this large, and log what they ask for and complain of."""
+    """A browser with pages of this size, which logs their requests and console messages."""
     selenium = require("selenium.webdriver", extra="dev", what="driving a browser needs Selenium")
     service = require("selenium.webdriver.chrome.service", extra="dev", what="it needs Selenium")
     options = selenium.ChromeOptions()
@@ -58,7 +58,7 @@ def driven(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
 
 
 def resize(driver: Any, width: int, height: int, *, phone: bool = False) -> None:
-    """Give the page this size, in CSS pixels; a phone has fingers and denser pixels."""
+    """Set the page's size in CSS pixels; `phone` emulates a touch screen with denser pixels."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
@@ -70,7 +70,7 @@ def prefer(driver: Any, scheme: str) -> None:
 
 
 def requests(driver: Any) -> list[str]:
-    """The addresses that pages have asked for since the last call, WebSockets included."""
+    """The addresses that pages have requested since the last call, including WebSockets."""
     urls = []
     for line in driver.get_log("performance"):
         message = json.loads(line["message"])["message"]
@@ -91,6 +91,6 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
-            raise TimeoutError(f"not so within {seconds} s: {condition}")
+            raise TimeoutError(f"not true within {seconds} s: {condition}")
         time.sleep(0.02)
     return value

@@ -20,7 +20,7 @@ ROUNDS = 2  # alternate both, because the machine's speed varies over time
 
 
 def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
-    """Measure env steps per second of both, and the growth of the collector's memory.
+    """Measure the steps per second of collector and bare env, and the collector's memory growth.
 
     Returns:
         ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.

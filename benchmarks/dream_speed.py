@@ -24,7 +24,7 @@ from world_models.worlds.card import WorldCard
 NUM_ROWS = (1, 4, 16, 64)
 OVERHEAD_ROWS = 16
 PASSES = 8
-FIXED, ADAPTIVE = 1.0, 0.9  # thresholds: all passes; as few as the frame needs
+FIXED, ADAPTIVE = 1.0, 0.9  # sampling thresholds: all passes; as few as a frame needs
 PROMPT, AHEAD = 4, 10
 EPISODE_STEPS = 140
 HELD_OUT_SEED = 8_191  # no world is trained on a collection of this seed

@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
         say=say,
     )
     figures, rows = measured.figures(), table_rows(measured, no_fid)
-    if config.data is None:  # so the real game is here
+    if config.data is None:  # the episodes were played here, so the real game is installed
         exploits, rates = _exploits(config), _rates(config)
         figures = {**figures, **exploits.figures()}
         for rate in rates:
@@ -171,7 +171,7 @@ def world_name(world: str) -> str:
 
 
 def _exploits(config: FidelityConfig) -> Exploits:
-    say("playing what an agent could exploit")
+    say("checking whether the dream overpays any policy")
     num_starts, steps = (2, 30) if config.quick else (8, 100)
     return look_for_exploits(
         world_name(config.world),
@@ -182,7 +182,7 @@ def _exploits(config: FidelityConfig) -> Exploits:
 
 
 def _rates(config: FidelityConfig) -> list[Rates]:
-    say("playing long dreams, and the game from the same starts")
+    say("measuring rewards and ends of long dreams and of the game, from the same starts")
     policies = {name: name for name in RATED}
     if config.play_policy not in policies:
         policies["played"] = config.play_policy

@@ -35,11 +35,11 @@ Returns = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """S moments of real play.
+    """S states of real play from which policies are compared.
 
     Attributes:
         states: The real env's saved states.
-        frames: The frames up to there, uint8 ``(S, k, H, W, 3)``.
+        frames: The k frames up to each state, uint8 ``(S, k, H, W, 3)``.
         actions: The actions between them, ``(S, k - 1)``.
     """
 
@@ -49,7 +49,7 @@ class Starts:
 
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
-    """Play at random in the real env, and save moments of it."""
+    """Play at random in the real env, and save some of its states."""
     rng = np.random.default_rng(seed)
     actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
     rows = env.num_envs

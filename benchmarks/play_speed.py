@@ -24,7 +24,7 @@ from benchmarks.report import Measured, run_benchmark
 from world_models.extras import require
 
 FASTEST = 60  # frames per second that the page asks for
-PRESS_SECONDS = (0.15, 0.35)  # a key is held for so long, and so is none
+PRESS_SECONDS = (0.15, 0.35)  # range of the time that a key is held, and of the pause after it
 
 
 def measure(given: Namespace) -> Measured:
@@ -55,7 +55,7 @@ def measure(given: Namespace) -> Measured:
 
 @contextmanager
 def _served(world: str) -> Iterator[str]:
-    """The page in a process of its own; its address."""
+    """Serve the page in another process; yield its address."""
     with tempfile.TemporaryDirectory() as recordings:
         options = ["--port", "0", "--record-to", recordings]
         command = [sys.executable, "-m", "genie_gym.cli", "play", world, *options]

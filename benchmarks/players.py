@@ -1,4 +1,4 @@
-"""Policies of many kinds to compare a dream with its game by."""
+"""Policies of many kinds, for comparing a dream with its game."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
 
 
 def by_spec(world: str, spec: str) -> Callable[[int, int], Policy]:
-    """Return a function that makes a policy of the command line for the world's game."""
+    """Return a function that makes the policy of a ``--policy`` text for the world's game."""
     loaded = open_world(world)
     return lambda rows, steps: make_policy(
         spec, loaded.actions, num_envs=rows, max_steps=steps, env_kwargs=loaded.card.env_kwargs

@@ -54,8 +54,8 @@ def spearman(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
 def mmrv(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
     """Return the mean maximum rank violation, as a share of the range of the real returns.
 
-    For each policy: by how much it really differs from the policy that the dream most wrongly
-    ranks against it (Li et al., 2024).
+    The violation of a policy is its largest difference in real return to a policy that the dream
+    ranks on the wrong side of it (Li et al., 2024).
     """
     apart = real[:, None] - real
     wrong = (apart < 0) != (dream[:, None] - dream < 0)

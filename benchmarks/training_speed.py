@@ -1,10 +1,10 @@
 """Measure the speed of one training step of the dynamics, forward to optimiser, as in `fit`.
 
-It compares the objectives with the same model size: the paper's and the one-pass objective (one
-pass over the frames), and the two-stream objective (twice the frames in a pass), each compiled
-(`--compile`) and plain, and the precisions. The variants alternate, because the speed of a shared
-machine varies over time. The table also gives the share of the matrix-multiplication peak in the
-same precision, measured in the same run.
+It compares three objectives at the same model size, each compiled (`--compile`) and plain. The
+paper's and the one-pass objective process each frame once, the two-stream objective twice. It also
+compares the precisions. The variants alternate, because the speed of a shared machine varies over
+time. The table also has the share of the matrix-multiplication peak in the same precision, measured
+in the same run.
 
 Without a compiler it prints a message and measures only plain steps.
 """

@@ -1,4 +1,4 @@
-"""Compare agents trained in a dream with agents trained in the real game, both played for real.
+"""Compare agents trained in a dream with agents trained in the game, evaluating both in the game.
 
 The same algorithm, network and number of steps is trained in the dream and in the real game, with
 several seeds each; random play is the floor. Dreams start from real play that is collected first.
@@ -70,7 +70,7 @@ class Comparison:
                 out=starts,
                 policy="mixed",
                 episodes=self.start_episodes,
-                seed=1_000_000,  # play that the world was not trained on
+                seed=1_000_000,  # episodes that the world was not trained on
                 env_kwargs=kwargs,
             )
         )
@@ -89,8 +89,8 @@ class Comparison:
     def config(self, arm: Literal["dream", "real"], seed: int, starts: Path) -> DreamTrainConfig:
         """Return the settings of a run.
 
-        Dreams start anywhere and are short; the real game is played from its beginning, and so
-        for as long as it is evaluated.
+        Dreams start at any moment of real play, so their episodes can be short. The real game
+        starts at its beginning, so its episodes are as long as in the evaluation.
         """
         recipe = recipe_of(self.world)
         return replace(
@@ -144,8 +144,8 @@ def measure(given: Namespace) -> Measured:
     Returns:
         For each game: ``transfer_ratio``: the gain over random play of agents trained in the dream,
         over that of agents trained in the real game (interquartile means over the seeds);
-        ``beats_random``: 1 if the 95 % intervals of dream and random are apart. One row per game
-        and arm.
+        ``beats_random``: 1 if the 95 % interval of dream lies above that of random. One row per
+        game and arm.
     """
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
 """Measure how fast exported worlds dream in the browser: frames per second in WebAssembly.
 
 Each world is exported with `genie-gym worlds export-web`. A headless Chromium opens its page from a
-plain static server and dreams on one thread; Python on one thread stands beside it.
+plain static server and dreams on one thread. The table also has Python on one thread.
 
 Run: python -m benchmarks.web_speed [--world W ...] [--quick] [--json FILE]
 """
@@ -48,7 +48,7 @@ def measure(given: Namespace) -> Measured:
 
 @contextmanager
 def _served(folder: Path) -> Iterator[str]:
-    """A plain static server; its address."""
+    """Serve the folder with a plain static server; yield its address."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: Any) -> None:

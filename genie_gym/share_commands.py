@@ -25,7 +25,7 @@ class Pull:
     source: tyro.conf.Positional[str]
     """Address of the world: hf://USER/NAME, https://..., s3://..., or a folder."""
     name: str | None = None
-    """Name of the world on this machine; by default its own."""
+    """Name of the world on this machine; by default the name in its card."""
     replace: bool = False
     """Replace a world of that name."""
 
@@ -43,7 +43,7 @@ class Push:
     private: bool = False
     """Create the Hub's repository as a private one."""
     replace: bool = False
-    """Overwrite a world at the target; on the Hub every push is a commit."""
+    """Overwrite a world at the target. Not needed on the Hub, where every push is a commit."""
 
 
 def pull(command: Pull) -> int:
@@ -59,8 +59,8 @@ def pull(command: Pull) -> int:
         return 0
     if there is not None and not command.replace:
         raise FileExistsError(
-            f"there is another world {name!r}, {there}: choose another name with --name, or use "
-            "this one in its place with --replace"
+            f"another world is already named {name!r} ({there}): choose another name with --name, "
+            "or replace it with --replace"
         )
     total = remote.num_bytes
     with tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None) as bar:

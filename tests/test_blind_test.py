@@ -43,7 +43,7 @@ def test_clips_go_on_from_the_same_real_frame(world, coinrun_world, one_thread):
     ("first", "second", "message"),
     [
         (REAL, REAL, "two different"),
-        (str(SHIPPED / "Pong"), str(SHIPPED / "Freeway"), "on one game"),
+        (str(SHIPPED / "Pong"), str(SHIPPED / "Freeway"), "same game"),
     ],
 )
 def test_sources_that_cannot_be_compared(first, second, message):

@@ -1,7 +1,7 @@
-"""The stages of ``genie-gym dream-train --rounds``: a world that learns from where its agents go.
+"""The stages of ``genie-gym dream-train --rounds``: improve a world with its agents' real play.
 
 Each round trains an agent in the dream, collects real play with it, mixed with other play, and
-fine-tunes the world. In the end an agent is trained in the last world.
+fine-tunes the world. Finally, an agent is trained in the last world.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DreamRounds:
     def stages(self) -> list[Stage]:
         """Returns all stages, each after the ones it needs."""
         frames, parts = self._config.round_frames, self._parts
-        seed = 1_000_000 + self._config.seed  # other play than the world was trained on
+        seed = 1_000_000 + self._config.seed  # episodes that the world was not trained on
         stages = [
             Stage(
                 name="mixed-data",
@@ -53,7 +53,7 @@ class DreamRounds:
         return [*stages, self._agent(self._config.rounds + 1)]
 
     def agent(self, number: int) -> Path:
-        """Returns the folder of the agent of a round; the last is of no round."""
+        """Returns the folder of a round's agent; the final agent has number `rounds` + 1."""
         return self._out / f"round-{number}" / "agent"
 
     def results(self) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["Parts"]
 
-_BLOCK = 20  # episodes that are added at a time; fewer if these are too many frames
+_BLOCK = 20  # episodes added at a time; fewer if they have too many frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Parts:
         """Returns the stages that fine-tune a world on more data; the first needs ``data``.
 
         Args:
-            prefix: Begins the names of the stages.
+            prefix: Prefix of the names of the stages.
             folder: Folder of the training runs.
             data: The data, collected by the stage ``{prefix}data``.
             before: Name or path of the world.
@@ -101,7 +101,7 @@ class Parts:
     def bundle(
         self, data: Path, tokenizer: Path, dynamics: Path, out: Path, like: str | None = None
     ) -> bool:
-        """Packs a world; it is sampled like the world `like`."""
+        """Packs a world, with the sampling settings of the world `like` if given."""
         sampling = SamplingOptions()
         if like is not None:
             usual = open_world(like).model.sampling

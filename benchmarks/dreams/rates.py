@@ -1,7 +1,7 @@
-"""How often a long dream pays and ends, beside the game.
+"""The rewards and ends of long dreams, per 1,000 steps, compared with the game.
 
-The same policies play the dream and the game from the same starts. A world may be right about every
-step of held-out play, and yet pay a policy too much or end too often where its dream has gone.
+The same policies play the dream and the game from the same starts. A world that predicts held-out
+play well may still pay a policy too much, or end too often, in situations that its dream leads to.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Clips:
         dream: The world's dream with the same actions.
         ceiling: The real frames encoded and decoded by the tokenizer.
         random: A dream with all actions drawn at random.
-        last_replaced: Frame t is from a dream with true actions, except the last before t.
+        last_replaced: Frame t is from a dream in which only the action before it is replaced.
         uncertainty: The world's uncertainty of each frame of `dream`, ``(B, n)``.
     """
 
@@ -122,7 +122,7 @@ class Scores:
     The names are ``psnr``, ``ssim``, ``changed_psnr`` (over the pixels that differ from the
     prompt's last frame) and ``moving_psnr`` (over those that differ from the real frame just
     before). With the suffix ``_copy`` they score copying, with ``_ceiling`` the tokenizer.
-    ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the loss by other actions, and
+    ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the loss of PSNR by other actions, and
     ``delta_changed_psnr_...`` the same over changed pixels.
     """
 

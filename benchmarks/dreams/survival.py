@@ -1,12 +1,13 @@
 """Survival: how long dreams remain pictures of the game.
 
-A frame is a picture of the game if each of its patches looks like a real patch at the same place,
-and if it does not lack what the game shows. Its distance is that of its worst patch to the nearest
-real one; the limit is 1.5 times the 99th percentile of the distances of real frames of other
-episodes. What it shows is the number of pixels that differ from the background (the median of real
-frames); the limit is 0.9 times the 1st percentile of real frames. On a single screen, held-out play
-shows about what there is to see at each place. Where the view scrolls it does not, the limits are
-far, and the measure sees little.
+A frame is a picture of the game if it passes two tests. First, each of its patches looks like a
+real patch at the same place. The frame's distance is that of its worst patch to the nearest real
+one; the limit is 1.5 times the 99th percentile of the distances of real frames of other episodes.
+Second, nothing is missing: at least 0.9 times as many pixels differ from the background (the median
+of real frames) as in the 1st percentile of real frames.
+
+In a game on a single screen, held-out play shows nearly everything that can appear at each place.
+In a scrolling game it does not, so the limits are loose and the measure detects little.
 
 Shapes: F frames, L patches of a frame, D values of a patch, H height, W width.
 """
@@ -28,14 +29,14 @@ from world_models.pixels import to_float
 __all__ = ["MARKS", "Survival", "survival"]
 
 MARKS = (50, 100, 200)
-"""Frames of a dream up to which survival is reported, each since the one before."""
+"""Survival is reported for frames 1 to 50, 51 to 100 and 101 to 200 of a dream."""
 
-_PERCENTILE, _BEYOND = 0.99, 1.5  # of the distances
-_FEW, _BELOW = 0.01, 0.9  # of the numbers of pixels
-_INVISIBLE = 0.05  # of a patch: two grey levels
+_PERCENTILE, _BEYOND = 0.99, 1.5  # limit of the distance: the percentile, and a factor on it
+_FEW, _BELOW = 0.01, 0.9  # limit of the number of pixels: the percentile, and a factor on it
+_INVISIBLE = 0.05  # distance of a patch: two grey levels
 _PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
-_KNOWN, _USUAL = 3000, 400  # real frames to compare with, and to find the limit with
-_EVERY = 2  # frames of a dream, of which one is looked at
+_KNOWN, _USUAL = 3000, 400  # most real frames to compare with, and to set the limits with
+_EVERY = 2  # of this many frames of a dream, one is judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +44,15 @@ class Survival:
     """Which frames are pictures of the game.
 
     Attributes:
-        dream: Those of the dreams, bool ``(B, n)``, where n counts each second frame.
-        real: Those of held-out real play, bool ``(F,)``.
+        dream: For every second frame of the dreams, bool ``(B, n)``.
+        real: For frames of held-out real play, bool ``(F,)``.
     """
 
     dream: Tensor
     real: Tensor
 
     def figures(self) -> dict[str, float]:
-        """Return ``survival_50`` (share of the frames up to there) and so on; and of real play."""
+        """Return the share of pictures of the game: ``survival_real``, ``survival_50`` etc."""
         found, before = {"survival_real": float(self.real.float().mean())}, 0
         for mark in MARKS:
             if self.dream.shape[1] * _EVERY >= mark:
@@ -66,7 +67,7 @@ def survival(
 ) -> Survival | None:
     """Compare dreams with held-out play; None if that has fewer than 4 episodes.
 
-    Half of the episodes are compared with, a quarter gives the limit, and a quarter is judged.
+    Half of the episodes are the reference, a quarter sets the limits, and a quarter is judged.
 
     Args:
         frames: The dreams, uint8 ``(B, n, H, W, 3)``.

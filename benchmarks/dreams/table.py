@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.dreams.exploits import Exploits
@@ -56,12 +57,12 @@ def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
     overpaid = exploits.overpaid()
     worst = max(range(len(overpaid)), key=overpaid.__getitem__)
     name, dream, real = exploits.names[worst], exploits.dream[worst], exploits.real[worst]
-    title = f"most overpaid play: {name}, {dream:.4g} instead of {real:.4g} (times)"
+    title = f"most overpaid policy: {name}, return {dream:.4g} instead of {real:.4g} (ratio)"
     return [{"measure": title, "dream": overpaid[worst]}]
 
 
 def rate_rows(rates: Sequence[Rates]) -> list[dict[str, Any]]:
-    """Return rows of what long dreams pay and how often they end, beside the game."""
+    """Return rows with the rewards and ends per 1,000 steps of long dreams and of the game."""
     return [
         {
             "measure": f"{what} per 1,000 steps, {rate.name} play ({real:.3g} in the game)",
@@ -97,14 +98,15 @@ def _other_rows(measured: Measured) -> list[dict[str, Any]]:
             rows.append({"measure": f"{event} {score}, {found.num_real} events", "dream": value})
     titles = {
         "calibration_spearman": "calibration: rank correlation of uncertainty and error",
-        "stability_contrast": "contrast of the last frames of a long dream (1: as real)",
-        "stability_motion": "motion in the last frames of a long dream (1: as real)",
-        "stability_flat": "share of flat frames",
-        "stability_frozen": "share of frozen frames",
+        "stability_contrast": "contrast of the last frames of long dreams (1: as in real frames)",
+        "stability_motion": "motion in the last frames of long dreams (1: as in real play)",
+        "stability_flat": "share of flat frames in long dreams",
+        "stability_frozen": "share of frozen frames in long dreams",
         "survival_real": "survival: share of real frames that are pictures of the game",
     }
-    for mark in MARKS:
-        titles[f"survival_{mark}"] = f"survival: the same of a long dream, to frame {mark}"
+    for begin, mark in pairwise((0, *MARKS)):
+        part = f"frames {begin + 1} to {mark} of long dreams"
+        titles[f"survival_{mark}"] = f"survival: the same share of {part}"
     for name in figures:
         if name.startswith("stability_delta"):
             unit = "pixels" if "pixels" in name else "dB"

@@ -20,11 +20,11 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["ROUND_SHARES", "SHARES", "Build"]
 
-# How the time for a world is divided. What a stage leaves over goes to those after it.
+# Shares of the time for the first world. Time that a stage does not use goes to later stages.
 SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 58.0, "score": 10.0}
 # The same for a round of learning from an agent's play.
 ROUND_SHARES = {"agent": 16.0, "collect": 6.0, "dynamics": 20.0, "score": 8.0}
-# Strings: this layer must not import the layers above.
+# Strings, because this layer must not import the layers above it.
 FIDELITY = "benchmarks.fidelity:main"
 TRAIN_AGENT = "agents.dream_train:train_for"
 
@@ -62,7 +62,7 @@ class Build:
         share: float = SHARES["collect"],
         **env_kwargs: object,
     ) -> Path:
-        """Collect episodes, perhaps `into` a dataset that has others.
+        """Collect episodes into a new dataset, or add them to the dataset `into`.
 
         `env_kwargs` are further arguments of the env.
         """
@@ -83,7 +83,7 @@ class Build:
         return self._add(stage, out, run, share)
 
     def agent(self, name: str, world: Path, starts: Path) -> Path:
-        """Train an agent in the dream of a world, from moments of real play."""
+        """Train an agent in a world's dream; dreams start from frames of the dataset `starts`."""
         stage, out = f"agent-{name}", self.out / "runs" / f"agent-{name}"
 
         def run() -> bool:
@@ -137,7 +137,7 @@ class Build:
     ) -> Path:
         """Write a world. Further arguments are fields of `BundleOptions`.
 
-        The last part of `name` is the world's name: ``round-1/Boxing`` is another Boxing.
+        The last part of `name` is the world's name: ``round-1/Boxing`` is also called Boxing.
         """
         out = self.out / "worlds" / name
         options = {"storage": "float32", **options}
@@ -160,7 +160,7 @@ class Build:
         return self._add(stage, world, run, share)
 
     def figures(self, world: Path) -> Path:
-        """Return the path of the figures of a world that was scored."""
+        """Return the path of the JSON file with the scores of a world."""
         return self.out / f"fidelity-{self._label(world)}.json"
 
     def install(self, world: Path, folder: Path) -> Path:

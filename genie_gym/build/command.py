@@ -29,7 +29,7 @@ __all__ = ["BuildConfig", "build", "kind_of", "main"]
 
 Kind = Literal["sprites", "scenes"]
 _RECIPES: dict[str, str] = {"sprites": "atari", "scenes": "coinrun"}
-# Genres in which the camera usually follows the player, scrolls, or looks through its eyes.
+# Genres whose camera usually scrolls, follows the player, or shows the player's view.
 _SCROLLING = ("pl", "pl_fly", "space_shooter", "shooter", "action", "race", "sim")
 
 
@@ -47,9 +47,9 @@ class BuildConfig:
         minutes: Time for all stages. A few training steps are timed first.
         rounds: Rounds after the first world, in the same minutes: an agent is trained in the dream,
             plays the real game, and the world is fine-tuned on its play mixed with other play.
-        preset: How frames become tokens. sprites: patches of a codebook, for few sprites on still
-            backgrounds. scenes: a network, for cameras that follow the player and for anything
-            drawn. auto: by the game's labels; sprites for an env without labels.
+        preset: How frames become tokens. sprites: a codebook of patches, for games with few sprites
+            on still backgrounds. scenes: a network, for games with a moving camera or detailed
+            pictures. auto: chosen by the game's labels; sprites for an env without labels.
         policy: Policy that plays; see `genie-gym collect --help`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
@@ -59,7 +59,7 @@ class BuildConfig:
         worlds: Folder that the finished world is put into; by default the user's folder of worlds,
             where gym.make finds it.
         replace: Replace a world of that name in this folder.
-        json: Output file for the scores and for what the build took.
+        json: Output file for the scores and for the minutes that each stage took.
         list: Only print the stages and which of them are done.
     """
 
@@ -123,7 +123,7 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     out, manifest = config.folder, Manifest(config.folder / "stages.jsonl")
     if config.installed.exists() and not config.replace and "install" not in _begun(manifest):
         raise ValueError(
-            f"there is a world {config.installed} already: add --replace, or another --name"
+            f"the world {config.installed} already exists: add --replace, or choose another --name"
         )
     num_actions = _num_actions(config)  # fails now if the game cannot be played here
     kind = kind_of(config.env) if config.preset == "auto" else config.preset
@@ -161,8 +161,8 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
 def kind_of(env: str) -> Kind:
     """Returns the preset for an env, by the labels of the game.
 
-    A codebook of patches shows a game with few sprites on still backgrounds within minutes. Where
-    the camera moves, new patches never end, and a network has to draw them.
+    A codebook of patches learns a game with few sprites on still backgrounds within minutes. A
+    moving camera shows new patches all the time, so such games need a network.
     """
     games = {game.env_id: game for game in catalogue.games()}
     if env.startswith("Procgen/"):

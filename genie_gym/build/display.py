@@ -49,7 +49,7 @@ class Display:
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Shows the progress of what runs in the block."""
+        """Shows the progress of the stages that run in the ``with`` block."""
         self._out.mkdir(parents=True, exist_ok=True)
         with (
             (self._out / "build.log").open("a", buffering=1) as log,
@@ -100,7 +100,7 @@ class Display:
             return
         self._looked = now
         drawn = [*self._out.glob("runs/*/samples/*.png"), *self._out.glob("pictures/strip.png")]
-        with suppress(OSError, ValueError):  # a run's folder may go while it is looked at
+        with suppress(OSError, ValueError):  # a run's folder may be deleted meanwhile
             newest = max(drawn, key=lambda path: path.stat().st_mtime)
             preview = self._out / "preview.png"
             if not preview.exists() or preview.stat().st_mtime < newest.stat().st_mtime:

@@ -1,4 +1,4 @@
-"""Recipes of worlds: `from_play` for any game, and one function for each world in the package.
+"""Recipes for worlds: `from_play` for any game, and one function for each world in the package.
 
 ``genie-gym build ENV`` runs the first, ``genie-gym worlds make NAME`` one of the others.
 
@@ -38,10 +38,10 @@ def from_play(
     pictures: Path | None = None,
     **env_kwargs: Any,
 ) -> Path:
-    """Plays, and makes a world that predicts a frame in one pass.
+    """Collects play, and trains a world on it that predicts a frame in one pass.
 
     Args:
-        build: The build; its sizes may change the numbers.
+        build: The build. Its `sizes` may change the numbers of episodes and steps.
         recipe: Models and how they are trained.
         policy: Policy that plays.
         episodes: Episodes to play.
@@ -62,7 +62,7 @@ def from_play(
     run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
     world = _finish(build, data, tokenizer, run, pictures)
     for number in range(1, rounds + 1):
-        play["seed"] = 1_000_000 + seed + number  # other play than before
+        play["seed"] = 1_000_000 + seed + number  # episodes that differ from the earlier ones
         world = _round(build, number, world, data, dynamics, policy, play, pictures)
     return world
 
@@ -106,7 +106,7 @@ def crazy_climber(build: Build) -> None:
         "dynamics", _one_pass_recipe(recipe.dynamics, steps=4000), both, tokenizer=tokenizer
     )
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
-    # Held and alternating actions: without them the dream pays play that earns nothing.
+    # Adds held and alternating actions. Without them the dream rewards play that earns nothing.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
     tuned = _fitted(_one_pass_recipe(recipe.dynamics, steps=1000), learning_rate=7e-4)
     _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
@@ -181,7 +181,7 @@ def _round(
     name = f"round-{number}"
     agent = build.agent(name, world, data)
     shares = policy if "=" in policy or policy == "mixed" else f"{policy}=10"
-    mixed = f"{shares.replace('mixed', MIXED)},{agent}=10"  # half of it the agent's
+    mixed = f"{shares.replace('mixed', MIXED)},{agent}=10"  # the agent plays half of the episodes
     build.collect(name, mixed, 60, into=data, share=ROUND_SHARES["collect"], **play)
     tuned = _fitted(recipe, steps=recipe.fit.steps // 3, learning_rate=7e-4)
     share = ROUND_SHARES["dynamics"]

@@ -1,4 +1,4 @@
-"""What a build tells at its end: scores, gates, and how to use the world."""
+"""The report at the end of a build: scores, gates, and how to use the world."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SCORES = (
     ("PSNR, dB", "psnr"),
     ("PSNR over changed pixels, dB", "changed_psnr"),
 )
-OBEYS = 0.2  # dB; less is within the noise of a quick check
-SURVIVES = 0.8  # share of the real frames' survival
-MOVES = 0.1  # share of the real game's motion
+OBEYS = 0.2  # least delta PSNR, dB; less is within the noise of a quick check
+SURVIVES = 0.8  # least survival of a long dream, relative to that of real frames
+MOVES = 0.1  # least motion of a long dream, relative to the real game
 KINDS = ("", "_copy", "_ceiling")
 _OTHERS = (
     ("loss of PSNR by random actions (changed pixels), dB", "delta4_changed_psnr_genie"),
@@ -29,7 +29,7 @@ _OTHERS = (
     ("share of frames 51 to 100 that look like the game", "survival_100"),
     ("share of frames 101 to 200 that look like the game", "survival_200"),
     ("motion of long dreams (1: as the game)", "stability_motion"),
-    ("most that the dream overpays, times", "exploit_ratio"),
+    ("largest ratio of dreamed to real return", "exploit_ratio"),
 )
 
 
@@ -41,7 +41,7 @@ def read_figures(path: Path) -> dict[str, float]:
 def write_result(
     out: Path, scores: Path, minutes: float, entries: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Writes the result file of ``genie-gym bench fidelity`` with what the build took.
+    """Writes the result file of ``genie-gym bench fidelity``, with the time of the build added.
 
     The figures added are ``minutes_given``, ``minutes``, ``cpu_minutes`` and the minutes of each
     stage.
@@ -64,8 +64,8 @@ def write_result(
 
 
 def gates(figures: Mapping[str, float]) -> dict[str, bool]:
-    """Returns which of the properties hold that a world should have."""
-    known = defaultdict(lambda: float("nan"), figures)  # a score that could not be taken
+    """Returns for each property of a good world whether this world has it."""
+    known = defaultdict(lambda: float("nan"), figures)  # NaN: a score that could not be measured
     found = {
         "better than repeating the last frame": known["changed_psnr"] > known["changed_psnr_copy"],
         "obeys its actions": known["delta4_changed_psnr_genie"] > OBEYS,
@@ -77,7 +77,7 @@ def gates(figures: Mapping[str, float]) -> dict[str, bool]:
         found[f"after {frames} frames it still looks like the game"] = looks_real and alive
         found[f"after {frames} frames it still moves"] = figures.get("stability_motion", 1) > MOVES
     if "exploit_gate" in figures:
-        found["pays for no play that earns nothing"] = figures["exploit_gate"] == 1
+        found["does not overpay any tested policy"] = figures["exploit_gate"] == 1
     return found
 
 

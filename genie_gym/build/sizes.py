@@ -1,4 +1,4 @@
-"""How much a build plays and trains: as its recipe says, or a share of that."""
+"""The sizes of a build's stages: the numbers of its recipe, or a fraction of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Train = Callable[[Any, Any], bool]  # takes a recipe and options; False if it wa
 
 
 class Sizes(Protocol):
-    """Decides the sizes of stages and does their work; False if it was interrupted.
+    """Decides how much each stage plays or trains, and does it.
+
+    `collect` and `train` return False if they were interrupted.
 
     `due` is the share of the time for the whole build after which a stage should end.
     """
@@ -32,10 +34,10 @@ class Sizes(Protocol):
         """Trains a part of the world."""
 
     def minutes(self, stage: str, due: float) -> float | None:
-        """Returns the time to train an agent for; None for as long as its recipe says."""
+        """Returns the minutes to train an agent for; None for the steps of its recipe."""
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
-        """Returns further arguments of the comparison with the real game."""
+        """Returns extra arguments of ``genie-gym bench fidelity``, which scores the world."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Scaled:
     """The recipe's own numbers of episodes and steps, times a factor.
 
     Attributes:
-        factor: Below 1 for a quick trial.
+        factor: Factor on the numbers; below 1 for a quick trial.
     """
 
     factor: float = 1.0

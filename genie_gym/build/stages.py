@@ -23,7 +23,7 @@ class Stage:
         name: Name of the stage.
         needs: Names of the stages that must be done first.
         run: Does the remaining work; returns True when finished, False when interrupted.
-        share: How much of the time for all stages it takes, relative to the others.
+        share: Share of the time for all stages, relative to the shares of the others.
     """
 
     name: str

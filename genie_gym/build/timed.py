@@ -1,4 +1,4 @@
-"""How much a build plays and trains in some minutes, on this machine."""
+"""Fits a build into a time limit: decides how much it plays and trains on this machine."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from world_models.training.run_options import DataOptions
 
 __all__ = ["Timed", "dream_speed"]
 
-_FRAMES_PER_MINUTE = 8000  # of playing; more could not be encoded and learned from in time
-_FIRST_EPISODES = 4  # are timed
+_FRAMES_PER_MINUTE = 8000  # most frames to collect; more could not be used in time
+_FIRST_EPISODES = 4  # played first, to measure the speed
 _MIN_EPISODES = 8
-_TRIAL_STEPS = 4  # warm up, and as many are timed
-_LEAST_SHARE = 0.02  # of the time, which even a training that comes too late gets
-_NET = 0.95  # the rest is for starting and for the last checkpoint
-_NET_OF_EVALUATION = 0.8
-_FASTER = 4  # times as many steps as planned are trained if the machine becomes faster
-# What a check needs, in dreamed frames and in played episodes, and its arguments.
+_TRIAL_STEPS = 4  # training steps of warm-up; then as many are timed
+_LEAST_SHARE = 0.02  # of the whole time; a training gets at least this, even if it starts late
+_NET = 0.95  # share of a training's time for its steps; the rest is for start and last checkpoint
+_NET_OF_EVALUATION = 0.8  # share of an agent's time for its training; the rest is evaluation
+_FASTER = 4  # if the machine becomes faster, train at most this many times the planned steps
+# The checks, largest first: dreamed frames, played episodes, and arguments.
 _CHECKS: tuple[tuple[int, int, dict[str, int]], ...] = (
     (7000, 24, {}),
     (
@@ -40,23 +40,23 @@ _CHECKS: tuple[tuple[int, int, dict[str, int]], ...] = (
         {"episodes": 4, "windows": 4, "event-windows": 4, "long-dreams": 2, "long-frames": 100},
     ),
 )
-_DREAMS, _DREAM_STEPS = 8, 5  # are timed
+_DREAMS, _DREAM_STEPS = 8, 5  # dreams, and steps of each, that are timed
 _LEAST = {"episodes": 1, "max-steps": 20, "windows": 2, "event-windows": 1, "steps": 4}
 
 
 class Timed:
-    """Sizes that keep to the time of the whole build, whatever the machine does meanwhile.
+    """Sizes that make the whole build end on time, even if the machine's speed changes.
 
-    Each stage has a share of the time at which it is due; its time is what is left until then. A
-    training ends by the clock (`FitConfig.minutes`). Playing goes on as long as another episode
-    fits in. The check is as large as its time allows at the speed of the world.
+    Each stage is due at a share of the build's time, and may use the time that is left until then.
+    A training ends by the clock (`FitConfig.minutes`). Playing stops when no further episode fits.
+    The check is the largest of a few that fits, given the speed of the world.
 
-    The numbers are kept in ``plan.json``, so that a resumed stage has the same ones.
+    The sizes are stored in ``plan.json``, so that a resumed stage uses the same ones.
 
     Args:
         minutes: Time for the whole build.
         out: Folder of the build.
-        manifest: The log of its stages, which has the time that they took.
+        manifest: The log of its stages, with the time that each took.
         speed: Measures the dreamed frames per second of a world.
     """
 
@@ -71,7 +71,7 @@ class Timed:
         self._speed = speed or dream_speed
 
     def collect(self, stage: str, config: CollectConfig, due: float) -> bool:
-        """Plays as many episodes as fit in, each time in half of what is left."""
+        """Plays as many episodes as fit, in blocks that each take half of the time left."""
         plan = {"episodes": 0, "used": 0.0, **self._planned(stage, due)}
         done = plan["episodes"] and plan["episodes"] - 1  # the last block may be incomplete
         episodes = plan["episodes"] or _FIRST_EPISODES + _played(config)
@@ -114,12 +114,12 @@ class Timed:
         return train(replace(planned, fit=fit), options)
 
     def minutes(self, stage: str, due: float) -> float:
-        """The time until the stage is due, but for an evaluation at its end."""
+        """The minutes until the stage is due, less the time for an evaluation at its end."""
         least = _LEAST_SHARE * self._seconds
         return _NET_OF_EVALUATION * max(least, self._planned(stage, due)["seconds"]) / 60
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
-        """A quick check, smaller still where time is short."""
+        """Arguments of a quick check, with smaller amounts if time is short."""
         left = due * self._seconds - self._took()
         speed = self._speed(world)
         for frames, episodes, arguments in _CHECKS:

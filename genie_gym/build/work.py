@@ -26,7 +26,7 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
     from world_models.training import runs
 
     if recipe.events and not _has_events(options):
-        print("nothing was paid and nothing ended in this play: the world will not know of either")
+        print("these episodes have no reward and no end: the world cannot learn to predict either")
         recipe = replace(recipe, events=0.0)
     return runs.train_dynamics(recipe, options).finished
 

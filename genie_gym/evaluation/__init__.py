@@ -1,1 +1,1 @@
-"""Evaluates worlds: draws windows of real play, generates them anew, scores the result."""
+"""Evaluates worlds: draws windows of real play, generates the same windows, scores them."""

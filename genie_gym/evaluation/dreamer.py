@@ -1,4 +1,4 @@
-"""One interface to the three modes in which a world generates frames.
+"""One interface to the three modes of generating frames with a world.
 
 Shapes: B windows, k prompt frames, n dreamed frames, H height, W width.
 """

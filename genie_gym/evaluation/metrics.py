@@ -14,7 +14,7 @@ from world_models.pixels import to_float
 __all__ = ["BEST", "NOTICEABLE", "differing", "frame_psnr", "frame_ssim"]
 
 BEST = 60.0
-"""PSNR in dB of a frame without error; an error of a quarter grey level has it, too."""
+"""Largest PSNR in dB, given to a frame whose error is at most a quarter of a grey level."""
 NOTICEABLE = 8
 """Grey levels, of 255, by which a channel must differ for a pixel to count as different."""
 

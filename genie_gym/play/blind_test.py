@@ -1,4 +1,4 @@
-"""A user study as a page: which of two clips is nearer to the real one?"""
+"""A blind test in the browser: a person says which of two clips is nearer to the real one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["BlindTest", "wilson_interval"]
 _FPS = 15
 _SIDES = ("left", "right")
 _MAX_BODY = 1024
-_Z = 1.959964  # of a normal distribution, 95 % lies within so many deviations
+_Z = 1.959964  # 95 % of a normal distribution lies within this many standard deviations
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a share; without trials it is everything."""
+    """Wilson's 95 % confidence interval of a share; (0, 1) without trials."""
     if not trials:
         return 0.0, 1.0
     share, z2 = successes / trials, _Z * _Z
@@ -35,7 +35,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 class BlindTest:
-    """The server's side of a blind test. The page never learns which clip is whose.
+    """Serves the page of a blind test. The page is not told which source made a clip.
 
     Args:
         names: Names of the two sources.
@@ -78,7 +78,7 @@ class BlindTest:
         return responses.FileResponse(PAGE / "blind.html")
 
     async def _overview(self, request: Any) -> Any:
-        """What a page needs to go on where it was left."""
+        """The trials without an answer, so that a reloaded page continues, and the final result."""
         frames = self._trials[0].real
         done = len(self._answers) == len(self._trials)
         return responses.JSONResponse(

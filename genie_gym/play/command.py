@@ -1,4 +1,4 @@
-"""`genie-gym play WORLD`: serves the page on which a dream is played."""
+"""`genie-gym play WORLD`: serves a page to play a dream in the browser."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ class Play:
     world: Annotated[str, tyro.conf.Positional] = "CoinRun"
     """Name or path of the world that the page begins with."""
     policy: tuple[str, ...] = ()
-    """Folders of saved policies that can take the controls."""
+    """Folders of saved policies that can play instead of you."""
     record_to: Path = Path("recordings")
     """Folder of the datasets that recordings are added to."""
     seed: int | None = None
-    """Seed that players begin with, by default a random one; in a blind test, determines the clips
-    and their order."""
+    """Seed of each new session; random by default. In a blind test it determines the clips and
+    their order, and is 0 by default."""
     host: str = "127.0.0.1"
-    """Network interface to listen on. If others can reach it, they need the token that is shown."""
+    """Network interface to listen on. If other machines can reach it, visitors need the token in
+    the printed address."""
     port: int = 8765
     """Port to listen on; 0 for any free one."""
     token: str | None = None
-    """What visitors must know; by default a random one, where others can reach the host."""
+    """Token that visitors must send. By default a random one if other machines can reach the host,
+    else none."""
     max_sessions: int = 8
     """Maximum number of players at once."""
     idle_minutes: float = 15.0
-    """A session ends when its controls are not touched for so long."""
+    """End a session whose controls are not touched for this many minutes."""
     blind_test: tuple[str, str] | None = None
     """Two worlds to compare by eye instead: the page shows pairs of clips and asks which one is
     nearer to the real game. `real` in place of a world shows the real clip itself."""
     pairs: int = 20
-    """Of a blind test: number of questions."""
+    """Blind test: number of questions."""
     clip_frames: int = 30
-    """Of a blind test: frames that each world goes on by after 4 real ones."""
+    """Blind test: frames that each world generates after 4 real ones."""
     data: Path | None = None
-    """Of a blind test: dataset of real play; by default the real game is played now."""
+    """Blind test: dataset of real play; by default the real game is played now."""
     result: Path = Path("blind_test.json")
-    """Of a blind test: file that the answers are written to."""
+    """Blind test: file that the answers are written to."""
     device: str = "auto"
     """A torch device; auto uses a GPU if there is one."""
     dtype: str = "auto"

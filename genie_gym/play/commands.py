@@ -1,4 +1,4 @@
-"""What a page may ask the server to do."""
+"""The commands that a page can send to the server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_MESSAGE = 1024
 SPEEDS = (1, 60)
 """Slowest and fastest speed in frames per second."""
 WAIT = -1
-"""The action of a player who waits: nothing moves."""
+"""The action that waits: the game stands still until a key is pressed."""
 
 _MAX = 2**31 - 1
-# What each command's value must be: a type, and limits of numbers or of the length of text.
+# Type of each command's value, and the limits of a number or of the length of a text.
 _VALUES: dict[str, tuple[type, int, int]] = {
     "act": (int, WAIT, 255),
     "got": (int, 0, _MAX),
@@ -35,12 +35,13 @@ _BARE = ("step", "branch", "dream_on")
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One thing that a page asks for.
+    """A command of a page.
 
     Attributes:
         do: Name of the command.
         value: Its value; None for commands without one.
-        key: The page's number of the key press; frames say which one they have seen.
+        key: Number that the page gave to the key press. Each frame is sent with the number of the
+            newest key press before it.
     """
 
     do: str
@@ -52,7 +53,7 @@ def read_command(text: str) -> Command:
     """Read a message of a page.
 
     Raises:
-        ValueError: If it is anything but a command.
+        ValueError: If it is not a valid command.
     """
     try:
         given = json.loads(text)

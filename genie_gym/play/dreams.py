@@ -1,7 +1,7 @@
-"""The dreams of all sessions in one world, stepped together.
+"""Steps the dreams of all sessions in one world, in batches.
 
-Sessions play at speeds of their own, so any part of the dreams may be due at once. A dream is a row
-of a batch; if the dreams that are due are not a batch yet, their rows are copied into a new one.
+Sessions play at different speeds, so different dreams are due each time. A dream is a row of a
+batch. If the dreams that are due do not form a batch yet, their rows are copied into a new one.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ class Dream:
 
 
 class DreamRows:
-    """A world and its dreams.
+    """Starts and steps the dreams of one world.
 
     A dream gives the same frames, rewards and end as the env of this world with the same seed and
-    actions, whatever dreams are stepped beside it.
+    actions. The dreams that are stepped beside it make no difference.
 
     Args:
         world: The world; shared with envs.
@@ -156,7 +156,7 @@ class DreamRows:
     # Helpers ---------------------------------------------------------------------
 
     def _started(self, drawn: int) -> WorldState:
-        """The state after one of the world's own starts, computed once."""
+        """The state after one of the world's own starts; cached."""
         if drawn not in self._starts:
             starts = self.world.starts
             assert starts is not None

@@ -1,4 +1,4 @@
-"""The thread that owns all sessions: it takes their commands and steps what is due."""
+"""The thread that owns all sessions: it runs their commands and steps the dreams that are due."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
 _TOGETHER = 0.004  # seconds; sessions due within them are stepped in one batch
-_SEEDS = 1000  # of which a session begins with one
-_FILMS = 8  # kept for download, per session
+_SEEDS = 1000  # a session begins with a random seed below this
+_FILMS = 8  # number of films kept for download per session
 _ERRORS = (ValueError, RuntimeError, OSError, ImportError)
 
 
 class Engine:
     """Steps the dreams of all sessions in one thread.
 
-    What takes long, such as opening a world or writing a film, is done in another thread, so that
-    no session waits for another one's.
+    Slow work, such as opening a world or writing a film, runs in a second thread, so that the other
+    sessions go on meanwhile.
 
     Args:
         library: Worlds and drivers.
@@ -57,15 +57,15 @@ class Engine:
     # Called by any thread ------------------------------------------------------------------
 
     def open(self, name: str, viewer: Viewer) -> None:
-        """Begin a session; `name` is secret, because it leads to the session's films."""
+        """Begin a session. `name` identifies it in later calls."""
         self._do(lambda: self._open(name, viewer))
 
     def obey(self, name: str, command: Command) -> None:
-        """Do what a page asks for."""
+        """Run a command of a page."""
         self._do(lambda: self._obey(name, command))
 
     def end(self, name: str) -> None:
-        """End a session and free what it has."""
+        """End a session: close its real game and delete its films."""
         self._do(lambda: self._end(name))
 
     def close(self) -> None:
@@ -90,11 +90,11 @@ class Engine:
         while self._running:
             try:
                 self._turn()
-            except Exception:  # one session's trouble must not end the others
+            except Exception:  # an error in one session must not end the others
                 _LOG.exception("a session failed")
 
     def _turn(self) -> None:
-        """Do what was asked for, then step what is due, or wait."""
+        """Run the queued tasks; then step the sessions that are due, or wait."""
         while self._tasks:
             self._tasks.popleft()()
         now = time.monotonic() + _TOGETHER
@@ -210,7 +210,7 @@ class Engine:
     # The other thread ----------------------------------------------------------------------
 
     def _prepare(self, name: str, make: Callable[[], object], use: Callable) -> None:
-        """Make something in the other thread, then give it to the session."""
+        """Load a world, game or policy in the other thread, then give it to the session."""
         self.sessions[name].opening = True
 
         def work() -> None:
@@ -226,7 +226,7 @@ class Engine:
 
     def _prepared(self, name: str, made: object, fault: Exception | None, use: Callable) -> None:
         session = self.sessions.get(name)
-        if session is None:  # gone in the meantime
+        if session is None:  # it has ended in the meantime
             close = getattr(made, "close", None)
             if close is not None:
                 close()
@@ -261,7 +261,7 @@ class Engine:
         session.viewer.tell({"film": told})
 
     def _keep(self, name: str, films: list[Path]) -> None:
-        """Keep films until their session ends, but not too many."""
+        """Keep a session's newest films until it ends; delete older ones."""
         kept = self._films.setdefault(name, []) if name in self.sessions else []
         kept += films
         old = kept[:-_FILMS] if name in self.sessions else kept[:]

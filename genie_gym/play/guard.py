@@ -1,4 +1,4 @@
-"""Who may talk to the server: this machine's own page, or whoever has the token."""
+"""Decides which requests the server accepts: those of its own page, with the token if set."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def is_loopback(host: str) -> bool:
 
 
 def same_secret(given: str, secret: str) -> bool:
-    """Compare in a time that tells nothing about the secret, not even its length."""
+    """Compare two strings in a time that does not depend on the secret."""
     hashes = [hashlib.sha256(text.encode()).digest() for text in (given, secret)]
     return hmac.compare_digest(*hashes)
 
 
 class Guard:
-    """Refuses foreign pages, and requests without the token if there is one.
+    """Refuses requests of foreign pages, and requests without the token if there is one.
 
-    A browser sends requests for any page that its user has open. So the address that a request was
-    sent to must be this server's, and a page that opens a WebSocket or sends an answer must have
-    come from there.
+    Any page that is open in a browser can make it send requests to this server. So requests that
+    open a WebSocket or change something must have this server as their `Origin`. Without a token,
+    the `Host` of every request must be this machine.
 
     Args:
-        app: The ASGI application behind it.
-        token: What a visitor must know; None on an address that only this machine can reach.
+        app: The ASGI application that gets the accepted requests.
+        token: Token that visitors must send; None if only this machine can reach the server.
     """
 
     def __init__(self, app: Callable, token: str | None):
@@ -64,7 +64,7 @@ class Guard:
         if not self._may_come(scope, headers):
             await self._refuse(scope, receive, send)
         elif self._token is not None and self._in_query(scope) and scope["type"] == "http":
-            # The token leaves the address bar.
+            # Redirect, so that the token does not stay in the address bar.
             response = responses.RedirectResponse("/", status_code=303)
             response.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             await response(scope, receive, send)
@@ -77,7 +77,7 @@ class Guard:
         if changes and (origin is None or urlsplit(origin).netloc != host):
             return False
         if self._token is None:
-            # Another name that leads to this machine is a trick of a foreign page.
+            # A foreign page can give this machine another name (DNS rebinding): refuse it.
             return is_loopback(urlsplit(f"//{host}").hostname or "")
         return self._in_query(scope) or same_secret(_cookie(headers), self._token)
 

@@ -1,4 +1,4 @@
-"""The worlds and drivers that a page can choose from."""
+"""The worlds that a page can choose from, and the drivers: policies that play for the person."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Library:
         self._open[self.first] = first
         self.drivers = {Path(spec).name: checked_spec(spec) for spec in policies}
         for spec in self.drivers.values():
-            self._policy(spec, first)  # a policy that does not fit is an error at once
+            self._policy(spec, first)  # raises now if the policy does not fit the world
         self.drivers |= {name: name for name in _BUILT_IN}
 
     @property
@@ -65,7 +65,7 @@ class Library:
         return self._policy(self.drivers[name], rows)
 
     def describe(self, rows: DreamRows) -> dict[str, Any]:
-        """What a page must know about a world to show it."""
+        """What the page needs to know about a world, such as its actions."""
         card = rows.world.card
         return {
             "world": card.name,

@@ -1,4 +1,4 @@
-"""A line of moments that can be rewound, of a dream or of a real game."""
+"""The history of a dream or of a real game, which can be rewound."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["DEPTH", "Line", "Player"]
 DEPTH = 100
 """Number of frames that a line can be rewound by."""
 
-_KEY_EVERY = 10  # A state has megabytes, so only some are kept; the steps between are taken again.
+_KEY_EVERY = 10  # A state takes megabytes: every 10th is kept, and the steps after it are replayed.
 
 
 class Player(Protocol):
-    """What takes the steps: a `Dream` or a `RealGame`."""
+    """A `Dream` or a `RealGame`, as a `Line` uses it."""
 
     last: Moment
 
@@ -29,15 +29,17 @@ class Player(Protocol):
         """Go back to a saved state."""
 
     def close(self) -> None:
-        """Free the player."""
+        """Free its resources."""
 
 
 class Line:
-    """The last moments of a player, and where among them the line stands.
+    """The last steps of a dream or of a real game, and the current position among them.
+
+    A line can be rewound to an earlier moment, and goes on from there.
 
     Args:
-        player: The player, at the moment with which the line begins.
-        start: Number of that moment.
+        player: The dream or the real game, in the state with which the line begins.
+        start: Number of the first moment.
     """
 
     def __init__(self, player: Player, start: int = 0):
@@ -54,7 +56,7 @@ class Line:
 
     @property
     def moment(self) -> Moment:
-        """The moment where the line stands."""
+        """The current moment."""
         return self._moments[self.now - self.first]
 
     @property
@@ -75,7 +77,7 @@ class Line:
         return frames, self._actions[begin:here]
 
     def seek(self, number: int) -> None:
-        """Stand at another moment; the later ones stay."""
+        """Go to another moment; the later ones are kept."""
         self.now = min(max(number, self.earliest), self.end)
 
     def needs_step(self) -> bool:
@@ -107,7 +109,7 @@ class Line:
             self.player.step(action)
 
     def follow(self, other: Line, since: int) -> None:
-        """Take another line's steps since a moment that both had in common."""
+        """Go back to the moment `since`, which both have, and repeat the other line's actions."""
         self.seek(since)
         self.cut()
         for action in other._actions[since - other.first : other.now - other.first]:
@@ -115,7 +117,7 @@ class Line:
                 self.add(action, self.player.step(action))
 
     def mark(self) -> None:
-        """Keep the player's state as that of the newest moment."""
+        """Save the player's state as that of the newest moment."""
         self._keys[self.end] = self.player.save()
 
     def fork(self, player: Player) -> Line:

@@ -12,12 +12,12 @@ __all__ = ["Moment"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moment:
-    """What an action led to.
+    """The result of an action.
 
     Attributes:
         frame: uint8 ``(H, W, 3)``.
         reward: Reward of the action.
-        total: Rewards since the start.
+        total: Sum of the rewards since the start.
         ended: Whether the action ended the episode.
         entropy: Uncertainty about the frame, from 0 to 2; see `frame_uncertainty`.
         patches: Uncertainty about each patch of the frame, row by row: uint8 ``(N,)``, where 255

@@ -1,4 +1,4 @@
-"""What waits to be sent to a page: messages, and only the newest frame."""
+"""The queue of messages for a page, and its newest frame."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 __all__ = ["Outbox"]
 
-_IN_FLIGHT = 3  # frames that were sent and not yet drawn; a slow page gets no more
+_IN_FLIGHT = 3  # most frames that are sent but not yet drawn, so that a slow page is not flooded
 _MESSAGES = 32
 
 
 class Outbox:
     """Sends to one page. `show` and `tell` may be called by any thread, and never block.
 
-    The page confirms each frame that it has drawn. While it lags behind, newer frames take the
-    place of those that wait: they are dropped, not queued.
+    The page confirms each frame that it has drawn. While it lags behind, a newer frame replaces the
+    one that waits. Frames are never queued.
 
     Args:
         loop: The server's event loop.

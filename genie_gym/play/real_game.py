@@ -31,7 +31,7 @@ class SavedGame:
 
 
 class RealGame:
-    """A real game that was begun, with the same methods as a `Dream`.
+    """An episode of the real game, with the same methods as a `Dream`.
 
     Args:
         env_id: Id of the real env.

@@ -63,14 +63,14 @@ class Take:
 
 
 class Recording:
-    """A recording in progress: of the dream, and of the real game if it runs beside.
+    """A recording in progress: of the dream, and of the real game if it is on.
 
     Args:
         card: The world's card.
         seed: Seed of the session.
         fps: Speed of the film.
-        dream: Where the dream stands.
-        real: Where the real game stands; None without one.
+        dream: The dream's current moment.
+        real: The real game's current moment; None without one.
     """
 
     def __init__(self, *, card: WorldCard, seed: int, fps: int, dream: Moment, real: Moment | None):
@@ -104,7 +104,7 @@ class Recording:
         frames = self.dream.frames()
         if self.real is not None:
             real = self.real.frames()
-            # It stands still where it has ended.
+            # After its end, the real game repeats its last frame.
             real = real[np.minimum(np.arange(len(frames)), len(real) - 1)]
             gap = np.full((*frames.shape[:2], _GAP, 3), 24, np.uint8)
             frames = np.concatenate((frames, gap, real), axis=2)

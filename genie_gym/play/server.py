@@ -42,7 +42,8 @@ class Address:
     Attributes:
         host: Name or number of the network interface.
         port: Port; 0 for any free one.
-        token: What visitors must know; by default a random one, if others can reach the host.
+        token: Token that visitors must send. By default a random one if other machines can reach
+            the host, else none.
     """
 
     host: str = "127.0.0.1"
@@ -62,7 +63,7 @@ class PlayApp:
     Args:
         engine: The engine that owns the sessions.
         max_sessions: Maximum number of sessions at once.
-        idle_seconds: A session of which nothing is heard for so long is ended.
+        idle_seconds: A session without a command for this long is ended.
     """
 
     def __init__(self, engine: Engine, *, max_sessions: int, idle_seconds: float):
@@ -85,7 +86,7 @@ class PlayApp:
         name = Path(request.path_params["name"]).name
         film = self.engine.films / name
         if not film.is_file():
-            return responses.Response("this film is gone: its session has ended\n", status_code=404)
+            return responses.Response("this film was deleted\n", status_code=404)
         return responses.FileResponse(film, filename=f"dream{film.suffix}")
 
     async def _socket(self, page: Any) -> None:
@@ -103,7 +104,7 @@ class PlayApp:
             if code:
                 await page.close(code, reason)
         except (websockets.WebSocketDisconnect, RuntimeError, OSError):
-            pass  # the page is gone
+            pass  # the page was closed
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)

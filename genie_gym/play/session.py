@@ -1,4 +1,4 @@
-"""What one visitor plays. All methods are called by the engine's thread."""
+"""The session of one person. Only the engine's thread calls its methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from genie_gym.play.recording import MAX_FRAMES, Recording
 __all__ = ["Session", "Viewer", "idle_action"]
 
 PERSON = "a person"
-_PROMPT = 4  # real frames from which a dream goes on
+_PROMPT = 4  # real frames that a dream starts from
 _SPEED = 15  # frames per second of the real games
 
 
@@ -37,12 +37,12 @@ class Viewer(Protocol):
 
 
 def idle_action(meanings: tuple[str, ...]) -> int:
-    """The action of a player who presses nothing: the one that is likeliest to do nothing."""
+    """The action while no key is pressed: the one that most likely does nothing."""
     return next((meanings.index(name) for name in ("NOOP", "JUMP") if name in meanings), 0)
 
 
 class Session:
-    """A dream under control, with its branch, the real game beside, and a recording.
+    """A dream that a person plays, perhaps with a branch, the real game and a recording.
 
     Attributes:
         lines: The dream; after branching, the old branch and the new one.
@@ -78,11 +78,11 @@ class Session:
         if command.value >= len(self.rows.world.card.action_meanings):
             raise ValueError("this world has no such action")
         if command.key > self.key and not self.paused and command.value not in (WAIT, self.idle):
-            self.tapped = command.value  # a key that is up before the next frame still counts
+            self.tapped = command.value  # a key that is released before the next frame still counts
         self.held, self.key = command.value, command.key
 
     def pause(self, on: bool) -> None:
-        """Stop or go on, also where the dream believes that the episode has ended."""
+        """Pause or go on. Going on also works where the dream predicts the end of the episode."""
         self.paused, self.beyond = on, not on
 
     def step(self) -> None:
@@ -94,7 +94,7 @@ class Session:
         self.fps = fps
 
     def reset(self, seed: int) -> None:
-        """Start again: with the real game if it is on, from its first frame."""
+        """Start again; if the real game is on, both start from its first frame."""
         self.record(False)
         over = not self.lines or self.live.moment.ended
         self.seed = seed
@@ -110,7 +110,7 @@ class Session:
         self.paused, self.single, self.tapped = self.paused and not over, False, None
 
     def set_real(self, game: RealGame | None) -> None:
-        """Put a real game beside the dream, both from its start; None takes it away."""
+        """Add a real game and start both from its first frame; None removes the real game."""
         self.record(False)
         if self.real is not None:
             self.real.player.close()
@@ -119,7 +119,7 @@ class Session:
             self.reset(self.seed)
 
     def dream_on(self) -> None:
-        """Dream on from the real game's present frame."""
+        """Start a new dream from the real game's current frame."""
         if self.real is None:
             raise ValueError("switch the real game on first")
         self.record(False)
@@ -130,16 +130,16 @@ class Session:
         self.lines = [Line(dream, self.real.now)]
 
     def rewind(self, frames: int) -> None:
-        """Stand this many frames before the newest one, paused."""
+        """Go to this many frames before the newest one, and pause."""
         number = max(self.live.end - frames, self.live.earliest)
         for line in self._all():
             line.seek(number)
         self.paused, self.single = True, False
 
     def branch(self) -> None:
-        """Begin a second branch here, which the player controls; the first keeps its future.
+        """Begin a second branch here, which the player controls; the first keeps its later frames.
 
-        If it has none yet, the two get the same keys, but other random numbers.
+        If the first has no later frames, both get the same keys with different random numbers.
         """
         if len(self.lines) > 1:
             raise ValueError("there are two branches already: keep one of them first")
@@ -175,7 +175,7 @@ class Session:
         self._begin_policy()
 
     def record(self, on: bool) -> None:
-        """Begin a recording, or end it and have it stored."""
+        """Begin a recording, or end it so that it is stored."""
         if self.recording is not None and not on:
             if len(self.recording):
                 self.finished.append(self.recording)
@@ -228,7 +228,7 @@ class Session:
             self.paused = True
 
     def show(self) -> None:
-        """Show where the session stands."""
+        """Send the current frames to the viewer."""
         if not self.lines:
             return
         dreams = [line.moment for line in self.lines]

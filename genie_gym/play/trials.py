@@ -1,4 +1,4 @@
-"""The clips of a blind test: real play, and how two sources go on from its beginning."""
+"""The clips of a blind test: real play, and what two sources generate from its first frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REAL = "real"
 
 _POLICY = "mixed"
 _LONGEST = 300  # steps of an episode that clips are cut from
-_TRIES = 20  # episodes played for each clip, at most
+_TRIES = 20  # most episodes played for each clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class ClipOptions:
 
     Attributes:
         num: Number of clips.
-        frames: Frames that a source goes on by.
-        prompt: Real frames that it is given.
+        frames: Frames that each source generates.
+        prompt: Real frames before them.
         data: Dataset of real play; None plays the real game now.
         seed: Determines the clips.
     """
@@ -99,7 +99,7 @@ def _check_alike(worlds: list[LoadedWorld]) -> None:
         values = [getattr(card, what) for card in cards]
         if any(value != values[0] for value in values):
             raise ValueError(
-                f"worlds can be compared only on one game: {cards[0].name} has "
+                f"both worlds must have the same game and settings: {cards[0].name} has "
                 f"{what}={values[0]!r}, {cards[1].name} has {values[1]!r}"
             )
 

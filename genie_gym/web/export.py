@@ -36,7 +36,7 @@ def export_web(world: str | Path, out: Path, runtime: Path | None = None) -> Pat
 
     Raises:
         ValueError: If a browser cannot run the world, or the folder is not empty.
-        RuntimeError: If ONNX Runtime Web is not there.
+        RuntimeError: If ONNX Runtime Web is not found and cannot be downloaded.
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; choose another folder or delete it")
@@ -65,7 +65,7 @@ def _write_page(out: Path) -> None:
         shutil.copy(_PLAY / name, out / "page")
     for file in _OWN.iterdir():
         shutil.copy(file, out / "page")
-    # A static folder may lie anywhere on its server.
+    # A server may have the folder at any path, so addresses are relative.
     page = (_PLAY / "index.html").read_text().replace('"/page/', '"page/')
     (out / "index.html").write_text(page)
 

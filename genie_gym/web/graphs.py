@@ -195,7 +195,7 @@ def _repeated(graph: Any, x: Any, repeats: Any, dim: Any, size: Any = None) -> A
 
 
 def _pack(onnx: Any, graph: Any) -> None:
-    """Store matrices as int8 where this loses nothing, as worlds are stored themselves."""
+    """Store matrices as int8 where this is exact, as in the files of the world itself."""
     new = []
     for tensor in list(graph.initializer):
         if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
@@ -229,7 +229,7 @@ def _int8(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
 
 
 def _scales(largest: NDArray[Any]) -> list[NDArray[Any]]:
-    """Scales whose 127-fold may round to these numbers."""
+    """Candidates for the scales: 127 times one of them may be exactly `largest` in float32."""
     scale = np.maximum(largest.astype(np.float32), np.float32(1e-12)) / np.float32(_LEVELS)
     exact = scale * np.float32(_LEVELS) == largest
     up, down = (np.nextafter(scale, np.float32(to)) for to in (np.inf, 0))

@@ -15,7 +15,7 @@ import platformdirs
 __all__ = ["FILES", "PACKAGE", "runtime_files"]
 
 PACKAGE = "onnxruntime-web@1.22.0"
-"""The last versions are larger: this one's WebAssembly has 11 MB."""
+"""Newer versions are larger: the WebAssembly of this one has 11 MB."""
 _WASM = "ort-wasm-simd-threaded"
 FILES = {
     "ort.wasm.min.mjs": "6ef726f355b791129f7ddf3f62e7877a16b9b777abe87004b8ab306e6b9cf265",
@@ -32,7 +32,7 @@ def runtime_files(folder: Path | None = None) -> list[Path]:
         folder: Folder of the files or of the unpacked npm package; by default the user's cache.
 
     Raises:
-        RuntimeError: If they are not there and cannot be downloaded, or are not the right ones.
+        RuntimeError: If they cannot be found or downloaded, or have other checksums.
     """
     if folder is None:
         folder = Path(platformdirs.user_cache_dir("genie-gym")) / PACKAGE.replace("@", "-")

@@ -50,7 +50,7 @@ def step_in_parts(
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Run each of torch's operations on at most so many threads."""
+    """Run each of torch's operations on at most `number` threads."""
     before = torch.get_num_threads()
     if before > number:
         torch.set_num_threads(number)
@@ -87,7 +87,7 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    """Use one thread in a forked child: other threads do not survive, and torch waits for its."""
+    """Use one thread in a forked child: others do not survive, but torch would wait for them."""
     _pool.cache_clear()
     torch.set_num_threads(1)
 

@@ -106,8 +106,8 @@ def sample_tokens(
             unfinished = canvas.masked.any(1)
             if not unfinished.any():
                 break
-            # Compiled code is compiled anew for another number of rows, so it keeps them all.
-            # Fewer rows have to be copied with their past: half of them must be worth it.
+            # Compiled code keeps all rows: another number of rows would need another compilation.
+            # Leaving out rows copies the others with their past: worth it if half are finished.
             if fused is None and 2 * int(unfinished.sum()) <= len(rows):
                 tokens[rows], passes[rows] = canvas.tokens, canvas.passes
                 kept = unfinished.nonzero()[:, 0]
@@ -202,10 +202,11 @@ def _draw_chunk(
     entropy = total.log() - (weight * logits).sum(-1) / total
     certainty = 1 / total  # the probability of the most likely token
     noise = noise.masked_fill(temperature == 0, 0)
-    if torch.compiler.is_compiling():  # compiled code cannot select by value
+    if torch.compiler.is_compiling():  # compiled code cannot select rows by their values
         tokens = _draw_any(logits, temperature, noise, space)
     else:
-        # Most tokens surely are the likeliest one: a temperature below 1 makes it likelier.
+        # Noise below the likeliest token's probability draws that token. A temperature below 1 only
+        # raises the probability, so most tokens need no cumulative sum.
         least = 0.0 if space.group_start is None else 0.5
         sure = (noise < certainty) & (certainty > least) & (temperature <= 1)
         tokens, rest = likeliest[:, 0].clone(), (~sure).nonzero()[:, 0]
@@ -213,8 +214,8 @@ def _draw_chunk(
             tokens[rest] = _draw_any(logits[rest], temperature[rest], noise[rest], space)
     if space.neutral is None:
         certainty = weight.gather(1, tokens[:, None])[:, 0] / total
-    # Tokens of change keep the probability of the most likely token. With that of the drawn one,
-    # unlikely draws would be masked again, and things that rarely move would never move.
+    # The certainty of a motion token is the probability of the most likely token. With that of the
+    # drawn one, unlikely draws would be masked again, and things that rarely move would never move.
     return tokens, certainty, entropy
 
 

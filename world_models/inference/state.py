@@ -30,8 +30,8 @@ class WorldState:
             because only real frames will be observed.
         encoder: KV cache of the tokenizer's encoder; None after an imagined frame, which the
             encoder has not seen.
-        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``, from which a dynamics with a
-            `horizon` goes on when its positions are used up; None for all others.
+        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``. A dynamics with a `horizon`
+            restarts from them when its positions are used up. None for all others.
         recent_actions: The actions between them, ``(B, K - 1)``.
     """
 

@@ -17,7 +17,7 @@ from world_models.model.token_space import Clip
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
 
 GIVEN, PREDICTED = 2, 3  # frames of the published reward, which scores the last one
-SHARE = 4  # one token in 4 counts: most show a background that is never uncertain
+SHARE = 4  # only the most uncertain quarter of the tokens counts: most show a certain background
 
 
 def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:

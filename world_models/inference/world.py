@@ -112,8 +112,8 @@ class WorldModel(nn.Module):
         """Return the state after some real frames.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``, k >= 1. Of more frames than the dynamics has
-                positions for, the last ones count.
+            frames: uint8 ``(B, k, H, W, 3)``, k >= 1. If the dynamics has fewer than k positions,
+                only the last frames are used.
             actions: The actions between them, int64 ``(B, k - 1)``.
             seeds: int64 ``(B,)``. The random numbers of a row depend on its own seed alone.
             generator: Draws the seeds if none are given; torch's global one by default.
@@ -292,7 +292,7 @@ class WorldModel(nn.Module):
     # Helpers ---------------------------------------------------------------------
 
     def _begin_next(self, state: WorldState, action: Tensor) -> tuple[WorldState, NextFrame]:
-        """Begin the next frame, after a new clip where the dynamics has used its positions."""
+        """Begin the next frame. Rows that have used all positions first start a new clip."""
         if self.dynamics.config.horizon:
             state = self._within_horizon(state).after_action(action)
         return state, self._next(state, action)

@@ -1,4 +1,4 @@
-"""Addresses of worlds on other machines, and reading their files from any byte on."""
+"""Parses addresses of worlds on other machines, and opens their files, also in the middle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from world_models.worlds.card import CARD
 
 __all__ = ["filesystem", "hub_repository", "open_file", "parse_address"]
 
-TIMEOUT = 60.0  # seconds without a byte
+TIMEOUT = 60.0  # seconds to wait for the next byte
 
 _HUB_PAGE = re.compile(
     r"https://huggingface\.co/(?P<repo>[\w.-]+/[\w.-]+)(?:/(?:tree|blob|resolve)/(?P<revision>[^/]+))?"
@@ -21,12 +21,15 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?")
 
 
 def parse_address(text: str) -> str:
-    """The address of a bundle's folder, given also the link to its card or its page on the Hub."""
+    """The address of a bundle's folder.
+
+    The text can also be the link to the bundle's card, or to its page on the Hub.
+    """
     text = text.rstrip("/").removesuffix(f"/{CARD}")
     if page := _HUB_PAGE.fullmatch(text):
         revision = page["revision"]
         return f"hf://{page['repo']}" + (f"@{revision}" if revision not in (None, "main") else "")
-    hub_repository(text)  # ValueError if it is not whole
+    hub_repository(text)  # raises ValueError if a part is missing
     return text
 
 
@@ -42,7 +45,7 @@ def open_file(address: str, start: int = 0) -> tuple[IO[bytes], int]:
     """Open a file for reading from byte `start` on.
 
     Returns:
-        The file, and the byte it begins at: 0 if its place cannot be left out.
+        The file, and the byte that it begins at: `start`, or 0 if the server cannot skip bytes.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -64,11 +67,11 @@ def filesystem(address: str) -> tuple[Any, str]:
     """The fsspec file system of an address, and the path in it."""
     if address.startswith("hf://"):
         require("huggingface_hub", extra="share", what="hf:// addresses need huggingface_hub")
-    import fsspec  # here: most worlds are found on this machine
+    import fsspec  # imported here, because most worlds are on this machine
 
     try:
         return fsspec.url_to_fs(address)
-    except ImportError as missing:  # fsspec names the package of the protocol
+    except ImportError as missing:  # its message names the missing package
         raise MissingDependencyError(f"{address} cannot be opened: {missing}") from missing
 
 

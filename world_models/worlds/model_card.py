@@ -10,7 +10,7 @@ __all__ = ["check_license", "model_card"]
 
 
 def check_license(name: str) -> str:
-    """The identifier of a licence; ValueError if it is none, such as a sentence."""
+    """Return a licence identifier; raise ValueError for any other text, such as a sentence."""
     if not re.fullmatch(r"[\w.+-]+", name):
         raise ValueError(f"a licence is an identifier such as mit or cc-by-4.0, got {name!r}")
     return name

@@ -1,4 +1,4 @@
-"""Downloads worlds. Nothing of a world can be opened before its checksums have been verified."""
+"""Downloads worlds. A world cannot be opened before all its checksums have been verified."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class RemoteWorld:
         """Download and check the card of the world at an address.
 
         Raises:
-            FileNotFoundError: If there is none.
-            BundleError: If the card is too large, damaged, or declares files that no world has.
+            FileNotFoundError: If there is no card.
+            BundleError: If the card is too large, damaged, or declares files with invalid names.
         """
         address = parse_address(address)
         source = f"{address}/{CARD}"
@@ -58,7 +58,7 @@ class RemoteWorld:
         except Exception as fault:  # each protocol has its own classes for a lost connection
             raise OSError(f"{source} cannot be read: {fault!r}") from fault
         if len(text) > MAX_BYTES:
-            raise BundleError(f"{source} has more than {MAX_BYTES:,} bytes: it is no card")
+            raise BundleError(f"{source} has more than {MAX_BYTES:,} bytes: too large for a card")
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, CARD).write_bytes(text)
             try:
@@ -88,12 +88,12 @@ class RemoteWorld:
     ) -> None:
         """Download the bundle to `path`, where it appears whole or not at all.
 
-        What an interrupted download has read is kept, and the next one goes on there.
+        After an interruption, the next call resumes where the download stopped.
 
         Args:
             path: Directory of the bundle.
             replace: Overwrite a bundle that exists there.
-            progress: Called with the number of bytes that are there in addition.
+            progress: Called with the number of bytes added; negative if a file starts again.
 
         Raises:
             FileExistsError: If there is another bundle at `path`.
@@ -140,7 +140,8 @@ class RemoteWorld:
 def pulled_world(address: str, folder: Path) -> Path:
     """The bundle of the world at an address, which is downloaded to `folder` at its first use.
 
-    Later uses ask nobody, so the world stays the same. Bundles are named by their checksum.
+    Later uses read that copy and ask no server, so the world stays the same. Bundles are named by
+    their checksum.
     """
     address = parse_address(address)
     note = folder / "addresses" / hashlib.sha256(address.encode()).hexdigest()
@@ -182,19 +183,19 @@ def _read_on(source: str, part: Path, size: int, progress: Callable[[int], objec
 
 def _interrupted(source: str, have: int, size: int, why: str) -> OSError:
     return OSError(
-        f"{source} was read up to {have:,} of {size:,} bytes ({why}): try again, it goes on there"
+        f"{source} was read up to {have:,} of {size:,} bytes ({why}): try again to resume"
     )
 
 
 def _check_declared(source: str, card: WorldCard) -> None:
-    """BundleError unless the files that a card declares have names, checksums and sane sizes."""
+    """Raise BundleError if a card declares no files, or invalid names, sizes or checksums."""
     if not card.files:
         raise BundleError(f"{source} lists no files, so nothing can be verified: save it again")
     total = 0
     for name, record in card.files.items():
         size, sha256 = record.get("bytes"), record.get("sha256")
         if not _FILE_NAME.fullmatch(name) or name == CARD:
-            raise BundleError(f"{source} names the file {name!r}, which no world has")
+            raise BundleError(f"{source} names the file {name!r}, which is not allowed")
         if type(size) is not int or size < 0 or not _SHA256.fullmatch(str(sha256)):
             raise BundleError(f"{source}: {name} needs bytes and sha256, got {record!r}")
         total += size

@@ -34,8 +34,8 @@ def push_world(
 
     Args:
         path: Directory of the bundle.
-        address: ``hf://USER/NAME`` for a repository of its own, which is created if needed, or an
-            address of fsspec, such as ``s3://BUCKET/NAME`` or a folder.
+        address: ``hf://USER/NAME``, one repository per world, created if needed; or an address of
+            fsspec, such as ``s3://BUCKET/NAME`` or a folder.
         license: Identifier of the world's licence, such as "cc-by-4.0". The Hub needs one.
         private: Create the Hub's repository as a private one.
         replace_existing: Overwrite a world at the address. On the Hub, a push is always a commit.
@@ -56,7 +56,7 @@ def push_world(
         )
     if card_path(path).name != CARD:
         raise BundleError(
-            f"{path} has no {CARD}: only bundles in the format of genie-gym are shared"
+            f"{path} has no {CARD}: only bundles in the format of genie-gym can be pushed"
         )
     card = WorldCard.read(path)
     check_files(path, card.files)
@@ -93,7 +93,7 @@ def _write(bundle: Path, address: str, replace_existing: bool) -> None:
         fs.rm_file(f"{folder}/{CARD}")
     fs.makedirs(folder, exist_ok=True)
     files = sorted(bundle.iterdir(), key=lambda file: file.name == CARD)
-    for file in files:  # the card last: who finds it finds all
+    for file in files:  # the card last, so that a reader who finds it finds all files
         fs.put_file(str(file), f"{folder}/{file.name}")
 
 

@@ -45,14 +45,14 @@ export class Link {
     }
   }
 
-  /** Ask the server for something; a command without a value leaves it out. */
+  /** Send a command to the server; some commands have no value. */
   send(command, value) {
     if (this.socket.readyState === WebSocket.OPEN) {
       this.socket.send(JSON.stringify({ do: command, value, key: this.key }));
     }
   }
 
-  /** Hold an action; returns the number by which a frame says that it has seen a key press. */
+  /** Hold an action; returns the number of this key press, which later frames repeat. */
   act(action, press) {
     if (press) this.key += 1;
     this.send("act", action);

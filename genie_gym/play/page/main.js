@@ -1,4 +1,4 @@
-// The page of `genie-gym play`: it shows what the server sends and asks for what the player wants.
+// The page of `genie-gym play`: it shows the server's frames and sends the player's commands.
 
 import { Controls } from "./controls.js";
 import { Curve } from "./curves.js";
@@ -45,12 +45,12 @@ const link = new Link({
     const again = document.createElement("button");
     again.textContent = "Connect again";
     again.onclick = () => location.reload();
-    $("banner").replaceChildren(sentence(reason || "The server has gone"), again);
+    $("banner").replaceChildren(sentence(reason || "The connection to the server was lost"), again);
     $("banner").hidden = false;
     link.lost = true;
   },
 });
-window.play = { link, meter, get frame() { return shown; } }; // for the curious, and for tests
+window.play = { link, meter, get frame() { return shown; } }; // for the browser's console, and for tests
 
 // Showing ----------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ function buttons(frame, live) {
   if (link.lost) return;
   $("banner").hidden = !(frame.opening || over);
   $("banner").replaceChildren(
-    sentence(frame.opening ? "One moment" : "The dream takes this for the end. R begins again, P dreams on"),
+    sentence(frame.opening ? "Loading" : "The dream predicts the end here. R begins again, P goes on"),
   );
 }
 

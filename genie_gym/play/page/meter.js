@@ -1,11 +1,11 @@
-// Measures what a player feels: frames per second, and the time from a key to its picture.
+// Measures the frames per second, and the time from a key press to the frame that shows its effect.
 
 const KEEP = 200; // measurements
 
 export class Meter {
   constructor() {
     this.times = []; // when frames were drawn
-    this.delays = []; // milliseconds from a key to the picture that has seen it
+    this.delays = []; // milliseconds from a key press to the first frame after it
     this.open = new Map(); // number of a key press -> when it happened
     this.now = -1;
     this.total = 0; // frames drawn

@@ -1,6 +1,6 @@
-// A screen: a frame in crisp pixels, and over it the ghost and the patches the model is unsure of.
+// A screen: a frame in crisp pixels, overlaid with the ghost and the model's uncertainty.
 
-const UNSURE = [255, 46, 138]; // the colour of a patch that could be anything
+const UNSURE = [255, 46, 138]; // the colour of a patch with maximum uncertainty
 const VISIBLE = 24; // grey levels by which a pixel of the ghost must differ
 
 /** Write RGB pixels into a canvas. */

@@ -1,4 +1,4 @@
-// In place of the connection to a server: a thread of this page that dreams.
+// A thread of this page that dreams; it replaces the connection to a server.
 
 export class Link {
   /** `on` has the functions hello, frame, notice, film and closed. */
@@ -29,7 +29,7 @@ export class Link {
     if (wish !== "got") this.worker.postMessage({ wish, value, key: this.key });
   }
 
-  /** Hold an action; returns the number by which a frame says that it has seen a key press. */
+  /** Hold an action; returns the number of this key press, which later frames repeat. */
   act(action, press) {
     if (press) this.key += 1;
     this.send("act", action);

@@ -1,4 +1,4 @@
-// The thread that dreams: it keeps the line of moments and steps the world at the wanted speed.
+// The thread that dreams: it keeps the last moments and steps the world at the chosen speed.
 
 import * as ort from "../ort/ort.wasm.min.mjs";
 import { World } from "./world.js";
@@ -12,7 +12,7 @@ ort.env.wasm.wasmPaths = new URL("../ort/", import.meta.url).href;
 ort.env.logLevel = "error";
 
 let world = null;
-let moments = []; // what can be rewound to, with the states that lead on from there
+let moments = []; // the moments that can be rewound to, with their states
 let first = 0; // number of the first of them
 let now = 0;
 const session = { seed: 0, paused: false, fps: 15, held: 0, tapped: null, key: 0, film: null, beyond: false };
