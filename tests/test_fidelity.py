@@ -254,6 +254,19 @@ def test_survival_knows_pictures_of_the_game_from_others(tmp_path):
     assert survival(played, real.select(where=lambda info: info.index < 3)) is None
 
 
+def test_survival_is_left_out_of_games_where_anything_can_be_anywhere(tmp_path):
+    real = EpisodeDataset(write_episodes(tmp_path / "data", num=32, length=60))
+
+    def plain(frames):  # one random colour per frame: shuffling and blurring change nothing
+        generator = torch.Generator().manual_seed(len(frames))
+        colours = torch.randint(256, (len(frames), 1, 1, 3), generator=generator)
+        return colours.to(torch.uint8).expand_as(frames)
+
+    played = torch.from_numpy(real.frames(0, 0, 60))[None]
+    assert survival(played, real) is not None
+    assert survival(played, real, plain) is None
+
+
 def test_measure_brings_it_all_together(episodes):
     amounts = Amounts(prompt=2, steps=STEPS, windows=8, long_dreams=2, long_frames=100)
     said: list[str] = []

@@ -80,8 +80,8 @@ class Measured:
         fid: FID of dream, copy and ceiling; empty without a network.
         events: Counts of rewards and terminations; only in mode "stream".
         long: The long dreams; only in mode "stream".
-        survival: Which frames of the long dreams are pictures of the game; None with too few
-            episodes.
+        survival: Which frames of the long dreams are pictures of the game; None if that cannot be
+            told (see `survival`).
     """
 
     windows: Windows

@@ -7,7 +7,8 @@ Second, nothing is missing: at least 0.9 times as many pixels differ from the ba
 of real frames) as in the 1st percentile of real frames.
 
 In a game on a single screen, held-out play shows nearly everything that can appear at each place.
-In a scrolling game it does not, so the limits are loose and the measure detects little.
+In a scrolling game it does not, and the limits are loose. So real frames that were shuffled and
+blurred are judged, too. If these pass, the measure detects nothing and is not reported.
 
 Shapes: F frames, L patches of a frame, D values of a patch, H height, W width.
 """
@@ -24,7 +25,12 @@ from torch import Tensor
 from benchmarks.dreams.scores import Picture, as_it_is
 from genie_gym.evaluation.metrics import differing
 from world_models.episodes import EpisodeDataset
-from world_models.pixels import to_float
+from world_models.pixels import (
+    patches_from_pixels,
+    pixels_from_patches,
+    to_float,
+    to_uint8,
+)
 
 __all__ = ["MARKS", "Survival", "survival"]
 
@@ -37,6 +43,8 @@ _INVISIBLE = 0.05  # distance of a patch: two grey levels
 _PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
 _KNOWN, _USUAL = 3000, 400  # most real frames to compare with, and to set the limits with
 _EVERY = 2  # of this many frames of a dream, one is judged
+_BLUR = 9  # pixels; how much damaged frames are blurred
+_BLIND = 0.1  # the measure is not reported if more than this share of damaged frames passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +73,11 @@ class Survival:
 def survival(
     frames: Tensor, episodes: EpisodeDataset, clean: Picture = as_it_is
 ) -> Survival | None:
-    """Compare dreams with held-out play; None if that has fewer than 4 episodes.
+    """Compare dreams with held-out play.
 
     Half of the episodes are the reference, a quarter sets the limits, and a quarter is judged.
+
+    Returns None if there are fewer than 4 episodes, or if damaged frames pass.
 
     Args:
         frames: The dreams, uint8 ``(B, n, H, W, 3)``.
@@ -78,9 +88,12 @@ def survival(
         return None
     quarters = [_drawn(episodes, part, clean) for part in range(4)]
     game = _Game(torch.cat(quarters[:2]), usual=_some(quarters[2]))
+    real = _some(quarters[3])
+    if float(game.shows(_damaged(real)).float().mean()) > _BLIND:
+        return None
     shown = clean(frames[:, ::_EVERY].flatten(0, 1))
     dream = game.shows(shown).unflatten(0, (len(frames), -1))
-    return Survival(dream=dream, real=game.shows(_some(quarters[3])))
+    return Survival(dream=dream, real=game.shows(real))
 
 
 class _Game:
@@ -121,6 +134,15 @@ def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
 
 def _some(frames: Tensor) -> Tensor:
     return frames[:: max(1, len(frames) // _USUAL)]
+
+
+def _damaged(frames: Tensor) -> Tensor:
+    """Return the frames with their patches in a random order, then blurred."""
+    patches = patches_from_pixels(to_float(frames), _PATCH)
+    order = torch.randperm(patches.shape[1], generator=torch.Generator().manual_seed(0))
+    shuffled = pixels_from_patches(patches[:, order], _PATCH, frames.shape[1])
+    blurred = F.avg_pool2d(shuffled, _BLUR, 1, _BLUR // 2, count_include_pad=False)
+    return to_uint8(blurred)
 
 
 def _patches(frames: Tensor) -> Tensor:

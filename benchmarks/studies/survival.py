@@ -25,7 +25,7 @@ from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.windows import Windows, draw_windows
 from world_models.inference.world import WorldModel
 
-WORLDS = ("Pong", "Freeway", "CrazyClimber", "Hero", "CoinRun")
+WORLDS = ("Pong", "Freeway", "CrazyClimber", "Hero")  # CoinRun scrolls
 HOT = 3.0  # temperature
 DREAMS, QUICK_DREAMS = 8, 2
 

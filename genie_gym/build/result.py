@@ -71,11 +71,12 @@ def gates(figures: Mapping[str, float]) -> dict[str, bool]:
         "obeys its actions": known["delta4_changed_psnr_genie"] > OBEYS,
     }
     if frames := int(figures.get("stability_frames", 0)):
-        kept = figures.get("survival_200", figures.get("survival_100", 1.0))
-        looks_real = kept >= SURVIVES * figures.get("survival_real", 0.0)
-        alive = figures.get("stability_flat", 0) == 0 and figures.get("stability_frozen", 0) < 0.5
-        found[f"after {frames} frames it still looks like the game"] = looks_real and alive
-        found[f"after {frames} frames it still moves"] = figures.get("stability_motion", 1) > MOVES
+        if (kept := figures.get("survival_200", figures.get("survival_100"))) is not None:
+            looks_real = kept >= SURVIVES * figures["survival_real"]
+            found[f"after {frames} frames it still looks like the game"] = looks_real
+        frozen = figures["stability_flat"] > 0 or figures["stability_frozen"] >= 0.5
+        moves = figures.get("stability_motion", 1) > MOVES and not frozen
+        found[f"after {frames} frames it still moves, and is not flat"] = moves
     if "exploit_gate" in figures:
         found["does not overpay any tested policy"] = figures["exploit_gate"] == 1
     return found
