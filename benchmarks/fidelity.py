@@ -42,7 +42,7 @@ from world_models.worlds.find import find_world
 __all__ = ["FidelityConfig", "main"]
 
 QUICK_EPISODES = 24
-QUICK = Amounts(windows=16, event_windows=16, long_dreams=4, long_frames=200)
+QUICK = Amounts(windows=64, event_windows=64, long_dreams=4, long_frames=200)
 _LESS = ("windows", "event_windows", "long_dreams", "long_frames")
 RECORDED = (
     "psnr",

@@ -57,8 +57,12 @@ class Make:
     """Name of the world: CoinRun, CrazyClimber, Freeway, Hero or Pong."""
     out: Path | None = None
     """Folder of the build; by default runs/worlds/NAME."""
+    minutes: float | None = None
+    """Time for all stages: fewer minutes make a poorer world. By default, the recipe's own numbers
+    of episodes and training steps."""
     scale: float = 1.0
-    """Factor on the numbers of episodes and training steps; below 1 for a quick trial."""
+    """Factor on the numbers of episodes and training steps; below 1 for a quick trial. Not together
+    with --minutes."""
     list: bool = False
     """Only print the stages and which of them are done."""
 
@@ -173,9 +177,11 @@ def _verify(command: Verify) -> int:
 
 def _make(command: Make) -> int:
     from genie_gym.build.build import Build
+    from genie_gym.build.display import Display
     from genie_gym.build.recipes import WORLDS
     from genie_gym.build.sizes import Scaled
     from genie_gym.build.stages import Manifest, run_stages
+    from genie_gym.build.timed import Timed
 
     if command.name not in WORLDS:
         raise ValueError(
@@ -183,18 +189,29 @@ def _make(command: Make) -> int:
         )
     if command.scale <= 0:
         raise ValueError(f"scale must be positive, got {command.scale}")
+    minutes = command.minutes
+    if minutes is not None and (minutes <= 0 or command.scale != 1):
+        raise ValueError("--minutes must be positive, and not be given together with --scale")
     env, recipe = WORLDS[command.name]
     out = (command.out or Path("runs/worlds") / command.name).absolute()
-    build = Build(command.name, env, out, Scaled(command.scale))
-    recipe(build)
     manifest = Manifest(out / "stages.jsonl")
+    sizes = Scaled(command.scale) if minutes is None else Timed(minutes, out, manifest)
+    build = Build(command.name, env, out, sizes)
+    recipe(build)
     if command.list:
         done = manifest.done()
         for stage in build.stages:
             print("done   " if stage.name in done else "to do  ", stage.name)
         return 0
-    begin(out / "build.json", {"world": command.name, "scale": command.scale})
-    if not run_stages(build.stages, manifest):
+    settings = {"world": command.name, "scale": command.scale, "minutes": minutes}
+    begin(out / "build.json", settings, may_change=("minutes",))
+    if minutes is None:
+        finished = run_stages(build.stages, manifest)
+    else:
+        display = Display(build.stages, manifest, minutes, out)
+        with display.showing():
+            finished = run_stages(build.stages, manifest, log=display.begin)
+    if not finished:
         return 130
     print(f"made {out / 'worlds' / command.name}")
     return 0

@@ -18,11 +18,13 @@ from PIL import Image
 from agents.dream_train import train_for
 from genie_gym.build.command import BuildConfig, build, kind_of, main
 from genie_gym.build.display import Display
+from genie_gym.build.recipes import WORLDS, from_play
 from genie_gym.build.result import gates
 from genie_gym.build.stages import Manifest, Stage
 from genie_gym.build.timed import Timed
 from genie_gym.collect.command import CollectConfig
 from genie_gym.collect.policy_spec import MIXED
+from genie_gym.worlds_commands import main as worlds_command
 from tests.picture_env import PictureGame
 from world_models.episodes import EpisodeDataset
 from world_models.progress import progress_bar, shown_by
@@ -141,6 +143,22 @@ def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts
     with pytest.raises(ValueError, match="minutes must be positive"):
         config(folder, GAME, minutes=0.0)
     assert not (folder / "build").exists()
+
+
+def test_a_recipe_fits_into_a_time_limit(folder, monkeypatch, capsys):
+    def recipe(planned):
+        from_play(planned, tiny(), max_steps=20, frame_size=32)
+
+    monkeypatch.setitem(WORLDS, "PictureGame", (GAME, recipe))
+    command = ["make", "PictureGame", "--minutes", "0.05", "--out", str(folder / "made")]
+    assert worlds_command(command) == 0
+    made = folder / "made" / "worlds" / "PictureGame"
+    assert f"made {made}" in capsys.readouterr().out
+    assert load_world(made).card.env_id == GAME
+    plan = json.loads((folder / "made" / "plan.json").read_text())
+    assert plan["tokenizer"]["steps"] < tiny().tokenizer.fit.steps
+    with pytest.raises(ValueError, match="not be given together with --scale"):
+        worlds_command([*command, "--scale", "0.5"])
 
 
 def test_a_round_trains_an_agent_plays_with_it_and_fine_tunes_the_world(folder, capfd, monkeypatch):

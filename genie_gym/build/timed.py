@@ -33,7 +33,7 @@ _NET_OF_EVALUATION = 0.8  # share of an agent's time for its training; the rest 
 _FASTER = 4  # if the machine becomes faster, train at most this many times the planned steps
 # The checks, largest first: dreamed frames, played episodes, and arguments.
 _CHECKS: tuple[tuple[int, int, dict[str, int]], ...] = (
-    (7000, 24, {}),
+    (10000, 24, {}),
     (
         2500,
         4,
