@@ -106,7 +106,7 @@ class DreamTrainConfig(PPOConfig):
 
 
 def plain() -> DreamTrainConfig:
-    """Any world: rewards as they are."""
+    """Any world: rewards are not scaled."""
     return DreamTrainConfig(world="")
 
 
@@ -127,5 +127,5 @@ RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
 
 
 def recipe_of(world: str) -> DreamTrainConfig:
-    """Returns the recipe for a world's game, known by the world's name or its folder's."""
+    """Returns the recipe for a world, chosen by the world's name or the name of its folder."""
     return replace(RECIPES.get(Path(world).name, plain)(), world=world)

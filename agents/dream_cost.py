@@ -28,7 +28,7 @@ class DreamCost:
 
     The return is an expectation: each reward is weighted by the probability that the episode has
     not ended before it. All candidates of all calls get the same random numbers, so their costs
-    differ by their actions alone, and equal candidates cost the same.
+    depend only on the frame and the actions, and equal candidates cost the same.
 
     Args:
         model: The world model, in eval mode.
@@ -151,7 +151,7 @@ def _first_frames(pixels: Any) -> Tensor:
         return frames.to(torch.uint8).movedim(-3, -1).contiguous()
     if not 0 <= frames.min() <= frames.max() <= 1:
         raise ValueError(
-            "info['pixels'] of a float dtype must be in [0, 1], but reach from "
+            "info['pixels'] of a float dtype must be in [0, 1], but range from "
             f"{frames.min():.3g} to {frames.max():.3g}: leave out any normalisation"
         )
     return to_uint8(frames).contiguous()

@@ -29,7 +29,7 @@ class ExploreConfig(PPOConfig):
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
         scale: Factor on the reward; not applied if the reward is the env's own.
-        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 where it
+        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 if it
             is faster.
         env_kwargs: Further arguments of the env as KEY VALUE pairs, on top of the world's own.
     """

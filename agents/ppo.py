@@ -78,7 +78,7 @@ class PPOConfig:
 
 
 def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
-    """Builds the untrained agent; with a memory it is a `RecurrentPPO`."""
+    """Builds the untrained agent: a `RecurrentPPO` if `config.memory` is not 0, else a `PPO`."""
     network: dict[str, Any] = {"features_extractor_class": FEATURES[config.features]}
     kind, policy = (RecurrentPPO, "AutoExplorePolicy") if config.memory else (PPO, "CnnPolicy")
     if config.memory:

@@ -31,7 +31,7 @@ class RewardedEnv:
         max_steps: Maximum steps per episode.
         num_envs: Number of sub-envs (rows) of the vector env.
         seed: Seed of the novelty networks.
-        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 where it
+        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 if it
             is faster, which changes the reward by a thousandth.
         env_kwargs: Further arguments of the env, on top of those the world was trained with.
     """

@@ -25,8 +25,8 @@ def make_sb3_env(
         num_envs: Number of sub-envs, called rows.
         stack: Observations are this many frames; see `StackFramesVector`.
         reward_scale: Factor on the rewards.
-        **kwargs: Arguments of the env, and ``max_episode_steps``. In a dream, `starts` is a
-            dataset that every episode starts from, also those that start by themselves.
+        **kwargs: Arguments of the env, and ``max_episode_steps``. For a dream, `starts` is a
+            dataset from which all episodes start, including those after an autoreset.
     """
     mode = AutoresetMode.SAME_STEP
     env = make_rows(env_id, num_envs, autoreset_mode=mode, **kwargs)
@@ -132,7 +132,7 @@ class SB3VecEnv(VecEnv):
     def _all_rows(self, indices: VecEnvIndices, call: str) -> None:
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(
-                f"{call} cannot be for some rows only, because all rows share one env: leave out "
+                f"{call} cannot apply to some rows only, because all rows share one env: leave out "
                 "indices"
             )
 

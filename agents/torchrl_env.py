@@ -68,7 +68,7 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
         self._make_specs(example, loaded.card.num_actions)
 
     def begin(self, frames: Tensor, actions: Tensor) -> Any:
-        """The tensordict of dreams that begin with real frames.
+        """Return the tensordict of dreams that begin with these real frames.
 
         Args:
             frames: uint8 ``(B, k, H, W, 3)``.

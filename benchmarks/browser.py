@@ -29,7 +29,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def browser() -> str:
-    """The path of this machine's browser."""
+    """Return the path of this machine's browser."""
     for name in NAMES:
         if (path := shutil.which(name)) is not None:
             return path
@@ -38,7 +38,7 @@ def browser() -> str:
 
 @contextmanager
 def driven(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
-    """A browser with pages of this size, which logs their requests and console messages."""
+    """Yield a browser with pages of this size, which logs their requests and console messages."""
     selenium = require("selenium.webdriver", extra="dev", what="driving a browser needs Selenium")
     service = require("selenium.webdriver.chrome.service", extra="dev", what="it needs Selenium")
     options = selenium.ChromeOptions()
@@ -64,13 +64,13 @@ def resize(driver: Any, width: int, height: int, *, phone: bool = False) -> None
 
 
 def prefer(driver: Any, scheme: str) -> None:
-    """Make the reader prefer "light" or "dark" pages."""
+    """Set the colour scheme that the reader prefers, "light" or "dark"."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def requests(driver: Any) -> list[str]:
-    """The addresses that pages have requested since the last call, including WebSockets."""
+    """Return the addresses that pages requested since the last call, including WebSockets."""
     urls = []
     for line in driver.get_log("performance"):
         message = json.loads(line["message"])["message"]
@@ -82,7 +82,7 @@ def requests(driver: Any) -> list[str]:
 
 
 def complaints(driver: Any) -> list[str]:
-    """The warnings and errors of the console since the last call."""
+    """Return the warnings and errors of the console since the last call."""
     return [x["message"] for x in driver.get_log("browser") if x["level"] in ("WARNING", "SEVERE")]
 
 

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     if name not in known:
         near = get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no benchmark {argv[0]!r}.{hint}\n\n{_help()}")
+        raise ValueError(f"unknown benchmark {argv[0]!r}.{hint}\n\n{_help()}")
     sys.argv = [f"genie-gym bench {name}", *rest]
     return importlib.import_module(module_of(name)).main(rest)
 

@@ -43,13 +43,17 @@ def measure_dreams(
         num_rows: Batch sizes to measure.
 
     Returns:
-        The figures, and the rows of the table. The figures are ``env_overhead``, time of an env
-        step over a step of the bare model, with 16 rows; ``adaptive_speedup``, speed of adaptive
-        sampling over 8 fixed passes, for the number of rows with the least gain;
-        ``adaptive_psnr_loss`` in dB; ``small_world_fps``, adaptive with one row;
-        ``compiled_speedup``, the same compiled over not compiled (absent if quick or if there is no
-        compiler); ``most_rows_fps``, adaptive with the most rows; and ``world_parameters``, the
-        parameter count.
+        The figures, and the rows of the table. The figures are:
+
+        * ``env_overhead``: time of an env step relative to a step of the bare model, with 16 rows;
+        * ``adaptive_speedup``: speed of adaptive sampling relative to 8 fixed passes, for the
+          number of rows with the smallest gain;
+        * ``adaptive_psnr_loss``, in dB;
+        * ``small_world_fps``: frames per second of adaptive sampling with one row;
+        * ``compiled_speedup``: the same, compiled relative to not compiled; absent if quick or if
+          there is no compiler;
+        * ``most_rows_fps``: frames per second of adaptive sampling with the most rows;
+        * ``world_parameters``: the parameter count.
     """
     loaded = open_world(world)
     figures, rows = _speeds(loaded, world, quick, num_rows)

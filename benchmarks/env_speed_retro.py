@@ -31,9 +31,9 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Alternate one env, bare stable-retro and two workers, for a Genesis and an Atari game.
 
     Returns:
-        ``retro_vs_bare`` (one env's steps per second over bare stable-retro's) and
-        ``retro_2_workers`` (two workers' over one env's), each for the game where it is lower;
-        and one table row per contestant.
+        The figures, and one table row per contestant. The figures are ``retro_vs_bare`` (steps per
+        second of one env, relative to bare stable-retro) and ``retro_2_workers`` (of two workers,
+        relative to one env), each for the game where it is lower.
     """
     rounds = 4 if quick else 15
     versus_bare, two_workers, rows = [], [], []

@@ -1,7 +1,7 @@
 """Measure the time per dreamed frame: streaming against recomputing the window.
 
 Both methods run in the same process on the same weights and include decoding to pixels. They
-compute in bfloat16 where the CPU is faster in it, else in float32.
+compute in bfloat16 if the CPU is faster in it, else in float32.
 They take 8 sampling passes per frame at SMALL and 25 at the paper's size. The weights are
 untrained: every frame takes all passes, so the time does not depend on them. Both methods are
 compiled, except with --quick; compile time is not counted.

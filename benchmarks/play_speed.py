@@ -88,12 +88,12 @@ def _settle(driver: Any) -> None:
 
 
 def _keep_on(driver: Any) -> None:
-    """Go on if the dream has come to an end."""
+    """Continue if the dream has ended."""
     driver.execute_script("if (play.frame.paused) play.link.send('pause', false)")
 
 
 def _rate(driver: Any, seconds: float) -> float:
-    """Frames drawn per second."""
+    """Return the frames drawn per second."""
     script = "return [performance.now(), play.meter.total]"
     begin, first = driver.execute_script(script)
     end = time.monotonic() + seconds
@@ -105,7 +105,7 @@ def _rate(driver: Any, seconds: float) -> float:
 
 
 def _delays(driver: Any, presses: int) -> list[float]:
-    """Press a key again and again, at random moments; milliseconds until its picture is shown."""
+    """Press a key at random moments; return the milliseconds until each picture is shown."""
     selenium = require("selenium.webdriver", extra="dev", what="pressing keys needs Selenium")
     rng = np.random.default_rng(0)
     driver.execute_script("play.meter.delays.length = 0")

@@ -56,13 +56,13 @@ def agents_of(world: str, folders: list[Path]) -> list[Player]:
 
 
 def scripted(actions: ActionSet) -> list[Player]:
-    """Return the policies that take one action for ever, or two in turn."""
+    """Return the policies that repeat one action, or alternate between two."""
     found = [_in_turn(actions, (a,)) for a in range(len(actions))]
     return found + [_in_turn(actions, pair) for pair in combinations(range(len(actions)), 2)]
 
 
 def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
-    """Return the policy that takes these actions in turn."""
+    """Return the policy that cycles through these actions."""
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
         return np.resize(np.array(chosen), length)

@@ -1,7 +1,7 @@
 """Check whether a dream ranks policies as the real game does, from the same starts.
 
 Policies of many kinds are played in both: random play, single actions, alternating actions, a
-scripted expert where there is one, and trained agents. Decision questions ask which of five
+scripted expert if there is one, and trained agents. Decision questions ask which of five
 sequences of actions earns most.
 
 Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]

@@ -37,14 +37,16 @@ def measure(given: Namespace) -> Measured:
     """Measure one world.
 
     Returns:
-        The figures, and the rows of the table. ``two_dreams``: frames per second of two processes
-        together, each with a dream of 16 rows, over one alone. ``beside_busy``: share of its speed
-        that such a dream keeps beside two busy processes. ``async_fork_over_sync`` and
-        ``async_spawn_over_sync``: speed of `AsyncVectorEnv` with 4 workers over `SyncVectorEnv`.
-        ``ppo_share``: steps per second of PPO with `CnnPolicy` over stepping alone;
-        ``dream_train_share``: the same with the agent of `genie-gym dream-train`.
-        ``auto_vs_best_dream``: speed with ``dtype="auto"`` over that with the better explicit one,
-        for the number of rows where it is lowest.
+        The figures, and the rows of the table. Each figure compares two speeds:
+
+        * ``two_dreams``: two processes together, each with a dream of 16 rows, relative to one;
+        * ``beside_busy``: such a dream while two other processes are busy, relative to alone;
+        * ``async_fork_over_sync`` and ``async_spawn_over_sync``: `AsyncVectorEnv` with 4 workers
+          relative to `SyncVectorEnv`;
+        * ``ppo_share``: PPO with `CnnPolicy` relative to stepping without learning;
+        * ``dream_train_share``: the same with the agent of `genie-gym dream-train`;
+        * ``auto_vs_best_dream``: ``dtype="auto"`` relative to the fastest explicit dtype, for the
+          number of rows where this is lowest.
     """
     world, quick = given.world, given.quick
     seconds, rounds = (2.0, 1) if quick else (8.0, 3)

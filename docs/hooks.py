@@ -38,7 +38,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Mend the links of a page; add the help of the commands to their page."""
+    """Fix the links of a page; add the help of the commands to their page."""
     place = (DOCS / page.file.src_uri).parent
     documented = _documented()
 

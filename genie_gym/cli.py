@@ -125,7 +125,7 @@ def _run(argv: list[str]) -> int:
         near = get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         print(
-            f"genie-gym: no command {name!r}.{hint} genie-gym --help lists all commands.",
+            f"genie-gym: unknown command {name!r}.{hint} genie-gym --help lists all commands.",
             file=sys.stderr,
         )
         return 2
@@ -147,7 +147,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Returns the errors that are the user's to mend; anything else is a fault of the program."""
+    """Returns the errors that the user can fix; any other error is a bug of the program."""
     usual = (ValueError, OSError, ImportError, RuntimeError)
     gymnasium = sys.modules.get("gymnasium")
     return usual if gymnasium is None else (*usual, gymnasium.error.Error)

@@ -1,4 +1,4 @@
-"""`genie-gym doctor`: what of this machine genie-gym can use, and what that means."""
+"""`genie-gym doctor`: which hardware, ROMs and packages on this machine genie-gym can use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Tells what of CPU, GPU, precision, ROMs, extras and compiler is here, and what it means.
+    """Shows what this machine has of CPU, GPU, precision, ROMs, extras and compiler.
 
     Example: genie-gym doctor
     """
@@ -49,11 +49,11 @@ class Doctor:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is here or not.
+    """One line of the report.
 
     Attributes:
-        what: Its name.
-        found: What there is.
+        what: What was looked for.
+        found: What was found.
         means: What that means, or what to type.
         good: Whether nothing is missing.
     """
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """Looks at the machine; measures the precisions, which takes under a second."""
+    """Checks the machine; also times the precisions, which takes under a second."""
     python = f"Python {platform.python_version()}, torch {_version('torch')}"
     yield Finding(what="genie-gym", found=f"{__version__}, {python}", means="")
     yield from _compute()

@@ -1,4 +1,4 @@
-"""`genie-gym worlds import-genieredux`: makes a world of the authors' checkpoints."""
+"""`genie-gym worlds import-genieredux`: makes a world from the authors' checkpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPISODES, MAX_STEPS = 8, 100  # played for starts
 
 @dataclass(frozen=True, kw_only=True)
 class ImportGenieredux:
-    """Makes a world of checkpoints that the official GenieRedux code wrote; see docs/official.md.
+    """Makes a world from checkpoints of the official GenieRedux code; see docs/official.md.
 
     Nothing in the files is run: only tensors and plain values are read. Models of 2024 and 2025,
     GenieRedux-G and GenieRedux; not those with action embeddings.
@@ -42,28 +42,29 @@ class ImportGenieredux:
     name: str | None = None
     """The world's name; by default that of the directory."""
     latent_action: bool = False
-    """Insist on a GenieRedux, whose actions are latent codes. Each file tells which it is."""
+    """Refuse a file that is not a GenieRedux, the model whose actions are latent codes."""
     frame_size: int | None = None
     """Height and width of a frame; by default that in config.yaml beside the dynamics, else 64."""
     token_input: bool = False
-    """The dynamics was trained with use_token: a GenieRedux-G of 2025 without its config.yaml."""
+    """The dynamics was trained with use_token. Only for a GenieRedux-G of 2025 whose config.yaml is
+    missing."""
     action_set: str | None = None
     """Action set; by default coinrun-7 for 7 actions and retroact-5 for 5."""
     starts: str = COINRUN
-    """Where dreams start: a dataset, or the id of a real env, which is played on the spot."""
+    """Where dreams start: a dataset, or the id of a real env, of which some episodes are played."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Further arguments of the env that is played for starts, as KEY VALUE pairs."""
     storage: Literal["float32", "bfloat16"] = "float32"
     """How matrices are stored. bfloat16 takes half the bytes, but rounds: tokens may differ."""
     carried_frames: int = 4
-    """Frames with which a dream goes on where the dynamics has used its positions."""
+    """Number of last frames from which a dream continues when all positions are used."""
     replace: bool = False
     """Overwrite an existing bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """Windows of real play, a note where they come from, and the real env with its arguments."""
+    """Windows of real play, a note on their origin, and the real env with its arguments."""
 
     bank: StartBank
     origin: str
@@ -72,13 +73,13 @@ class Starts:
 
 
 def import_genieredux(command: ImportGenieredux) -> str:
-    """Writes the bundle, and returns what it is in one line."""
+    """Writes the bundle and returns a summary in one line."""
     from world_models.worlds.bundle import save_world
     from world_models.worlds.card import WorldCard
     from world_models.worlds.official.world import official_world
 
     if command.out.exists() and not command.replace:
-        raise ValueError(f"{command.out} exists already: choose another --out, or add --replace")
+        raise ValueError(f"{command.out} already exists: choose another --out, or add --replace")
     official = official_world(
         command.tokenizer,
         command.dynamics,

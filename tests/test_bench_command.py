@@ -42,7 +42,7 @@ def test_each_says_what_it_takes(name, capsys):
 def test_an_unknown_name_is_answered_with_a_near_one(capsys):
     assert cli(["bench", "two-arms"]) == 1
     said = capsys.readouterr().err
-    assert "no benchmark 'two-arms'. Did you mean two_armed?" in said and "fidelity" in said
+    assert "unknown benchmark 'two-arms'. Did you mean two_armed?" in said and "fidelity" in said
 
 
 def test_a_benchmark_reports_what_it_measured(tmp_path, capsys, monkeypatch):

@@ -163,7 +163,7 @@ def test_damaged_card(bundle):
         (lambda c: c["dynamics"].update(speed=9), "DynamicsConfig has no.*speed"),
         (lambda c: c["dynamics"]["space"].update(num_codes=33), "makes tokens of.*33"),
         (lambda c: c["dynamics"].pop("space"), "describes no model: 'space'"),
-        (lambda c: c["tokenizer"].update(kind="mine"), "no tokenizer kind 'mine'"),
+        (lambda c: c["tokenizer"].update(kind="mine"), "unknown tokenizer kind 'mine'"),
         (lambda c: c["action_meanings"].pop(), "2 action_meanings, but the dynamics has 3"),
         (lambda c: c["files"].update({"../x": {}}), "outside the bundle"),
         (lambda c: c["files"].pop("dynamics.safetensors"), "lists no dynamics.safetensors"),
@@ -220,7 +220,7 @@ def test_starts_that_do_not_fit_are_not_saved(tmp_path, model, starts):
     with pytest.raises(ValueError, match="actions are not all in 0..2"):
         save_world(tmp_path / "Toy", CARD, model, wrong)
     wrong = StartBank(frames=starts.frames[:, :, :8], actions=starts.actions)
-    with pytest.raises(ValueError, match=r"frames are \(8, 16, 3\), the world's 16x16"):
+    with pytest.raises(ValueError, match=r"frames of shape \(16, 16, 3\), got \(8, 16, 3\)"):
         save_world(tmp_path / "Toy", CARD, model, wrong)
     assert list(tmp_path.iterdir()) == []
 
@@ -376,4 +376,4 @@ def test_a_card_of_deep_nesting_or_of_many_bytes_is_refused(bundle):
     (bundle / "world.json").write_text("[" * 100_000)
     broken(bundle, r"world\.json cannot be read")
     (bundle / "world.json").write_bytes(b" " * (1 << 21))
-    broken(bundle, "a card at most 1,048,576")
+    broken(bundle, "at most 1,048,576")

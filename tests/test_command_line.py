@@ -50,13 +50,13 @@ def test_help_lists_every_command_with_examples_and_the_version_is_told(capsys):
 @pytest.mark.parametrize(
     ("argv", "status", "words"),
     [
-        (["biuld"], 2, "no command 'biuld'. Did you mean 'build'?"),
+        (["biuld"], 2, "unknown command 'biuld'. Did you mean 'build'?"),
         (["collect", "Procgen/Coinrn-v0", "--out", "x"], 1, "Did you mean: `CoinRun`?"),
         (["collect", "Pendulum-v1", "--out", "x"], 1, "only envs with Discrete actions work"),
         (["loop", "Nope"], 1, "Environment `Nope` doesn't exist"),
         (["train", "tokenizr"], 1, "Did you mean 'tokenizer'?"),
         (["bench", "fidelty"], 1, "Did you mean fidelity?"),
-        (["data", "verify", "nowhere"], 1, "nowhere is no dataset: it has no manifest"),
+        (["data", "verify", "nowhere"], 1, "nowhere is not a dataset: it has no manifest"),
         (["build", "RetroAct/Zelda-Nes-v0"], 1, "doesn't exist in namespace RetroAct"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_second_opinion_is_another_opinion():
             view="side", motion="free", genre="race", evidence="known", second_opinion=bad
         )
         assert wrong.problems() == [f"second_opinion={bad!r}"]
-    with pytest.raises(ValueError, match="no label 'second_opinion'"):
+    with pytest.raises(ValueError, match="unknown label 'second_opinion'"):
         retroact.games(second_opinion="side free pl")
 
 

@@ -131,7 +131,7 @@ def test_other_worlds_and_wrong_words(coinrun_world, capsys):
     assert fidelity.world_name("GenieRedux/Kangaroo-v0") == "Kangaroo"
     assert fidelity.world_name(str(coinrun_world)) == str(coinrun_world)
     assert cli(["bench", "fidelty"]) == 1
-    assert "no benchmark 'fidelty'. Did you mean fidelity?" in capsys.readouterr().err
+    assert "unknown benchmark 'fidelty'. Did you mean fidelity?" in capsys.readouterr().err
 
 
 def test_ticks_are_round_and_enclose():

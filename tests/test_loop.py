@@ -187,7 +187,7 @@ def test_loops_can_share_world_and_held_out_set(whole, tmp_path):
     assert names[0] == "evaluation" and names[1] == "explored-1-agent"
     assert run_loop(config(tmp_path / "other", seed=1, only="evaluation", **shared))
     assert scores(other.loop()) == scores(config(whole).loop())[:1]
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         config(tmp_path / "other", test_data=tmp_path / "nowhere")
 
 

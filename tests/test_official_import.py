@@ -291,8 +291,8 @@ LOGITS = "maskgit.to_logits.weight"
 FAULTS = {
     "missing file": (lambda folder: folder / "model.pt", "is not a file; give the path of a"),
     "truncated": (truncated, "is cut short: its .* bytes .*; download it again"),
-    "broken inside": (broken_inside, "is damaged or no checkpoint|more than tensors"),
-    "plain pickle": (plain_pickle, "is no checkpoint: expected the zip .* not loaded; give"),
+    "broken inside": (broken_inside, "is damaged or not a checkpoint|more than tensors"),
+    "plain pickle": (plain_pickle, "is not a checkpoint: expected the zip .* not loaded; give"),
     "payload in a zip": (zip_with_payload, "holds more than tensors, which could run code"),
     "other content": (other_content, 'expected "step" and "model", got .*weights.*; give'),
     "missing tensor": (changed(LOGITS, None), f"tensor '{LOGITS}' is missing; download"),
@@ -354,7 +354,7 @@ def test_what_a_run_of_2025_says_about_its_tokenizer_is_checked(datasets, tmp_pa
     text = config.read_text()
     config.write_text(text.replace("codebook_size: 48", "codebook_size: 512"))
     words = command(files, datasets, "2025/guided", out)
-    refused(words, "says a tokenizer with codebook_size 512, .* has 48", capsys)
+    refused(words, "names a tokenizer with codebook_size 512, .* has 48", capsys)
     config.write_text(text.replace("use_action_embeddings: false", "use_action_embeddings: true"))
     refused(words, "trained with use_action_embeddings", capsys)
     config.write_text(text.replace("use_token: true", "use_token: false"))

@@ -56,7 +56,8 @@ def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
     if name == "tokenizer":
         kind = values.pop("kind", None)
         if kind not in TOKENIZERS:
-            raise ValueError(f"no tokenizer kind {kind!r}; there are {', '.join(TOKENIZERS)}")
+            known = ", ".join(TOKENIZERS)
+            raise ValueError(f"unknown tokenizer kind {kind!r}: expected one of {known}")
         config_class, build = TOKENIZERS[kind]
         return build(config_from_dict(config_class, values))
     if name == "latent-action":

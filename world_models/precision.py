@@ -1,4 +1,4 @@
-"""The floating-point type to compute in: bfloat16 where the device is faster in it."""
+"""The floating-point type to compute in: bfloat16 if the device is faster in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Return the dtype with this name.
 
     Args:
-        wanted: "float32", "bfloat16", "float16"; or "auto" for bfloat16 where the device computes
+        wanted: "float32", "bfloat16", "float16"; or "auto" for bfloat16 if the device computes
             in it natively and a product is faster in it, else float32.
         device: The device to compute on.
 

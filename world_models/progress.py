@@ -1,4 +1,4 @@
-"""Progress bars, and one place that may show them all in its own way."""
+"""Progress bars, which a listener can show in its own way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _listeners: list[Listener] = []
 
 
 def progress_bar(**options: Any) -> tqdm:
-    """Return a bar on the terminal, or within `shown_by` one that only tells the listener.
+    """Return a bar on the terminal; within `shown_by`, one that only reports to the listener.
 
     `options` are those of `tqdm`.
     """
@@ -27,7 +27,7 @@ def progress_bar(**options: Any) -> tqdm:
 
 @contextmanager
 def shown_by(listener: Listener) -> Iterator[None]:
-    """Tell a listener of all progress within the block, instead of drawing bars."""
+    """Report all progress within the block to a listener, instead of drawing bars."""
     _listeners.append(listener)
     try:
         yield
@@ -43,7 +43,7 @@ class _Told(tqdm):
         super().__init__(**{**options, "file": StringIO(), "leave": False, "disable": False})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Tell the listener."""
+        """Report to the listener."""
         if self.total:
             state = self.format_dict
             rate = state["rate"] or (self.n - self.initial) / max(state["elapsed"], 1e-9)

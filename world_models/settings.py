@@ -1,4 +1,4 @@
-"""The settings of a job, saved in its folder: it can only be resumed with the same ones."""
+"""The settings of a job, saved in its folder: a job is only resumed with the same settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def begin(
 ) -> dict[str, str]:
     """Save the settings of a new job as JSON, or check that a resumed job has the saved ones.
 
-    ValueError if a setting outside `may_change` differs; the message has both values and what to
-    do. Of several processes, one should `write`.
+    Of several processes, only one should `write`.
 
     Returns:
         The settings of `may_change` that differ, each with the difference in words. The file keeps
         their first values.
+
+    Raises:
+        ValueError: If another setting differs; the message has both values and says what to do.
     """
     wanted = json.loads(json.dumps(settings, default=str))
     if not path.exists():

@@ -34,7 +34,7 @@ FLAT = tyro.conf.arg(name="")  # flags without a prefix
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A training: where the data and the results lie, and its settings."""
+    """One training: the folders of data and results, and the settings."""
 
     options: Annotated[DataOptions | DynamicsOptions, FLAT]
     recipe: Annotated[TokenizerRecipe | LatentActionRecipe | DynamicsRecipe, FLAT]
@@ -126,7 +126,7 @@ def _known(what: str, name: str, names: Sequence[str] | dict[str, Any]) -> str:
         return name
     near = get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {what} {name!r}; expected one of {', '.join(names)}.{hint}")
+    raise ValueError(f"unknown {what} {name!r}: expected one of {', '.join(names)}.{hint}")
 
 
 if __name__ == "__main__":

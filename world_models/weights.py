@@ -26,7 +26,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read tensors onto the CPU. WeightsError if the file is missing or damaged."""
+    """Read tensors onto the CPU. Raises WeightsError if the file is missing or damaged."""
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -36,7 +36,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
-    """Load `tensors`; WeightsError unless names and shapes match and all values are finite."""
+    """Load `tensors` into a model.
+
+    Raises:
+        WeightsError: If a name or shape does not match, or a value is not finite.
+    """
     expected = model.state_dict()
     for name, value in expected.items():
         if name not in tensors:

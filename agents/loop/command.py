@@ -66,7 +66,7 @@ class LoopConfig:
             )
         if self.test_data is not None and not self.test_data.is_dir():
             raise ValueError(
-                f"--test-data must be the folder of a dataset, but {self.test_data} is no folder"
+                f"--test-data must be the folder of a dataset, but {self.test_data} is not a folder"
             )
 
     def loop(self) -> Loop:

@@ -188,7 +188,7 @@ def _usual_reward(stretches: list[Stretch]) -> float:
 def _inputs(
     episodes: EpisodeDataset, stretch: Stretch, prompt: int, steps: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the prompt and the actions of a dream; past the episode's end repeat the last."""
+    """Return a dream's prompt and actions; after the episode's end, the last action repeats."""
     start = stretch.first - prompt + 1
     frames = episodes.frames(stretch.episode, start, stretch.first + 1)
     actions = episodes.actions(stretch.episode)[start : stretch.first + steps]

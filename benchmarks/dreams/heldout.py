@@ -93,7 +93,7 @@ def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> Episod
 def unseen_levels(card: WorldCard) -> dict[str, Any]:
     """Return env keyword arguments that select levels the world was not trained on.
 
-    A world trained on levels S to S + N - 1 is tested on levels from S + N on. A world trained on
+    A world trained on levels S to S + N - 1 is tested on levels S + N and above. A world trained on
     levels drawn from all 2^31 is tested on other draws.
     """
     kwargs = dict(card.env_kwargs)

@@ -47,7 +47,8 @@ class LongDream:
     Attributes:
         frames: uint8 ``(B, n, H, W, 3)``.
         obedience: Effect of other actions; the key is the number of frames generated before.
-        held: Frames with each action held from there on, uint8 ``(A, m, H, W, 3)``; same keys.
+        held: Frames in which each action is held from that moment, uint8 ``(A, m, H, W, 3)``; same
+            keys.
         real_contrast: Usual contrast of real frames.
         real_motion: Mean motion of real play.
     """

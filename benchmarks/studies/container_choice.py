@@ -41,7 +41,14 @@ Read = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A way to store frames (N, A, B, 3): functions to write them and to read 16 of them."""
+    """A way to store frames ``(N, A, B, 3)``.
+
+    Attributes:
+        name: Name of the container and the compression.
+        columns: Whether frames are stored column by column.
+        write: Writes all frames to a path.
+        open: Opens a path; returns a function that reads 16 consecutive frames.
+    """
 
     name: str
     columns: bool

@@ -1,11 +1,11 @@
-"""How fast worlds of the official size are imported and dream, on random weights.
+"""Measure the speed of importing and of running worlds of the official size, on random weights.
 
 Run: python -m benchmarks.studies.official_world [--quick] [--steps N] [--compile] [--json FILE]
 
-Files of the real size are written to a temporary folder, with the moments of their optimiser as the
-authors' training writes them: up to 4 GB. ``official_sizes.json`` has the names and shapes of their
+It writes checkpoints of the real size to a temporary folder, up to 4 GB. They include the state of
+the optimiser, as the authors' files do; ``official_sizes.json`` has the names and shapes of their
 tensors. A step that passes the horizon is slower than others, so speeds are means over whole clips.
-Tables of docs/official.md are brought up to date from the committed result.
+Afterwards the tables of docs/official.md are updated from the committed result.
 """
 
 from __future__ import annotations
@@ -46,11 +46,14 @@ SPEEDS = {
     "frames per second, 4 frames sampled jointly, float32": "joint_frames_per_s",
 }
 IMPORTS = {"tokenizer and GenieRedux-G": "guided", "tokenizer and GenieRedux": "latent"}
-RENEWED_AT, COMPARED = 10, 4  # frame at which a clip begins anew, and frames compared after it
+RENEWED_AT, COMPARED = 10, 4  # frame at which a new clip begins, and frames compared after it
 
 
 def shapes(kind: str) -> Iterator[tuple[str, str, list[int]]]:
-    """Model, name and shape of each tensor: "tokenizer", "guided-2024", "guided-2025", "latent"."""
+    """Yield model, name and shape of each tensor of a kind of file.
+
+    The kinds are "tokenizer", "guided-2024", "guided-2025" and "latent".
+    """
     for part, tensors in json.loads(SIZES.read_text())[kind].items():
         for name, shape in tensors.items():
             if found := re.search(r"layers\.0-(\d+)\.", name):
@@ -61,7 +64,7 @@ def shapes(kind: str) -> Iterator[tuple[str, str, list[int]]]:
 
 
 def write_checkpoint(path: Path, kind: str, seed: int = 0) -> Path:
-    """Write a file of the real size with random weights, and the moments of its optimiser."""
+    """Write a file of the real size with random weights and the state of the optimiser."""
     generator = torch.Generator().manual_seed(seed)
     parts: dict[str, dict[str, Tensor]] = {}
     for part, name, shape in shapes(kind):
@@ -107,7 +110,7 @@ class Imported(dict[str, float]):
 
 
 def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path) -> Imported:
-    """Import files by the command, in a process of its own."""
+    """Import files with the command, in a separate process."""
     words = ["worlds", "import-genieredux", "--tokenizer", tokenizer, "--dynamics", dynamics]
     words += ["--starts", starts, "--out", out]
     begun = time.perf_counter()
@@ -122,7 +125,7 @@ def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path
 
 
 def steps_per_second(world: Path, steps: int, num_steps: int, **options: object) -> float:
-    """Env steps per second, after a first one that warms up."""
+    """Return the env steps per second, after a first step as warm-up."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it has no rewards
         env = GenieEnv(world, steps=steps, **options)
@@ -137,7 +140,7 @@ def steps_per_second(world: Path, steps: int, num_steps: int, **options: object)
 
 
 def joint_frames_per_second(model: WorldModel, frames: Tensor, passes: int, ahead: int) -> float:
-    """Frames per second of the paper's evaluation, where each pass runs the whole sequence."""
+    """Return the frames per second of the paper's evaluation: each pass runs the whole sequence."""
     actions = torch.zeros(1, ahead, dtype=torch.int64)
     begun = time.perf_counter()
     model.sampled(steps=passes).imagine(frames[:, :1], actions)
@@ -145,7 +148,7 @@ def joint_frames_per_second(model: WorldModel, frames: Tensor, passes: int, ahea
 
 
 def renewal_psnr(model: WorldModel, frames: Tensor, actions: Tensor, carried: int) -> float:
-    """PSNR of a dream that begins a new clip in its middle, against one that does not."""
+    """Return the PSNR of a dream that begins a new clip midway, against one that does not."""
     whole = model.rollout(frames, actions[:, : RENEWED_AT + COMPARED - 1]).frames
     shown = torch.cat((frames, whole), 1)
     recent, last = shown[:, RENEWED_AT - carried : RENEWED_AT], RENEWED_AT + COMPARED - 1
@@ -155,7 +158,7 @@ def renewal_psnr(model: WorldModel, frames: Tensor, actions: Tensor, carried: in
 
 
 def renewal_cost(model: WorldModel, frames: Tensor, carried: int) -> float:
-    """Time of renewals over that of all other steps, in a dream that goes on for ever."""
+    """Return the time of new clips relative to that of the steps between them, in a long dream."""
     actions = torch.zeros(1, carried, dtype=torch.int64)
     begun = time.perf_counter()
     state = model.start(frames[:, :carried], actions[:, 1:])
@@ -167,7 +170,7 @@ def renewal_cost(model: WorldModel, frames: Tensor, carried: int) -> float:
 
 
 def measure(given: Namespace) -> Measured:
-    """Write the files, import and play them."""
+    """Write the files, import them and play the worlds."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         root = Path(folder)
@@ -194,7 +197,7 @@ def _speeds(world: Path, given: Namespace) -> dict[str, float]:
 
 
 def _joint(world: Path, given: Namespace) -> dict[str, float]:
-    """Figures of the joint sampling of the paper, and of clips that begin anew."""
+    """Return the figures of the paper's joint sampling, and of new clips in a dream."""
     loaded = load_world(world)
     model, starts = loaded.model, loaded.starts
     assert starts is not None

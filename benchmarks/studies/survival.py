@@ -1,7 +1,8 @@
-"""Does survival tell a dream that is a picture of the game from one that is damaged?
+"""Check that the survival measure distinguishes intact dreams from damaged ones.
 
-Dreams of 200 frames of the shipped worlds: as they are, sampled at temperature 3, and with noise on
-all matrices of the dynamics that is as large as their weights. Held-out real play is judged, too.
+It judges dreams of 200 frames of the shipped worlds: unchanged, sampled at temperature 3, and with
+noise on all matrices of the dynamics that is as large as their weights. Held-out real play is
+judged, too.
 
 Run: python -m benchmarks.studies.survival [--json FILE]
 """
@@ -31,7 +32,7 @@ DREAMS, QUICK_DREAMS = 8, 2
 
 
 def noised(model: WorldModel) -> WorldModel:
-    """Return a copy with noise on the dynamics' matrices, of their own standard deviation."""
+    """Return a copy with noise on each matrix of the dynamics, of the matrix's own deviation."""
     damaged = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -177,7 +177,7 @@ def _round(
 ) -> Path:
     """Trains an agent in a world, adds its real play to the data, and fine-tunes the world.
 
-    The tokenizer stays as it is, so only the new play has to be encoded.
+    The tokenizer does not change, so only the new play has to be encoded.
     """
     name = f"round-{number}"
     agent = build.agent(name, world, data)

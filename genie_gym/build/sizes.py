@@ -34,7 +34,7 @@ class Sizes(Protocol):
         """Trains a part of the world."""
 
     def minutes(self, stage: str, due: float) -> float | None:
-        """Returns the minutes to train an agent for; None for the steps of its recipe."""
+        """Returns the minutes to train an agent for; None to train for its recipe's steps."""
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
         """Returns extra arguments of ``genie-gym bench fidelity``, which scores the world."""

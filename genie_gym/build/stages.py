@@ -117,5 +117,5 @@ def _named(stages: Sequence[Stage], name: str) -> Stage:
     if name not in by_name:
         near = get_close_matches(name, by_name, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no stage {name!r}: expected one of {', '.join(by_name)}.{hint}")
+        raise ValueError(f"unknown stage {name!r}: expected one of {', '.join(by_name)}.{hint}")
     return by_name[name]

@@ -128,7 +128,7 @@ class Timed:
         return ("--quick", "--long-frames=0", *(f"--{n}={v}" for n, v in _LEAST.items()))
 
     def _planned(self, stage: str, due: float) -> dict[str, Any]:
-        """Returns the plan of a stage; that of a new one has the seconds until it is due."""
+        """Returns the plan of a stage; a new plan has the seconds until the stage is due."""
         if stage not in (plans := self._read()):
             self._keep(stage, {"seconds": due * self._seconds - self._took()})
             plans = self._read()

@@ -1,8 +1,8 @@
 """Plays numbered episodes in a vector env and records them.
 
 Episode `i` of a collection depends only on `i` and the collection's seed: the env seed and the
-policy's random generator are derived from them. So the row, process and machine that it is played
-in make no difference, nor do interruptions.
+policy's random generator are derived from them. So an episode is the same in any row, process or
+machine, and after interruptions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Settings of a collection: with its number, they determine an episode.
+    """Settings of a collection. Together with its number, they determine an episode.
 
     Attributes:
         env_id: Any env id of this package.

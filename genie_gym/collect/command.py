@@ -149,7 +149,7 @@ def collect(config: CollectConfig) -> int:
 
 
 def _tell_of_others(out: Path, collection: Collection) -> None:
-    """Prints how the episodes that are in the dataset already differ from these."""
+    """Prints how the episodes that the dataset already has differ from these."""
     if not any(out.glob("manifest-*.jsonl")):
         return
     wanted = asdict(collection)
@@ -165,7 +165,7 @@ def _tell_of_others(out: Path, collection: Collection) -> None:
 
 @contextmanager
 def _alone(out: Path, collection: Collection, part: str) -> Iterator[None]:
-    """Refuses to collect what another process is collecting into the same dataset."""
+    """Raises an error if another process is collecting the same episodes into the dataset."""
     identity = json.dumps([asdict(collection), part], sort_keys=True)
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / f".collecting-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")

@@ -39,7 +39,7 @@ def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
 
 
 def held_plan(num_actions: int) -> Plan:
-    """Holds a random action for 8 to 64 steps, then another; so does an agent that walks."""
+    """Holds a random action for 8 to 64 steps, then another, as an agent that walks does."""
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
         holds = rng.integers(8, 65, size=length // 8 + 1)
@@ -51,7 +51,7 @@ def held_plan(num_actions: int) -> Plan:
 def alternating_plan(num_actions: int) -> Plan:
     """Alternates between two random actions every 1, 2, 4 or 8 steps, for 32 to 128 steps a pair.
 
-    An agent in a dream finds such play if the dream pays for it, and other play hardly shows it.
+    Agents find such play if a dream pays for it. Episodes of other policies hardly contain it.
     """
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:

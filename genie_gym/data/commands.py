@@ -136,7 +136,7 @@ def verify_dataset(options: Verify) -> int:
 
     if not any(options.path.glob("manifest-*.jsonl")):
         raise FileNotFoundError(
-            f"{options.path.absolute()} is no dataset: it has no manifest-*.jsonl"
+            f"{options.path.absolute()} is not a dataset: it has no manifest-*.jsonl"
         )
     with tqdm(unit=" shards", disable=not sys.stderr.isatty()) as bar:
         report = verify(options.path, progress=lambda record: bar.update())

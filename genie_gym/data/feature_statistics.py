@@ -1,4 +1,4 @@
-"""Statistics of the features of a dataset, by episode and of all of it."""
+"""Statistics of a dataset's features, for each episode and for the whole dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Statistics = dict[str, NDArray[np.float64]]
 
 
 def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
-    """Statistics over the first axis of values ``(N, F)``, with the number of rows they are of."""
+    """Returns statistics over the first axis of values ``(N, F)``, with `count` as the count."""
     return {
         "min": values.min(0),
         "max": values.max(0),
@@ -23,7 +23,7 @@ def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
 
 
 def pooled_statistics(parts: list[dict[str, Statistics]]) -> dict[str, Statistics]:
-    """Statistics of all episodes, from those of each."""
+    """Combines the statistics of single episodes to those of all episodes."""
     pooled = {}
     for feature in parts[0]:
         columns = {

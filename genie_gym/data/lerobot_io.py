@@ -1,8 +1,8 @@
 """Exports datasets in the layout of LeRobotDataset v3.0 (extra `lerobot`).
 
-Frames become H.264 videos in RGB without loss, which ffmpeg and what builds on it decode to the
-same bytes. A row is a frame, the action taken there and what that led to, so the last frame of an
-episode, where no action was taken, is left out.
+Frames become lossless H.264 videos in RGB, which ffmpeg, and tools built on it, decode to the same
+bytes. A row is a frame, the action taken there and its results. So the last frame of an episode,
+where no action was taken, is left out.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class _Writer:
         _write_table(self.root / DATA.format(**place), columns)
 
     def write_meta(self) -> None:
-        """Write what describes the episodes."""
+        """Write the metadata."""
         columns = {name: [note[name] for note in self.episodes] for name in self.episodes[0]}
         for feature, values in self.statistics[0].items():
             for name in values:
@@ -129,7 +129,7 @@ class _Writer:
     def _note(
         self, episode: Episode, index: int, place: dict[str, int], begin: int
     ) -> dict[str, Any]:
-        """Where an episode is, in files whose first row is `begin`."""
+        """Returns the place of an episode; `begin` is the first row of its files."""
         first, length = self.num_rows, len(episode)
         return {
             "episode_index": index,

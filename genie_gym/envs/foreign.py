@@ -1,4 +1,4 @@
-"""Any Gymnasium env with `Discrete` actions and pictures, behind the interface of this package."""
+"""Gives any Gymnasium env with `Discrete` actions and pictures the interface of this package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMALLEST = 16  # pixels; a smaller "picture" is rather a map of codes, as in Mi
 
 
 class ForeignVectorEnv(FrameVectorEnv):
-    """A vector env of an env that is not of this package. The rows run one after the other.
+    """A vector env of any Gymnasium env from outside this package. Rows run one after another.
 
     Frames are the env's observations if those are pictures, else what it renders. They are padded
     with black to a square and resized. A saved state is the seed and the actions of the episode,
@@ -35,7 +35,7 @@ class ForeignVectorEnv(FrameVectorEnv):
         num_envs: Number of sub-envs, called rows.
         frames: "observation", "render", or "auto" for the observations if they are pictures.
         frame_size: Height and width of a frame, in pixels.
-        action_set: If given, it must be the name of the env's own.
+        action_set: If given, it must be the name of the env's own action set.
         autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None for the env's own limit.
         render_mode: None, "rgb_array" or "human".
@@ -171,7 +171,7 @@ def _source(env_id: str, frames: str, kwargs: dict[str, Any]) -> tuple[bool, dic
     env.close()
     if frames == "observation" or frames == "auto" and _is_picture(space):
         if not _is_picture(space):
-            raise ValueError(f"the observations of {env_id} are no pictures: {space}")
+            raise ValueError(f"the observations of {env_id} are not pictures: {space}")
         return False, kwargs
     if "rgb_array" not in modes:
         raise ValueError(

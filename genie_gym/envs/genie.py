@@ -48,10 +48,10 @@ class GenieVectorEnv(FrameVectorEnv):
     ..., "actions": ...})``, with or without a leading axis of rows; by default they are sampled
     from those stored with the world. `reset` returns the last one. Later frames are generated.
 
-    The reward is the expected reward that the world predicts, or with `reward` one that the game
-    can pay. The world also predicts the probability that the action ended the episode; the env
-    samples *terminated* from it, so episodes end as often as in the data. An episode is truncated
-    by `max_episode_steps` and `truncate_when_unsure`.
+    The reward is the expected reward that the world predicts; `reward` can change it to a reward
+    that the game pays. The world also predicts the probability that the action ended the episode;
+    the env samples *terminated* from it, so episodes end as often as in the data. An episode is
+    truncated by `max_episode_steps` and `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
     any number of rows; on a GPU or when compiled, only for the same number of rows.
@@ -65,28 +65,29 @@ class GenieVectorEnv(FrameVectorEnv):
         world: Name or path of the world.
         num_envs: Number of sub-envs, called rows.
         device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 where the device computes
+        dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 if the device computes
             in it natively, else float32.
         num_threads: Maximum number of CPU threads, which share the rows; by default
             ``torch.get_num_threads()``. A few rows of a small model take one thread.
-        compile: Compile the step. It runs faster, above all with few rows, but compiling takes
+        compile: Compile the step. It runs faster, especially with few rows, but compiling takes
             minutes, depending on ``num_envs``, and on a CPU needs a C++ compiler.
-        steps: Maximum number of sampling passes per frame. None uses the world's own setting, also
-            for the next two.
+        steps: Maximum number of sampling passes per frame. None uses the world's own setting, as
+            it does in the next three arguments.
         temperature: Softmax temperature of sampling; 0 takes the most likely token.
         threshold: Probability from which a token is unmasked ahead of the schedule; at 1 every
             frame takes all passes.
-        carried_frames: Frames with which the dream goes on where the dynamics has used its
-            positions; only for worlds with a `horizon`.
+        carried_frames: Number of last frames from which the dream continues when the dynamics has
+            used all its positions; only for worlds with a `horizon`.
         starts: Dataset folder to sample the starts of episodes from, in place of the few starts
             that are stored with the world. A quarter of them are beginnings of episodes.
-        reward: "expected" for the mean of the predicted rewards; "sampled" for one of the rewards
-            that occur in the game, drawn with that mean; "rounded" for the nearest of them. Where
-            the world does not know which occur, they are the whole numbers.
+        reward: "expected" for the mean of the predicted rewards; "sampled" for a random reward of
+            the game, drawn so that its mean is the expected reward; "rounded" for the reward of the
+            game that is nearest to it. If the world does not store the rewards of the game, whole
+            numbers are used.
         truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this. An agent then
             cannot learn from frames that the world does not know.
         uncertainty_penalty: Subtract this times ``entropy`` from the reward.
-        action_set: If given, it must be the world's own.
+        action_set: If given, it must be the name of the world's action set.
         autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".

@@ -1,4 +1,4 @@
-"""Makes vector envs of frames by their id: those of this package, and any other Gymnasium env."""
+"""Makes vector envs of frames from ids of this package or of any other Gymnasium env."""
 
 from __future__ import annotations
 

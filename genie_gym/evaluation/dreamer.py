@@ -32,7 +32,8 @@ class Dream:
         frames: uint8 ``(B, n, H, W, 3)``; ``actions[:, k - 1 + t]`` leads to frame t.
         uncertainty: Uncertainty of each frame, ``(B, n)``; see `frame_uncertainty`.
         reward: Expected reward of each action, ``(B, n)``; None outside the mode "stream".
-        termination: Probability that each action ended the episode, ``(B, n)``; likewise.
+        termination: Probability that each action ended the episode, ``(B, n)``; None outside the
+            mode "stream".
     """
 
     frames: Tensor

@@ -36,9 +36,10 @@ def frame_scores(
 
     Returns:
         Scores in dB, ``(B, n)``; NaN where a frame has no pixel to score. ``psnr`` is over all
-        pixels, ``changed_psnr`` over those that differ from `last`; the same two with the suffix
-        ``_copy`` score copies of `last`, with ``_ceiling`` the tokenizer. ``delta_psnr`` and
-        ``delta_changed_psnr``, with each suffix of `astray`, are the loss of PSNR by those actions.
+        pixels, ``changed_psnr`` over the pixels that differ from `last`. With the suffix ``_copy``
+        they score copies of `last`, with ``_ceiling`` the tokenizer's reconstruction.
+        ``delta_psnr`` and ``delta_changed_psnr``, with each suffix of `astray`, say by how much the
+        PSNR drops with those actions.
     """
     masks = {"psnr": None, "changed_psnr": differing(real, last)}
     shown = {"": dream, "_copy": last.expand_as(real), "_ceiling": ceiling}

@@ -35,7 +35,7 @@ class Player(Protocol):
 class Line:
     """The last steps of a dream or of a real game, and the current position among them.
 
-    A line can be rewound to an earlier moment, and goes on from there.
+    A line can be rewound to an earlier moment, and continues from there.
 
     Args:
         player: The dream or the real game, in the state with which the line begins.
@@ -81,7 +81,7 @@ class Line:
         self.now = min(max(number, self.earliest), self.end)
 
     def needs_step(self) -> bool:
-        """Return whether the player must step; if the next moment is known, go on to it."""
+        """Return whether the player must step; if the next moment is known, go to it instead."""
         if self.now < self.end:
             self.now += 1
             return False
@@ -109,7 +109,7 @@ class Line:
             self.player.step(action)
 
     def follow(self, other: Line, since: int) -> None:
-        """Go back to the moment `since`, which both have, and repeat the other line's actions."""
+        """Go back to `since`, a moment that both lines share, and repeat the other's actions."""
         self.seek(since)
         self.cut()
         for action in other._actions[since - other.first : other.now - other.first]:

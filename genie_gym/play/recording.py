@@ -46,7 +46,7 @@ class Take:
         del self.actions[steps:], self.moments[steps + 1 :]
 
     def episode(self, info: EpisodeInfo) -> Episode:
-        """Return the take as an episode. If the game went on, it is truncated."""
+        """Return the take as an episode, truncated unless the game had ended."""
         ended = self.moments[-1].ended
         return Episode(
             frames=self.frames(),

@@ -82,7 +82,7 @@ class Session:
         self.held, self.key = command.value, command.key
 
     def pause(self, on: bool) -> None:
-        """Pause or go on. Going on also works where the dream predicts the end of the episode."""
+        """Pause or continue. A dream can continue even if it has predicted the episode's end."""
         self.paused, self.beyond = on, not on
 
     def step(self) -> None:
@@ -218,7 +218,7 @@ class Session:
         return [(line, action) for line in self.lines if line is self.live or line.needs_step()]
 
     def end_step(self) -> None:
-        """After the dreams have stepped: record, and stop where the episode ends."""
+        """Record the step, and pause if the episode has ended. Call it after the dreams step."""
         if self.recording is not None:
             self.recording.drivers.add(self.driver or PERSON)
             self.recording.dream.add(self.last_action, self.live.moment)

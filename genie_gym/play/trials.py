@@ -70,7 +70,7 @@ def make_trials(first: str, second: str, options: ClipOptions, **loading: Any) -
 
     Args:
         first: Name or path of a world, or `REAL`.
-        second: Another one.
+        second: Name or path of another world, or `REAL`.
         options: How clips are made.
         loading: Keyword arguments of `open_world`.
 

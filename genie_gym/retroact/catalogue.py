@@ -1,8 +1,8 @@
 """The catalogue of RetroAct: every game of stable-retro, and the games that the user added.
 
-With a shipped table of stable-retro's games, `import genie_gym` need not search a thousand folders.
-A test compares it with the installed stable-retro; `python -m genie_gym.retroact.update` updates
-it.
+stable-retro's games are in a table of the package, so that `import genie_gym` need not search a
+thousand folders. A test compares it with the installed stable-retro;
+`python -m genie_gym.retroact.update` updates it.
 """
 
 from __future__ import annotations

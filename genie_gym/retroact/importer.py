@@ -105,7 +105,7 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def readings(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yields SHA-1 and content of a ROM file, as it is and without known headers."""
+    """Yields SHA-1 and content of a ROM file: unchanged, then without known headers."""
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):
         yield hashlib.sha1(content[_NES_HEADER:]).hexdigest(), content

@@ -110,8 +110,8 @@ class Labels:
         evidence: Evidence for view, motion and genre, a key of `EVIDENCE`.
         controls_evidence: Evidence for the six controls; ``measured`` if all were measured.
         measured: Names of the controls whose labels a probe confirms, separated by spaces.
-        second_opinion: Another defensible view, motion and genre, in the format of `tags`: our own
-            where the public annotation was adopted and we are sure of ours.
+        second_opinion: Another defensible view, motion and genre, in the format of `tags`. Set if
+            the public annotation was adopted although we are sure of our own labels.
     """
 
     view: str = ""

@@ -61,9 +61,11 @@ def add_game(path: Path, *, name: str | None = None, press: Sequence[str] = ()) 
     Args:
         path: The ROM, or a folder with one ROM and stable-retro's integration files. The files
             beside a ROM are taken if ``data.json`` is among them.
-        name: The game's name in letters and digits; None: the file's name without other characters.
-        press: Buttons to press one after another once the console is on, such as ``"START"`` or,
-            together, ``"A+B"``. The default start state is after them.
+        name: The game's name, of letters and digits; by default the letters and digits of the
+            file's name.
+        press: Buttons to press one after another after the console is switched on, such as
+            ``"START"``, or ``"A+B"`` for two at once. The moment after them is the default start
+            state.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -135,7 +137,7 @@ def _platform(rom: Path) -> tuple[str, str]:
 def _content(rom: Path) -> bytes:
     content = rom.read_bytes()
     if len(content) < _SMALLEST_ROM:
-        raise ValueError(f"{rom} is no ROM: expected at least 1 KiB, got {len(content)} bytes")
+        raise ValueError(f"{rom} is not a ROM: expected at least 1 KiB, got {len(content)} bytes")
     known = games_by_sha1()
     for sha1, _ in readings(content):
         if sha1 in known:

@@ -1,7 +1,7 @@
 """Reads and writes the public annotation's format: a CSV with the columns ``game`` and ``tags``.
 
 ``tags`` are view, motion and genre, separated by spaces. The ids lack ``-v0``; some are in lower
-case, and some lack the platform. The control labels are a CSV of their own, with one column for
+case, and some lack the platform. The control labels are in a separate CSV, with one column for
 each control.
 """
 

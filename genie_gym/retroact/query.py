@@ -45,14 +45,15 @@ def _words(label: str, words: object) -> set[str]:
     if label not in known:
         near = get_close_matches(label, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no label {label!r}: expected one of {', '.join(known)}.{hint}")
+        raise ValueError(f"unknown label {label!r}: expected one of {', '.join(known)}.{hint}")
     return {check_word(label, word) for word in _as_list(words)}
 
 
 def _platform(name: str) -> str:
     known = {game.platform.lower(): game.platform for game in catalogue.games()}
     if name.lower() not in known:
-        raise ValueError(f"no platform {name!r}: expected one of {', '.join(known.values())}")
+        platforms = ", ".join(known.values())
+        raise ValueError(f"unknown platform {name!r}: expected one of {platforms}")
     return known[name.lower()]
 
 

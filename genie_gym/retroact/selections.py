@@ -105,6 +105,7 @@ def selection(name: str) -> Selection:
     if name not in SELECTIONS:
         near = get_close_matches(name, SELECTIONS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no selection {name!r}: expected one of {', '.join(SELECTIONS)}.{hint}")
+        known = ", ".join(SELECTIONS)
+        raise ValueError(f"unknown selection {name!r}: expected one of {known}.{hint}")
     meaning, choose = SELECTIONS[name]
     return Selection(name=name, meaning=meaning, games=tuple(choose()))

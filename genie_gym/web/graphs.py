@@ -178,7 +178,7 @@ def _transposed(graph: Any, x: Any) -> Any:
 
 
 def _moved(graph: Any, x: Any, source: Any, destination: Any) -> Any:
-    """The graph of ``x.movedim(...)``, which torch's exporter gets wrong for axes below 0."""
+    """The graph of ``x.movedim(...)``, which torch's exporter gets wrong for negative axes."""
     num = len(x.type().sizes())
     old, new = (int(axis.node().t("value")) % num for axis in (source, destination))
     axes = [axis for axis in range(num) if axis != old]
@@ -187,7 +187,7 @@ def _moved(graph: Any, x: Any, source: Any, destination: Any) -> Any:
 
 
 def _repeated(graph: Any, x: Any, repeats: Any, dim: Any, size: Any = None) -> Any:
-    """The graph of ``x.repeat_interleave(repeats, dim)``, likewise."""
+    """The graph of ``x.repeat_interleave(repeats, dim)``; torch's is wrong for negative axes."""
     shape = list(x.type().sizes())
     axis, times = int(dim.node().t("value")) % len(shape), int(repeats.node().t("value"))
     places = torch.arange(shape[axis]).repeat_interleave(times)
@@ -218,7 +218,10 @@ def _pack(onnx: Any, graph: Any) -> None:
 
 
 def _int8(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The matrix as int8 and a scale per row or column, if their product is exactly it."""
+    """Returns int8 values and scales whose product is exactly the matrix; None if there are none.
+
+    There is one scale per row or per column.
+    """
     for axis in (0, 1):
         largest = np.abs(weight).max(axis, keepdims=True)
         for scale in _scales(largest):

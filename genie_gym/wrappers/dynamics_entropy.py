@@ -35,7 +35,7 @@ class DynamicsEntropyVector(IntrinsicRewardVector):
         add: Whether to add to the env's own reward instead of replacing it.
         scale: Factor on the uncertainty.
         device: Device to compute on; "auto" uses a GPU if there is one.
-        dtype: Floating-point type to compute in; "auto" takes bfloat16 where it is faster.
+        dtype: Floating-point type to compute in; "auto" takes bfloat16 if it is faster.
     """
 
     meter: EntropyMeter

@@ -42,7 +42,7 @@ class EntropyMeter:
         num_actions: Number of actions of the env; must match the world.
         frame_shape: Shape of the env's frames; must match the world.
         device: Device to compute on; "auto" uses a GPU if there is one.
-        dtype: Floating-point type to compute in; "auto" takes bfloat16 where it is faster.
+        dtype: Floating-point type to compute in; "auto" takes bfloat16 if it is faster.
     """
 
     def __init__(

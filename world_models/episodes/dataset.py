@@ -159,7 +159,7 @@ class EpisodeDataset:
         return {"frames": pixels, **self.transitions(index, start, length)}
 
     def transitions(self, index: int, start: int, length: int) -> dict[str, Any]:
-        """What `window` returns, without reading its frames."""
+        """Return the same as `window`, except the frames, which are not read."""
         shard, row = self._place(index, start, length)
         entry = self.entries[index]
         terminated = np.zeros(length - 1, bool)

@@ -47,7 +47,11 @@ class ShardRecord:
 
     @staticmethod
     def from_line(line: str, directory: Path) -> ShardRecord:
-        """Inverse of :meth:`to_line`; ValueError for a damaged line or another format version."""
+        """Inverse of :meth:`to_line`.
+
+        Raises:
+            ValueError: If the line is damaged or has another format version.
+        """
         body = line[_BODY:]
         if line != _with_checksum(body):
             raise ValueError("the checksum of the line does not match")

@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def identity(self) -> tuple:
-        """Equal for copies of one episode; sorts episodes in canonical order."""
+        """A key that is equal for copies of an episode, and sorts episodes in canonical order."""
         seed = (-1, 0) if self.info.seed is None else (0, self.info.seed)
         index = (-1, 0) if self.info.index is None else (0, self.info.index)
         return (self.info.env_id, self.info.policy, seed, index, self.key)
@@ -206,7 +206,7 @@ class ShardReader:
     """Reads rows of one shard. Every byte it returns has passed a checksum."""
 
     def __init__(self, path: Path):
-        """Open the shard; DamagedShardError if it is not readable."""
+        """Open the shard. Raises DamagedShardError if it is not readable."""
         self.path = path
         try:
             self._file = h5py.File(path, "r", locking=False)

@@ -30,7 +30,7 @@ class EpisodeWriter:
     def __init__(
         self, path: Path | str, *, name: str = "writer", max_shard_bytes: int = SHARD_BYTES
     ):
-        """Prepare the directory; StorageError if it cannot be written.
+        """Prepare the directory. Raises StorageError if it cannot be written.
 
         Args:
             path: dataset directory; created if it does not exist.

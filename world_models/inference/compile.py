@@ -44,9 +44,9 @@ TUNED = {  # options of the compiler
 class CompiledWorld(WorldModel):
     """The weights of a world as they are now, with a compiled `step`.
 
-    It is faster, above all for few rows. The first steps at every new batch size take up to some
-    minutes, so it pays off for long dreams at few batch sizes. The order of sums, and so rounding,
-    may depend on the batch size.
+    It is faster, especially with few rows. The first steps at each new batch size take up to some
+    minutes, so it pays off for long dreams with few different batch sizes. The order of sums, and
+    so rounding, may depend on the batch size.
 
     Raises:
         RuntimeError: If there is no compiler. A CPU needs one for C++.

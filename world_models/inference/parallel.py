@@ -67,7 +67,7 @@ def one_thread() -> AbstractContextManager[None]:
 
 
 def threads_of_an_operation(model: nn.Module, num_threads: int) -> int:
-    """Return how many threads share one operation: all where the model is large, else one."""
+    """Return how many threads share one operation: all if the model is large, else one."""
     large = sum(p.numel() for p in model.parameters()) >= _LARGE
     return num_threads if large else 1
 

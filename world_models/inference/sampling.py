@@ -236,9 +236,9 @@ def _draw_any(logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSp
 
 
 def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
-    """Logits for drawing the ids from `start` on as one group first, then one of its members.
+    """Adjust the logits so that the ids >= `start` are sampled like one group, then a member of it.
 
-    At the temperature ``(n, 1)``, the group is as likely as a single id with its probability.
+    At temperature ``(n, 1)``, the group is as likely as one id that has its total probability.
     """
     heat = temperature.clamp(min=COLD)
     others, group = logits[:, :start], logits[:, start:]

@@ -51,14 +51,14 @@ class WorldState:
     def empty(
         cls, frames: Tensor, seeds: Tensor, num_tokens: int, num_recent: int, **caches: KVCache
     ) -> WorldState:
-        """Rows before their first frame ``(B, H, W, 3)``.
+        """Return the state of B rows that have not processed a frame yet.
 
         Args:
-            frames: The first frames.
+            frames: The frames that the rows begin with, uint8 ``(B, H, W, 3)``.
             seeds: ``(B,)``.
             num_tokens: Tokens per frame N.
             num_recent: Number K of `recent_frames`; 0 for none.
-            caches: Empty "dynamics", "decoder" and "encoder".
+            caches: Empty caches "dynamics", "decoder" and "encoder".
         """
         recent = num_recent > 0
         return cls(
@@ -71,13 +71,13 @@ class WorldState:
         )
 
     def after_action(self, action: Tensor) -> WorldState:
-        """This state with the action ``(B,)`` that leads to the next frame."""
+        """Return this state with the action ``(B,)`` added to `recent_actions`."""
         if (recent := self.recent_actions) is None:
             return self
         return replace(self, recent_actions=torch.cat((recent, action[:, None]), 1)[:, 1:])
 
     def after_frame(self, frames: Tensor) -> WorldState:
-        """This state with other last frames ``(B, H, W, 3)``."""
+        """Return this state with new last frames ``(B, H, W, 3)``."""
         recent = self.recent_frames
         if recent is not None:
             recent = torch.cat((recent[:, 1:], frames[:, None]), 1)
@@ -92,7 +92,7 @@ class WorldState:
         return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
 
     def tensor_split(self, num: int) -> list[WorldState]:
-        """`num` parts of the rows, whose caches share memory with this state."""
+        """Split the rows into `num` states whose caches share memory with this one."""
         ends = accumulate((len(part) for part in self.seeds.tensor_split(num)), initial=0)
         return [
             self._map(lambda cache, i=i, j=j: cache.part(i, j), lambda x, i=i, j=j: x[i:j])
@@ -100,7 +100,7 @@ class WorldState:
         ]
 
     def joined(self, parts: Sequence[WorldState]) -> WorldState:
-        """This state after its parts have taken a step; undoes `tensor_split`."""
+        """Undo `tensor_split`, after each of the parts has taken a step."""
         tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in self._tensors()}
         caches: dict[str, KVCache | None] = {"encoder": None, "decoder": None}
         for name in parts[0]._caches():
@@ -121,7 +121,7 @@ class WorldState:
         return replace(self, **put, **lost)  # type: ignore[arg-type]
 
     def reseed(self, seeds: Tensor) -> WorldState:
-        """The same rows with new seeds, int64 ``(B,)``, and so with other futures."""
+        """Return the same rows with new seeds, int64 ``(B,)``, so that their futures differ."""
         if seeds.shape != self.seeds.shape or seeds.dtype != torch.int64:
             raise ValueError(
                 f"expected int64 seeds {tuple(self.seeds.shape)}, one per row, "

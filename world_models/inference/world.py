@@ -209,8 +209,8 @@ class WorldModel(nn.Module):
     def sampling_of(self, frame: NextFrame) -> SamplingConfig:
         """The sampling settings, without passes that cannot make a difference.
 
-        The passes of a `PaperFrame` do not see each other's tokens. If each draws all tokens anew,
-        only the last one counts.
+        The passes of a `PaperFrame` do not see each other's tokens. If each pass samples all tokens
+        again, only the last pass counts.
         """
         if self.sampling.redraw and isinstance(frame, PaperFrame):
             return replace(self.sampling, steps=1)
@@ -243,7 +243,7 @@ class WorldModel(nn.Module):
         seeds: Tensor | None = None,
         frames_per_call: int | None = None,
     ) -> Rollout:
-        """Imagine n frames as the paper evaluates, over the whole sequence at every pass.
+        """Imagine n frames as in the paper's evaluation: each pass runs over the whole sequence.
 
         Args:
             frames: uint8 ``(B, k, H, W, 3)``.
@@ -298,7 +298,7 @@ class WorldModel(nn.Module):
         return state, self._next(state, action)
 
     def _within_horizon(self, state: WorldState) -> WorldState:
-        """Start rows anew from their recent frames if no position is left for the next one."""
+        """Restart rows from their recent frames if no position is left for the next frame."""
         used = (state.dynamics.length >= self.dynamics.config.horizon).nonzero()[:, 0]
         if not len(used):
             return state

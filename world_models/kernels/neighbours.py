@@ -74,7 +74,7 @@ def shifted_sums(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def padded(x: Tensor, grid: Grid, frames: tuple[int, ...] = ()) -> Tensor:
-    """Pad ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``; `frames` pads the frame axis likewise."""
+    """Pad ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``, and the frame axis by `frames`."""
     return F.pad(x.unflatten(-2, grid), (0, 0, 1, 1, 1, 1, *frames))
 
 
@@ -123,11 +123,10 @@ class _AddNeighbours(torch.autograd.Function):
 
 
 def _past(x: Tensor, num_taps: int, num_clean: int) -> Iterator[tuple[int, int, int]]:
-    """The slices that a past frame is added to, for each age 1, 2, ... of the past frame.
+    """Find, for each age, the first of the second versions that has a past frame of this age.
 
     Yields:
-        The age; the first second version that has a past frame of this age; and the number of that
-        past frame.
+        The age in frames: 1, 2, ...; the index of that second version; the index of its past frame.
     """
     first = 2 * num_clean - x.shape[1]  # the first clean frame with a second version
     for age in range(1, num_taps):
@@ -215,7 +214,7 @@ def _fused_backward(
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
     """Add to frames ``(B, F, N, D)`` the convolution of F frames with a kernel ``(9, D)``.
 
-    These are the frames from `start` on of `image`, which `padded` returns.
+    These are the frames of `image`, a result of `padded`, starting at index `start`.
     """
     givers = image[:, start : start + x.shape[1]]
     for place, weight in zip(shifted(givers), kernel, strict=True):

@@ -22,7 +22,7 @@ EPSILON = 1e-6  # shorter vectors are divided by this
 
 
 def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale queries and keys to length 1, multiply queries by a gain, leave values as they are.
+    """Scale queries and keys to length 1, multiply queries by a gain, leave values unchanged.
 
     Takes all three as ``(..., 3, H, E)``, and the gain ``(1, E)``. The results are contiguous, with
     the axes in the given order, in which the axis of size 3 comes first.

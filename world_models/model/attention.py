@@ -27,7 +27,7 @@ class Attention(nn.Module):
         dim: Width D.
         num_heads: Attention heads H.
         head_dim: Width E of a head.
-        norm_all: Whether keys and values see the normalised tokens, as queries do.
+        norm_all: Compute keys and values from the normalised tokens, as queries are.
     """
 
     def __init__(self, dim: int, num_heads: int, head_dim: int, norm_all: bool = True):

@@ -209,8 +209,8 @@ class Dynamics(nn.Module):
             actions: The action that led to each frame, ``(...)``.
             features: `frame_features` of the frame before each.
             table: See `Derived`; computed by default.
-            positions: Positions of the frames, ``(..., N, token_dim)``; with a `horizon`, frames
-                ``(B, T, N)`` are by default the first T.
+            positions: Position embeddings of the frames, ``(..., N, token_dim)``. By default, with
+                a `horizon`, frames ``(B, T, N)`` get the first T positions.
         """
         positions = self._positions(tokens) if positions is None else positions
         x = F.embedding(tokens, self._table() if table is None else table) + positions
@@ -259,7 +259,7 @@ class Dynamics(nn.Module):
         return StepInputs(actions, self.frame_features(frames), table, past, positions)
 
     def step(self, tokens: Tensor, inputs: StepInputs) -> tuple[Tensor, Activations]:
-        """Run one new frame with tokens ``(B, N)``. The cache stays as it is.
+        """Run one new frame with tokens ``(B, N)``. The cache does not change.
 
         Returns:
             Logits ``(B, N, K)``, and the activations for `SpaceTimeTransformer.entry`.

@@ -85,7 +85,7 @@ class KVCache:
         return (self.length[:, None] - 1 - slots) % window + 1
 
     def write(self, entry: CacheEntry | None) -> KVCache:
-        """Add a frame in place and return the cache. None only counts the frame."""
+        """Add a frame in place and return the cache. None only increases `length`."""
         if entry is not None:
             if window := self.keys.shape[4]:
                 _put(self.keys, self.length % window, entry.keys)

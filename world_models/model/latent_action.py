@@ -38,9 +38,9 @@ class CoderConfig:
         transformer: Size of the encoder and of the decoder.
         code_dim: Width of a code.
         blocks: Options of the blocks of the encoder and of the decoder.
-        own_first_frame: The first frame of a clip has a patch embedding and a pixel head of its
-            own, and embeddings normalise the raw pixels of a patch.
-        raw_codes: Codes keep their length: they are not scaled to length 1.
+        own_first_frame: The first frame of a clip has its own patch embedding and pixel head, and
+            embeddings normalise the raw pixels of a patch.
+        raw_codes: Codes are not scaled to length 1.
     """
 
     frame_size: int = 64

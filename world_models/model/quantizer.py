@@ -14,16 +14,17 @@ __all__ = ["Quantizer"]
 
 
 class Quantizer(nn.Module):
-    """Code with the largest dot product, with a codebook learned by gradient.
+    """Maps a vector to the code with the largest dot product; codes are learned by gradient.
 
     Args:
         dim: Width of the vectors.
         num_codes: Codebook size K.
         code_dim: Width E of a code.
-        revive_distance: Least cosine distance from its code at which a vector revives a dead code.
+        revive_distance: A vector can replace a dead code if its cosine distance from its own code
+            is at least this.
         commitment_weight: Weight of the loss that draws vectors to their codes.
         unit_codes: Scale codes to length 1, so that the largest product is that of the nearest
-            code on the unit sphere. Without it they have the length that they are given.
+            code on the unit sphere. If False, codes keep their length.
     """
 
     unused: Tensor

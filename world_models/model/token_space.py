@@ -18,7 +18,7 @@ NO_ACTION = -1  # stands for the action before the first frame of a sequence
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How a dream goes on: above all, how the tokens of a frame are sampled (MaskGIT).
+    """Settings of a dream: how the tokens of a frame are sampled (MaskGIT), and `carried_frames`.
 
     Attributes:
         steps: Maximum number of passes per frame. They follow a cosine schedule.
@@ -26,10 +26,11 @@ class SamplingConfig:
         threshold: Probability, in [0, 1], from which a token is unmasked ahead of the schedule.
             Sampling ends when no token is masked, so easy frames take one or two passes. At 1
             every frame takes all passes.
-        redraw: Each pass draws all tokens anew, the unmasked ones too, and the schedule is one
-            pass ahead, so the last pass sees no masked token. Needs threshold 1.
-        carried_frames: Frames that are encoded again, as the beginning of a new clip, when a dream
-            has used all positions of a dynamics with a `horizon`. Other worlds do not need it.
+        redraw: Each pass samples all tokens again, including unmasked ones, and the schedule is one
+            pass ahead, so that the last pass sees no masked token. Needs threshold 1.
+        carried_frames: Number of frames that are encoded again, as the beginning of a new clip,
+            when a dream has used all positions of a dynamics with a `horizon`. Other worlds do not
+            need it.
     """
 
     steps: int = 8
@@ -49,8 +50,8 @@ class SamplingConfig:
             raise ValueError(f"carried_frames must be at least 1, got {self.carried_frames}")
         if self.redraw and self.threshold < 1:
             raise ValueError(
-                f"a world that draws all tokens anew in each pass (redraw) takes all passes: leave "
-                f"threshold at 1, got {self.threshold}"
+                "redraw samples all tokens again in each pass: leave threshold at 1, got "
+                f"{self.threshold}"
             )
 
 
@@ -65,7 +66,7 @@ class TokenSpace:
         neutral: The token that changes nothing, if tokens describe changes from one frame to the
             next. Sampling then keeps its temperature over all passes. None if tokens describe a
             frame by itself.
-        group_start: Token ids from this one on form a group: sampling draws the group first, then
+        group_start: The token ids >= this one form a group: sampling draws the group first, then
             one of its members. Without it, a low temperature would never draw one of many unlikely
             alternatives. None: no group.
         patch: The dynamics also sees the previous frame, in patches of this many pixels. 0: it

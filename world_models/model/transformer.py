@@ -67,11 +67,12 @@ class TransformerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """Where the blocks of the published code differ from these; see docs/official.md.
+    """Options of the published code's blocks, off by default; see docs/official.md.
 
     Attributes:
-        raw_keys: Keys and values are those of the tokens as they are. Only queries are normalised.
-        ff_bias: The norm of the feed-forward has a bias.
+        raw_keys: Compute keys and values from the tokens before normalisation. Queries are still
+            computed from the normalised tokens.
+        ff_bias: The LayerNorm of the feed-forward has a bias.
     """
 
     raw_keys: bool = False
@@ -121,7 +122,7 @@ class Activations(NamedTuple):
 
 
 class FeedForward(nn.Module):
-    """LayerNorm, GEGLU, linear; no biases, but with `norm_bias` one of the norm."""
+    """LayerNorm, GEGLU and a linear layer. Only the LayerNorm can have a bias (`norm_bias`)."""
 
     def __init__(self, dim: int, mult: float, norm_bias: bool = False):
         super().__init__()
@@ -160,7 +161,7 @@ class Layer(nn.Module):
         self.ff = FeedForward(config.dim, config.ff_mult, options.ff_bias) if ff else None
 
     def forward(self, x: Tensor, bias: Tensor, num_clean: int, skip: int = 0) -> Tensor:
-        """Run all frames ``(B, F, N, D)``, and return those from index `skip` on.
+        """Run all frames ``(B, F, N, D)``, and return all but the first `skip`.
 
         For `num_clean` see `SpaceTimeTransformer.all_but_last`.
         """
@@ -330,12 +331,12 @@ class SpaceTimeTransformer(nn.Module):
 
     @staticmethod
     def spatial_past(space_bias: Tensor) -> Past:
-        """What `past` returns if frames stand alone: there is no past."""
+        """Return the `Past` of a transformer that is not temporal: only the spatial bias."""
         nothing = space_bias[:0]
         return Past(space_bias, nothing, nothing, nothing, nothing)
 
     def step(self, x: Tensor, past: Past) -> tuple[Tensor, Activations]:
-        """Run one new frame ``(B, N, D)`` against the past, which stays as it is.
+        """Run one new frame ``(B, N, D)`` against the past, which does not change.
 
         Returns:
             What `forward` would return for this frame, and its activations for `entry`.
@@ -355,7 +356,7 @@ class SpaceTimeTransformer(nn.Module):
         return self.norm(x), activations
 
     def entry(self, activations: Activations) -> CacheEntry | None:
-        """The cache entry of a frame that `step` has run; None if frames stand alone."""
+        """Return the cache entry of a frame that `step` has run; None if not temporal."""
         if not self.config.temporal:
             return None
         # The convolutions of all layers at once, as one over P * D channels.

@@ -146,7 +146,7 @@ class Tokenizer(nn.Module, ABC):
         """
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Frames ``(B, T, H, W, C)`` as input of the networks; ValueError for a wrong size."""
+        """Convert frames ``(B, T, H, W, C)`` to the networks' input; ValueError if sizes differ."""
         size = self.frame_size
         if frames.shape[2:] != (size, size, CHANNELS):
             raise ValueError(

@@ -26,7 +26,7 @@ class FitConfig:
         ema_decay: Decay per step of the averaged weights, in [0, 1). They are what is evaluated and
             published. 0 turns averaging off.
         precision: "bf16" computes in bfloat16 where autocast allows it; weights stay float32.
-            "auto" does so where the device is faster in bfloat16, else it is "fp32".
+            "auto" does so if the device is faster in bfloat16, else it is "fp32".
         seed: Seed of the data order and of all noise.
         save_every: Steps between checkpoints. Each checkpoint is evaluated.
     """
@@ -63,8 +63,8 @@ class FitConfig:
 
         Args:
             step: The step.
-            used: Share of the time limit that is used. If steps are slower than planned, it ends
-                the warm-up and lowers the learning rate in their place.
+            used: Share of the time limit that is used. If it is larger than the share of the steps,
+                it determines the warm-up and the decay instead.
         """
         if step < self.warmup_steps and used < WARM_UP:
             return self.learning_rate * max((step + 1) / self.warmup_steps, used / WARM_UP)

@@ -76,7 +76,7 @@ class Loader(Protocol):
         """The position as JSON values. It counts the batches that were handed out."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a position; ValueError if it belongs to other data."""
+        """Continue from a saved position. Raises ValueError if it was saved with other data."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -87,7 +87,7 @@ class TrainingDivergedError(RuntimeError):
 class FitResult:
     """How a run ended: `finished` is False if it was stopped before its last step.
 
-    The model has averaged weights.
+    After a run, the model has the averaged weights.
     """
 
     step: int
@@ -140,11 +140,12 @@ def fit(
         config: Settings of the optimisation.
         out: The run's directory, for checkpoints, metrics.jsonl, tensorboard and samples.
         loss: Function from model and batch to loss and metrics; by default ``model.loss(batch)``.
-        compile: See `DataOptions`; RuntimeError if there is no compiler.
+        compile: See `DataOptions`. Raises RuntimeError if there is no compiler.
         fabric: What `launch` returned, if the loader needed its rank; launched here by default.
         evaluate: Returns validation metrics of the averaged model; called at each checkpoint. Their
             "token_loss", or else "loss", decides which checkpoint is the best.
-        sample: Returns a sample picture of the averaged model, uint8 ``(H, W, 3)``; likewise.
+        sample: Returns a sample picture of the averaged model, uint8 ``(H, W, 3)``; called at each
+            checkpoint.
         wandb_project: See `Progress`.
     """
     fabric = fabric or launch(config.precision)
@@ -162,7 +163,7 @@ def fit(
                 run.train(next(batches), step)
                 step += 1
                 if compile and step == first + 1:
-                    progress.restart_clock()  # compiling is no training time
+                    progress.restart_clock()  # compiling does not count as training time
                 saving = step % config.save_every == 0 or run.ended(step)
                 if saving or step % LOG_EVERY == 0 or fabric.world_size == 1 and stopped():
                     asked = run.log(step, stopped())  # the same in all processes
@@ -300,7 +301,7 @@ class _Run:
         self._look_at_clock()
 
     def _look_at_clock(self) -> None:
-        """Note the share of the time that is used; all processes go by the clock of the first."""
+        """Note the share of the time that is used; all processes use the first one's clock."""
         if self.config.minutes is not None:
             self._used = self.fabric.broadcast(self._clock.share())
 

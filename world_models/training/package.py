@@ -81,7 +81,11 @@ class BundleOptions:
 
 
 def build_bundle(options: BundleOptions) -> Path:
-    """Write the bundle and return its directory; ValueError for parts not trained together."""
+    """Write the bundle and return its directory.
+
+    Raises:
+        ValueError: If the parts were not trained together.
+    """
     episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
     tokenizer = load_part(str(options.tokenizer), "tokenizer")
     dynamics = load_run(options.dynamics, "dynamics")
@@ -149,7 +153,7 @@ def _card(
 
 
 def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
-    """The rewards that occur; empty if they are too many to be a game's own."""
+    """The different rewards that occur; empty if there are too many to list."""
     found: set[float] = set()
     for index, entry in enumerate(episodes.entries):
         rewards = episodes.transitions(index, 0, entry.num_frames)["rewards"]

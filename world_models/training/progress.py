@@ -63,7 +63,7 @@ class Progress:
         return self._frames / max(time.perf_counter() - self._begun, 1e-9)
 
     def restart_clock(self) -> None:
-        """Measure speed from now on: evaluation and saving are no training time."""
+        """Restart the speed measurement, so that evaluation and saving do not count."""
         self._begun, self._frames = time.perf_counter(), 0
 
     def log(self, step: int, metrics: Mapping[str, float], group: str) -> None:

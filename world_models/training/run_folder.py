@@ -49,7 +49,7 @@ class RunRecord:
 
 
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
-    """Write the record of a new run; ValueError if `out` holds a run with other settings."""
+    """Write the record of a new run. Raises ValueError if `out` has a run with other settings."""
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
     if write and "fit" in changes:
@@ -68,7 +68,7 @@ def read_run(out: Path) -> RunRecord:
 
 
 def load_run(out: Path, kind: str) -> Any:
-    """Load the averaged weights of the best checkpoint of a run; ValueError for another kind."""
+    """Load the averaged weights of a run's best checkpoint. Raises ValueError for another kind."""
     record = read_run(out)
     if record.kind != kind:
         raise ValueError(

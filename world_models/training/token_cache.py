@@ -77,7 +77,7 @@ class Encoding:
 def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     """Hash of a tokenizer or latent action model: equal hashes mean equal codes.
 
-    Fine-tuning a decoder leaves codes as they are, so its weights count only if `decoder`.
+    Fine-tuning a decoder does not change codes, so its weights count only if `decoder`.
     """
     config = {name: repr(value) for name, value in vars(model.config).items()}
     config["type"] = type(model.config).__name__

@@ -1,4 +1,4 @@
-"""Parses addresses of worlds on other machines, and opens their files, also in the middle."""
+"""Parses addresses of worlds on other machines, and opens their files at any byte."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?")
 
 
 def parse_address(text: str) -> str:
-    """The address of a bundle's folder.
+    """Return the address of a bundle's folder.
 
-    The text can also be the link to the bundle's card, or to its page on the Hub.
+    `text` is that address, a link to the bundle's card, or a link to its page on the Hub.
     """
     text = text.rstrip("/").removesuffix(f"/{CARD}")
     if page := _HUB_PAGE.fullmatch(text):
@@ -42,7 +42,7 @@ def hub_repository(address: str) -> str | None:
 
 
 def open_file(address: str, start: int = 0) -> tuple[IO[bytes], int]:
-    """Open a file for reading from byte `start` on.
+    """Open a file for reading, beginning at byte `start`.
 
     Returns:
         The file, and the byte that it begins at: `start`, or 0 if the server cannot skip bytes.

@@ -72,7 +72,7 @@ class StartBank:
     ) -> StartBank:
         """Draw `num` random windows of `length` frames.
 
-        A share of `beginnings` of them is moved to the beginning of its episode.
+        The share `beginnings` of these windows is moved to the beginning of their episodes.
         """
         sampler = WindowSampler(dataset.num_frames, length=length, batch_size=num, seed=seed)
         places = sampler.batch(0)
@@ -198,7 +198,7 @@ def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:
 
 
 def _check_sizes(path: Path, card: WorldCard, model: WorldModel) -> None:
-    """BundleError if the configuration describes more weights than the files have bytes."""
+    """Raise BundleError if the configuration describes more weights than the files have bytes."""
     parts = {f"{name}.safetensors": part for name, part in _parts(model).items()}
     if card_path(path).name != CARD:
         parts = {HUB_WEIGHTS: model}
@@ -237,6 +237,7 @@ def _read_starts(path: Path, card: WorldCard) -> StartBank | None:
 def _check_starts(starts: StartBank, card: WorldCard) -> None:
     size, actions = card.frame_size, starts.actions
     if starts.frames.shape[2:] != (size, size, 3):
-        raise ValueError(f"frames are {tuple(starts.frames.shape[2:])}, the world's {size}x{size}")
+        found = tuple(starts.frames.shape[2:])
+        raise ValueError(f"expected frames of shape {(size, size, 3)}, got {found}")
     if actions.numel() and not 0 <= actions.min() <= actions.max() < card.num_actions:
         raise ValueError(f"actions are not all in 0..{card.num_actions - 1}")

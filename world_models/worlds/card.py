@@ -88,12 +88,13 @@ class WorldCard:
     def read(folder: Path) -> WorldCard:
         """Read the card of a bundle, or of a directory in the layout of the Hugging Face hub.
 
-        BundleError if there is none, or if it is damaged or of another version.
+        Raises:
+            BundleError: If there is none, or if it is damaged or of another version.
         """
         path = card_path(folder)
         try:
             if (size := path.stat().st_size) > MAX_BYTES:
-                raise BundleError(f"{path} has {size:,} bytes, a card at most {MAX_BYTES:,}")
+                raise BundleError(f"{path} has {size:,} bytes; a card has at most {MAX_BYTES:,}")
             values = json.loads(path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
             raise BundleError(f"{path} cannot be read: {fault}") from None
@@ -101,7 +102,7 @@ class WorldCard:
 
 
 def card_path(folder: Path) -> Path:
-    """Path of a bundle's card; BundleError if there is none."""
+    """Return the path of a bundle's card. Raises BundleError if there is none."""
     for name in (CARD, HUB_CARD):
         if (folder / name).is_file():
             return folder / name
@@ -183,7 +184,7 @@ def _check_types(path: Path, card: WorldCard) -> None:
 
 
 def _check_numbers(path: Path, name: str, value: Any) -> None:
-    """BundleError for a number in a configuration that no model can have."""
+    """Raise BundleError if a number in a configuration is out of range for any model."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_numbers(path, f"{name}.{key}", inner)

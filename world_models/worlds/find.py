@@ -46,12 +46,16 @@ def list_worlds() -> dict[str, Path]:
 
 
 def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
-    """Path of a world's bundle, given that path, the world's name or its address.
+    """Return the path of a world's bundle, given that path, the world's name or its address.
 
     The world at an address, such as "hf://USER/NAME", is downloaded at its first use.
 
-    WorldNotFoundError if there is none: the message lists the folders that were searched and `how`
-    to make it, the commands to type.
+    Args:
+        world: Path, name or address.
+        how: The commands that make the world, for the error message.
+
+    Raises:
+        WorldNotFoundError: If there is none; the message lists the folders that were searched.
     """
     if "://" in str(world):
         from world_models.worlds.pull import pulled_world  # here: names need no network

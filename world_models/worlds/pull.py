@@ -117,7 +117,7 @@ class RemoteWorld:
                     part.rename(bundle / name)
 
     def _fetch(self, name: str, downloads: Path, progress: Callable[[int], object]) -> Path:
-        """The path of a verified file."""
+        """Download and verify a file; returns its path."""
         record, source = self.card.files[name], f"{self.address}/{name}"
         part = downloads / f"{record['sha256']}-{name}"
         have = part.stat().st_size if part.exists() else 0
@@ -132,7 +132,7 @@ class RemoteWorld:
             part.unlink()
             raise BundleError(
                 f"{source} does not have the checksum that {CARD} says: it was changed or damaged, "
-                "and has been deleted here"
+                "and the downloaded copy has been deleted"
             )
         return part
 

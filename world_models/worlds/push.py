@@ -89,7 +89,7 @@ def _write(bundle: Path, address: str, replace_existing: bool) -> None:
     fs, folder = filesystem(address)
     if fs.exists(f"{folder}/{CARD}"):
         if not replace_existing:
-            raise FileExistsError(f"{address} has a world already; --replace overwrites it")
+            raise FileExistsError(f"{address} already has a world; add --replace to overwrite it")
         fs.rm_file(f"{folder}/{CARD}")
     fs.makedirs(folder, exist_ok=True)
     files = sorted(bundle.iterdir(), key=lambda file: file.name == CARD)

@@ -26,7 +26,10 @@ __all__ = ["OnePass"]
 
 
 class OnePass(Paper):
-    """See the module. As with the paper's objective, sampling passes see no tokens of the frame."""
+    """The one-pass objective; the module's docstring describes it.
+
+    As with the paper's objective, sampling passes see no tokens of the frame.
+    """
 
     def loss(
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig

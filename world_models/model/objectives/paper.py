@@ -27,7 +27,7 @@ __all__ = ["FirstFrame", "Paper", "PaperFrame"]
 
 
 class Paper:
-    """See the module."""
+    """The paper's objective; the module's docstring describes it."""
 
     def loss(
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig

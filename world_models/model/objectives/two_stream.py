@@ -35,7 +35,7 @@ __all__ = ["TwoStream", "TwoStreamFrame"]
 
 
 class TwoStream:
-    """See the module."""
+    """The two-stream objective; the module's docstring describes it."""
 
     def loss(
         self, dynamics: Dynamics, batch: dict[str, Tensor], config: DynamicsLossConfig
@@ -79,7 +79,7 @@ class TwoStream:
         return self._all_but_last(dynamics, clip)[:, 1:]
 
     def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
-        """Predict the last `num_ahead` frames in one pass over all, as the paper evaluates.
+        """Predict the last `num_ahead` frames in one pass over all, as in the paper's evaluation.
 
         Their tokens are partly or fully masked. Returns logits ``(B, num_ahead, N, K)``.
         """

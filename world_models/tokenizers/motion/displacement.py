@@ -93,7 +93,7 @@ def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
 def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
     """The most common displacement of each frame, ``(B, T)``, out of ``(B, T, N)``.
 
-    Those marked in `ignored`, which broadcasts, do not count. If none is left, STILL.
+    Displacements marked in `ignored`, which broadcasts, do not count. If none is left: STILL.
     """
     counts = F.one_hot(displacement, DISPLACEMENTS)
     counts = counts.sum(2) if ignored is None else (counts * ~ignored[..., None]).sum(2)
@@ -101,7 +101,7 @@ def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
 
 
 def displacement_codes(width: int) -> Tensor:
-    """Unit vectors ``(DISPLACEMENTS, width)`` in which similar displacements are similar."""
+    """Return unit vectors ``(DISPLACEMENTS, width)``, similar for similar displacements."""
     steps = torch.arange(-REACH, REACH + 1.0)
     lengths = torch.linspace(1, 3, max(1, width // 4)).exp2() * 2
     angles = 2 * torch.pi * steps[:, None] / lengths  # (TAPS, width // 4)

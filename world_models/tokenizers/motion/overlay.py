@@ -34,7 +34,8 @@ class Layers(NamedTuple):
 
     Attributes:
         mask: Bool, which pixels belong to the overlay, ``(H, W)``.
-        source: Index of the pixel that fills in for each behind the overlay, ``(H * W,)``.
+        source: For each pixel, the index of the pixel that replaces it if it is behind the overlay,
+            ``(H * W,)``.
     """
 
     mask: Tensor
@@ -101,7 +102,10 @@ def _behind(pixels: Tensor, layers: Layers) -> Tensor:
 
 
 def _nearest_free(mask: Tensor) -> Tensor:
-    """Index ``(H * W,)`` of the pixel nearest to each that neither is in nor touches the mask."""
+    """Return, for each pixel, the index of the nearest one outside the mask and not touching it.
+
+    The result has the shape ``(H * W,)``.
+    """
     covered = F.max_pool2d(mask.float()[None], 3, 1, 1)[0].bool()
     source = torch.arange(mask.numel(), device=mask.device)
     if not covered.any() or covered.all():

@@ -1,8 +1,8 @@
-"""A patch codebook: patches that moving gets wrong are replaced by the nearest real patch.
+"""A patch codebook: replaces patches that the codec cannot reproduce by the nearest real patch.
 
 There is no network: the codebook is learned by clustering. An old console shows few sprites on few
 backgrounds, so some hundred patches cover nearly everything, where a decoder would train for hours.
-What is unlike all patches of the codebook cannot be shown.
+A patch that is unlike all patches of the codebook cannot be shown.
 
 Shapes: B batch, T frames, N tokens per frame, C channels, H height, W width, M patches,
 K patches of the codebook, V values of a patch, E width of a code.
@@ -136,7 +136,7 @@ class PatchCodebook(Residual):
         self.unused[dead] = 0
 
     def _encode(self, pixels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens ``(B, T, N)``, which patches moving gets wrong, and the keys nearest to those."""
+        """Return tokens ``(B, T, N)``, which patches are replaced, and their nearest keys."""
         displacement, error = self.codec.match(pixels, previous)
         wanted = error > self.codec.threshold
         sought = patches_from_pixels(pixels, self.patch)[wanted]  # (M, V)

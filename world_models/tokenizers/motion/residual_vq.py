@@ -1,8 +1,8 @@
-"""A residual VQ: networks encode and decode the patches that moving gets wrong.
+"""A residual VQ: networks encode and decode the patches that the codec cannot reproduce.
 
-A replaced patch blends decoded pixels with its previous pixels and with those that the camera's
-motion moves there. So a patch that partly scrolls and partly stays, such as a player that the
-camera follows, costs little capacity.
+A replaced patch blends three sources: decoded pixels, its previous pixels, and the pixels that the
+camera's motion moves there. So a patch that partly scrolls and partly stays, such as a player that
+the camera follows, costs little capacity.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width, K codes.
 """
@@ -202,5 +202,5 @@ class ResidualVQ(Residual):
 
 
 def _none(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the quantiser would return for no vectors."""
+    """Return the quantiser's result for an empty batch."""
     return x[:0, 0, 0], x.new_zeros(0, dtype=torch.int64), x.sum() * 0

@@ -82,7 +82,7 @@ class TrainedFrame(NamedTuple):
         tokens: Their tokens, ``(B, 1, N)``.
         loss: The reconstruction loss.
         quantisation: The quantisation loss.
-        previous: The previous frame of the next frame, ``(B, 1, C, H, W)``.
+        previous: The frame that the next one is encoded relative to, ``(B, 1, C, H, W)``.
     """
 
     shown: Tensor
@@ -93,7 +93,7 @@ class TrainedFrame(NamedTuple):
 
 
 class Residual(nn.Module, ABC):
-    """Replaces patches that moving gets wrong. Pixels are ``(B, 1, C, H, W)``.
+    """Replaces patches that the codec cannot reproduce. Pixels are ``(B, 1, C, H, W)``.
 
     Args:
         codec: Moves patches. It is a part of the tokenizer, not of the residual.

@@ -26,11 +26,11 @@ WHOLE = ""  # name of the only part of a tokenizer's file
 
 
 class OfficialError(ValueError):
-    """A file is no checkpoint of the official code, or does not fit the others."""
+    """A file is not a checkpoint of the official code, or does not match the other files."""
 
 
 class PartTensors:
-    """The tensors of one model of a file; each must be taken once, with the shape it should have.
+    """The tensors of one model of a file; each must be taken exactly once, with its right shape.
 
     Args:
         tensors: Tensors by name.
@@ -45,7 +45,7 @@ class PartTensors:
         return name in self._tensors
 
     def shape(self, name: str, num_axes: int) -> tuple[int, ...]:
-        """The shape of a tensor, which is not taken yet."""
+        """Return the shape of a tensor, without taking it."""
         shape = tuple(self._get(name).shape)
         if len(shape) != num_axes:
             raise OfficialError(
@@ -55,13 +55,13 @@ class PartTensors:
         return shape
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """A tensor, which must have this shape."""
+        """Take a tensor, which must have this shape, and return it."""
         value = self._get(name)
         if tuple(value.shape) != shape:
             raise OfficialError(
                 f"{self.source}: tensor {name!r} has shape {tuple(value.shape)}, expected {shape} "
-                "beside the other tensors and the frame size; check --frame-size, or download the "
-                "file again"
+                "to match the other tensors and the frame size; check --frame-size, or download "
+                "the file again"
             )
         self._left.discard(name)
         return value
@@ -77,7 +77,7 @@ class PartTensors:
         return len(numbers)
 
     def finish(self) -> None:
-        """OfficialError if a tensor is left that the models here have no place for."""
+        """Raise OfficialError if a tensor has not been taken: the models here do not have it."""
         if self._left:
             raise OfficialError(
                 f"{self.source}: tensor {min(self._left)!r} is not part of the published model, "
@@ -111,7 +111,7 @@ class Checkpoint:
     config: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def part(self, name: str) -> PartTensors:
-        """The tensors of one of its models; OfficialError if it has none of that name."""
+        """Return the tensors of the model with this name. Raises OfficialError if there is none."""
         if name not in self.parts:
             found = " and ".join(part or "a tokenizer" for part in self.parts)
             raise OfficialError(
@@ -128,7 +128,9 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file. Tensors stay on disk until they are used.
 
-    OfficialError if it is no checkpoint, is damaged, or holds anything but tensors.
+    Raises:
+        OfficialError: If it is not a checkpoint, is damaged, or holds more than tensors and plain
+            values.
     """
     path = Path(path)
     _check_zip(path)
@@ -141,7 +143,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as fault:
         raise OfficialError(
-            f"{path} is damaged or no checkpoint ({str(fault).splitlines()[0]}); download it again"
+            f"{path} is damaged or not a checkpoint ({str(fault).splitlines()[0]}); download it "
+            "again"
         ) from None
     return Checkpoint(
         path=path, step=_step(path, content), parts=_parts(path, content), config=read_config(path)
@@ -182,8 +185,8 @@ def _check_zip(path: Path) -> None:
             "download it again"
         )
     raise OfficialError(
-        f"{path} is no checkpoint: expected the zip that torch.save writes, got a file that begins "
-        f"with {begins!r}, which was not loaded; give the authors' model.pt"
+        f"{path} is not a checkpoint: expected the zip that torch.save writes, got a file that "
+        f"begins with {begins!r}, which was not loaded; give the authors' model.pt"
     )
 
 
@@ -192,7 +195,7 @@ def _step(path: Path, content: Any) -> int:
     if not isinstance(step, int) or not isinstance(content.get("model"), dict):
         found = sorted(map(str, content))[:4] if isinstance(content, dict) else type(content)
         raise OfficialError(
-            f'{path} is no checkpoint of the official code: expected "step" and "model", got '
+            f'{path} is not a checkpoint of the official code: expected "step" and "model", got '
             f"{found}; give a file that its training wrote"
         )
     return step

@@ -160,7 +160,7 @@ def _linear(source: PartTensors, name: str, num_in: int, num_out: int) -> Weight
 
 
 def _pixels_last(x: Tensor, patch: int) -> Tensor:
-    """Put channels last in the first axis, the values of a patch; theirs come first."""
+    """Reorder the first axis, the values of a patch: from channels first to channels last."""
     return rearrange(x, "(c p q) ... -> (p q c) ...", p=patch, q=patch)
 
 

@@ -37,7 +37,7 @@ def tokenizer(source: PartTensors, frame_size: int, window: int) -> VQTokenizer:
 
     Args:
         source: Its tensors.
-        frame_size: Height and width of a frame, which the tensors do not tell.
+        frame_size: Height and width of a frame, which cannot be inferred from the tensors.
         window: Frames of the longest clip.
     """
     _, num_codes, code_dim = source.shape("vq._codebook.embed", 3)
@@ -88,7 +88,7 @@ def dynamics(
     Args:
         source: Its tensors.
         tokenizer: The tokenizer whose tokens it predicts.
-        latent: The latent action model of the same file: GenieRedux, else GenieRedux-G.
+        latent: The latent action model of the same file; None for a GenieRedux-G.
         token_input: Whether tokens are also embedded by their codes.
     """
     space = tokenizer.space
@@ -154,8 +154,8 @@ def _num_actions(
     if latent is not None:
         if channels:
             raise OfficialError(
-                f"{source.source}: it has {channels} action channels beside a latent action model, "
-                "expected none; give a file that the official code wrote"
+                f"{source.source}: expected no action channels, because the file has a latent "
+                f"action model, got {channels}; give a file that the official code wrote"
             )
         return latent.config.num_actions
     if channels == width:
@@ -194,7 +194,7 @@ def _check_width(source: PartTensors, project: nn.Linear, width: int, what: str)
 
 
 def _loaded(model: Any, weights: dict[str, Tensor], source: PartTensors) -> Any:
-    """The model with these weights; those that no official model has stay as they begin."""
+    """Load the weights; parameters that no official model has keep their initial values."""
     source.finish()
     with torch.no_grad():
         load_weights(model, {**model.state_dict(), **weights}, source.source)

@@ -1,4 +1,4 @@
-"""Makes a `WorldModel` of the authors' files."""
+"""Makes a `WorldModel` from the authors' files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAMPLING = {
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialWorld:
-    """A world made of official checkpoints.
+    """A world made from official checkpoints.
 
     Attributes:
         model: The world. Its outcome head is untrained: the files have none.
@@ -52,7 +52,9 @@ def official_world(
     frame_size: int | None = None,
     token_input: bool = False,
 ) -> OfficialWorld:
-    """Convert a tokenizer and a GenieRedux-G, or a GenieRedux with its latent action model.
+    """Convert a tokenizer and a dynamics to a world.
+
+    The dynamics is a GenieRedux-G, or a GenieRedux with its latent action model.
 
     Args:
         tokenizer: File of the tokenizer.
@@ -63,7 +65,8 @@ def official_world(
             for a GenieRedux-G of 2025 without its ``config.yaml``.
 
     Raises:
-        OfficialError: If a file is damaged, not of the official code, or not of this world.
+        OfficialError: If a file is damaged, was not written by the official code, or does not
+            belong to the other file.
     """
     coder, predictor = read_checkpoint(tokenizer), read_checkpoint(dynamics)
     section, source = predictor.config.get("dynamics", {}), predictor.part(DYNAMICS)
@@ -105,12 +108,12 @@ def _frame_size(predictor: Checkpoint, section: Mapping[str, str], given: int | 
 
 
 def _check_tokenizer(coder: Checkpoint, predictor: Checkpoint, found: Mapping[str, int]) -> None:
-    """OfficialError if the dynamics' file says that it was trained with another tokenizer."""
+    """Raise OfficialError if the dynamics' file names another tokenizer."""
     said = predictor.config.get("tokenizer", {})
     for name, value in found.items():
         if name in said and int(said[name]) != value:
             raise OfficialError(
-                f"{predictor.path}: its config.yaml says a tokenizer with {name} {said[name]}, "
+                f"{predictor.path}: its config.yaml names a tokenizer with {name} {said[name]}, "
                 f"{coder.path} has {value}; give the tokenizer that it was trained with"
             )
     link = predictor.path.parent / TOKENIZER_LINK
