@@ -88,7 +88,7 @@ def play_out(
         playing &= ~ended
         if not playing.any():
             break
-        if ended.any():  # these rows go on with a new episode, which is not counted
+        if ended.any():  # these rows continue with a new episode, which is not counted
             frames, _ = env.reset(options={"reset_mask": ended})
     return Played(rewards=earned, lengths=lengths, terminated=over, frames=np.stack(shown))
 

@@ -132,7 +132,7 @@ def test_the_page_has_the_figures_of_the_committed_comparison():
     fifty = [figures[f"agree_50_{name}"] for name in labels.CONTROLS]
     assert f"| {' | '.join(f'{share:.0%}'.replace('%', ' %') for share in fifty)} |" in page
     assert f"In {figures['public_50_alike']} of the 50 rows" in page
-    assert f"{figures['platformers_200_shared']} games of the paper's" in page
+    assert f"have {figures['platformers_200_shared']} games in common" in page
     for name in ("known", "public", "unsure"):
         rows = [game for game in retroact.games() if game.labels.evidence == name]
         assert len(rows) == figures[f"evidence_{name}"]

@@ -20,7 +20,7 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["Found", "Stretch", "cut", "find_events", "matched"]
 
-LIKELY = 0.5  # least termination probability, and least share of the usual reward, of an event
+LIKELY = 0.5  # minimum termination probability, and share of the usual reward, of an event
 
 
 @dataclass(frozen=True, kw_only=True)

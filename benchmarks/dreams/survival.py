@@ -125,7 +125,7 @@ class _Game:
 
 
 def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
-    """Return evenly spaced frames ``(F, H, W, 3)`` of every fourth episode, the first is `part`."""
+    """Return evenly spaced frames ``(F, H, W, 3)`` of every fourth episode, from index `part`."""
     chosen = range(part, len(episodes), 4)
     stride = max(1, int(sum(episodes.num_frames[i] for i in chosen)) * 2 // _KNOWN)
     frames = [episodes.frames(i, 0, int(episodes.num_frames[i]))[::stride] for i in chosen]

@@ -69,7 +69,7 @@ def verdict(measured: Measured) -> str:
         f"<b>Accuracy.</b> Over {n} frames the dream scores {dream:.1f} dB, "
         f"{abs(dream - copy):.1f} dB {'more' if dream >= copy else 'less'} than a still picture "
         f"({copy:.1f}) and {abs(ceiling - dream):.1f} dB {'less' if ceiling >= dream else 'more'} "
-        f"than its tokenizer alone ({ceiling:.1f}). 6 dB more halves the RMS error.",
+        f"than its tokenizer alone ({ceiling:.1f}). 6 dB more means half the RMS error.",
         f"<b>Control.</b> After {step} steps, the dream with the true actions is "
         f"{abs(delta):.2f} dB (&plusmn;{error:.2f}) "
         f"{'closer to' if delta >= 0 else 'further from'} "
@@ -150,9 +150,9 @@ def closeness(measured: Measured) -> str:
     ]
     return (
         "<h2>How accurate is it?</h2><p><b>PSNR</b> turns the mean squared error of a frame into "
-        "decibels: 6 dB more halves the RMS error. At 20 dB frames look roughly alike; above 30 dB "
-        "a difference is hard to see. Most of a game's picture does not change, so PSNR is also "
-        "given for the <b>changed pixels</b>: those that differ from the last prompt frame. "
+        "decibels: 6 dB more means half the RMS error. At 20 dB frames look roughly alike; above "
+        "30 dB a difference is hard to see. Most of a game's picture does not change, so PSNR is "
+        "also given for the <b>changed pixels</b>: those that differ from the last prompt frame. "
         "There, copying is wrong by definition.</p>"
         f'{LEGEND}<div class="pair">{"".join(figures)}</div>'
     )
@@ -205,7 +205,7 @@ def control(measured: Measured, meanings: Sequence[str]) -> str:
         "actions and replaces only the one that leads to the frame."
         f'</p><div class="pair">{"".join(figures)}</div>'
         "<h3>Each action held, from one start</h3><p>Only the action differs from row to row. Rows "
-        "that look alike are actions without effect here or that the world has not learned.</p>"
+        "that look alike have actions without effect here, or that the world has not learned.</p>"
         f'<div class="card">{_held(meanings, measured.held, last)}</div>'
     )
 
@@ -250,7 +250,7 @@ def long(measured: Measured, meanings: Sequence[str]) -> str:
         f'<div class="pair">{"".join(figures)}</div>'
         f"<h3>Frames {', '.join(f'{c + 1:,}' for c in columns)}</h3>"
         f'<div class="card">{_strip(films)}</div>'
-        f"<h3>Each action held, from frame {late:,} on</h3><p>The same comparison as above, "
+        f"<h3>Each action held, starting at frame {late:,}</h3><p>The same comparison as above, "
         f"late in the first dream. {_obedience(dream)}</p>"
         f'<div class="card">{_held(meanings, dream.held[late], dream.frames[:1, late - 1])}</div>'
     )

@@ -32,7 +32,7 @@ DREAMS, QUICK_DREAMS = 8, 2
 
 
 def noised(model: WorldModel) -> WorldModel:
-    """Return a copy with noise on each matrix of the dynamics, of the matrix's own deviation."""
+    """Return a copy with noise on each matrix of the dynamics, as large as the matrix's weights."""
     damaged = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -18,9 +18,9 @@ _SCORES = (
     ("PSNR, dB", "psnr"),
     ("PSNR over changed pixels, dB", "changed_psnr"),
 )
-OBEYS = 0.2  # least delta PSNR, dB; less is within the noise of a quick check
-SURVIVES = 0.8  # least survival of a long dream, relative to that of real frames
-MOVES = 0.1  # least motion of a long dream, relative to the real game
+OBEYS = 0.2  # minimum delta PSNR, dB; less is within the noise of a quick check
+SURVIVES = 0.8  # minimum survival of a long dream, relative to that of real frames
+MOVES = 0.1  # minimum motion of a long dream, relative to the real game
 KINDS = ("", "_copy", "_ceiling")
 _OTHERS = (
     ("loss of PSNR by random actions (changed pixels), dB", "delta4_changed_psnr_genie"),

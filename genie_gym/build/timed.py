@@ -23,7 +23,7 @@ from world_models.training.run_options import DataOptions
 
 __all__ = ["Timed", "dream_speed"]
 
-_FRAMES_PER_MINUTE = 8000  # most frames to collect; more could not be used in time
+_FRAMES_PER_MINUTE = 8000  # maximum to collect; more could not be used in time
 _FIRST_EPISODES = 4  # played first, to measure the speed
 _MIN_EPISODES = 8
 _TRIAL_STEPS = 4  # training steps of warm-up; then as many are timed

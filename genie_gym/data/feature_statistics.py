@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["Statistics", "pooled_statistics", "statistics_of"]
 
 Statistics = dict[str, NDArray[np.float64]]
-"""Least and largest value, mean, standard deviation and count of a feature."""
+"""Smallest and largest value, mean, standard deviation and count of a feature."""
 
 
 def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:

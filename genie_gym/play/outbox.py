@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["Outbox"]
 
-_IN_FLIGHT = 3  # most frames that are sent but not yet drawn, so that a slow page is not flooded
+_IN_FLIGHT = 3  # maximum frames sent but not yet drawn, so that a slow page is not flooded
 _MESSAGES = 32
 
 

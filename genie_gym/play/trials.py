@@ -25,7 +25,7 @@ REAL = "real"
 
 _POLICY = "mixed"
 _LONGEST = 300  # steps of an episode that clips are cut from
-_TRIES = 20  # most episodes played for each clip
+_TRIES = 20  # maximum number of episodes played for each clip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def _import(command: Import) -> int:
 
 
 def _add(command: Add) -> int:
-    from genie_gym.retroact.own_games import add_game  # here: status needs no emulator's parts
+    from genie_gym.retroact.own_games import add_game  # here, since it imports the emulator
 
     added = add_game(command.file, name=command.name, press=command.press)
     print(f"{added.env_id} is added: {added.folder}")

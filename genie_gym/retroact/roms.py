@@ -65,7 +65,7 @@ def data_dir() -> Path:
 
 def own_dir() -> Path:
     """Returns the folder of the games that the user added; respects ``$GENIE_GYM_GAMES``."""
-    import platformdirs  # here: a machine that only trains needs no such folder
+    import platformdirs  # imported here, since machines that only train do not need it
 
     named = os.environ.get(OWN_VARIABLE)
     folder = Path(named) if named else Path(platformdirs.user_cache_dir("genie-gym")) / "games"

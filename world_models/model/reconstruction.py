@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["ReconstructionLossConfig", "changed_pixels", "psnr", "reconstruction_loss"]
 
-CHANGED = 0.03  # least difference of a channel, in [0, 1], that counts as a change
+CHANGED = 0.03  # smallest difference of a channel, in [0, 1], that counts as a change
 
 
 @dataclass(frozen=True, kw_only=True)

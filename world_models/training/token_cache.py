@@ -171,7 +171,7 @@ def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> Toke
     counts = encoding.count(dataset.num_frames)
     there = [f"{entry.key}/{encoding.arrays[0]}" in store for entry in dataset.entries]
     missing = sorted((i for i in np.flatnonzero(counts) if not there[i]), key=counts.__getitem__)
-    fabric.barrier()  # all processes must find the same ones missing before any adds some
+    fabric.barrier()  # all processes must list the missing ones before any process adds some
     mine = missing[fabric.global_rank :: fabric.world_size]
     total = int(counts[mine].sum()) * encoding.length
     quiet = True if not total or not fabric.is_global_zero else None

@@ -16,7 +16,7 @@ CARD, HUB_CARD = "world.json", "config.json"
 
 MAX_BYTES = 1 << 20  # of a card
 MAX_NUMBER = 1 << 16  # in a configuration; no size of a model is larger
-_MAX = {"num_layers": 256, "steps": 1000}  # numbers of things that are made, or done, one by one
+_MAX = {"num_layers": 256, "steps": 1000}  # of what is created or run one by one
 
 
 class BundleError(ValueError):
@@ -193,5 +193,5 @@ def _check_numbers(path: Path, name: str, value: Any) -> None:
             _check_numbers(path, name, inner)
     elif isinstance(value, int | float):
         most = _MAX.get(name.rpartition(".")[2], MAX_NUMBER)
-        if not abs(value) <= most:  # so written that NaN is refused too
+        if not abs(value) <= most:  # written so that NaN is refused, too
             raise BundleError(f"{path}: {name} must be at most {most:,}, got {value}")

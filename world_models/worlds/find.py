@@ -30,7 +30,7 @@ def search_folders() -> list[Path]:
 
 def user_folder() -> Path:
     """Folder for this user's own worlds."""
-    import platformdirs  # here: a machine that only trains needs no such folder
+    import platformdirs  # imported here, since machines that only train do not need it
 
     return Path(platformdirs.user_cache_dir("genie-gym")) / "worlds"
 
@@ -58,7 +58,7 @@ def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
         WorldNotFoundError: If there is none; the message lists the folders that were searched.
     """
     if "://" in str(world):
-        from world_models.worlds.pull import pulled_world  # here: names need no network
+        from world_models.worlds.pull import pulled_world  # here, since names need no network
 
         return pulled_world(str(world), user_folder().parent / "pulled")
     if _is_world(Path(world)):
