@@ -71,6 +71,7 @@ def build_in_a_child(folder: Path) -> None:
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv(VARIABLE, str(tmp_path / "worlds"))
     return tmp_path
 

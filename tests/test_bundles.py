@@ -266,12 +266,12 @@ def test_search_order_and_errors(tmp_path, bundle, monkeypatch):
     shutil.copytree(bundle, second / "Toy")
     shutil.copytree(bundle, second / "SuperToy")
     monkeypatch.setenv("GENIE_GYM_WORLDS", f"{first}{os.pathsep}{second}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    shutil.copytree(bundle, tmp_path / "cache" / "genie-gym" / "worlds" / "Cached")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    shutil.copytree(bundle, tmp_path / "data" / "genie-gym" / "worlds" / "Mine")
     assert find_world("Toy") == first / "Toy"
     assert find_world(bundle) == bundle
-    assert find_world("Cached").parent.name == "worlds"
-    assert {"Toy", "SuperToy", "Cached"} <= set(list_worlds())
+    assert find_world("Mine").parent.name == "worlds"
+    assert {"Toy", "SuperToy", "Mine"} <= set(list_worlds())
     with pytest.raises(WorldNotFoundError, match="Did you mean SuperToy") as failure:
         find_world("SuprToy")
     assert str(second) in str(failure.value) and "genie-gym build ENV" in str(failure.value)

@@ -39,6 +39,7 @@ def card_of(files: dict[str, bytes], **changes) -> str:
 def home(tmp_path, monkeypatch):
     """An empty cache of the user, and no other folder of worlds."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv(VARIABLE, raising=False)
     return tmp_path
 

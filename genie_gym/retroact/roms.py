@@ -68,7 +68,7 @@ def own_dir() -> Path:
     import platformdirs  # imported here, since machines that only train do not need it
 
     named = os.environ.get(OWN_VARIABLE)
-    folder = Path(named) if named else Path(platformdirs.user_cache_dir("genie-gym")) / "games"
+    folder = Path(named) if named else Path(platformdirs.user_data_dir("genie-gym")) / "games"
     return folder.expanduser().absolute()
 
 

@@ -21,8 +21,8 @@ class WorldNotFoundError(FileNotFoundError):
 def search_folders() -> list[Path]:
     """Folders that may hold worlds, in order of precedence.
 
-    First the folders in the environment variable GENIE_GYM_WORLDS, then the user's cache
-    directory, then the worlds that come with the package.
+    First the folders in the environment variable GENIE_GYM_WORLDS, then the user's own folder of
+    worlds, then the worlds that come with the package.
     """
     named = [Path(folder).expanduser() for folder in os.environ.get(VARIABLE, "").split(os.pathsep)]
     return [*(folder for folder in named if folder != Path()), user_folder(), SHIPPED]
@@ -32,7 +32,7 @@ def user_folder() -> Path:
     """Folder for this user's own worlds."""
     import platformdirs  # imported here, since machines that only train do not need it
 
-    return Path(platformdirs.user_cache_dir("genie-gym")) / "worlds"
+    return Path(platformdirs.user_data_dir("genie-gym")) / "worlds"
 
 
 def list_worlds() -> dict[str, Path]:
@@ -58,9 +58,11 @@ def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
         WorldNotFoundError: If there is none; the message lists the folders that were searched.
     """
     if "://" in str(world):
-        from world_models.worlds.pull import pulled_world  # here, since names need no network
+        import platformdirs  # imported here, as is `pull`: names need no network
 
-        return pulled_world(str(world), user_folder().parent / "pulled")
+        from world_models.worlds.pull import pulled_world
+
+        return pulled_world(str(world), Path(platformdirs.user_cache_dir("genie-gym")) / "pulled")
     if _is_world(Path(world)):
         return Path(world)
     worlds = list_worlds()
