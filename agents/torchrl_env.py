@@ -17,6 +17,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from world_models.extras import require
 from world_models.inference.state import WorldState
 from world_models.inference.world import WorldModel
+from world_models.model.kv_cache import ROW_AXES
 
 _NEEDS = "TorchRL envs need TorchRL"
 tensordict = require("tensordict", extra="torchrl", what=_NEEDS)
@@ -24,9 +25,6 @@ data = require("torchrl.data", extra="torchrl", what=_NEEDS)
 envs = require("torchrl.envs.model_based.common", extra="torchrl", what=_NEEDS)
 
 __all__ = ["DreamEnv"]
-
-# Axis of the rows in the tensors of a KV cache; in all other tensors it is 0.
-_ROW_AXES = {"keys": 1, "values": 1, "tails": 2}
 
 
 class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
@@ -148,7 +146,7 @@ class _Step(nn.Module):
 
 
 def _axis(name: str) -> int:
-    return _ROW_AXES.get(name.rpartition(".")[2], 0)
+    return ROW_AXES.get(name.rpartition(".")[2], 0)  # a tensor of a KV cache, or another
 
 
 def _to_dict(state: WorldState) -> dict[str, Tensor]:

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.compiler import check_compiler, compiled
-from world_models.inference.sampling import MaskedTokens, Pass, Sample, sample_tokens, unmask
-from world_models.inference.state import WorldState
+from world_models.inference.sampling import MaskedTokens, Pass, unmask
 from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics, StepInputs
 from world_models.model.kv_cache import KVCache
@@ -64,14 +63,14 @@ class CompiledWorld(WorldModel):
             compiler = Compiler(world.tokenizer)
             self._decode_frame = compiler(compiler.part.decode_frame)
 
-    def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
-        """See `WorldModel.sample`."""
-        fused = self._fused(frame) if isinstance(frame, TwoStreamFrame) else None
-        space = self.dynamics.space
-        sampling = self.sampling_of(frame)
-        return sample_tokens(frame.logits, space, sampling, seeds, counters, fused=fused)
+    @property
+    def _runner(self) -> Any:
+        return self._compiled
 
-    def _fused(self, frame: TwoStreamFrame) -> Pass:
+    def _fused(self, frame: NextFrame) -> Pass | None:
+        if not isinstance(frame, TwoStreamFrame):
+            return None
+
         def fused(
             canvas: MaskedTokens, rows: Tensor, schedule: Tensor, noise: Tensor
         ) -> tuple[MaskedTokens, Tensor]:
@@ -79,14 +78,6 @@ class CompiledWorld(WorldModel):
             return self._compiled.sampling_pass(canvas, inputs, schedule, noise, self.sampling)
 
         return fused
-
-    def _first_frame(self, state: WorldState) -> NextFrame:
-        return self.dynamics.objective.first_frame(self._compiled, state.dynamics, state.frames)
-
-    def _next(self, state: WorldState, action: Tensor) -> NextFrame:
-        return self.dynamics.objective.next_frame(
-            self._compiled, state.dynamics, state.tokens, action, state.frames
-        )
 
     def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:
         inputs = self.tokenizer.decode_inputs(cache, self._derived)

@@ -142,7 +142,7 @@ class WorldState:
         caches: dict[str, KVCache | None] = {}
         for name in ("dynamics", "decoder", "encoder"):
             own = {k.partition(".")[2]: x for k, x in tensors.items() if k.startswith(name + ".")}
-            caches[name] = KVCache.from_tensors(own) if own else None
+            caches[name] = KVCache(**own) if own else None
         if caches["dynamics"] is None:
             raise ValueError(
                 f"expected the tensors of WorldState.tensors(), got only {sorted(tensors)}"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.inference.sampling import Sample, entropy, sample_tokens
+from world_models.inference.sampling import Pass, Sample, entropy, sample_tokens
 from world_models.inference.state import WorldState
 from world_models.model.dynamics import Dynamics
 from world_models.model.kv_cache import KVCache
@@ -203,8 +203,8 @@ class WorldModel(nn.Module):
 
     def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; see `sample_tokens`."""
-        space = self.dynamics.space
-        return sample_tokens(frame.logits, space, self.sampling_of(frame), seeds, counters)
+        space, sampling, fused = self.dynamics.space, self.sampling_of(frame), self._fused(frame)
+        return sample_tokens(frame.logits, space, sampling, seeds, counters, fused=fused)
 
     def sampling_of(self, frame: NextFrame) -> SamplingConfig:
         """The sampling settings, without passes that cannot make a difference.
@@ -307,12 +307,21 @@ class WorldModel(nn.Module):
         # Frames are counted from 0 again, so another seed keeps random numbers from repeating.
         return state.put(used, self.start(frames, actions, state.seeds[used] + 1))
 
+    @property
+    def _runner(self) -> Any:
+        """What computes the steps of the dynamics."""
+        return self.dynamics
+
+    def _fused(self, frame: NextFrame) -> Pass | None:
+        """A sampling pass and its unmasking in one function, if there is one."""
+        return None
+
     def _first_frame(self, state: WorldState) -> NextFrame:
-        return self.dynamics.objective.first_frame(self.dynamics, state.dynamics, state.frames)
+        return self.dynamics.objective.first_frame(self._runner, state.dynamics, state.frames)
 
     def _next(self, state: WorldState, action: Tensor) -> NextFrame:
         return self.dynamics.objective.next_frame(
-            self.dynamics, state.dynamics, state.tokens, action, state.frames
+            self._runner, state.dynamics, state.tokens, action, state.frames
         )
 
     def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:

@@ -6,14 +6,16 @@ in the window, E width of a head, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["CacheEntry", "KVCache"]
+__all__ = ["ROW_AXES", "CacheEntry", "KVCache"]
+
+ROW_AXES = {"keys": 1, "values": 1, "tails": 2, "length": 0}
+"""Axis of the rows in each tensor of a cache."""
 
 
 class CacheEntry(NamedTuple):
@@ -100,42 +102,22 @@ class KVCache:
 
     def rows(self, index: Tensor) -> KVCache:
         """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
-        return KVCache(
-            keys=self.keys.index_select(1, index),
-            values=self.values.index_select(1, index),
-            tails=self.tails.index_select(2, index),
-            length=self.length.index_select(0, index),
-        )
+        own = self.tensors().items()
+        return KVCache(**{name: x.index_select(ROW_AXES[name], index) for name, x in own})
 
     def part(self, start: int, stop: int) -> KVCache:
         """The rows from `start` to `stop`, in the same memory."""
-        return KVCache(
-            keys=self.keys[:, start:stop],
-            values=self.values[:, start:stop],
-            tails=self.tails[:, :, start:stop],
-            length=self.length[start:stop],
-        )
+        own, num = self.tensors().items(), stop - start
+        return KVCache(**{name: x.narrow(ROW_AXES[name], start, num) for name, x in own})
 
     def put(self, index: Tensor, other: KVCache) -> None:
         """Replace the rows in ``index`` by those of ``other``, in place."""
-        self.keys.index_copy_(1, index, other.keys)
-        self.values.index_copy_(1, index, other.values)
-        self.tails.index_copy_(2, index, other.tails)
-        self.length.index_copy_(0, index, other.length)
+        for name, x in self.tensors().items():
+            x.index_copy_(ROW_AXES[name], index, getattr(other, name))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything as a flat dict of tensors, for saving."""
-        return {
-            "keys": self.keys,
-            "values": self.values,
-            "tails": self.tails,
-            "length": self.length,
-        }
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> KVCache:
-        """Undo `tensors`."""
-        return cls(**{name: tensors[name] for name in ("keys", "values", "tails", "length")})
+        return {name: getattr(self, name) for name in ROW_AXES}
 
 
 def _put(ring: Tensor, slot: Tensor, new: Tensor) -> None:
