@@ -143,8 +143,6 @@ def test_what_moves_is_told_from_pictures_of_known_answer():
         "SECONDARY": [drawn(50, 72, shot=4 * t) for t in range(12)],
     }
     branches = Branches(
-        step=0,
-        before=drawn(50, 72),
         screens=np.array([played[meaning] for meaning in ACTIONS.meanings]),
         memories=np.zeros((7, 12, 4), np.uint8),
     )

@@ -55,14 +55,10 @@ class Branches:
     """The results of each action from one state.
 
     Attributes:
-        step: Steps of play before the state.
-        before: The screen in that state, ``(H, W, 3)``.
         screens: The screen after each step of each of `ACTIONS`, ``(A, T, H, W, 3)``.
         memories: The console's memory after each step, ``(A, T, M)``.
     """
 
-    step: int
-    before: NDArray[np.uint8]
     screens: NDArray[np.uint8]
     memories: NDArray[np.uint8]
 
@@ -81,11 +77,9 @@ def play_branches(game: str, config: ProbeConfig) -> Iterator[Branches]:
         ):
             rng = np.random.default_rng([config.seed, number])
             _wander(env, sticky_plan(ACTIONS)(rng, int(step)), config.settle)
-            state, before = env.save_state(), _screen(env)
+            state = env.save_state()
             played = [_hold(env, state, action, config.hold) for action in range(len(ACTIONS))]
             yield Branches(
-                step=int(step) + config.settle,
-                before=before,
                 screens=np.stack([screens for screens, _ in played]),
                 memories=np.stack([memories for _, memories in played]),
             )
