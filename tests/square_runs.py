@@ -46,9 +46,9 @@ def every_step_logged() -> Iterator[None]:
 
 
 @every_step_logged()
-def make_world(root: Path) -> Made:
-    """A world made by the three commands."""
-    data = write_episodes(root / "data")
+def make_world(root: Path, data: Path | None = None) -> Made:
+    """A world made by the three commands, of the square or of other data of its size."""
+    data = data or write_episodes(root / "data")
     train_tokenizer(TOKENIZER, DataOptions(data=data, out=root / "tokenizer"))
     options = DynamicsOptions(data=data, out=root / "dynamics", tokenizer=str(root / "tokenizer"))
     train_dynamics(DYNAMICS, options)

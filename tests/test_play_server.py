@@ -8,6 +8,7 @@ import statistics
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,9 +16,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.play import guard
+from genie_gym.play.commands import Command
 from tests.browser import until
 from tests.played import Client, engine, served
+from tests.square_runs import make_world
+from world_models.episodes import EpisodeDataset
 
 
 def still_plays(client):
@@ -254,6 +259,92 @@ def test_only_the_token_opens_an_address_that_others_reach(playing):
         client = Client(base, additional_headers={"Cookie": f"{guard.COOKIE}={token}"})
         client.frame()
         client.close()
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_it_listens_on_an_ipv6_address(playing):
+    with served(playing, host="::1") as url:
+        assert url.startswith("http://[::1]:") and status(url) == 200
+        still_plays(Client(url))
+
+
+@pytest.fixture(scope="module")
+def own_world(one_thread, tmp_path_factory):
+    """A world of somebody else's env."""
+    root = tmp_path_factory.mktemp("own")
+    collect(
+        CollectConfig(
+            env="tests.picture_env:PictureGame-v0",
+            out=root / "data",
+            policy="random",
+            episodes=12,
+            max_steps=20,
+            env_kwargs={"frame_size": "16"},
+        )
+    )
+    return make_world(root, root / "data").world
+
+
+def change_card(playing, **changes):
+    (rows,) = playing.library._open.values()
+    rows.world = replace(rows.world, card=replace(rows.world.card, **changes))
+
+
+def test_a_world_of_ones_own_env_has_its_real_game(own_world, tmp_path):
+    with engine(own_world, tmp_path, seed=1) as playing, served(playing) as url:
+        client = Client(url)
+        client.send("real", True)
+        client.frame(lambda frame: frame["real"])
+        assert client.frame(lambda frame: frame["now"] > 0)["real"]["psnr"] is not None
+        client.close()
+
+
+def test_a_game_that_cannot_be_made_is_told_and_the_dream_goes_on(own_world, tmp_path):
+    with engine(own_world, tmp_path, seed=1) as playing, served(playing) as url:
+        change_card(playing, env_kwargs={"no_such_argument": 1})
+        client = Client(url)
+        client.send("real", True)
+        notice = client.until(lambda told: "notice" in told)["notice"]
+        assert "no_such_argument" in notice
+        still_plays(client)
+
+
+@pytest.mark.parametrize("end", ["page", "game", "server"])
+def test_a_recording_is_stored_whatever_ends_it(own_world, tmp_path, end):
+    class Nobody:
+        def show(self, packet):
+            pass
+
+        tell = show
+
+    with engine(own_world, tmp_path, seed=1) as playing:
+        change_card(playing, outcomes=False)  # the dream never ends
+        playing.open("me", Nobody())
+        playing.obey("me", Command(do="real", value=True))
+        session = until(lambda: playing.sessions.get("me"))
+        until(lambda: session.real)
+        for do in ("pause", "record"):
+            playing.obey("me", Command(do=do, value=True))
+        playing.obey("me", Command(do="step"))
+        until(lambda: session.recording and len(session.recording) == 1)
+        if end == "page":
+            playing.end("me")
+            until(lambda: list(tmp_path.glob("Square-real/manifest-*")))
+        elif end == "game":
+            session.real.player.close()  # behind its back: its next step fails
+            playing.obey("me", Command(do="step"))
+            until(lambda: list(tmp_path.glob("Square-real/manifest-*")))
+            assert session.real is None
+    for kind in ("Square", "Square-real"):  # the dream, and the real game
+        assert len(EpisodeDataset(tmp_path / kind)) == 1
 
 
 def test_a_secret_is_compared_in_constant_time(monkeypatch):

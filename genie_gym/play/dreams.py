@@ -106,11 +106,13 @@ class DreamRows:
 
     Args:
         world: The world; shared with envs.
+        num_threads: Maximum number of CPU threads, which share the dreams of a step.
     """
 
-    def __init__(self, world: LoadedWorld):
+    def __init__(self, world: LoadedWorld, num_threads: int):
         self.world = world
-        self._num_threads = threads_of_an_operation(world.model, torch.get_num_threads())
+        self._max_parts = num_threads
+        self._num_threads = threads_of_an_operation(world.model, num_threads)
         self._starts: dict[int, WorldState] = {}
         side = world.card.frame_size
         num_tokens = world.model.tokenizer.space.num_tokens
@@ -204,7 +206,7 @@ class DreamRows:
         return batch
 
     def _step(self, state: WorldState, actions: Tensor) -> tuple[WorldState, Prediction]:
-        parts = min(torch.get_num_threads(), len(state) // MIN_ROWS)
+        parts = min(self._max_parts, len(state) // MIN_ROWS)
         if parts > 1 and self.world.device.type == "cpu":
             return step_in_parts(self.world.model.step, parts, state, actions)
         return self.world.model.step(state, actions)

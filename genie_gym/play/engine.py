@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 _TOGETHER = 0.004  # seconds; sessions due within them are stepped in one batch
 _SEEDS = 1000  # a session begins with a random seed below this
 _FILMS = 8  # number of films kept for download per session
-_ERRORS = (ValueError, RuntimeError, OSError, ImportError)
+_EXPECTED = (ValueError, RuntimeError, OSError, ImportError)  # other errors are also logged
 
 
 class Engine:
@@ -65,18 +65,18 @@ class Engine:
         self._do(lambda: self._obey(name, command))
 
     def end(self, name: str) -> None:
-        """End a session: close its real game and delete its films."""
+        """End a session: store its recording, close its real game and delete its films."""
         self._do(lambda: self._end(name))
 
     def close(self) -> None:
-        """End all sessions, stop both threads and delete the temporary films."""
+        """End all sessions, store their recordings, stop both threads and delete the films."""
         with self._wake:
             self._running = False
             self._wake.notify()
         self._thread.join()
-        self._helper.shutdown()
         for name in list(self.sessions):
             self._end(name)
+        self._helper.shutdown()
         shutil.rmtree(self.films, ignore_errors=True)
 
     # The thread --------------------------------------------------------------------------
@@ -119,16 +119,17 @@ class Engine:
         for session in due:
             try:
                 wanted = session.begin_step(now)
-            except _ERRORS as fault:  # the real game's process has died, for example
+            except Exception as fault:  # the real game's process has died, for example
                 session.set_real(None)
                 session.paused = True
                 self._complain(session, fault)
-                continue
+                wanted = []
             jobs.setdefault(session.rows, []).extend(wanted)
             if wanted:
                 stepped.append(session)
             else:
                 session.show()
+                self._store_finished(session)
         for rows, wanted in jobs.items():
             if not wanted:
                 continue
@@ -158,6 +159,7 @@ class Engine:
         session = self.sessions.pop(name, None)
         if session is not None:
             session.close()
+            self._store_finished(session)
         for film in self._films.pop(name, []):
             film.unlink(missing_ok=True)
 
@@ -167,7 +169,7 @@ class Engine:
             return
         try:
             self._command(name, session, command)
-        except _ERRORS as fault:
+        except Exception as fault:
             self._complain(session, fault)
         session.show()
         self._store_finished(session)
@@ -200,9 +202,8 @@ class Engine:
             getattr(session, command.do)(value)
 
     def _change_world(self, session: Session, rows: DreamRows) -> None:
-        session.record(False)
-        self._store_finished(session)
         session.close()
+        self._store_finished(session)
         changed = Session(session.name, session.viewer, rows, session.seed)
         self.sessions[session.name] = changed
         self._greet(changed)
@@ -218,7 +219,7 @@ class Engine:
             fault: Exception | None = None
             try:
                 made = make()
-            except _ERRORS as error:
+            except Exception as error:
                 fault = error
             self._do(lambda: self._prepared(name, made, fault, use))
 
@@ -237,7 +238,7 @@ class Engine:
         else:
             try:
                 use(session, made)
-            except _ERRORS as error:
+            except Exception as error:
                 self._complain(session, error)
         self.sessions[name].show()
 
@@ -248,11 +249,13 @@ class Engine:
     def _store(self, session: Session, recording: Recording) -> None:
         try:
             dataset = recording.store(self.recordings)
+            if session.name not in self.sessions:
+                return  # nobody is left to download a film
             stem = secrets.token_urlsafe(12)
             films = [self.films / f"{stem}.{suffix}" for suffix in ("gif", "mp4")]
             for film in films:
                 recording.film(film)
-        except _ERRORS as fault:
+        except Exception as fault:
             self._complain(session, fault)
             return
         gif, mp4 = (f"films/{film.name}" for film in films)
@@ -270,4 +273,6 @@ class Engine:
             kept.remove(film)
 
     def _complain(self, session: Session, fault: Exception) -> None:
-        session.viewer.tell({"notice": str(fault)})
+        if not isinstance(fault, _EXPECTED):
+            _LOG.error("a session met an error", exc_info=fault)
+        session.viewer.tell({"notice": str(fault) or type(fault).__name__})

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genie_gym.collect.policies import Policy
 from genie_gym.collect.policy_spec import checked_spec, make_policy
 from genie_gym.envs.loaded_worlds import open_world
@@ -31,8 +33,10 @@ class Library:
 
     def __init__(self, world: str, policies: Sequence[str] = (), **options: Any):
         self._options = options
+        # Read here: a thread that begins while a dream is stepped could read 1.
+        self._num_threads = torch.get_num_threads()
         self._open: dict[str, DreamRows] = {}
-        first = DreamRows(open_world(world, **options))
+        first = DreamRows(open_world(world, **options), self._num_threads)
         self.first = first.world.card.name
         self._open[self.first] = first
         self.drivers = {Path(spec).name: checked_spec(spec) for spec in policies}
@@ -50,7 +54,8 @@ class Library:
         if name not in self._open:
             if name not in self.worlds:
                 raise ValueError(f"there is no world {name!r} on this machine")
-            self._open[name] = DreamRows(open_world(name, **self._options))
+            world = open_world(name, **self._options)
+            self._open[name] = DreamRows(world, self._num_threads)
         return self._open[name]
 
     def game(self, rows: DreamRows, seed: int) -> RealGame:

@@ -18,7 +18,8 @@ class Moment:
         frame: uint8 ``(H, W, 3)``.
         reward: Reward of the action.
         total: Sum of the rewards since the start.
-        ended: Whether the action ended the episode.
+        ended: Whether the episode ended with the action.
+        truncated: Whether it ended because of the game's time limit.
         entropy: Uncertainty about the frame, from 0 to 2; see `frame_uncertainty`.
         patches: Uncertainty about each patch of the frame, row by row: uint8 ``(N,)``, where 255
             is as uncertain as a choice between all codes. None for a real frame.
@@ -28,5 +29,6 @@ class Moment:
     reward: float = 0.0
     total: float = 0.0
     ended: bool = False
+    truncated: bool = False
     entropy: float = 0.0
     patches: NDArray[np.uint8] | None = None

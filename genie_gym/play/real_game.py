@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
-import genie_gym  # noqa: F401  # registers the env ids
+from genie_gym.envs.make import make_rows
 from genie_gym.envs.single import FrameEnv
+from genie_gym.envs.vector import FrameVectorEnv
 from genie_gym.play.moment import Moment
 from world_models.worlds.card import WorldCard
 
@@ -40,9 +41,15 @@ class RealGame:
     """
 
     def __init__(self, env_id: str, env_kwargs: dict[str, Any], seed: int):
-        env = gym.make(env_id, disable_env_checker=True, **env_kwargs).unwrapped
-        assert isinstance(env, FrameEnv)
-        self.env = env
+        row = make_rows(
+            env_id,
+            1,
+            autoreset_mode=AutoresetMode.DISABLED,
+            max_episode_steps=None,  # only a limit of the game itself
+            **env_kwargs,
+        )
+        assert isinstance(row, FrameVectorEnv)
+        self.env = FrameEnv(row)
         self.begin(seed)
 
     def begin(self, seed: int) -> None:
@@ -58,6 +65,7 @@ class RealGame:
             reward=reward,
             total=self.last.total + reward,
             ended=terminated or truncated,
+            truncated=truncated,
         )
         return self.last
 

@@ -46,14 +46,14 @@ class Take:
         del self.actions[steps:], self.moments[steps + 1 :]
 
     def episode(self, info: EpisodeInfo) -> Episode:
-        """Return the take as an episode, truncated unless the game had ended."""
-        ended = self.moments[-1].ended
+        """Return the take as an episode, truncated unless the game itself ended it."""
+        terminated = self.moments[-1].ended and not self.moments[-1].truncated
         return Episode(
             frames=self.frames(),
             actions=np.array(self.actions),
             rewards=np.array([moment.reward for moment in self.moments[1:]], np.float32),
-            terminated=ended,
-            truncated=not ended,
+            terminated=terminated,
+            truncated=not terminated,
             info=info,
         )
 

@@ -141,7 +141,9 @@ class PlayApp:
 
 def _server(app: Any, address: Address) -> tuple[Any, socket.socket, str]:
     """A server that is ready to run, its socket, and the address to visit."""
-    listening = socket.create_server((address.host, address.port))
+    six = ":" in address.host
+    family = socket.AF_INET6 if six else socket.AF_INET
+    listening = socket.create_server((address.host, address.port), family=family)
     secret = address.secret()
     config = uvicorn.Config(
         Guard(app, secret),
@@ -155,7 +157,8 @@ def _server(app: Any, address: Address) -> tuple[Any, socket.socket, str]:
         server_header=False,
     )
     query = "" if secret is None else f"?token={secret}"
-    url = f"http://{address.host}:{listening.getsockname()[1]}/{query}"
+    host = f"[{address.host}]" if six else address.host
+    url = f"http://{host}:{listening.getsockname()[1]}/{query}"
     return uvicorn.Server(config), listening, url
 
 

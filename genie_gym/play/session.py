@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ from genie_gym.collect.policies import Policy
 from genie_gym.evaluation.metrics import frame_psnr
 from genie_gym.play.commands import WAIT, Command
 from genie_gym.play.dreams import Dream, DreamRows
-from genie_gym.play.line import Line
+from genie_gym.play.line import DEPTH, Line
 from genie_gym.play.moment import Moment
 from genie_gym.play.packet import pack
 from genie_gym.play.real_game import RealGame
@@ -53,7 +52,7 @@ class Session:
     def __init__(self, name: str, viewer: Viewer, rows: DreamRows, seed: int):
         self.name, self.viewer, self.rows, self.seed = name, viewer, rows, seed
         self.paused, self.opening, self.single, self.beyond = False, False, False, False
-        self.fps, self.next_due, self.heard = _SPEED, 0.0, time.monotonic()
+        self.fps, self.next_due = _SPEED, 0.0
         self.held = self.idle = idle_action(rows.world.card.action_meanings)
         self.tapped: int | None = None
         self.last_action = self.idle
@@ -69,6 +68,8 @@ class Session:
     @property
     def live(self) -> Line:
         """The line that the player controls."""
+        if not self.lines:
+            raise ValueError("this world has no start bank: switch the real game on first")
         return self.lines[-1]
 
     # What a page asks for ------------------------------------------------------------------
@@ -144,6 +145,7 @@ class Session:
         if len(self.lines) > 1:
             raise ValueError("there are two branches already: keep one of them first")
         first = self.live
+        self._undo_recorded(first.end - first.now)
         assert isinstance(first.player, Dream)
         second = first.fork(first.player.copy())
         if first.now == first.end:
@@ -164,8 +166,7 @@ class Session:
         if index == 0:
             self.record(False)
             kept.cut()
-            if self.real is not None:
-                self.real.follow(kept, self.parted)
+            self._follow(kept)
         self.lines = [kept]
 
     def drive(self, name: str, policy: Policy | None) -> None:
@@ -185,7 +186,8 @@ class Session:
             self.recording = self._recording()
 
     def close(self) -> None:
-        """Free the real game."""
+        """End the recording and free the real game."""
+        self.record(False)
         if self.real is not None:
             self.real.player.close()
 
@@ -254,10 +256,31 @@ class Session:
         self.live.cut()
         if self.real is not None:
             self.real.cut()
-        if self.recording is not None and undone > len(self.recording):
+        self._undo_recorded(undone)
+        self.parted = min(self.parted, self.live.now)
+
+    def _undo_recorded(self, steps: int) -> None:
+        """Forget the recording's last steps; if it has fewer, begin another one here."""
+        if self.recording is not None and steps > len(self.recording):
             self.recording = self._recording()
         elif self.recording is not None:
-            self.recording.undo(undone)
+            self.recording.undo(steps)
+
+    def _follow(self, kept: Line) -> None:
+        """Let the real game repeat what the kept branch did; switch it off if it cannot."""
+        if self.real is None:
+            return
+        since = min(self.parted, kept.now)
+        if since >= max(kept.earliest, self.real.earliest):
+            self.real.follow(kept, since)
+            return
+        self.set_real(None)
+        self.viewer.tell(
+            {
+                "notice": f"the branches parted more than {DEPTH} frames ago, too far back for "
+                "the real game to follow the one you kept: it is off"
+            }
+        )
 
     def _recording(self) -> Recording:
         return Recording(
