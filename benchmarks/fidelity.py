@@ -20,7 +20,7 @@ from torch import nn
 import genie_gym  # noqa: F401  registers the env ids
 from benchmarks.dreams.exploits import Exploits, look_for_exploits
 from benchmarks.dreams.fid import FidUnavailableError, inception
-from benchmarks.dreams.heldout import SEED, collected, described, stored
+from benchmarks.dreams.heldout import collected, described, stored
 from benchmarks.dreams.measure import Amounts, Measured, measure
 from benchmarks.dreams.rates import Rates, measure_rates
 from benchmarks.dreams.scores import Picture, as_it_is
@@ -32,6 +32,7 @@ from benchmarks.report import command, report, say
 from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
 from genie_gym.evaluation.dreamer import Dreamer, Mode
+from genie_gym.evaluation.unseen import SEED
 from world_models.command_line import parse
 from world_models.episodes import EpisodeDataset
 from world_models.inference.world import WorldModel

@@ -16,14 +16,16 @@ import torch
 from PIL import Image
 
 from agents.dream_train import train_for
+from genie_gym.build.build import Build
 from genie_gym.build.command import BuildConfig, build, kind_of, main
 from genie_gym.build.display import Display
 from genie_gym.build.recipes import WORLDS, from_play
 from genie_gym.build.result import gates
 from genie_gym.build.stages import Manifest, Stage
 from genie_gym.build.timed import Timed
-from genie_gym.collect.command import CollectConfig
+from genie_gym.collect.command import CollectConfig, parse_value
 from genie_gym.collect.policy_spec import MIXED
+from genie_gym.evaluation.unseen import SEED
 from genie_gym.worlds_commands import main as worlds_command
 from tests.picture_env import PictureGame
 from world_models.episodes import EpisodeDataset
@@ -129,7 +131,8 @@ def test_a_game_becomes_a_dream_and_its_world_is_not_overwritten(folder, capfd):
 
 
 def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts(folder, capsys):
-    assert main([GAME, "--list", "--out", str(folder / "build")]) == 0
+    given = ["--list", "--out", str(folder / "build"), "--env-kwargs", "max_steps", "100"]
+    assert main([GAME, *given]) == 0
     listed = capsys.readouterr().out.split("\n")
     assert [line.split()[-1] for line in listed[:-1]] == [
         "data-mixed",
@@ -148,7 +151,7 @@ def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts
 
 def test_a_recipe_fits_into_a_time_limit(folder, monkeypatch, capsys):
     def recipe(planned):
-        from_play(planned, tiny(), max_steps=20, frame_size=32)
+        from_play(planned, tiny(), max_steps=20, env_kwargs={"frame_size": 32})
 
     monkeypatch.setitem(WORLDS, "PictureGame", (GAME, recipe))
     command = ["make", "PictureGame", "--minutes", "0.05", "--out", str(folder / "made")]
@@ -210,6 +213,33 @@ def train_small_agent(*args, **kwargs):
     if SMALL_AGENT.pop("kill", False):
         raise Interrupted
     return train_for(*args, **kwargs, **SMALL_AGENT)
+
+
+class Asked:
+    """Sizes that only note what is to be collected."""
+
+    def __init__(self):
+        self.configs = []
+
+    def collect(self, stage, config, due):
+        self.configs.append(config)
+        return True
+
+
+def test_rounds_collect_episodes_that_no_score_uses_and_env_arguments_may_have_any_name(tmp_path):
+    asked, arguments = Asked(), {"max_steps": 100, "steps": 5, "seed": 7}
+    planned = Build("PictureGame", GAME, tmp_path, asked)
+    from_play(planned, tiny(), max_steps=20, rounds=4, env_kwargs=arguments)
+    for stage in planned.stages:
+        if stage.name.startswith("data-"):
+            assert stage.run()
+    seeds = [config.seed for config in asked.configs]
+    assert len(set(seeds)) == 5 and SEED not in seeds and seeds[0] == 0
+    for config in asked.configs:
+        given = {name: parse_value(text) for name, text in config.env_kwargs.items()}
+        assert given == arguments and config.max_steps == 20
+    with pytest.raises(ValueError, match="kept for scoring worlds: give another --seed"):
+        BuildConfig(env=GAME, seed=SEED)
 
 
 def test_the_preset_follows_the_camera():

@@ -14,11 +14,11 @@ from torchmetrics.functional.image import (
 
 from benchmarks.dreams import heldout
 from benchmarks.dreams.fid import FidUnavailableError, frechet_distance, inception
-from benchmarks.dreams.heldout import unseen_levels
 from benchmarks.dreams.measure import Amounts, measure
 from genie_gym.actions import ActionSet
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import BEST, differing, frame_psnr, frame_ssim
+from genie_gym.evaluation.unseen import unseen_levels
 from tests.square_walks import ACTIONS, STEPS, where, windows_of
 from tests.square_world import play
 from world_models import presets

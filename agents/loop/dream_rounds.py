@@ -23,6 +23,7 @@ from world_models.episodes import EpisodeDataset
 __all__ = ["DreamRounds"]
 
 _AGENT_SHARE = 10  # as much as the shares of all other play together
+SEED = 3_000_000  # of collections: neither episodes of `genie-gym build` nor those of scores
 
 
 class DreamRounds:
@@ -40,7 +41,7 @@ class DreamRounds:
     def stages(self) -> list[Stage]:
         """Returns all stages, each after the ones it needs."""
         frames, parts = self._config.round_frames, self._parts
-        seed = 1_000_000 + self._config.seed  # episodes that the world was not trained on
+        seed = SEED + self._config.seed
         stages = [
             Stage(
                 name="mixed-data",

@@ -11,15 +11,11 @@ import numpy as np
 import platformdirs
 
 from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.evaluation.unseen import unseen_levels
 from world_models.episodes import EpisodeDataset
 from world_models.worlds.card import WorldCard
 
-__all__ = ["SEED", "collected", "described", "stored", "unseen_levels"]
-
-SEED = 1_000_003
-"""Seed of held-out collections; do not collect training data with it."""
-
-_ALL_LEVELS = 2**31 - 1
+__all__ = ["collected", "described", "stored"]
 
 
 def collected(
@@ -88,19 +84,6 @@ def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> Episod
             "a dataset that the world was not trained on"
         )
     return _checked(card, chosen)
-
-
-def unseen_levels(card: WorldCard) -> dict[str, Any]:
-    """Return env keyword arguments that select levels the world was not trained on.
-
-    A world trained on levels S to S + N - 1 is tested on levels S + N and above. A world trained on
-    levels drawn from all 2^31 is tested on other draws.
-    """
-    kwargs = dict(card.env_kwargs)
-    if num := int(kwargs.get("num_levels", 0)):
-        first = int(kwargs.get("start_level", 0)) + num
-        kwargs |= {"start_level": first, "num_levels": _ALL_LEVELS - first}
-    return kwargs
 
 
 def described(card: WorldCard, episodes: EpisodeDataset) -> str:

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from agents.train import train_agent
-from benchmarks.dreams.heldout import SEED
 from benchmarks.dreams.measure import measure
 from benchmarks.report import report, say
 from benchmarks.studies.coinrun_recipes import RECIPES, StudyRecipe, scaled
@@ -30,6 +29,7 @@ from genie_gym.envs.coinrun import paint_over_velocity_map
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import frame_psnr, frame_ssim
+from genie_gym.evaluation.unseen import SEED
 from genie_gym.evaluation.windows import Windows
 from world_models.command_line import parse
 from world_models.episodes import EpisodeDataset

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.dreams.heldout import SEED, collected
+from benchmarks.dreams.heldout import collected
 from benchmarks.dreams.survival import MARKS, survival
 from benchmarks.report import Measured, run_benchmark, say
 from genie_gym.collect.plans import sticky_plan
 from genie_gym.envs.loaded_worlds import open_world
 from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.unseen import SEED
 from genie_gym.evaluation.windows import Windows, draw_windows
 from world_models.inference.world import WorldModel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Build:
         seed: int = 0,
         into: Path | None = None,
         share: float = SHARES["collect"],
-        **env_kwargs: object,
+        env_kwargs: Mapping[str, object] | None = None,
     ) -> Path:
         """Collect episodes into a new dataset, or add them to the dataset `into`.
 
@@ -74,7 +74,7 @@ class Build:
             episodes=episodes,
             max_steps=max_steps,
             seed=seed,
-            env_kwargs={key: str(value) for key, value in env_kwargs.items()},
+            env_kwargs={key: str(value) for key, value in (env_kwargs or {}).items()},
         )
 
         def run() -> bool:

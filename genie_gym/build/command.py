@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,6 +17,7 @@ from genie_gym.build.timed import Timed
 from genie_gym.collect.command import parse_value
 from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.envs.make import make_rows, world_name
+from genie_gym.evaluation.unseen import SEED
 from genie_gym.registration import register_dream
 from genie_gym.retroact import catalogue
 from world_models.command_line import parse
@@ -83,6 +84,8 @@ class BuildConfig:
             raise ValueError(f"minutes must be positive, got {self.minutes}")
         if self.rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {self.rounds}")
+        if self.seed == SEED:
+            raise ValueError(f"seed {SEED} is kept for scoring worlds: give another --seed")
 
     @property
     def folder(self) -> Path:
@@ -180,7 +183,6 @@ def _planned(config: BuildConfig, recipe: WorldRecipe) -> tuple[Build, Path]:
     out = config.folder
     sizes = Timed(config.minutes, out, Manifest(out / "stages.jsonl"))
     planned = Build(config.world, config.env, out, sizes)
-    env_kwargs: dict[str, Any] = dict(config.env_kwargs)
     world = from_play(
         planned,
         recipe,
@@ -189,7 +191,7 @@ def _planned(config: BuildConfig, recipe: WorldRecipe) -> tuple[Build, Path]:
         seed=config.seed,
         rounds=config.rounds,
         pictures=out / "pictures",
-        **env_kwargs,
+        env_kwargs=config.env_kwargs,
     )
     planned.install(world, config.installed.parent)
     return planned, world

@@ -8,7 +8,7 @@ frames. These recipes omit the gradients in the first half of the layers, to sav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ __all__ = ["WORLDS", "from_play"]
 # At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
 # back: in any single frame its return is unlikely, so it was never sampled.
 ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
+# Round R of a build with seed S collects with seed ROUND_SEED + S + R: other episodes than those of
+# the first collection, and than those that worlds are scored on.
+ROUND_SEED = 2_000_000
 
 
 def from_play(
@@ -36,7 +39,7 @@ def from_play(
     seed: int = 0,
     rounds: int = 0,
     pictures: Path | None = None,
-    **env_kwargs: Any,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> Path:
     """Collects play, and trains a world on it that predicts a frame in one pass.
 
@@ -50,12 +53,12 @@ def from_play(
         seed: Seed of the collection.
         rounds: How often to train an agent in the dream, play with it, and fine-tune the world.
         pictures: Folder for a film strip and other pictures of the finished world.
-        **env_kwargs: Arguments of the env.
+        env_kwargs: Arguments of the env.
 
     Returns:
         The folder of the world.
     """
-    play: dict[str, Any] = {"max_steps": max_steps, **env_kwargs}
+    play: dict[str, Any] = {"max_steps": max_steps, "env_kwargs": env_kwargs}
     data = build.collect("mixed", policy, episodes, seed=seed, **play)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
     # At equal time, twice as many steps with half the batch learn more.
@@ -63,7 +66,7 @@ def from_play(
     run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
     world = _finish(build, data, tokenizer, run, pictures)
     for number in range(1, rounds + 1):
-        play["seed"] = 1_000_000 + seed + number  # episodes that differ from the earlier ones
+        play["seed"] = ROUND_SEED + seed + number
         world = _round(build, number, world, data, dynamics, policy, play, pictures)
     return world
 
@@ -72,7 +75,7 @@ def coinrun(build: Build) -> None:
     """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
-    data = build.collect("sticky", "sticky", 1000, max_steps=256, **levels)
+    data = build.collect("sticky", "sticky", 1000, max_steps=256, env_kwargs=levels)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
     # Pairs of frames teach first what a single frame shows, such as the shades of the velocity map.
     pairs = _fitted(
@@ -88,7 +91,7 @@ def coinrun(build: Build) -> None:
     longer = _fitted(replace(recipe.dynamics, events=0.1), steps=3000, learning_rate=2e-3)
     run = build.dynamics("dynamics", longer, data, world=world)
     world = build.bundle("CoinRunLonger", data, world, run)
-    more = build.collect("more", "sticky", 300, max_steps=256, seed=1, **levels)
+    more = build.collect("more", "sticky", 300, max_steps=256, seed=1, env_kwargs=levels)
     own = _fitted(replace(recipe.dynamics, self_forcing=0.5), steps=800, learning_rate=1e-3)
     run = build.dynamics("self-forcing", own, more, world=world)
     world = build.bundle("CoinRunSelfForcing", more, world, run)
