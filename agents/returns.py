@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from genie_gym.collect.policies import Policy
-from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.loaded_worlds import open_world, real_kwargs
 from genie_gym.envs.make import make_rows
+from genie_gym.evaluation.unseen import unseen_levels
 
 __all__ = ["Played", "joined", "make_real", "play_out", "rows_of"]
 
@@ -40,17 +41,30 @@ class Played:
 
 
 def make_real(
-    world: str | Path, num_envs: int, max_steps: int, mode: AutoresetMode = AutoresetMode.DISABLED
+    world: str | Path,
+    num_envs: int,
+    max_steps: int,
+    mode: AutoresetMode = AutoresetMode.DISABLED,
+    *,
+    unseen: bool = False,
 ) -> VectorEnv:
-    """Makes the real game of a world, with the arguments of the world's training data."""
+    """Makes the real game of a world, with the arguments of the world's training data.
+
+    Args:
+        world: Name or path of the world.
+        num_envs: Number of sub-envs, called rows.
+        max_steps: Maximum steps per episode.
+        mode: When a row starts its next episode after one has ended.
+        unseen: Whether to play levels that the world was not trained on.
+    """
     card = open_world(world).card
+    levels = unseen_levels(card) if unseen else {}
     return make_rows(
         card.env_id,
         num_envs,
-        action_set=card.action_set,
         max_episode_steps=max_steps,
         autoreset_mode=mode,
-        **card.env_kwargs,
+        **{**real_kwargs(card), **levels},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from agents.sb3 import SB3VecEnv
-from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.loaded_worlds import open_world, real_kwargs
 from genie_gym.envs.make import make_rows
 from genie_gym.wrappers import DynamicsEntropyVector, IntrinsicRewardVector, RandomNetworkMeter
 from genie_gym.wrappers.entropy_meter import MODES
@@ -59,8 +59,7 @@ class RewardedEnv:
         """Arguments of the env: those the world was trained with, overridden by `env_kwargs`."""
         if self.world is None:
             return self.env_kwargs
-        card = open_world(self.world).card
-        return {"action_set": card.action_set, **card.env_kwargs, **self.env_kwargs}
+        return {**real_kwargs(open_world(self.world).card), **self.env_kwargs}
 
     def make_plain(self) -> VectorEnv:
         """Returns the env without the reward."""

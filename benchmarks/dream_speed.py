@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.timing import can_compile, ratio
 from genie_gym.collect.collector import Collection, play_episodes
 from genie_gym.envs.genie import GenieVectorEnv
-from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from genie_gym.envs.loaded_worlds import LoadedWorld, open_world, real_kwargs
 from world_models.pixels import to_float
 from world_models.worlds.card import WorldCard
 
@@ -115,11 +115,7 @@ def _real(card: WorldCard, num_rows: int) -> gym.vector.VectorEnv:
     """Make the real game; emulators take a process each, so at most one per core."""
     if not card.env_id.startswith("Procgen/"):
         num_rows = min(num_rows, os.cpu_count() or 1)
-    return gym.make_vec(card.env_id, num_envs=num_rows, **_real_kwargs(card))
-
-
-def _real_kwargs(card: WorldCard) -> dict[str, Any]:
-    return {**card.env_kwargs, "action_set": card.action_set}
+    return gym.make_vec(card.env_id, num_envs=num_rows, **real_kwargs(card))
 
 
 def _bare_step(env: GenieVectorEnv) -> Step:
@@ -182,7 +178,7 @@ def _real_windows(card: WorldCard, num: int) -> tuple[Tensor, Tensor]:
         policy="sticky",
         max_steps=EPISODE_STEPS,
         seed=HELD_OUT_SEED,
-        env_kwargs=_real_kwargs(card),
+        env_kwargs=real_kwargs(card),
     )
     windows: list[tuple[Tensor, Tensor]] = []
     for episode in play_episodes(collection, list(range(num)), num_envs=1):

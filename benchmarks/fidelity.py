@@ -153,14 +153,17 @@ def main(argv: list[str] | None = None) -> int:
         say=say,
     )
     figures, rows = measured.figures(), table_rows(measured, no_fid)
-    if config.data is None:  # the episodes were played here, so the real game is installed
-        exploits, rates = _exploits(config), _rates(config)
-        figures = {**figures, **exploits.figures()}
-        for rate in rates:
-            figures |= rate.figures()
-        rows = [*rows, *exploit_rows(exploits), *rate_rows(rates)]
-    _keep(config, subject, measured, figures)
-    report("fidelity", figures, rows, config.json)
+    try:
+        if config.data is None and _pays(world):  # without data, the real game is installed
+            exploits = _exploits(config)
+            figures, rows = {**figures, **exploits.figures()}, [*rows, *exploit_rows(exploits)]
+            rates = _rates(config)
+            for rate in rates:
+                figures |= rate.figures()
+            rows = [*rows, *rate_rows(rates)]
+    finally:  # what was measured is kept, even if playing is interrupted
+        _keep(config, subject, measured, figures)
+        report("fidelity", figures, rows, config.json)
     return 0
 
 
@@ -171,6 +174,21 @@ def world_name(world: str) -> str:
     return str(gym.spec(world).kwargs["world"])
 
 
+def _pays(world: LoadedWorld) -> bool:
+    """Return whether policies can be paid in the world's dream and play the real game, too."""
+    return world.card.outcomes and world.card.latent_action is None
+
+
+def _dreaming(config: FidelityConfig) -> dict[str, Any]:
+    """Return the arguments with which an env dreams as the measured world does."""
+    return {
+        "device": config.device,
+        "dtype": config.dtype,
+        "steps": config.sampling_steps,
+        "temperature": config.temperature,
+    }
+
+
 def _exploits(config: FidelityConfig) -> Exploits:
     say("checking whether the dream overpays any policy")
     num_starts, steps = (2, 30) if config.quick else (8, 100)
@@ -179,6 +197,7 @@ def _exploits(config: FidelityConfig) -> Exploits:
         list(config.agents),
         num_starts=min(num_starts, config.episodes),
         steps=min(steps, config.max_steps),
+        dreaming=_dreaming(config),
     )
 
 
@@ -193,6 +212,7 @@ def _rates(config: FidelityConfig) -> list[Rates]:
         policies,
         num_starts=min(num_starts, config.episodes),
         steps=min(steps, config.max_steps),
+        dreaming=_dreaming(config),
     )
 
 

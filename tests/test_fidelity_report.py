@@ -6,13 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from agents.returns import make_real
 from benchmarks import fidelity
+from benchmarks.dreams.exploits import look_for_exploits
+from benchmarks.dreams.rates import measure_rates
 from benchmarks.page.charts import Line, dots, lines, ticks
 from genie_gym.cli import main as cli
 from tests.browser import rendered, visible_text
@@ -125,6 +130,58 @@ def test_the_page_as_it_looks(result, tmp_path):
         assert ground < 60 if scheme == 0 else ground > 220
         screens = pixels[520:800, 90:980]
         assert len(np.unique(screens.reshape(-1, 3), axis=0)) > 100
+
+
+TINY = ["--episodes", "2", "--max-steps", "12", "--windows", "2", "--event-windows", "1"]
+TINY += ["--steps", "4", "--long-frames", "0"]
+
+
+@pytest.fixture
+def changed(coinrun_world, tmp_path, monkeypatch):
+    """Copies the world with some fields of its card changed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def change(**fields) -> Path:
+        folder = tmp_path / "CoinRun"
+        shutil.copytree(coinrun_world, folder)
+        card = WorldCard.read(folder)
+        (folder / "world.json").write_text(replace(card, **fields).to_json())
+        return folder
+
+    return change
+
+
+def test_policies_are_played_with_the_options_of_the_command_on_levels_that_are_new(
+    changed, coinrun_world
+):
+    """The card names the action set twice, as that of an imported world does."""
+    arguments = WorldCard.read(coinrun_world).env_kwargs
+    world = changed(env_kwargs={**arguments, "action_set": "coinrun-7"})
+    (rates,) = measure_rates(str(world), {"random": "random"}, num_starts=1, steps=2)
+    assert rates.figures()["rate_ends_real_random"] == 0
+    trained, unseen = (make_real(world, 1, 5, unseen=unseen) for unseen in (False, True))
+    for env, known in ((trained, True), (unseen, False)):
+        env.reset(seed=0)
+        assert (env.step([0])[4]["level_seed"][0] < arguments["num_levels"]) is np.bool_(known)
+        env.close()
+    for play in (partial(measure_rates, policies={"sticky": "sticky"}), look_for_exploits):
+        more = {} if isinstance(play, partial) else {"agents": []}
+        with pytest.raises(ValueError, match="device 'none' cannot be used"):
+            play(str(world), **more, num_starts=1, steps=2, dreaming={"device": "none"})
+
+
+def test_no_policy_is_played_where_nothing_can_be_paid(changed, tmp_path):
+    world, out = changed(outcomes=False), tmp_path / "result.json"
+    assert fidelity.main([str(world), *TINY, "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert figures["psnr"] > 0 and not any(name[:4] in ("expl", "rate") for name in figures)
+
+
+def test_what_was_measured_is_kept_if_a_policy_cannot_play(changed, tmp_path):
+    world, out = changed(), tmp_path / "result.json"
+    with pytest.raises(ValueError, match="the folder of a saved agent"):
+        fidelity.main([str(world), *TINY, "--agents", "nobody", "--record", "--json", str(out)])
+    assert json.loads(out.read_text())["figures"]["psnr"] == WorldCard.read(world).scores["psnr"]
 
 
 def test_other_worlds_and_wrong_words(coinrun_world, capsys):

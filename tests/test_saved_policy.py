@@ -8,16 +8,18 @@ import torch
 
 from agents.saved_policy import PolicyCard, build_policy, load_policy, save_policy
 from agents.train import AgentConfig, coinrun_quick, train_agent
+from benchmarks.dreams import heldout
 from genie_gym.actions import action_set
 from genie_gym.collect.command import CollectConfig, collect
 from world_models.episodes import EpisodeDataset
+from world_models.worlds.card import WorldCard
 
 ACTIONS = action_set("coinrun-7")
 FRAMES = np.random.default_rng(0).integers(256, size=(5, 64, 64, 3), dtype=np.uint8)
 
 
-def saved(folder, features="nature", **kwargs):
-    torch.manual_seed(0)
+def saved(folder, features="nature", seed=0, **kwargs):
+    torch.manual_seed(seed)
     card = PolicyCard(
         env_id="Procgen/CoinRun-v0",
         action_set=ACTIONS.name,
@@ -59,6 +61,30 @@ def test_actions_are_drawn_from_the_softmax_at_the_temperature(tmp_path):
         drawn = np.concatenate([policy.act(frames) for _ in range(30)])
         expected = (logits / temperature).softmax(0).numpy()
         assert np.abs(np.bincount(drawn, minlength=7) / 6000 - expected).max() < 0.03
+
+
+def test_an_agent_that_was_trained_on_plays_held_out_episodes_anew(tmp_path, monkeypatch):
+    card = WorldCard(
+        name="Toy",
+        action_set=ACTIONS.name,
+        action_meanings=ACTIONS.meanings,
+        env_id="Procgen/CoinRun-v0",
+        tokenizer={"frame_size": 64},
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def played(policy):
+        given = {"episodes": 1, "max_steps": 8, "seed": 5, "cache": tmp_path / "cache"}
+        (episode,) = heldout.collected(card, policy=policy, **given).entries
+        return episode.key
+
+    saved(tmp_path / "agent")
+    first = played("agent")
+    assert played(str(tmp_path / "agent")) == first == played("agent")
+    saved(tmp_path / "agent", seed=1)
+    again = played("agent=2,sticky=1")
+    assert again != first != played("agent")
+    assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
 def test_misuse_is_told(tmp_path):

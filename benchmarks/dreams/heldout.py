@@ -11,6 +11,7 @@ import numpy as np
 import platformdirs
 
 from genie_gym.collect.command import CollectConfig, collect
+from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.evaluation.unseen import unseen_levels
 from world_models.episodes import EpisodeDataset
 from world_models.worlds.card import WorldCard
@@ -45,8 +46,9 @@ def collected(
             f"the world {card.name} was trained on episodes of seed {seed}: "
             "give another --play-seed"
         )
-    kwargs = unseen_levels(card)
-    identity = json.dumps([card.env_id, kwargs, max_steps, seed, policy], sort_keys=True)
+    kwargs, policy = unseen_levels(card), checked_spec(policy)
+    settings = [card.env_id, kwargs, max_steps, seed, policy, *_agents_of(policy)]
+    identity = json.dumps(settings, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     cache = cache or Path(platformdirs.user_cache_dir("genie-gym")) / "held-out"
     config = CollectConfig(
@@ -62,6 +64,16 @@ def collected(
         raise KeyboardInterrupt
     asked = EpisodeDataset(config.out).select(where=lambda info: (info.index or 0) < episodes)
     return _checked(card, asked)
+
+
+def _agents_of(policy: str) -> list[str]:
+    """Return a checksum of each saved agent in a policy: agents may be trained on."""
+    folders = [Path(part.rpartition("=")[0] or part) for part in policy.split(",")]
+    return [
+        hashlib.sha256(b"".join(map(Path.read_bytes, sorted(folder.glob("policy.*"))))).hexdigest()
+        for folder in folders
+        if folder.is_dir()
+    ]
 
 
 def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> EpisodeDataset:

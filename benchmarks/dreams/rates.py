@@ -6,7 +6,9 @@ play well may still pay a policy too much, or end too often, in situations that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agents.returns import Played, make_real
 from benchmarks.matched import REAL_ROWS, find_starts, played_dreams, played_real
@@ -44,7 +46,12 @@ class Rates:
 
 
 def measure_rates(
-    world: str, policies: dict[str, str], *, num_starts: int, steps: int
+    world: str,
+    policies: dict[str, str],
+    *,
+    num_starts: int,
+    steps: int,
+    dreaming: Mapping[str, Any] | None = None,
 ) -> list[Rates]:
     """Play the policies in the dream and in the game, from the same starts.
 
@@ -53,9 +60,11 @@ def measure_rates(
         policies: Specifications of the policies, as in `genie-gym collect`, by name.
         num_starts: Number of starts.
         steps: Maximum steps per policy and start.
+        dreaming: Further arguments of `GenieVectorEnv`.
     """
-    real_env = make_real(world, REAL_ROWS, NO_LIMIT)
-    dream_env = GenieVectorEnv(world, num_starts * len(policies), autoreset_mode="Disabled")
+    real_env = make_real(world, REAL_ROWS, NO_LIMIT, unseen=True)
+    rows = num_starts * len(policies)
+    dream_env = GenieVectorEnv(world, rows, autoreset_mode="Disabled", **(dreaming or {}))
     starts = find_starts(real_env, num_starts, seed=2)
     players = [
         Player(name=name, inside=True, make=by_spec(world, spec)) for name, spec in policies.items()

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from world_models.worlds.find import find_world
 
 _NUM_STARTS = 2048  # 100 MB of frames
 
-__all__ = ["LoadedWorld", "choose_device", "open_world"]
+__all__ = ["LoadedWorld", "choose_device", "open_world", "real_kwargs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,11 @@ def open_world(
     computed_in = choose_dtype(dtype, on)
     path = find_world(world, _how_to_make(str(world))).resolve()
     return _load(path, card_path(path).stat().st_mtime_ns, on, computed_in, compile)
+
+
+def real_kwargs(card: WorldCard) -> dict[str, Any]:
+    """Returns the arguments with which the real env looks and acts as a world does."""
+    return {"action_set": card.action_set, **card.env_kwargs}
 
 
 def choose_device(device: str) -> torch.device:

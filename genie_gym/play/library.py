@@ -10,9 +10,9 @@ import torch
 
 from genie_gym.collect.policies import Policy
 from genie_gym.collect.policy_spec import checked_spec, make_policy
-from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.loaded_worlds import open_world, real_kwargs
 from genie_gym.play.dreams import DreamRows
-from genie_gym.play.real_game import RealGame, real_kwargs
+from genie_gym.play.real_game import RealGame
 from genie_gym.play.session import idle_action
 from world_models.worlds.find import list_worlds
 

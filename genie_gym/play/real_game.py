@@ -12,15 +12,8 @@ from genie_gym.envs.make import make_rows
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv
 from genie_gym.play.moment import Moment
-from world_models.worlds.card import WorldCard
 
-__all__ = ["RealGame", "SavedGame", "real_kwargs"]
-
-
-def real_kwargs(card: WorldCard) -> dict[str, Any]:
-    """Keyword arguments with which the real env looks and acts as a world does."""
-    actions = {} if "action_set" in card.env_kwargs else {"action_set": card.action_set}
-    return {**card.env_kwargs, **actions}
+__all__ = ["RealGame", "SavedGame"]
 
 
 @dataclass(frozen=True, kw_only=True)

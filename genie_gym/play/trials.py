@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from genie_gym.collect.collector import Collection, play_episodes
-from genie_gym.envs.loaded_worlds import LoadedWorld, open_world
+from genie_gym.envs.loaded_worlds import LoadedWorld, open_world, real_kwargs
 from genie_gym.evaluation.dreamer import Dreamer
+from genie_gym.evaluation.unseen import SEED, unseen_levels
 from genie_gym.evaluation.windows import Windows, draw_windows
-from genie_gym.play.real_game import real_kwargs
 from world_models.episodes import Episode, EpisodeDataset
 
 __all__ = ["REAL", "ClipOptions", "Trial", "make_trials"]
@@ -125,13 +125,13 @@ def _windows(world: LoadedWorld, options: ClipOptions) -> Windows:
 
 
 def _long_episodes(world: LoadedWorld, length: int, options: ClipOptions) -> Iterator[Episode]:
-    """Play the real game until enough episodes are long enough."""
+    """Play the real game, as no world was trained on it, until enough episodes are long enough."""
     collection = Collection(
         env_id=world.card.env_id,
         policy=_POLICY,
         max_steps=max(_LONGEST, length),
-        seed=options.seed,
-        env_kwargs=real_kwargs(world.card),
+        seed=SEED + options.seed,
+        env_kwargs={**real_kwargs(world.card), **unseen_levels(world.card)},
     )
     found = 0
     for begin in range(0, _TRIES * options.num, options.num):
