@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 
+from genie_gym.evaluation.unseen import SEED
 from genie_gym.play.blind_test import BlindTest, wilson_interval
 from genie_gym.play.server import Address, running
-from genie_gym.play.trials import REAL, ClipOptions, Trial, make_trials
+from genie_gym.play.trials import REAL, ClipOptions, Trial, _long_episodes, make_trials
 from tests.browser import complaints, driven, prefer, requests, resize, until
 from world_models.worlds.find import SHIPPED
 
@@ -37,6 +38,13 @@ def test_clips_go_on_from_the_same_real_frame(world, coinrun_world, one_thread):
         assert not (dream[1:] == trial.real[1:]).all()
     again = make_trials(str(coinrun_world), REAL, options, dtype="float32")
     assert all((a.real == b.real).all() for a, b in zip(trials, again, strict=True))
+
+
+def test_clips_are_of_play_that_the_world_was_not_trained_on(world):
+    (episode,) = _long_episodes(world, 5, ClipOptions(num=1))
+    played = episode.info.extra["collection"]
+    assert played["seed"] == SEED not in world.card.provenance["data"]["seeds"]
+    assert played["env_kwargs"]["start_level"] == world.card.env_kwargs["num_levels"]
 
 
 @pytest.mark.parametrize(
