@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -20,7 +21,7 @@ from genie_gym.build.build import Build
 from genie_gym.build.command import BuildConfig, build, kind_of, main
 from genie_gym.build.display import Display
 from genie_gym.build.recipes import WORLDS, from_play
-from genie_gym.build.result import gates
+from genie_gym.build.result import gates, report
 from genie_gym.build.stages import Manifest, Stage
 from genie_gym.build.timed import Timed
 from genie_gym.collect.command import CollectConfig, parse_value
@@ -33,7 +34,7 @@ from world_models.progress import progress_bar, shown_by
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions
 from world_models.worlds.bundle import load_world
-from world_models.worlds.find import VARIABLE
+from world_models.worlds.find import SHIPPED, VARIABLE
 
 GAME = "tests.picture_env:PictureGame-v0"
 
@@ -345,6 +346,13 @@ def test_a_listener_hears_the_share_the_time_and_the_note():
         bar.refresh()
     share, left, note = heard[-1]
     assert (share, note) == (0.25, "loss 1") and left >= 0
+
+
+def test_the_report_says_how_to_open_the_world(folder):
+    for place, arguments in (("worlds", '"GenieRedux/Pong-v0")'), ("other", 'world="{}")')):
+        world = folder / place / "Pong"  # there is one of this name in the package, too
+        shutil.copytree(SHIPPED / "Pong", world)
+        assert report({}, world, folder).endswith(arguments.format(world)), place
 
 
 def test_the_gates_tell_a_good_world_from_a_bad_one():
