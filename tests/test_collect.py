@@ -20,6 +20,7 @@ from genie_gym.collect.command import CollectConfig, collect, main
 from genie_gym.collect.plans import random_plan, sticky_plan
 from genie_gym.collect.policies import EpsilonGreedy
 from genie_gym.collect.policy_spec import make_policy
+from genie_gym.collect.workers import collect_in_processes
 from tests.counting_env import ACTIONS
 from world_models.episodes import EpisodeDataset, existing_indices, verify
 
@@ -89,6 +90,22 @@ def test_workers_parts_and_interruptions_give_the_same_dataset(tmp_path):
     collect(CollectConfig(out=tmp_path / "more", **{**given, "episodes": 4}))
     collect(CollectConfig(out=tmp_path / "more", **given))
     assert contents(tmp_path / "more") == expected
+
+
+def test_a_worker_takes_any_number_of_episodes(tmp_path):
+    """Their numbers are longer than an argument of a command may be, and than a pipe holds."""
+    reported: list[int] = []
+    collect_in_processes(
+        Collection(env_id=COINRUN, max_steps=4),
+        [list(range(30_000))],
+        tmp_path,
+        num_envs=2,
+        names=["a"],
+        flush_seconds=10.0,
+        on_progress=lambda steps, episodes: reported.append(episodes),
+        should_stop=lambda: bool(reported),
+    )
+    assert 0 < len(EpisodeDataset(tmp_path)) == sum(reported) < 30_000
 
 
 def command(out: Path, episodes: int, workers: int = 1) -> list[str]:

@@ -1,11 +1,13 @@
 """Runs the parts of a collection in worker processes; this module is also the worker's program.
 
-A worker gets its task as JSON, reports progress as lines on its standard output, and stops cleanly
-when its standard input ends. So it also stops when the parent is killed.
+A worker gets its task as one line of JSON on its standard input, reports progress as lines on its
+standard output, and stops cleanly when its standard input ends. So it also stops when the parent is
+killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -75,12 +77,15 @@ class _Worker:
         self._name = task["name"]
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "genie_gym.collect.workers", json.dumps(task)],
+            [sys.executable, "-m", "genie_gym.collect.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,  # the parent handles Ctrl-C and closes the worker's input
         )
+        with contextlib.suppress(BrokenPipeError):  # it has ended already; `check` says why
+            self._input.write(json.dumps(task).encode() + b"\n")
+            self._input.flush()
         self._reader = threading.Thread(target=self._read, args=(on_progress,), daemon=True)
         self._reader.start()
 
@@ -93,6 +98,11 @@ class _Worker:
         self._reader.join()
         self._errors.close()
 
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
     def running(self) -> bool:
         return self._process.poll() is None
 
@@ -100,8 +110,8 @@ class _Worker:
         return bool(self._process.poll())
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
 
     def check(self) -> None:
         if not self.failed():
@@ -122,7 +132,8 @@ class _Worker:
             on_progress(steps, episodes)
 
 
-def _main(task: dict[str, Any]) -> None:
+def _main() -> None:
+    task = json.loads(sys.stdin.buffer.readline())
     stop = threading.Event()
     # Keeps output of the emulators apart from the progress lines.
     report = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
@@ -150,4 +161,4 @@ def _main(task: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))
+    _main()
