@@ -33,6 +33,7 @@ from world_models.inference.parallel import (
 )
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import frame_uncertainty
+from world_models.worlds.bundle import StartBank
 
 __all__ = ["GenieEnv", "GenieVectorEnv"]
 
@@ -189,11 +190,8 @@ class GenieVectorEnv(FrameVectorEnv):
     # Methods of the base class -------------------------------------------------------------
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        if self._prompt(options) is None and self._starts is None:
-            raise ValueError(
-                f"the world {self.world.card.name} has no start bank: give it real frames with "
-                "reset(options={'frames': ..., 'actions': ...}), or a dataset with starts=FOLDER"
-            )
+        if self._prompt(options) is None:
+            self._start_bank()
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         prompt = self._prompt(options)
@@ -271,10 +269,18 @@ class GenieVectorEnv(FrameVectorEnv):
             num_actions=len(self.actions),
         )
 
+    def _start_bank(self) -> StartBank:
+        if self._starts is None:
+            raise ValueError(
+                f"the world {self.world.card.name} has no start bank: give it real frames with "
+                "reset(options={'frames': ..., 'actions': ...}), and autoreset_mode='Disabled' to "
+                "do so for each episode, or a dataset with starts=FOLDER"
+            )
+        return self._starts
+
     def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Samples starts: frames, actions and tokens; each start is encoded once."""
-        starts, rngs, known = self._starts, self.np_random, self._start_tokens
-        assert starts is not None
+        starts, rngs, known = self._start_bank(), self.np_random, self._start_tokens
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)
         with threads(self._num_threads):
