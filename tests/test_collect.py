@@ -17,12 +17,22 @@ import genie_gym  # noqa: F401
 from genie_gym.actions import action_set
 from genie_gym.collect.collector import Collection, episode_seed, play_episodes
 from genie_gym.collect.command import CollectConfig, collect, main
+from genie_gym.collect.part import _BackgroundWriter, _Recorder
 from genie_gym.collect.plans import random_plan, sticky_plan
 from genie_gym.collect.policies import EpsilonGreedy
 from genie_gym.collect.policy_spec import make_policy
 from genie_gym.collect.workers import collect_in_processes
 from tests.counting_env import ACTIONS
-from world_models.episodes import EpisodeDataset, existing_indices, verify
+from world_models.episodes import (
+    EpisodeDataset,
+    EpisodeInfo,
+    EpisodeWriter,
+    Transitions,
+    existing_indices,
+    verify,
+)
+from world_models.episodes.manifest import read_manifest
+from world_models.episodes.shard import CHUNK_FRAMES
 
 gym.register(
     "Test/Counting-v0",
@@ -106,6 +116,43 @@ def test_a_worker_takes_any_number_of_episodes(tmp_path):
         should_stop=lambda: bool(reported),
     )
     assert 0 < len(EpisodeDataset(tmp_path)) == sum(reported) < 30_000
+
+
+def test_nothing_is_collected_twice_by_a_process_that_starts_as_another_ends(tmp_path, monkeypatch):
+    given = CollectConfig(env=COINRUN, out=tmp_path, episodes=2, max_steps=4)
+
+    def other(out, collection):  # between the first look at the dataset and the lock
+        monkeypatch.undo()
+        assert collect(given) == 0
+
+    monkeypatch.setattr("genie_gym.collect.command._tell_of_others", other)
+    assert collect(given) == 0
+    assert sum(len(record.entries) for record in read_manifest(tmp_path).records) == 2
+
+
+def test_a_finished_episode_is_on_disk_in_time_though_no_other_one_ends(tmp_path):
+    frame = np.zeros((8, 8, 3), np.uint8)
+    info = EpisodeInfo(env_id="Test", action_set="a", action_meanings=("A",), index=0)
+    end = Transitions(
+        actions=np.zeros(1, np.int64),
+        rewards=np.zeros(1),
+        terminated=True,
+        truncated=False,
+        info=info,
+    )
+    writer = EpisodeWriter(tmp_path, name="a")
+    with writer, _BackgroundWriter(writer, flush_seconds=0.2) as background:
+        short, long = _Recorder(background), _Recorder(background)
+        for _ in range(2):
+            short.add(frame)
+        short.finish(end)
+        time.sleep(0.3)
+        for _ in range(CHUNK_FRAMES):
+            long.add(frame)
+        deadline = time.monotonic() + 5
+        while not existing_indices(tmp_path):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def command(out: Path, episodes: int, workers: int = 1) -> list[str]:

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -132,20 +132,24 @@ def collect(config: CollectConfig) -> int:
     collection = config.collection()
     part, parts = config.my_part()
     mine = range(part, config.episodes, parts)
-    done = existing_indices(config.out, where=collection.owns)
-    wanted = [index for index in mine if index not in done]
-    if not wanted:
+    if not _missing(config.out, collection, mine):
         print(f"{config.out} has all {len(mine)} episodes already")
         return 0
     _tell_of_others(config.out, collection)
     with _alone(config.out, collection, config.part), _stopped_by_ctrl_c() as stop:
-        with _Bar(config.env, len(mine), len(mine) - len(wanted)) as bar:
-            _run(config, collection, wanted, bar, stop)
-    done = existing_indices(config.out, where=collection.owns)
-    missing = sum(index not in done for index in wanted)
+        if wanted := _missing(config.out, collection, mine):  # another process may have ended now
+            with _Bar(config.env, len(mine), len(mine) - len(wanted)) as bar:
+                _run(config, collection, wanted, bar, stop)
+        missing = len(_missing(config.out, collection, mine))
     if missing:
         print(f"interrupted, {missing} episodes are missing: run the same command to resume")
     return missing
+
+
+def _missing(out: Path, collection: Collection, mine: Iterable[int]) -> list[int]:
+    """Returns the numbers of the episodes that a dataset does not have yet."""
+    done = existing_indices(out, where=collection.owns)
+    return [index for index in mine if index not in done]
 
 
 def _tell_of_others(out: Path, collection: Collection) -> None:

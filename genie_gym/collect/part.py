@@ -117,9 +117,13 @@ class _BackgroundWriter:
         encoder.add(chunk)
         chunk.count = 0
         self._chunks.append(chunk)
+        self._flush_if_due()
 
     def _store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
         self._writer.add_encoded(encoder.finish(transitions))
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
         if time.monotonic() - self._flushed > self._flush_seconds:
             self._writer.flush()
             self._flushed = time.monotonic()
