@@ -88,6 +88,19 @@ def test_dumps_of_every_kind_are_recognised_and_others_are_not(data, tmp_path):
     assert again.already == {"Kangaroo-Atari2600", "Pong-Atari2600"} and not again.imported
 
 
+def test_damaged_archives_are_skipped(data, tmp_path):
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w", method) as archive:
+            archive.writestr("game", ATARI)
+        damaged = bytearray(target.getvalue())
+        damaged[34 + 20 : 34 + 400] = bytes([255]) * 380
+        (tmp_path / f"{method}.zip").write_bytes(damaged)
+    (tmp_path / "game.bin").write_bytes(ATARI)
+    report = importer.import_roms([tmp_path])
+    assert "Pong-Atari2600" in report.imported and not report.already
+
+
 def test_an_arcade_rom_keeps_its_original_name(data, tmp_path):
     archive = zipped(board=noise(50, 5))
     game = data / "MortalKombat2-Arcade-v0"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import lzma
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +21,10 @@ __all__ = ["ImportReport", "ale_roms", "games_by_sha1", "import_roms", "readings
 
 _NES_HEADER, _COPIER_HEADER, _SMD_BLOCK = 16, 512, 0x4000
 _MAX_FILE_SIZE = 1 << 30
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(NotImplementedError, RuntimeError),
+)
 
 
 @dataclass(kw_only=True)
@@ -100,8 +106,8 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
                     name, inner = f"{source}/{entry.filename}", archive.read(entry)
                     yield name, inner
                     yield from _unzipped(name, inner)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return  # not a valid archive, or one with a password
+    except _UNREADABLE:
+        return  # not a valid archive, or a damaged one, or one with a password
 
 
 def readings(content: bytes) -> Iterator[tuple[str, bytes]]:
