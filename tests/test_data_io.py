@@ -15,7 +15,8 @@ from genie_gym.cli import main as cli
 from genie_gym.data.commands import main
 from genie_gym.data.genieredux_io import GenieReduxSource, import_genieredux
 from genie_gym.data.minari_io import MinariSource, export_minari, import_minari
-from genie_gym.data.pictures import pad_to_square, save_frames
+from genie_gym.data.pictures import save_frames
+from genie_gym.envs.frames import fit_square
 from tests.episode_data import assert_equal, make_episode, write_episodes
 from world_models.episodes import EpisodeDataset
 
@@ -48,6 +49,7 @@ def test_minari_round_trip_is_lossless(dataset, tmp_path):
         assert back.fingerprint == dataset.fingerprint
         for index in range(3):
             assert_equal(back.episode(index), dataset.episode(index))
+    assert import_minari(MinariSource(dataset="scroll/random-v0"), out) == 0, "all are there"
 
 
 def test_minari_itself_reads_what_was_exported(dataset):
@@ -109,7 +111,8 @@ def test_the_image_of_a_dict_observation_is_found(tmp_path):
         image=gym.spaces.Box(0, 255, (3, 8, 10), np.uint8), speed=gym.spaces.Box(-1.0, 1.0, (2,))
     )
     _minari_dataset({"image": pictures, "speed": np.zeros((11, 2))}, space)
-    import_minari(MinariSource(dataset="other/thing-v0"), tmp_path / "out")
+    for added in (1, 0):
+        assert import_minari(MinariSource(dataset="other/thing-v0"), tmp_path / "out") == added
     frames = EpisodeDataset(tmp_path / "out").episode(0).frames
     np.testing.assert_array_equal(frames, pictures.transpose(0, 2, 3, 1))
 
@@ -168,7 +171,7 @@ def test_a_gap_in_a_genieredux_session_is_refused(tmp_path):
 
 def test_a_frame_is_padded_to_a_square_before_it_is_resized():
     tall = np.full((210, 160, 3), 255, np.uint8)
-    small = pad_to_square(tall, 42)
+    small = fit_square(tall, 42)
     assert small.shape == (42, 42, 3)
     assert small[:, 6:36].all() and not small[:, :5].any() and not small[:, 37:].any()
 
@@ -231,6 +234,8 @@ def test_merge_export_and_import_commands(dataset, tmp_path, capsys):
     back = ["scroll/copy-v0", "--layout", "minari", "--out", str(tmp_path / "back")]
     assert main(["import", *back]) == 0
     assert EpisodeDataset(tmp_path / "back").fingerprint == dataset.fingerprint
+    assert main(["import", *back]) == 0
+    assert "0 episodes added" in capsys.readouterr().out
 
 
 def test_mistakes_are_named(dataset, tmp_path, capsys):
@@ -241,3 +246,7 @@ def test_mistakes_are_named(dataset, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli(["data", "export", str(dataset.path)])
     assert "expected --out PICTURE" in capsys.readouterr().err
+    for layout, option in (("minari", "--env-id"), ("genieredux", "--image-key")):
+        with pytest.raises(SystemExit):
+            cli(["data", "import", "x", "--layout", layout, "--out", "y", option, "z"])
+        assert f"{option} does not apply to --layout {layout}" in capsys.readouterr().err

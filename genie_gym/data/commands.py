@@ -100,6 +100,12 @@ class Import:
     action_meanings: tuple[str, ...] = ()
     """Names of the actions, in order."""
 
+    def __post_init__(self) -> None:
+        other = {"minari": "env_id", "genieredux": "image_key"}[self.layout]
+        if getattr(self, other) is not None:
+            option = f"--{other.replace('_', '-')}"
+            raise ValueError(f"{option} does not apply to --layout {self.layout}: leave it out")
+
 
 def main(argv: list[str]) -> int:
     """Run `genie-gym data`."""

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from genie_gym.data.pictures import pad_to_square
+from genie_gym.envs.frames import fit_square
 from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter, existing_indices
 
 
@@ -162,7 +162,7 @@ def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.nd
                 f"frame {time} of {session} is missing or unreadable: restore it"
             )
         rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        frames.append(rgb if size is None else pad_to_square(rgb, size))
+        frames.append(rgb if size is None else fit_square(rgb, size))
     return np.stack(frames)
 
 

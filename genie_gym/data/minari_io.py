@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from genie_gym.data.pictures import pad_to_square
+from genie_gym.envs.frames import fit_square
 from world_models.episodes import Episode, EpisodeDataset, EpisodeInfo, EpisodeWriter
+from world_models.episodes.manifest import read_manifest
 from world_models.extras import require
 
 INFO_ATTRIBUTE = "genie_gym_info"
@@ -84,7 +85,7 @@ def export_minari(dataset: EpisodeDataset, minari_id: str) -> Path:
 
 
 def import_minari(source: MinariSource, out: Path) -> int:
-    """Add every episode of a Minari image dataset to the dataset `out`.
+    """Add every episode of a Minari image dataset to `out`, except those that are already in it.
 
     Returns:
         Number of episodes added.
@@ -103,9 +104,11 @@ def import_minari(source: MinariSource, out: Path) -> int:
             "about 28 to 32 dB against the real env",
             stacklevel=2,
         )
+    records = read_manifest(out).records
+    known = {_origin(entry.info) for record in records for entry in record.entries}
     added = 0
     with EpisodeWriter(out, name="minari") as writer:
-        for episode in _episodes(data, source, key):
+        for episode in _episodes(data, source, key, known):
             writer.add(episode)
             added += 1
     return added
@@ -158,7 +161,10 @@ def _is_jpeg(space: gym.Space) -> bool:
     return bool(is_image_space(space))
 
 
-def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Episode]:
+def _episodes(
+    data: Any, source: MinariSource, key: str | None, known: Container[str]
+) -> Iterator[Episode]:
+    """Yields the episodes whose origin is not known."""
     space = data.action_space
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(
@@ -167,9 +173,12 @@ def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Epis
     meanings = source.action_meanings or tuple(f"action_{n}" for n in range(space.n))
     metadata = data.storage.get_episode_metadata(data.episode_indices)
     for number, (item, values) in enumerate(zip(data, metadata, strict=True)):
+        info = _info(data, source, meanings, values, number)
+        if _origin(info) in known:
+            continue
         frames = _to_frames(item.observations if key is None else item.observations[key])
         if source.frame_size is not None:
-            frames = np.stack([pad_to_square(frame, source.frame_size) for frame in frames])
+            frames = np.stack([fit_square(frame, source.frame_size) for frame in frames])
         if np.any(item.terminations[:-1]) or np.any(item.truncations[:-1]):
             raise ValueError(
                 f"episode {item.id} of {data.id} has steps after it ended: split it there"
@@ -180,7 +189,7 @@ def _episodes(data: Any, source: MinariSource, key: str | None) -> Iterator[Epis
             rewards=np.asarray(item.rewards, np.float32),
             terminated=bool(item.terminations[-1]),
             truncated=bool(item.truncations[-1]),
-            info=_info(data, source, meanings, values, number),
+            info=info,
         )
 
 
@@ -199,6 +208,13 @@ def _info(
         policy=data.storage.metadata.get("algorithm_name") or "imported",
         extra={"imported_from": f"minari:{data.id}"},
     )
+
+
+def _origin(info: EpisodeInfo) -> str:
+    """Identifies an episode: its dataset and number, or all that is known of one of our own."""
+    if "imported_from" in info.extra:
+        return f"{info.extra['imported_from']} {info.index}"
+    return json.dumps(info.to_json(), sort_keys=True)
 
 
 def _to_frames(images: np.ndarray) -> np.ndarray:

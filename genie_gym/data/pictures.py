@@ -42,16 +42,6 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def pad_to_square(frame: np.ndarray, size: int) -> np.ndarray:
-    """Pad one frame (H, W, 3) with black to a square and area-resize it to `size`."""
-    height, width = frame.shape[:2]
-    side = max(height, width)
-    square = np.zeros((side, side, 3), np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = frame
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
-
-
 def contact_sheet(
     dataset: EpisodeDataset, path: Path, *, rows: int = 8, columns: int = 12, scale: int = 2
 ) -> None:
