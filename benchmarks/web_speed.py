@@ -38,8 +38,9 @@ def measure(given: Namespace) -> Measured:
     with tempfile.TemporaryDirectory() as work, _served(Path(work)) as url, driven() as driver:
         driver.set_script_timeout(300)
         for world in given.world:
-            folder = export_web(world, Path(work) / world)
-            row = {"world": world, **_in_the_browser(driver, f"{url}/{world}", frames)}
+            name = Path(world).name
+            folder = export_web(world, Path(work) / name)
+            row = {"world": name, **_in_the_browser(driver, f"{url}/{name}", frames)}
             row["fps in Python"] = _in_python(world, frames)
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             rows.append({**row, "MB": size / 1e6})
