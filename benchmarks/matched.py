@@ -20,9 +20,6 @@ __all__ = [
     "Returns",
     "Starts",
     "find_starts",
-    "play_dream",
-    "play_dreams",
-    "play_real",
     "played_dreams",
     "played_real",
 ]
@@ -49,7 +46,7 @@ class Starts:
 
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
-    """Play at random in the real env, and save some of its states."""
+    """Play in the real env by the policy `sticky`, and save some of its states."""
     rng = np.random.default_rng(seed)
     actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
     rows = env.num_envs
@@ -80,11 +77,6 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
     return Starts(states=states[:num], frames=np.stack(frames[:num]), actions=np.array(taken[:num]))
 
 
-def play_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:
-    """Return the rewards ``(steps, S)`` of the real game."""
-    return played_real(env, starts, player, seed, steps).rewards
-
-
 def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Played:
     """Return the S episodes of the real game."""
     parts, num = [], len(starts.states)
@@ -96,18 +88,6 @@ def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps
         policy = player.make(env.num_envs, steps)
         parts.append(play_out(env, frames, policy, seeds=seeds, max_steps=steps))
     return rows_of(joined(parts), slice(num))
-
-
-def play_dream(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Returns:
-    """Return the rewards ``(steps, S)`` of the dream."""
-    return play_dreams(env, starts, [player], seed, steps)[0]
-
-
-def play_dreams(
-    env: VectorEnv, starts: Starts, players: Sequence[Player], seed: int, steps: int
-) -> list[Returns]:
-    """Return the rewards ``(steps, S)`` of each player; see `played_dreams`."""
-    return [played.rewards for played in played_dreams(env, starts, players, seed, steps)]
 
 
 def played_dreams(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from agents.returns import make_real
-from benchmarks.matched import REAL_ROWS, Returns, find_starts, play_dream, play_real
+from benchmarks.matched import REAL_ROWS, Returns, find_starts, played_dreams, played_real
 from benchmarks.players import Player, players
 from benchmarks.report import Measured, run_benchmark, say
 from benchmarks.statistics import mmrv, pearson, spearman, value_gap
@@ -77,8 +77,8 @@ def rank(world: str, agents: list[Path], quick: bool) -> Measured:
     dream, real = [], []
     for number, player in enumerate(chosen):
         seed = 1_000 * number
-        real.append(play_real(real_env, starts, player, seed, steps))
-        dream.append(play_dream(dream_env, starts, player, seed, steps))
+        real.append(played_real(real_env, starts, player, seed, steps).rewards)
+        dream.append(played_dreams(dream_env, starts, [player], seed, steps)[0].rewards)
         say(f"{name}: {player.name}: {real[-1].sum():.4g} real, {dream[-1].sum():.4g} dreamed")
     # Expected rewards are never exactly 0: rounded, so that equal policies rank as equal.
     dreamed, earned = np.stack(dream).round(2), np.stack(real)  # (policies, steps, S)
@@ -102,8 +102,8 @@ def rank(world: str, agents: list[Path], quick: bool) -> Measured:
     )
     seeds = [10**6 + 1_000 * number for number in range(OPTIONS * questions)]
     length = min(50, steps)
-    ours = [play_dream(dream_env, starts, sequence, s, length).sum(0) for s in seeds]
-    theirs = [play_real(real_env, starts, sequence, s, length).sum(0) for s in seeds]
+    ours = [played_dreams(dream_env, starts, [sequence], s, length)[0].returns for s in seeds]
+    theirs = [played_real(real_env, starts, sequence, s, length).returns for s in seeds]
     share, asked = decisions(np.stack(ours), np.stack(theirs))
     figures |= {f"decisions_{key}": share, f"decisions_{key}_asked": asked} if asked else {}
     real_env.close()

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from genie_gym.doctor import processor
+
 __all__ = [
     "Measured",
     "cell",
@@ -30,7 +32,6 @@ Row = Mapping[str, Any]
 Measured = tuple[Mapping[str, float], Sequence[Row]]
 """The figures by name, comparable between runs, and the rows of the table."""
 
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 _PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
 
@@ -134,23 +135,13 @@ def table(rows: Sequence[Row]) -> str:
 def hardware() -> str:
     """Describe the machine in one line."""
     cores, memory = os.cpu_count(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    line = f"{_processor()}, {cores} cores, {memory / 2**30:.0f} GiB"
+    name, instructions = processor()
+    name = f"{name} ({instructions})" if instructions else name
+    line = f"{name}, {cores} cores, {memory / 2**30:.0f} GiB"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         line += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return line
-
-
-def _processor() -> str:
-    """Return the name of the CPU, and which of the instructions that decide speed it has."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    known = dict(line.split("\t", 1) for line in reversed(lines) if "\t" in line)
-    known = {name: value.strip("\t: ") for name, value in known.items()}
-    flags = known.get("flags", "").split()
-    found = " ".join(flag for flag in INSTRUCTIONS if flag in flags)
-    name = known.get("model name") or platform.processor() or platform.machine()
-    return f"{name} ({found})" if found else name
 
 
 def _versions() -> dict[str, str]:

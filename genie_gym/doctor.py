@@ -18,7 +18,7 @@ from genie_gym.retroact import catalogue
 from world_models.command_line import parse
 from world_models.worlds.find import list_worlds, user_folder
 
-__all__ = ["Doctor", "Finding", "findings", "main"]
+__all__ = ["Doctor", "Finding", "findings", "main", "processor"]
 
 # Extra -> (module that it installs, what needs it).
 _EXTRAS = {
@@ -101,7 +101,7 @@ def _compute() -> Iterator[Finding]:
 
     from world_models.precision import MIN_SPEEDUP, bfloat16_speedup
 
-    cores, flags = os.cpu_count() or 1, _flags()
+    cores, (_, flags) = os.cpu_count() or 1, processor()
     yield Finding(
         what="CPU",
         found=f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} threads for torch"
@@ -162,13 +162,15 @@ def _roms() -> Finding:
     )
 
 
-def _flags() -> str:
+def processor() -> tuple[str, str]:
+    """Returns the CPU's name, and which of the instructions that decide the speed it has."""
     info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return ""
-    lines = [line for line in info.read_text().splitlines() if line.startswith("flags")]
-    known = lines[0].split() if lines else []
-    return " ".join(flag for flag in _INSTRUCTIONS if flag in known)
+    lines = info.read_text().splitlines() if info.exists() else []
+    pairs = [line.split(":", 1) for line in reversed(lines) if ":" in line]
+    known = {name.strip(): value.strip() for name, value in pairs}
+    flags = known.get("flags", "").split()
+    found = " ".join(flag for flag in _INSTRUCTIONS if flag in flags)
+    return known.get("model name") or platform.processor() or platform.machine(), found
 
 
 def _version(package: str) -> str:

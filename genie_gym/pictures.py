@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from genie_gym.envs.window import tile
+
 __all__ = ["contact_sheet", "labelled", "scaled", "side_by_side", "write_png"]
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 
 _LABEL_HEIGHT = 18
 _GAP = 4
+_GREY = 32  # of the background
 
 
 def scaled(picture: Picture, *, height: int) -> Picture:
@@ -27,7 +29,7 @@ def scaled(picture: Picture, *, height: int) -> Picture:
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
     """Joins pictures of equal height in a row, with small gaps."""
-    gap = np.full((pictures[0].shape[0], _GAP, 3), 32, np.uint8)
+    gap = np.full((pictures[0].shape[0], _GAP, 3), _GREY, np.uint8)
     parts: list[Picture] = [pictures[0]]
     for picture in pictures[1:]:
         parts += [gap, picture]
@@ -37,7 +39,7 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
 def labelled(picture: Picture, label: str) -> Picture:
     """Puts a line of text above a picture; the text is cut to the picture's width."""
     letters = max(1, picture.shape[1] // 7)
-    strip = np.full((_LABEL_HEIGHT, picture.shape[1], 3), 32, np.uint8)
+    strip = np.full((_LABEL_HEIGHT, picture.shape[1], 3), _GREY, np.uint8)
     cv2.putText(
         strip, label[:letters], (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (235,) * 3, 1, cv2.LINE_AA
     )
@@ -49,30 +51,24 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     *,
     columns: int | None = None,
-    background: int = 32,
 ) -> Picture:
-    """Arranges pictures of any sizes in a grid.
+    """Arranges pictures of any sizes in a grid, with gaps between and around them.
 
     Args:
         pictures: The pictures, row by row.
         labels: A line of text above each picture.
         columns: Pictures per row; by default the grid is about square.
-        background: Grey level between and around the pictures, 0 to 255.
     """
-    if not pictures:
-        raise ValueError("expected at least one picture, got none")
     if labels is not None:
         pairs = zip(pictures, labels, strict=True)
         pictures = [labelled(picture, label) for picture, label in pairs]
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    height = max(picture.shape[0] for picture in pictures) + _GAP
-    width = max(picture.shape[1] for picture in pictures) + _GAP
-    rows = math.ceil(len(pictures) / columns)
-    sheet = np.full((rows * height + _GAP, columns * width + _GAP, 3), background, np.uint8)
-    for place, picture in enumerate(pictures):
-        top, left = (place // columns) * height + _GAP, (place % columns) * width + _GAP
-        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return sheet
+    apart = [_bordered(picture, top=0, bottom=_GAP) for picture in pictures]
+    return _bordered(tile(apart, columns=columns, background=_GREY), top=_GAP, bottom=0)
+
+
+def _bordered(picture: Picture, *, top: int, bottom: int) -> Picture:
+    sides = ((top, bottom), (top, bottom), (0, 0))
+    return np.pad(picture, sides, constant_values=_GREY)
 
 
 def write_png(path: Path, picture: Picture) -> None:

@@ -180,7 +180,7 @@ def _make(command: Make) -> int:
     from genie_gym.build.display import Display
     from genie_gym.build.recipes import WORLDS
     from genie_gym.build.sizes import Scaled
-    from genie_gym.build.stages import Manifest, run_stages
+    from genie_gym.build.stages import Manifest, print_stages, run_stages
     from genie_gym.build.timed import Timed
 
     if command.name not in WORLDS:
@@ -199,9 +199,7 @@ def _make(command: Make) -> int:
     build = Build(command.name, env, out, sizes)
     recipe(build)
     if command.list:
-        done = manifest.done()
-        for stage in build.stages:
-            print("done   " if stage.name in done else "to do  ", stage.name)
+        print_stages(build.stages, manifest)
         return 0
     settings = {"world": command.name, "scale": command.scale, "minutes": minutes}
     begin(out / "build.json", settings, may_change=("minutes",))

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import ranking, transfer
 from benchmarks.dreams.exploits import Exploits
 from benchmarks.dreams.rates import Rates, per_1000_steps
-from benchmarks.matched import find_starts, play_real, played_real
+from benchmarks.matched import find_starts, played_real
 from benchmarks.players import Player, scripted
 from benchmarks.statistics import better_than, iqm, mmrv, pearson, spearman, value_gap
 from genie_gym.collect.policies import Planned
@@ -69,7 +69,7 @@ def test_the_real_game_goes_on_from_each_start_as_it_did():
     counters = starts.frames[:, :, 0, 1, 0].astype(int)
     assert (np.diff(counters) == starts.actions % 2).all()
     add = next(player for player in scripted(ACTIONS) if player.name == "ADD-1")
-    first, again = (play_real(env, starts, add, 0, 7) for _ in range(2))
+    first, again = (played_real(env, starts, add, 0, 7).rewards for _ in range(2))
     assert (first == again).all() and (first == 1).all() and first.shape == (7, 5)
 
 

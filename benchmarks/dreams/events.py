@@ -1,8 +1,9 @@
 """Precision and recall of the rewards and terminations that a dream predicts.
 
-The episodes are cut into stretches of at most n steps that cover every step once. A dream starts
-before each stretch. If there are too many stretches, a sample is drawn, with and without events,
-and each is weighted by the number it represents, so that events are as rare as in play.
+Each episode is cut into stretches of at most n steps, from one of its first steps on, chosen at
+random. A dream starts before each stretch. If there are too many stretches, a sample is drawn, with
+and without events, and each is weighted by the number it represents, so that events are as rare as
+in play.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> li
 
 
 def cut(episodes: EpisodeDataset, *, prompt: int, steps: int, seed: int) -> list[Stretch]:
-    """Cut all episodes into stretches, starting at a random step of each episode."""
+    """Cut all episodes into stretches; the first starts at one of n steps after the prompt."""
     rng, stretches = np.random.default_rng(seed), []
     for index, num_frames in enumerate(episodes.num_frames):
         whole = episodes.transitions(index, 0, int(num_frames))

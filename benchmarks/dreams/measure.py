@@ -73,7 +73,7 @@ class Measured:
         windows: The windows of real play.
         clips: The real, dreamed and other frames of the windows; see `Clips`.
         scores: Scores of the clips.
-        speed: Dreamed frames per second.
+        speed: Dreamed frames per second; the time includes the prompts.
         tolerance: Steps by which a predicted event may be early or late.
         held: Each action held for a whole dream from the first window's prompt, uint8
             ``(A, n, H, W, 3)``.

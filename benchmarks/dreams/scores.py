@@ -78,6 +78,8 @@ def dream_clips(
 ) -> tuple[Clips, float]:
     """Generate all windows with their own and with other actions; return frames per second.
 
+    The speed is that of the windows with their own actions, and includes the prompts.
+
     Args:
         dreamer: The world.
         windows: Windows of real play.
@@ -88,6 +90,8 @@ def dream_clips(
     prompt, k = windows.prompt, windows.num_prompt
     before = windows.actions[:, : k - 1]
     random, others = other_actions(windows.dreamed_actions, num_actions, seed)
+    few = slice(dreamer.batch_size)
+    dreamer.dream(prompt[few], windows.actions[few, :k], windows.seeds[few])  # warms up
     begin = time.perf_counter()
     dream = dreamer.dream(prompt, windows.actions, windows.seeds)
     speed = dream.uncertainty.numel() / (time.perf_counter() - begin)

@@ -12,7 +12,7 @@ from genie_gym.build.build import Build
 from genie_gym.build.display import Display
 from genie_gym.build.recipes import from_play
 from genie_gym.build.result import read_figures, report, write_result
-from genie_gym.build.stages import Manifest, run_stages
+from genie_gym.build.stages import Manifest, print_stages, run_stages
 from genie_gym.build.timed import Timed
 from genie_gym.collect.command import parse_value
 from genie_gym.collect.policy_spec import checked_spec
@@ -108,9 +108,8 @@ def main(argv: list[str]) -> int:
     config = parse(BuildConfig, argv, prog="genie-gym build")
     if not config.list:
         return 0 if build(config) else 130
-    done = Manifest(config.folder / "stages.jsonl").done()
-    for stage in _planned(config, RECIPES["atari"]())[0].stages:
-        print("done   " if stage.name in done else "to do  ", stage.name)
+    planned, _ = _planned(config, RECIPES["atari"]())
+    print_stages(planned.stages, Manifest(config.folder / "stages.jsonl"))
     return 0
 
 

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Manifest", "Stage", "run_stages"]
+__all__ = ["Manifest", "Stage", "print_stages", "run_stages"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,13 @@ class Manifest:
             file.write("\n" + line if torn else line)
             file.flush()
             os.fsync(file.fileno())
+
+
+def print_stages(stages: Iterable[Stage], manifest: Manifest) -> None:
+    """Prints the names of the stages, and which are done."""
+    done = manifest.done()
+    for stage in stages:
+        print("done   " if stage.name in done else "to do  ", stage.name)
 
 
 def run_stages(

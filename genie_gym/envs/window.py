@@ -55,12 +55,15 @@ class Window:
             self._screen = None
 
 
-def tile(pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None) -> NDArray[np.uint8]:
-    """Arranges pictures in a grid, row by row; smaller ones are padded with black.
+def tile(
+    pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None, background: int = 0
+) -> NDArray[np.uint8]:
+    """Arranges pictures in a grid, row by row; smaller ones are padded.
 
     Args:
         pictures: Pictures (H, W, 3), of any sizes.
         columns: Pictures per row; by default the grid is about square.
+        background: Grey level of the padding, 0 to 255.
 
     Returns:
         One picture.
@@ -70,7 +73,8 @@ def tile(pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None) -
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
-    grid = np.zeros((math.ceil(len(pictures) / columns), height, columns, width, 3), np.uint8)
+    shape = (math.ceil(len(pictures) / columns), height, columns, width, 3)
+    grid = np.full(shape, background, np.uint8)
     for place, picture in enumerate(pictures):
         row, column = divmod(place, columns)
         grid[row, : picture.shape[0], column, : picture.shape[1]] = picture
