@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.dreams.heldout import collected
 from benchmarks.timing import can_compile, ratio
-from genie_gym.collect.collector import Collection, play_episodes
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import LoadedWorld, open_world, real_kwargs
-from world_models.pixels import to_float
+from genie_gym.evaluation.metrics import frame_psnr
+from genie_gym.evaluation.unseen import SEED
+from genie_gym.evaluation.windows import draw_windows
 from world_models.worlds.card import WorldCard
 
 NUM_ROWS = (1, 4, 16, 64)
@@ -26,8 +28,7 @@ OVERHEAD_ROWS = 16
 PASSES = 8
 FIXED, ADAPTIVE = 1.0, 0.9  # sampling thresholds: all passes; as few as a frame needs
 PROMPT, AHEAD = 4, 10
-EPISODE_STEPS = 140
-HELD_OUT_SEED = 8_191  # no world is trained on a collection of this seed
+EPISODES, EPISODE_STEPS = 32, 140
 
 Step = Callable[[NDArray[np.int64]], Any]
 
@@ -153,48 +154,20 @@ def _adaptive_loss(
     loaded: LoadedWorld, world: str, num_windows: int
 ) -> tuple[float, list[dict[str, Any]]]:
     """Return the PSNR loss of adaptive sampling over 10 steps, in dB, with the same seeds."""
-    frames, actions = _real_windows(loaded.card, num_windows)
-    prompt, truth = frames[:, :PROMPT], frames[:, PROMPT:]
-    given = [x.to(loaded.device) for x in (prompt, actions, torch.arange(len(frames)))]
-    fixed, adaptive = (
-        _psnr(_dream(world, 1, way).model.rollout(*given).frames.cpu(), truth)
-        for way in (FIXED, ADAPTIVE)
+    played = collected(loaded.card, episodes=EPISODES, max_steps=EPISODE_STEPS, seed=SEED)
+    windows = draw_windows(played, num=num_windows, prompt=PROMPT, steps=AHEAD, seed=0)
+    given = [x.to(loaded.device) for x in (windows.prompt, windows.actions, windows.seeds)]
+    models = [_dream(world, 1, way).model for way in (FIXED, ADAPTIVE)]
+    dreams = [model.rollout(*given).frames.cpu() for model in models]
+    copy = windows.prompt[:, -1:].expand_as(windows.real)
+    fixed, adaptive, copied = (
+        float(frame_psnr(frames, windows.real).mean()) for frames in (*dreams, copy)
     )
     scores = {
         f"{PASSES} passes": fixed,
         f"adaptive, up to {PASSES}": adaptive,
-        "copying the last real frame": _psnr(prompt[:, -1:].expand_as(truth), truth),
+        "copying the last real frame": copied,
     }
-    where = f"{loaded.card.name}, {len(frames)} dreams of {AHEAD} steps"
+    where = f"{loaded.card.name}, {len(windows)} dreams of {AHEAD} steps"
     rows = [{"what": f"{where}, {name}", "PSNR": f"{x:.2f}"} for name, x in scores.items()]
     return fixed - adaptive, rows
-
-
-def _real_windows(card: WorldCard, num: int) -> tuple[Tensor, Tensor]:
-    """Return real frames ``(num, 4 + 10, H, W, 3)`` and the actions between them."""
-    length = PROMPT + AHEAD
-    collection = Collection(
-        env_id=card.env_id,
-        policy="sticky",
-        max_steps=EPISODE_STEPS,
-        seed=HELD_OUT_SEED,
-        env_kwargs=real_kwargs(card),
-    )
-    windows: list[tuple[Tensor, Tensor]] = []
-    for episode in play_episodes(collection, list(range(num)), num_envs=1):
-        frames = torch.from_numpy(np.asarray(episode.frames))
-        actions = torch.from_numpy(np.asarray(episode.actions, np.int64))
-        windows += [
-            (frames[t : t + length], actions[t : t + length - 1])
-            for t in range(0, len(frames) - length + 1, length)
-        ]
-        if len(windows) >= num:
-            break
-    frames, actions = (torch.stack(list(part)) for part in zip(*windows[:num], strict=True))
-    return frames, actions
-
-
-def _psnr(dreamed: Tensor, real: Tensor) -> float:
-    """Return the mean PSNR in dB over frames ``(n, T, H, W, 3)``."""
-    error = (to_float(dreamed) - to_float(real)).square().mean((-3, -2, -1))
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())

@@ -161,7 +161,7 @@ def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.nd
             raise FileNotFoundError(
                 f"frame {time} of {session} is missing or unreadable: restore it"
             )
-        rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        rgb = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
         frames.append(rgb if size is None else fit_square(rgb, size))
     return np.stack(frames)
 
