@@ -151,6 +151,8 @@ def load_policy(
 class SavedPolicy:
     """A trained policy that plays; each row samples with its own episode's generator.
 
+    It computes on the device of its network.
+
     Args:
         network: The policy's network.
         num_envs: Number of rows.
@@ -166,11 +168,13 @@ class SavedPolicy:
         self._network = network.eval()
         self._temperature = temperature
         self._rngs = [np.random.default_rng(0) for _ in range(num_envs)]
-        self._no_starts = torch.zeros(num_envs)  # `begin` resets the memory instead
+        device = network.device
+        self._no_starts = torch.zeros(num_envs, device=device)  # `begin` resets the memory instead
         self._memory: tuple[torch.Tensor, ...] = ()
         if isinstance(network, RecurrentActorCriticPolicy):
             layers, _, width = network.lstm_hidden_state_shape
-            self._memory = tuple(torch.zeros(layers, num_envs, width) for _ in range(2))
+            shape = (layers, num_envs, width)
+            self._memory = tuple(torch.zeros(shape, device=device) for _ in range(2))
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
         """Starts an episode in a row: clears its memory and sets its random generator."""
@@ -188,7 +192,7 @@ class SavedPolicy:
             self._last[row] = known[-self._stack :]
         seen = [stacked(last, self._stack) for last in self._last if last is not None]
         observations = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2)
-        logits = self._logits(observations).double()
+        logits = self._logits(observations).cpu().double()
         if self._temperature == 0:
             return logits.argmax(1).numpy()
         thresholds = np.array([rng.random() for rng in self._rngs])[:, None]
@@ -197,6 +201,7 @@ class SavedPolicy:
 
     def _logits(self, observations: torch.Tensor) -> torch.Tensor:
         network: Any = self._network
+        observations = observations.to(network.device)
         if not self._memory:
             return network.get_distribution(observations).distribution.logits
         distribution, self._memory = network.get_distribution(

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents.saved_policy import PolicyCard, build_policy, load_policy, save_policy
+from agents.saved_policy import (
+    PolicyCard,
+    SavedPolicy,
+    build_policy,
+    load_policy,
+    save_policy,
+)
 from agents.train import AgentConfig, coinrun_quick, train_agent
 from benchmarks.dreams import heldout
 from genie_gym.actions import action_set
@@ -46,6 +52,15 @@ def test_a_loaded_policy_acts_like_the_saved_one(tmp_path, features):
     observations = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)
     expected, _ = network.predict(observations.numpy(), deterministic=True)
     assert np.array_equal(load(tmp_path, temperature=0).act(FRAMES), expected)
+
+
+def test_it_computes_on_the_device_of_its_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", False)  # reads values
+    policy = SavedPolicy(saved(tmp_path, "small").to("meta"), num_envs=5, temperature=1.0)
+    assert policy._logits(torch.from_numpy(FRAMES).permute(0, 3, 1, 2)).is_meta
+    recurrent = saved(tmp_path, "small", memory=16).to("meta")
+    policy = SavedPolicy(recurrent, num_envs=5, temperature=1.0)
+    assert all(part.is_meta for part in (*policy._memory, policy._no_starts))
 
 
 def test_actions_are_drawn_from_the_softmax_at_the_temperature(tmp_path):
