@@ -209,6 +209,13 @@ def test_a_pickle_is_not_read(bundle):
     broken(bundle, "not a safetensors file")
 
 
+def test_rewards_may_be_large_but_not_infinite(tmp_path, model, starts):
+    save_world(tmp_path / "Toy", replace(CARD, rewards=(1e6, -1.0)), model, starts)
+    assert load_world(tmp_path / "Toy").card.rewards == (-1.0, 1e6)
+    edit(tmp_path / "Toy", lambda card: card.update(rewards=[float("inf")]))
+    broken(tmp_path / "Toy", "rewards must be finite, got .*inf")
+
+
 def test_a_failed_save_leaves_nothing_behind(tmp_path, model, starts):
     with pytest.raises(ValueError, match="storage must be one of"):
         save_world(tmp_path / "Toy", CARD, model, starts, storage="int4")

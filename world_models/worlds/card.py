@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -159,8 +160,10 @@ def _checked(path: Path, values: Any) -> WorldCard:
     except (TypeError, ValueError) as fault:
         raise BundleError(f"{path} is incomplete: {fault}") from None
     _check_types(path, card)
-    for name in ("tokenizer", "dynamics", "latent_action", "sampling", "rewards"):
+    for name in ("tokenizer", "dynamics", "latent_action", "sampling"):
         _check_numbers(path, name, getattr(card, name))
+    if not all(map(math.isfinite, card.rewards)):
+        raise BundleError(f"{path}: rewards must be finite, got {card.rewards}")
     return card
 
 
