@@ -99,7 +99,7 @@ def findings() -> Iterator[Finding]:
 def _compute() -> Iterator[Finding]:
     import torch
 
-    from world_models.precision import MIN_SPEEDUP, bfloat16_speedup
+    from world_models.precision import bfloat16_speedup, choose_dtype
 
     cores, (_, flags) = os.cpu_count() or 1, processor()
     yield Finding(
@@ -117,7 +117,7 @@ def _compute() -> Iterator[Finding]:
     )
     device = torch.device("cuda" if gpu else "cpu")
     speedup = bfloat16_speedup(device)
-    chosen = "bfloat16" if speedup >= MIN_SPEEDUP else "float32"
+    chosen = str(choose_dtype("auto", device)).removeprefix("torch.")
     yield Finding(
         what="precision",
         found=f"{chosen} on {device.type}",

@@ -122,6 +122,16 @@ def test_auto_takes_bfloat16_where_it_is_faster(monkeypatch):
         assert precision.choose_dtype("float32", CPU) == torch.float32
 
 
+def test_on_a_gpu_its_generation_decides_and_nothing_is_measured(monkeypatch):
+    def refuse(device):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(precision, "bfloat16_speedup", refuse)
+    for capability, expected in (((8, 0), torch.bfloat16), ((7, 5), torch.float32)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert precision.choose_dtype("auto", torch.device("cuda")) == expected
+
+
 def test_a_choice_that_is_slow_here_warns_with_the_factor(monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda device: 0.25)
     with pytest.warns(UserWarning, match=r"bfloat16 is 4\.0 times as slow as float32"):

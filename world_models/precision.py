@@ -21,7 +21,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
     Args:
         wanted: "float32", "bfloat16", "float16"; or "auto" for bfloat16 if the device computes
-            in it natively and a product is faster in it, else float32.
+            in it natively and, on a CPU, a product is measured to be faster in it, else float32.
         device: The device to compute on.
 
     Raises:
@@ -31,10 +31,11 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
         UserWarning: If "bfloat16" is much slower here than float32; says by which factor.
     """
     if wanted == "auto":
-        return torch.bfloat16 if bfloat16_speedup(device) >= MIN_SPEEDUP else torch.float32
+        return torch.bfloat16 if _is_faster(device) else torch.float32
     if wanted not in DTYPES:
         raise ValueError(f'dtype must be "auto" or one of {sorted(DTYPES)}, got {wanted!r}')
-    if wanted == "bfloat16" and (speedup := bfloat16_speedup(device)) < 1 / SLOW:
+    slow = wanted == "bfloat16" and not _is_faster(device)
+    if slow and (speedup := bfloat16_speedup(device)) < 1 / SLOW:
         warnings.warn(
             f"on this {device.type}, bfloat16 is {1 / speedup:.1f} times as slow as float32: "
             'choose "auto" or float32',
@@ -52,6 +53,12 @@ def bfloat16_speedup(device: torch.device) -> float:
     x, weight = (torch.randn(shape, device=device) for shape in (SHAPE[:2], SHAPE[1:]))
     speedup = _seconds(x, weight) / _seconds(x.bfloat16(), weight.bfloat16())
     return speedup if _is_native(device) else min(1.0, speedup)
+
+
+def _is_faster(device: torch.device) -> bool:
+    if device.type == "cuda":  # not measured, so that all processes of a training agree
+        return _is_native(device)
+    return bfloat16_speedup(device) >= MIN_SPEEDUP
 
 
 def _is_native(device: torch.device) -> bool:
