@@ -85,6 +85,14 @@ def test_a_patch_in_use_stays_and_an_unused_one_is_replaced_by_what_is_shown_bad
     assert torch.equal(codebook.shown.weight, kept) and len(used) == 8
 
 
+def test_without_revival_no_patch_is_replaced():
+    torch.manual_seed(0)
+    model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)
+    before = model.residual.shown.weight.detach().clone()
+    model.loss({"frames": clips(8, draw)}, ReconstructionLossConfig(revive_after=0))
+    assert torch.equal(model.residual.shown.weight, before)
+
+
 def test_a_patch_has_the_same_token_whatever_stands_beside_it():
     model, frames = trained(), clips(16, torch.Generator().manual_seed(4))
     frames = (frames.int() + torch.randint(-9, 10, frames.shape)).clamp(0, 255).byte()

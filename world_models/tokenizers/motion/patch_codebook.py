@@ -113,6 +113,8 @@ class PatchCodebook(Residual):
     @torch.no_grad()
     def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
         """See `Residual.after_step`. Badly shown patches replace unused ones."""
+        if not revive_after:
+            return
         used = torch.zeros_like(self.unused)
         used[tokens[tokens >= DISPLACEMENTS] - DISPLACEMENTS] = 1
         error, threshold = self.codec.error(shown, pixels).flatten(), self.codec.threshold
