@@ -70,7 +70,10 @@ class _Run:
         self.iterations = Iterations(config, VecMonitor(self.env), parts)
 
     def evaluate(self, number: int) -> dict[str, float]:
-        """Evaluates the agent and saves it if it is the best so far."""
+        """Evaluates the agent and saves it if it is the best so far.
+
+        Novelty falls as its meter learns, so its returns cannot be compared: the last is saved.
+        """
         config, iterations = self._config, self.iterations
         network = iterations.model.policy
         if isinstance(self._meter, nn.Module):
@@ -82,7 +85,8 @@ class _Run:
             self._meter.train()
         animation = config.out / "animations" / f"step-{iterations.steps:09}.gif"
         save_frames(result.frames, animation)
-        if result.trained_return >= iterations.best("trained_return"):
+        novelty = config.reward == "novelty"
+        if novelty or result.trained_return >= iterations.best("trained_return"):
             save_policy(config.out, _card(config, self.env.env, result), network)
         self._on_evaluation(result)
         return result.numbers()

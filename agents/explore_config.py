@@ -16,8 +16,9 @@ __all__ = ["ExploreConfig"]
 class ExploreConfig(PPOConfig):
     """Trains a recurrent PPO agent that seeks what a world model cannot predict.
 
-    Run the same command again to resume after an interruption. The best policy so far is saved
-    in `out`, to be used by `genie-gym collect --policy OUT`.
+    Run the same command again to resume after an interruption. The best policy so far (with
+    the reward novelty: the last one) is saved in `out`, to be used by
+    `genie-gym collect --policy OUT`.
 
     Attributes:
         env: Env id of a real game.

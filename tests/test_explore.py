@@ -113,6 +113,18 @@ def test_the_best_policy_is_kept(tmp_path):
     assert card["training"]["trained_return"] == max(e["trained_return"] for e in history)
 
 
+def test_evaluations_teach_novelty_nothing_and_its_last_policy_is_kept(tmp_path):
+    history = explore(config(tmp_path / "short", reward="novelty"))
+    longer = config(tmp_path / "long", reward="novelty", eval_steps=24)
+    assert len(explore(longer)) == len(history) == 3
+    ours, theirs = weights(tmp_path / "short"), weights(tmp_path / "long")
+    assert ours == theirs  # and the agent, which was trained on its scores
+    first = max(history, key=lambda e: e["trained_return"])
+    card = json.loads((tmp_path / "short" / "policy.json").read_text())
+    assert card["training"]["trained_return"] == history[-1]["trained_return"]
+    assert first is not history[-1], "the returns fall, so this would not be the best policy"
+
+
 def test_the_env_is_the_one_the_world_was_made_with(world):
     explored = RewardedEnv(env=REAL, world="CoinRun", env_kwargs={"start_level": 3})
     kwargs = explored.all_env_kwargs()

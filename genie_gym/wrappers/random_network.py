@@ -17,14 +17,15 @@ __all__ = ["RandomNetworkMeter"]
 
 
 class RandomNetworkMeter(nn.Module):
-    """Scores frames by their novelty, and trains on each frame it scores.
+    """Scores frames by their novelty; in training mode it also trains on each frame it scores.
 
     A score is the squared prediction error divided by the running root mean square of these
     errors. New frames score about 1 at first; familiar frames score less and less.
 
     Args:
         num_features: Width of the networks' output.
-        learning_rate: Learning rate of the predictor, which is updated in each call of `score`.
+        learning_rate: Learning rate of the predictor; in training mode, each call of `score`
+            updates it.
         seed: Seed of both networks.
         device: Device to compute on; "auto" uses a GPU if there is one.
     """
@@ -57,19 +58,20 @@ class RandomNetworkMeter(nn.Module):
         """Does nothing: novelty does not depend on episodes."""
 
     def score(self, rows: NDArray[np.intp], actions: Any, frames: Any) -> NDArray[np.float64]:
-        """Returns the novelty of each frame ``(rows, H, W, 3)``, and trains on the frames."""
+        """Returns the novelty of each frame ``(rows, H, W, 3)``; see the class for training."""
         if not len(rows):
             return np.zeros(0)
         pixels = torch.as_tensor(frames).to(self.scale.device).permute(0, 3, 1, 2).float()
         pixels = pixels / 127.5 - 1
-        with torch.enable_grad():
+        with torch.set_grad_enabled(self.training):
             error = (self.guess(pixels) - self.target(pixels)).square().mean(1)
+        found = error.detach()
+        if self.training:
             self.optimizer.zero_grad()
             error.mean().backward()
             self.optimizer.step()
-        found = error.detach()
-        self.steps += 1
-        self.scale += (found.square().mean() - self.scale) / self.steps
+            self.steps += 1
+            self.scale += (found.square().mean() - self.scale) / self.steps
         return (found / self.scale.sqrt().clamp(min=1e-8)).double().cpu().numpy()
 
 
