@@ -63,8 +63,17 @@ class DreamCost:
         """Load a world by its name, path or address, and return the cost that it predicts.
 
         `options` are those of `DreamCost` and fields of `SamplingConfig`, such as ``steps=2``.
+
+        Raises:
+            ValueError: If the world does not predict rewards, so that it has no costs.
         """
         loaded = open_world(world, device, dtype)
+        if not loaded.card.outcomes:
+            raise ValueError(
+                f"the world {loaded.card.name} predicts neither rewards nor ends of episodes, so "
+                "all plans would cost the same; to add them: genie-gym train dynamics RECIPE "
+                "--from WORLD --outcome-only --data DATA --out RUN, then genie-gym train bundle"
+            )
         own = {name: options.pop(name) for name in _OPTIONS if name in options}
         model = loaded.model.sampled(**options)
         return cls(model, loaded.card.num_actions, device=loaded.device, **own)

@@ -85,6 +85,7 @@ class _Run:
             config.world,
             rows,
             dtype=config.dtype,
+            starts=config.starts,  # of episodes that are not counted
             autoreset_mode="Disabled",
             max_episode_steps=steps,
         )

@@ -6,6 +6,7 @@ planners can try many actions from one state. Shapes: B rows, H height, W width,
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
     A tensordict has `pixels`, uint8 ``(H, W, 3)``, the expected `reward`, `terminated`, which is
     drawn with the predicted probability, and the dream's `state`. An `action` is a vector of K
     numbers; the index of the largest is the action. So one-hot actions work, and so do planners
-    for continuous actions, such as `CEMPlanner`. Rows are independent.
+    for continuous actions, such as `CEMPlanner`. Rows are independent. If the world predicts
+    neither rewards nor ends of episodes, the reward is 0, no episode terminates, and a UserWarning
+    says so.
 
     Args:
         world: Name, path or address of the world.
@@ -58,7 +61,13 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
         if loaded.starts is None:
             raise ValueError(f"the world {loaded.card.name} has no start bank")
         self.rng = torch.Generator().manual_seed(seed)
-        model = _Step(loaded.model.sampled(**sampling), self.rng)
+        if not loaded.card.outcomes:
+            warnings.warn(
+                f"the world {loaded.card.name} predicts neither rewards nor ends of episodes: "
+                "rewards are 0, and no episode terminates",
+                stacklevel=2,
+            )
+        model = _Step(loaded.model.sampled(**sampling), self.rng, loaded.card.outcomes)
         batch = [] if num_envs is None else [num_envs]
         super().__init__(model, device=loaded.device, batch_size=torch.Size(batch))
         self.starts = loaded.starts
@@ -120,9 +129,9 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
 class _Step(nn.Module):
     """A step of a world from a tensordict to the next."""
 
-    def __init__(self, world: WorldModel, rng: torch.Generator):
+    def __init__(self, world: WorldModel, rng: torch.Generator, outcomes: bool):
         super().__init__()
-        self.world, self.rng = world, rng
+        self.world, self.rng, self.outcomes = world, rng, outcomes
 
     @torch.no_grad()
     def forward(self, given: Any) -> Any:
@@ -131,14 +140,14 @@ class _Step(nn.Module):
         rows, action = dict(flat["state"].items()), flat["action"].argmax(-1)
         state, prediction = self.world.step(_from_dict(rows), action)
         chance = torch.rand(len(action), generator=self.rng).to(action.device)
-        terminated = chance < prediction.termination
+        terminated = (chance < prediction.termination) & self.outcomes
 
         def shaped(x: Tensor) -> Tensor:
             return x.reshape(*batch, *x.shape[1:])
 
         out = given.clone(recurse=False)
         out["pixels"] = shaped(prediction.frames)
-        out["reward"] = shaped(prediction.reward.float()[:, None])
+        out["reward"] = shaped(self.outcomes * prediction.reward.float()[:, None])
         out["terminated"] = out["done"] = shaped(terminated[:, None])
         nested = {name: shaped(x) for name, x in _to_dict(state).items()}
         out["state"] = tensordict.TensorDict(nested, batch, device=given.device)

@@ -1,5 +1,7 @@
 """A dream as the cost model of planners."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from agents.dream_cost import DreamCost
 from tests.known_world import KnownWorld
 from tests.square_world import MOVES, draw, play
+from world_models.worlds.bundle import save_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,3 +100,9 @@ def test_a_real_dream_costs_what_it_pays(world):
         total += going * prediction.reward.item()
         going *= 1 - prediction.termination.item()
     assert costs[1, 2].item() == pytest.approx(-total, abs=1e-5)
+
+
+def test_a_world_that_predicts_no_rewards_has_no_costs(world, tmp_path):
+    save_world(tmp_path / "New", replace(world.card, outcomes=False), world.model, world.starts)
+    with pytest.raises(ValueError, match="neither rewards nor ends.*--outcome-only"):
+        DreamCost.of(tmp_path / "New")

@@ -1,6 +1,7 @@
 """`genie-gym dream-train`: agents trained in a real world's dream, judged in the real game."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.wrappers import StackFramesVector
 from tests.counting_env import CountingVectorEnv
 from world_models.episodes import Episode, EpisodeDataset
+from world_models.worlds.find import SHIPPED
 
 GAME = "RetroAct/CrazyClimber-Atari2600-v0"
 SMALL = {
@@ -120,6 +122,21 @@ def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch):
     history = dream_train(config(tmp_path, steps=64 * 5, max_overpay=1.5))
     assert len(history) == 2 and history[-1]["stop"] == 1  # twice in a row
     assert dream_train(config(tmp_path, steps=64 * 5, max_overpay=1.5)) == history
+
+
+def test_a_world_without_starts_is_evaluated_from_the_given_ones(tmp_path, starts, monkeypatch):
+    world = shutil.copytree(SHIPPED / "CrazyClimber", tmp_path / "CrazyClimber")
+    (world / "starts.safetensors").unlink()
+    card = json.loads((world / "world.json").read_text())
+    del card["checksum"], card["files"]["starts.safetensors"]
+    (world / "world.json").write_text(json.dumps(card))
+    step = GenieVectorEnv._step_rows
+
+    def first_row_ends(self, rows, actions):
+        return replace(step(self, rows, actions), terminated=rows == 0)
+
+    monkeypatch.setattr(GenieVectorEnv, "_step_rows", first_row_ends)
+    dream_train(config(tmp_path / "run", world=str(world), starts=starts, steps=64))
 
 
 def test_rounds_improve_a_world_on_the_agents_play(tmp_path, capfd):

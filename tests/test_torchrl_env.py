@@ -1,11 +1,14 @@
 """A dream as a model-based env of TorchRL."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 from torchrl.modules import CEMPlanner
 
 from agents.torchrl_env import DreamEnv
+from world_models.worlds.bundle import save_world
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = {"dtype": "float32", "steps": 1}
@@ -53,6 +56,15 @@ def test_only_the_rows_to_reset_begin_anew(env):
     assert again["pixels"][1].equal(begun["pixels"][1])
     assert again["state", "seeds"][1] == begun["state", "seeds"][1]
     assert (again["state", "seeds"][[0, 2]] != begun["state", "seeds"][[0, 2]]).all()
+
+
+def test_an_untrained_outcome_head_is_not_believed(world, tmp_path):
+    save_world(tmp_path / "New", replace(world.card, outcomes=False), world.model, world.starts)
+    with pytest.warns(UserWarning, match="neither rewards nor ends"):
+        env = DreamEnv(tmp_path / "New", 3, **QUICK)
+    env.world_model.world.dynamics.outcome.mlp[-1].bias.data[-1] = 9.0  # every step would end
+    rollout = env.rollout(2, break_when_any_done=False)
+    assert not rollout["next", "reward"].any() and not rollout["next", "terminated"].any()
 
 
 def test_torchrls_planner_plans_in_it(env):
