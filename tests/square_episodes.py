@@ -41,9 +41,11 @@ def make_episode(index: int, length: int = 24, size: int = 16) -> Episode:
     )
 
 
-def write_episodes(path: Path, num: int = 24, length: int = 24, size: int = 16) -> Path:
-    """A dataset of them."""
-    with EpisodeWriter(path) as writer:
+def write_episodes(
+    path: Path, num: int = 24, length: int = 24, size: int = 16, **options: int
+) -> Path:
+    """A dataset of them; for the options see `EpisodeWriter`."""
+    with EpisodeWriter(path, **options) as writer:
         for index in range(num):
             writer.add(make_episode(index, length, size))
     return path

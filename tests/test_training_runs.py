@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.square_episodes import write_episodes
 from tests.square_runs import (
     DYNAMICS,
     FIT,
@@ -17,7 +18,7 @@ from tests.square_runs import (
     motion,
 )
 from world_models import presets
-from world_models.episodes import EpisodeDataset
+from world_models.episodes import DamagedShardError, EpisodeDataset
 from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics
 from world_models.model.losses import DynamicsLossConfig
@@ -206,6 +207,31 @@ def test_a_world_is_only_fine_tuned_with_its_own_tokens_and_actions(made, tmp_pa
     save_world(tmp_path / "Letters", card, world.model, world.starts)
     with pytest.raises(ValueError, match="collect with action_set=letters"):
         train_dynamics(DYNAMICS, replace(options, from_world=str(tmp_path / "Letters")))
+
+
+def test_damaged_data_is_skipped_all_the_way_to_a_world(made, tmp_path):
+    data = write_episodes(tmp_path / "data", max_shard_bytes=1)  # a shard for each episode
+    frames, whole = sorted((data / "shards").iterdir())[4:6]
+    for shard, places in ((frames, [len(frames.read_bytes()) // 2]), (whole, range(100, 2000))):
+        content = bytearray(shard.read_bytes())
+        for place in places:
+            content[place] ^= 255
+        shard.write_bytes(content)
+    with pytest.warns(UserWarning, match="left out a damaged episode"):
+        options = DynamicsOptions(
+            data=data, out=tmp_path / "d", tokenizer=str(made.tokenizer), on_damage="skip"
+        )
+        train_dynamics(DYNAMICS, options)
+        bundle = BundleOptions(
+            out=tmp_path / "Whole",
+            data=data,
+            tokenizer=made.tokenizer,
+            dynamics=tmp_path / "d",
+            on_damage="skip",
+        )
+        assert load_world(build_bundle(bundle)).starts is not None
+    with pytest.raises(DamagedShardError, match="shards"):
+        train_dynamics(DYNAMICS, replace(options, out=tmp_path / "e", on_damage="refuse"))
 
 
 def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(made, tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,8 @@ class EpisodeDataset:
         path: dataset directory.
         on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage.
             ``"skip"`` warns, leaves out shards that are missing or cut short, and lets
-            :meth:`batch` replace an unreadable window by another one.
+            :meth:`batch` replace an unreadable window by another one, and :meth:`skipping` leave
+            out what a block reads.
     """
 
     def __init__(self, path: Path | str, *, on_damage: Literal["refuse", "skip"] = "refuse"):
@@ -188,6 +190,16 @@ class EpisodeDataset:
     def encoded(self, index: int) -> EncodedEpisode:
         """A whole episode, still compressed, its checksums checked; for copying."""
         return self._shards.get(self._records[index].path).encoded(self.entries[index])
+
+    @contextmanager
+    def skipping(self) -> Iterator[None]:
+        """With ``on_damage="skip"``, damage ends the block with a warning instead of an error."""
+        try:
+            yield
+        except DamagedShardError as error:
+            if self.on_damage == "refuse":
+                raise
+            warnings.warn(f"left out a damaged episode: {error}", stacklevel=3)
 
     def _readable_window(
         self, index: int, start: int, length: int, frames: np.ndarray

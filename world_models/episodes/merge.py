@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from world_models.episodes.dataset import EpisodeDataset
-from world_models.episodes.errors import DamagedShardError
 from world_models.episodes.manifest import read_manifest
 from world_models.episodes.writer import EpisodeWriter
 
@@ -39,13 +37,8 @@ def merge(
             for index, entry in enumerate(dataset.entries):
                 if entry.identity in known:
                     continue
-                try:
+                with dataset.skipping():
                     writer.add_encoded(dataset.encoded(index))
-                except DamagedShardError as error:
-                    if on_damage == "refuse":
-                        raise
-                    warnings.warn(f"episode {entry.key} left out: {error}", stacklevel=2)
-                    continue
-                known.add(entry.identity)
-                copied += 1
+                    known.add(entry.identity)
+                    copied += 1
     return copied

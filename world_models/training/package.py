@@ -58,6 +58,7 @@ class BundleOptions:
         latent_action: The latent action run, or the world that was fine-tuned, if the dynamics was
             trained on latent actions.
         env_id: Use only episodes of this env.
+        on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
         storage: How matrices are stored. int8 takes a quarter of the bytes of float32.
         starts: Number of windows stored for dreams to start from.
         start_frames: Frames of each of these windows.
@@ -72,6 +73,7 @@ class BundleOptions:
     dynamics: Path
     latent_action: Path | None = None
     env_id: str | None = None
+    on_damage: Literal["refuse", "skip"] = "refuse"
     storage: Literal["float32", "bfloat16", "int8"] = "bfloat16"
     starts: int = 16
     start_frames: int = 4
@@ -86,7 +88,9 @@ def build_bundle(options: BundleOptions) -> Path:
     Raises:
         ValueError: If the parts were not trained together.
     """
-    episodes = DataOptions(data=options.data, out=options.out, env_id=options.env_id).episodes()
+    episodes = DataOptions(
+        data=options.data, out=options.out, env_id=options.env_id, on_damage=options.on_damage
+    ).episodes()
     tokenizer = load_part(str(options.tokenizer), "tokenizer")
     dynamics = load_run(options.dynamics, "dynamics")
     record = read_run(options.dynamics)
@@ -156,8 +160,9 @@ def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
     """The different rewards that occur; empty if there are too many to list."""
     found: set[float] = set()
     for index, entry in enumerate(episodes.entries):
-        rewards = episodes.transitions(index, 0, entry.num_frames)["rewards"]
-        found.update(np.unique(rewards).tolist())
+        with episodes.skipping():
+            rewards = episodes.transitions(index, 0, entry.num_frames)["rewards"]
+            found.update(np.unique(rewards).tolist())
         if len(found) > _MAX_REWARDS:
             return ()
     return tuple(sorted(found))

@@ -37,7 +37,7 @@ from world_models.training.token_store import TokenStore
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["Encoding", "action_encoding", "compute", "fingerprint", "token_encoding"]
+__all__ = ["Encoding", "action_encoding", "cached", "compute", "fingerprint", "token_encoding"]
 
 PACK_CLIPS = 256  # clips per file
 PACK_FRAMES = 8192  # frames of whole episodes that are encoded in one batch
@@ -166,11 +166,14 @@ def _follow_episodes(
 
 
 def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> TokenStore:
-    """Encode the episodes that are not in the cache yet. All processes share the work."""
+    """Encode the episodes that are not in the cache yet. All processes share the work.
+
+    Damaged episodes of a dataset that skips damage are left out of the cache.
+    """
     store = TokenStore(dataset.path / encoding.name)
     counts = encoding.count(dataset.num_frames)
-    there = [f"{entry.key}/{encoding.arrays[0]}" in store for entry in dataset.entries]
-    missing = sorted((i for i in np.flatnonzero(counts) if not there[i]), key=counts.__getitem__)
+    there = cached(dataset, encoding, store)
+    missing = sorted(np.flatnonzero(~there & (counts > 0)), key=counts.__getitem__)
     fabric.barrier()  # all processes must list the missing ones before any process adds some
     mine = missing[fabric.global_rank :: fabric.world_size]
     total = int(counts[mine].sum()) * encoding.length
@@ -179,19 +182,22 @@ def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> Toke
     with progress_bar(total=total, unit="frame", desc=what, disable=quiet) as bar:
         frames = PACK_FRAMES if fabric.device.type == "cpu" else GPU_PACK_FRAMES
         for group in _groups(mine, counts, frames if encoding.whole else PACK_CLIPS):
-            if encoding.whole:
-                with fabric.autocast():  # the next frame's tokens correct its rounding
-                    encoded = _encode_whole(dataset, encoding, group, fabric.device)
-            else:
-                encoded = _encode_clips(dataset, encoding, group, fabric.device)
-            arrays: dict[str, np.ndarray] = {}
-            for i, found in zip(group, encoded, strict=True):
-                arrays |= {f"{dataset.entries[i].key}/{name}": x for name, x in found.items()}
-            store.add(arrays)
+            encode = _encode_whole if encoding.whole else _encode_clips
+            if episodes := _frames(dataset, group):
+                arrays: dict[str, np.ndarray] = {}
+                found = encode(dataset, encoding, episodes, fabric)
+                for i, parts in zip(episodes, found, strict=True):
+                    arrays |= {f"{dataset.entries[i].key}/{name}": x for name, x in parts.items()}
+                store.add(arrays)
             bar.update(int(counts[group].sum()) * encoding.length)
     fabric.barrier()
     store.refresh()
     return store
+
+
+def cached(dataset: EpisodeDataset, encoding: Encoding, store: TokenStore) -> np.ndarray:
+    """Which episodes are in the cache, bool."""
+    return np.array([f"{e.key}/{encoding.arrays[0]}" in store for e in dataset.entries], bool)
 
 
 def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list[int]]:
@@ -208,15 +214,15 @@ def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list
 
 @torch.no_grad()
 def _encode_clips(
-    dataset: EpisodeDataset, encoding: Encoding, group: list[int], device: torch.device
+    dataset: EpisodeDataset, encoding: Encoding, episodes: dict[int, np.ndarray], fabric: Fabric
 ) -> list[dict[str, np.ndarray]]:
     """Encode the clips of a group of episodes in batches; returns each episode's arrays."""
     pieces = []
-    for frames in _frames(dataset, group):
+    for frames in episodes.values():
         windows = np.lib.stride_tricks.sliding_window_view(frames, encoding.length, axis=0)
         pieces.append(np.moveaxis(windows[:: encoding.stride], -1, 1))  # (clips, length, H, W, 3)
     batches = torch.from_numpy(np.concatenate(pieces)).split(BATCH_CLIPS)
-    encoded = [_stored(encoding.encode(batch.to(device))) for batch in batches]
+    encoded = [_stored(encoding.encode(batch.to(fabric.device))) for batch in batches]
     whole = {name: np.concatenate([part[name] for part in encoded]) for name in encoding.arrays}
     if encoding.length == 1:
         whole = {name: x[:, 0] for name, x in whole.items()}
@@ -226,22 +232,28 @@ def _encode_clips(
 
 @torch.no_grad()
 def _encode_whole(
-    dataset: EpisodeDataset, encoding: Encoding, group: list[int], device: torch.device
+    dataset: EpisodeDataset, encoding: Encoding, episodes: dict[int, np.ndarray], fabric: Fabric
 ) -> list[dict[str, np.ndarray]]:
     """Encode a group of whole episodes in one batch; returns each episode's arrays."""
-    episodes = [torch.from_numpy(frames) for frames in _frames(dataset, group)]
-    seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in group], device=device)
-    actions = [torch.from_numpy(dataset.actions(i)) for i in group]
-    frames, taken = (pad_sequence(x, batch_first=True).to(device) for x in (episodes, actions))
-    encoded = _stored(encoding.encode(frames, taken, seeds))
+    seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in episodes])
+    actions = [torch.from_numpy(dataset.actions(i)) for i in episodes]
+    pixels = [torch.from_numpy(frames) for frames in episodes.values()]
+    frames, taken = (pad_sequence(x, batch_first=True) for x in (pixels, actions))
+    with fabric.autocast():  # the next frame's tokens correct its rounding
+        encoded = _stored(encoding.encode(*fabric.to_device((frames, taken, seeds))))
     return [
         {name: x[row, : len(episode)] for name, x in encoded.items()}
-        for row, episode in enumerate(episodes)
+        for row, episode in enumerate(pixels)
     ]
 
 
-def _frames(dataset: EpisodeDataset, group: list[int]) -> list[np.ndarray]:
-    return [dataset.frames(i, 0, int(dataset.num_frames[i])) for i in group]
+def _frames(dataset: EpisodeDataset, group: list[int]) -> dict[int, np.ndarray]:
+    """All frames of each episode, without damaged episodes if the dataset skips damage."""
+    found = {}
+    for i in group:
+        with dataset.skipping():
+            found[i] = dataset.frames(i, 0, int(dataset.num_frames[i]))
+    return found
 
 
 def _stored(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:

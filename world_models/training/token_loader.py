@@ -10,7 +10,7 @@ from torch import Tensor
 
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.episodes.loader import WindowLoader
-from world_models.training.token_cache import Encoding, compute
+from world_models.training.token_cache import Encoding, cached, compute
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -37,6 +37,8 @@ class CachedWindows:
         self._parts = [(encoding, compute(dataset, encoding, fabric)) for encoding in parts]
         self._stride = max(encoding.stride for encoding in parts)
         self.num_starts = np.maximum((dataset.num_frames - length) // self._stride + 1, 0)
+        for encoding, store in self._parts:  # damaged episodes are not there
+            self.num_starts *= cached(dataset, encoding, store)
         if not self.num_starts.any():
             raise ValueError(
                 f"none of the {len(dataset)} episodes in {dataset.path} has {length} frames; "
