@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -189,6 +193,42 @@ def test_new_things_are_learned_and_shown():
     red, blue = tokens[0::2, 1].amax(1), tokens[1::2, 1].amax(1)
     assert not set(red.tolist()) & set(blue.tolist())
     assert (shown.int() - frames.int()).abs().max() < 40
+
+
+ONE_OF_TWO = """
+from datetime import timedelta
+import torch
+import torch.distributed as dist
+from tests.test_motion_tokenizer import ReconstructionLossConfig, SIZE, tokenizer
+
+dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+for lively in range(2):
+    model = tokenizer().train()
+    codebook = model.residual.quantizer.codebook
+    before = codebook.detach().clone()
+    frames = torch.zeros(2, 4, SIZE, SIZE, 3, dtype=torch.uint8)
+    if dist.get_rank() == lively:
+        frames.random_(256)
+    loss, _ = model.loss({"frames": frames}, ReconstructionLossConfig(revive_after=1))
+    loss.backward()
+    assert loss.isfinite() and codebook.grad.isfinite().all()
+    assert model.residual.quantizer.unused.max() == (0 if lively == 0 else 4), "four frames"
+    theirs = codebook.detach().clone()
+    dist.broadcast(theirs, 0)
+    assert torch.equal(codebook, theirs)
+    assert torch.equal(codebook, before) == (lively == 1), "only the first process offers vectors"
+dist.destroy_process_group()
+"""
+
+
+def test_a_process_that_replaces_nothing_keeps_step_with_one_that_does(tmp_path):
+    script = tmp_path / "one_of_two.py"
+    script.write_text(ONE_OF_TWO)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(script)]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    subprocess.run(torchrun, cwd=root, env=environment, check=True, timeout=100)
 
 
 def test_what_stays_while_the_picture_scrolls_is_blended_over_it():

@@ -59,7 +59,7 @@ class Quantizer(nn.Module):
         return self.project_out(F.embedding(indices, self.codes()))
 
     def forward(self, x: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantise ``(..., dim)`` for training.
+        """Quantise ``(..., dim)`` for training. All processes must call it, even without vectors.
 
         A code that no vector has chosen for `revive_after` training calls (0: never) is moved to a
         vector of the current batch, so that the codebook does not collapse to a few codes. Only
@@ -75,6 +75,8 @@ class Quantizer(nn.Module):
         if self.training and revive_after and self.codebook.requires_grad:
             self._revive(x.detach().flatten(0, -2), indices, revive_after)
         chosen = F.embedding(indices, self.codes()).float()
+        if not len(indices):  # means would be NaN; these sums are 0
+            return self.project_out(x), indices, x.sum() + chosen.sum()
         commitment = F.mse_loss(x, chosen.detach())
         loss = F.mse_loss(chosen, x.detach()) + self.commitment_weight * commitment
         return self.project_out(x + (chosen - x).detach()), indices, loss
@@ -90,15 +92,17 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def _revive(self, x: Tensor, indices: Tensor, after: int) -> None:
         distance = (1 - (x * F.embedding(indices.flatten(), self.codes())).sum(-1)).clamp(min=1e-9)
-        drawn = torch.multinomial(distance, len(self.unused), replacement=True)
-        places, distance = x[drawn], distance[drawn]  # (K, E), (K,)
+        places, far = torch.zeros_like(self.codebook), x.new_zeros(len(self.unused))  # (K, E), (K,)
+        if len(x):
+            drawn = torch.multinomial(distance, len(self.unused), replacement=True)
+            places, far = x[drawn], distance[drawn]
         used = torch.zeros_like(self.unused).index_fill_(0, indices.flatten(), 1)
         if dist.is_initialized():
             dist.all_reduce(used, dist.ReduceOp.MAX)
             dist.broadcast(places, 0)
-            dist.broadcast(distance, 0)
-        self.unused.add_(1).masked_fill_(used.bool(), 0)
-        dead = (self.unused >= after) & (distance > self.revive_distance)
+            dist.broadcast(far, 0)
+        self.unused.add_(used.max()).masked_fill_(used.bool(), 0)  # 0 without any vector
+        dead = (self.unused >= after) & (far > self.revive_distance)
         # In place is safe for autograd: no earlier lookup of this step used a dead code.
         self.codebook.data.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

@@ -146,9 +146,7 @@ class ResidualVQ(Residual):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not decoder_only):
             x = self.encoder(self.patches(torch.cat((pixels, previous, moved), 2)))
             revive_after = 0 if decoder_only else config.revive_after
-            new, indices, quantisation = (
-                self.quantizer(x[replaced], revive_after) if replaced.any() else _none(x)
-            )
+            new, indices, quantisation = self.quantizer(x[replaced], revive_after)
         code = torch.zeros_like(x).masked_scatter(replaced[..., None], new.to(x.dtype))
         tokens = displacement.masked_scatter(replaced, indices + DISPLACEMENTS)
         x = self.decoder(self._embed(code, replaced, previous, moved, moves))
@@ -199,8 +197,3 @@ class ResidualVQ(Residual):
         replaced = self.codec.per_pixel(replaced)
         there = moved + torch.sigmoid(stay) * replaced * (previous - moved)
         return there + torch.sigmoid(share + FIRST_LOGIT) * replaced * (new - there)
-
-
-def _none(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the quantiser's result for an empty batch."""
-    return x[:0, 0, 0], x.new_zeros(0, dtype=torch.int64), x.sum() * 0
