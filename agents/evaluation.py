@@ -59,7 +59,7 @@ def evaluate(env: VectorEnv, policy: SavedPolicy, *, seed: int, max_steps: int) 
     shown = [frames[0]]
     for _ in range(max_steps):
         frames, rewards, terminated, truncated, infos = env.step(policy.act(frames))
-        coverage.see(frames, infos)
+        coverage.see(frames, infos, running)
         sums += running * np.stack([rewards, infos.get(OWN_REWARD, rewards)])
         lengths += running
         ended = terminated | truncated

@@ -49,32 +49,46 @@ class Coverage:
         self.furthest: dict[int, float] = {}
         self.finished = 0
 
-    def see(self, frames: NDArray[np.uint8], infos: dict[str, Any]) -> None:
-        """Adds the current places of all rows; call it after every `reset` and `step`.
+    def see(
+        self,
+        frames: NDArray[np.uint8],
+        infos: dict[str, Any],
+        first: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Adds the current places of the rows; call it after every `reset` and `step`.
 
         Args:
             frames: The frames that `reset` or `step` returned.
             infos: The infos that it returned.
+            first: To count only the first episode of each row: the rows that were in it before this
+                step. The env must be in autoreset mode SAME_STEP.
         """
+        counted, shown = np.ones(self._env.num_envs, np.bool_), infos.get("_final_obs")
+        if first is not None:
+            counted = first if shown is None else first & ~shown  # others show their next episode
+        rows = np.flatnonzero(counted)
         if isinstance(self._env, CoinRunVectorEnv):
-            self._see_coinrun(self._env, infos)
+            self._see_coinrun(self._env, infos, rows)
+            for info in (infos, infos.get("final_info", {})):
+                if "level_complete" in info:
+                    complete = info["level_complete"] & info["_level_complete"]
+                    self.finished += int((complete if first is None else complete & first).sum())
         elif isinstance(self._env, RetroVectorEnv) and self._env.game.name in POSITION_BYTES:
-            self._see_memory(self._env)
+            self._see_memory(self._env, rows)
         else:
-            self.places.update(map(screen, np.asarray(frames)))
+            self.places.update(map(screen, np.asarray(frames)[rows]))
 
-    def _see_coinrun(self, env: CoinRunVectorEnv, infos: dict[str, Any]) -> None:
-        levels = infos["level_seed"]
-        for level, (x, y) in zip(levels.tolist(), env.agent_positions().tolist(), strict=True):
+    def _see_coinrun(
+        self, env: CoinRunVectorEnv, infos: dict[str, Any], rows: NDArray[np.intp]
+    ) -> None:
+        levels, positions = infos["level_seed"][rows], env.agent_positions()[rows]
+        for level, (x, y) in zip(levels.tolist(), positions.tolist(), strict=True):
             self.places.add((level, int(x), int(y)))
             self.furthest[level] = max(x, self.furthest.get(level, 0.0))
-        for info in (infos, infos.get("final_info", {})):
-            if "level_complete" in info:
-                self.finished += int((info["level_complete"] & info["_level_complete"]).sum())
 
-    def _see_memory(self, env: RetroVectorEnv) -> None:
+    def _see_memory(self, env: RetroVectorEnv, rows: NDArray[np.intp]) -> None:
         *room, x, y = POSITION_BYTES[env.game.name]
-        for row in range(env.num_envs):
+        for row in rows.tolist():
             memory = env.memory(row)
             where = (int(memory[x]) // _CELL, int(memory[y]) // _CELL)
             self.places.add((*memory[room].tolist(), *where))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import genie_gym  # noqa: F401
+from agents.evaluation import evaluate
 from genie_gym.coverage import POSITION_BYTES, Coverage
 
 LEVEL = {"num_levels": 1, "start_level": 13, "distribution_mode": "easy"}
@@ -44,6 +45,25 @@ def test_levels_finished_are_the_coins_taken(autoreset):
         coverage.see(frames, infos)
         coins += int((rewards == 10).sum())
     assert coverage.finished == coins > 0
+
+
+class Runner:
+    """Runs right and jumps at random."""
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def act(self, frames) -> np.ndarray:
+        return self.rng.choice([1, 1, 4], len(frames))
+
+
+def test_an_evaluation_counts_the_first_episode_of_each_row():
+    env = gym.make_vec("Procgen/CoinRun-v0", num_envs=16, autoreset_mode="SameStep", **LEVEL)
+    result = evaluate(env, Runner(), seed=0, max_steps=400)
+    assert result.finished == round(result.env_return * 16 / 10) > 0
+    coverage = Coverage(env.unwrapped)
+    coverage.see(*env.reset(seed=0), np.zeros(16, bool))
+    assert not coverage.places
 
 
 @pytest.mark.parametrize("game", ["Hero", "Kangaroo"])
