@@ -31,7 +31,7 @@ class DreamTrainConfig(PPOConfig):
         world: Name or path of the world.
         where: Train in the dream; or, to compare, in the real game with the same settings.
         starts: Dataset folder that dreams start from, in place of the few starts stored with the
-            world.
+            world. With `rounds`, dreams start from the play that the rounds collect.
         horizon: Maximum steps per training episode.
         stack: Number of frames that the agent sees at once.
         reward_scale: Factor on the rewards; about 1 / (the usual reward).
@@ -80,6 +80,11 @@ class DreamTrainConfig(PPOConfig):
         for name in ("horizon", "stack", "eval_episodes", "eval_steps", "round_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.rounds and self.starts is not None:
+            raise ValueError(
+                "with --rounds, dreams start from the real play that the rounds collect: leave out "
+                f"--starts {self.starts}"
+            )
         if self.reward_scale <= 0 or self.max_overpay < 0 or self.uncertainty_penalty < 0:
             raise ValueError(
                 "expected a positive reward_scale, and max_overpay and uncertainty_penalty of at "

@@ -161,6 +161,11 @@ def test_rounds_improve_a_world_on_the_agents_play(tmp_path, capfd):
     assert "==" not in capfd.readouterr().out
 
 
+def test_rounds_take_no_starts_because_they_collect_their_own(tmp_path):
+    with pytest.raises(ValueError, match="leave out --starts data"):
+        config(tmp_path, rounds=1, starts=Path("data"))
+
+
 def test_dreams_start_from_a_dataset_and_end_when_unsure(starts):
     frames = EpisodeDataset(starts).episode(0).frames
     options = {"starts": starts, "autoreset_mode": "SameStep"}

@@ -1,5 +1,7 @@
 """Tokens of a dataset: computed once, cut into windows, corrupted on the way."""
 
+import itertools
+import multiprocessing
 import shutil
 from dataclasses import replace
 
@@ -115,9 +117,20 @@ def test_the_past_is_what_was_decoded_and_the_target_what_corrects_it(made):
     loss = world.dynamics.loss(batch)[0]
     blind = world.dynamics.loss(batch | {"input_tokens": batch["tokens"]})[0]
     assert loss.isfinite() and loss != blind
-    with pytest.raises(ValueError, match="needs a motion tokenizer"):
-        tokenizer = load_run(made.tokenizer, "tokenizer")
+    tokenizer = load_run(made.tokenizer, "tokenizer")
+    with pytest.raises(ValueError, match="only for a motion tokenizer.*add --self-forcing 0"):
         token_encoding(tokenizer, 8, 4, dreamer=world, self_forcing=1.0)
+    with pytest.raises(ValueError, match="only for a motion tokenizer.*add --corruption 0"):
+        token_encoding(tokenizer, 8, 4, corruption=0.1)
+
+
+def test_dreams_of_other_sampling_settings_are_other_tokens():
+    world = presets.build(motion()).eval()
+    names = {
+        token_encoding(world.tokenizer, 8, 4, dreamer=dreamer, self_forcing=1.0).name
+        for dreamer in (world, world.sampled(), world.sampled(steps=2), world.sampled(threshold=1))
+    }
+    assert len(names) == 3
 
 
 def test_tokens_are_computed_once_and_a_killed_computation_goes_on(made, tmp_path, monkeypatch):
@@ -160,6 +173,19 @@ def test_windows_can_be_chosen_for_holding_a_reward(made):
     assert np.array_equal(windows.with_events(), every[paid])
     loader = TokenLoader(windows, events=1.0, batch_size=16, seed=0)
     assert next(iter(loader))["rewards"].ne(0).any(1).all()
+
+
+def test_workers_read_the_same_tokens_ahead(made):
+    data = EpisodeDataset(made.data)
+    encoding = token_encoding(load_run(made.tokenizer, "tokenizer"), 8, 4)
+    windows = CachedWindows(data, 8, encoding, None, launch())
+    alone, helped = (
+        TokenLoader(windows, num_workers=number, batch_size=4, seed=0) for number in (0, 2)
+    )
+    batches = iter(helped)
+    for ours, theirs in zip(alone, itertools.islice(batches, 3), strict=False):
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len(multiprocessing.active_children()) >= 2
 
 
 def test_dynamics_training_reads_no_frame(made, monkeypatch):

@@ -12,6 +12,7 @@ from genie_gym.build.stages import Stage
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset, existing_indices
+from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 from world_models.training.config import FitConfig
 from world_models.training.package import SamplingOptions
 from world_models.training.run_options import DataOptions, DynamicsOptions
@@ -95,6 +96,8 @@ class Parts:
     ) -> bool:
         """Trains a dynamics, or fine-tunes that of a world."""
         recipe = replace(self.recipe.training.dynamics, fit=replace(fit, seed=self.seed))
+        if world and not isinstance(open_world(world).model.tokenizer, MotionTokenizer):
+            recipe = replace(recipe, corruption=0.0)  # which needs a motion tokenizer
         options = DynamicsOptions(data=data, out=out, from_world=world, tokenizer=str(tokenizer))
         return work.train_dynamics(recipe, options)
 

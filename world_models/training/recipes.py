@@ -74,10 +74,10 @@ class DynamicsRecipe(Recipe):
             disk. Ignored by tokenizers whose windows can start at any frame.
         corruption: Replace up to this share, in [0, 1], of an episode's tokens at random. Tokens of
             the next frame then lead back to the real picture, so that dreams learn to correct
-            mistakes. Only for motion tokenizers.
+            mistakes. Must be 0 for other than motion tokenizers.
         self_forcing: Replace up to this share, in [0, 1], of an episode's frames by dreams of the
-            world that is being fine-tuned, which learns to correct its own mistakes. Only for
-            motion tokenizers.
+            world that is being fine-tuned, which learns to correct its own mistakes. Must be 0 for
+            other than motion tokenizers.
         events: Share of windows, in [0, 1], drawn from those with a reward or an end. Both are
             rare, and are learned sooner if drawn more often.
     """

@@ -24,7 +24,7 @@ class DataOptions:
         policy: Use only episodes of this policy.
         from_world: Fine-tune this world (name or path). The model comes from the world, the loss
             and the optimisation from the recipe.
-        workers: Number of worker processes that read frames ahead.
+        workers: Number of worker processes that read frames, or a dynamics' tokens, ahead.
         on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
         compile: Compile the loss (on a CPU: `world_models.kernels`, which needs a C++ compiler).
             This takes a minute or more at the start and makes the steps faster.

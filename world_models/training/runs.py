@@ -105,7 +105,12 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
     train_windows, windows = (
         CachedWindows(part, recipe.frames, tokens, actions, fabric) for part in (train, held_out)
     )
-    loader = TokenLoader(train_windows, events=recipe.events, **_sampling(recipe, fabric))
+    loader = TokenLoader(
+        train_windows,
+        events=recipe.events,
+        num_workers=options.workers,
+        **_sampling(recipe, fabric),
+    )
     places = sequential_windows(windows.num_starts, length=1, stride=1)
 
     def sample(model: nn.Module) -> Tensor:

@@ -108,15 +108,17 @@ def token_encoding(
         name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
         name += f"-{corruption:g}" if corruption else ""
         if dreamer is not None:
-            name += f"-{fingerprint(dreamer.dynamics)}-{self_forcing:g}"
+            sampling = hashlib.sha256(repr(dreamer.sampling).encode()).hexdigest()[:8]
+            name += f"-{fingerprint(dreamer.dynamics)}-{sampling}-{self_forcing:g}"
         arrays: tuple[str, ...] = ("tokens", "previous_frames")
         arrays += ("input_tokens",) if corruption or dreamer else ()
         encode = _follow_episodes(tokenizer, corruption, dreamer, self_forcing)
         return Encoding(name=name, arrays=arrays, encode=encode, whole=True)
-    if dreamer is not None:
+    given = {"--corruption": corruption, "--self-forcing": self_forcing}
+    if ignored := [f"{name} 0" for name, share in given.items() if share]:
         raise ValueError(
-            f"self-forcing needs a motion tokenizer, got {type(tokenizer).__name__}; leave "
-            "--self-forcing at 0"
+            "only for a motion tokenizer can episodes be corrupted, but this is a "
+            f"{type(tokenizer).__name__}: add {' '.join(ignored)}"
         )
     alone = not tokenizer.config.transformer.temporal
     length, stride = (1, 1) if alone else (length, stride)

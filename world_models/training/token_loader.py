@@ -82,17 +82,25 @@ class TokenLoader(WindowLoader):
     Args:
         windows: The windows.
         events: Share of windows, in [0, 1], drawn from those with a reward or an end.
+        num_workers: See `WindowLoader`.
         sampler_options: See `WindowSampler`.
     """
 
-    def __init__(self, windows: CachedWindows, *, events: float = 0.0, **sampler_options: Any):
+    def __init__(
+        self,
+        windows: CachedWindows,
+        *,
+        events: float = 0.0,
+        num_workers: int = 0,
+        **sampler_options: Any,
+    ):
         rare = windows.with_events() if events else None
         if rare is not None and not len(rare):
             raise ValueError(
                 f"no window in {windows.dataset.path} holds a reward or an end; leave --events at "
                 "0, or collect episodes that have some"
             )
-        self.num_workers, self.fingerprint = 0, windows.fingerprint
+        self.num_workers, self.fingerprint = num_workers, windows.fingerprint
         self.sampler = WindowSampler(
             windows.num_starts,
             groups=windows.dataset.env_numbers,
