@@ -1,5 +1,6 @@
 """From a dataset to a world and on from there: decoders alone, early errors."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -55,6 +56,17 @@ def test_runs_make_a_world_that_dreams(made):
     assert best is not None
     for name, value in load_run(made.dynamics, "dynamics").state_dict().items():
         assert torch.equal(world.model.dynamics.state_dict()[name], value)
+
+
+def test_a_card_states_the_steps_of_the_checkpoint_that_is_packed(made, tmp_path):
+    run = shutil.copytree(made.dynamics, tmp_path / "dynamics")
+    state = run / "checkpoints" / "step-00000006" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "scores": {"token_loss": 99.0}}))
+    options = BundleOptions(
+        out=tmp_path / "Square", data=made.data, tokenizer=made.tokenizer, dynamics=run
+    )
+    card = load_world(build_bundle(options)).card
+    assert card.provenance["dynamics"].startswith("3 steps")
 
 
 def test_a_run_leaves_losses_codebook_use_and_strips(made):
@@ -188,6 +200,12 @@ def test_errors_come_early_and_say_what_to_type(made, tmp_path):
     wider = replace(TOKENIZER, model=replace(TINY.tokenizer, num_codes=64))
     with pytest.raises(ValueError, match="model.num_codes 32, not 64.*another --out"):
         train_tokenizer(wider, replace(options, out=tmp_path / "begun"))
+    data = shutil.copytree(made.data, tmp_path / "data", ignore=shutil.ignore_patterns("tokens"))
+    shutil.copytree(made.dynamics, tmp_path / "started")
+    other = replace(DYNAMICS, loss=DynamicsLossConfig(mask_steps=1))
+    with pytest.raises(ValueError, match="loss.mask_steps .* not 1.*another --out"):
+        train_dynamics(other, replace(dynamics, data=data, out=tmp_path / "started"))
+    assert not (data / "tokens").exists(), "encoded before the settings were checked"
 
 
 def test_a_world_is_only_fine_tuned_with_its_own_tokens_and_actions(made, tmp_path):

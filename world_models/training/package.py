@@ -176,9 +176,9 @@ def _imported(tuned: World | None) -> dict[str, Any]:
 
 def _training(run: Path) -> str:
     record, checkpoints = read_run(run), Checkpoints(run / "checkpoints")
-    base, newest = record.built_on.get("world"), checkpoints.newest()
+    base, packed = record.built_on.get("world"), checkpoints.best()
     origin = f", from {Path(base).name}" if base else ""
-    steps = record.fit["steps"] if newest is None else checkpoints.state(newest).step
+    steps = record.fit["steps"] if packed is None else checkpoints.state(packed).step
     return f"{steps} steps, batch {record.fit['batch_size']} per process{origin}"
 
 

@@ -49,7 +49,7 @@ class RunRecord:
 
 
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
-    """Write the record of a new run. Raises ValueError if `out` has a run with other settings."""
+    """Raise ValueError if `out` has a run with other settings; `write` the record of a new run."""
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
     if write and "fit" in changes:

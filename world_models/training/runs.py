@@ -98,6 +98,14 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
     for part in (tokenizer, latent, dreamer):
         if part is not None:
             fabric.to_device(part.eval().requires_grad_(False))
+    built_on: dict[str, Any] = {
+        "tokenizer": fingerprint(tokenizer),
+        "latent_action": None if latent is None else fingerprint(latent),
+        "world": options.from_world,
+        "outcome_only": options.outcome_only,
+    }
+    record = _record("dynamics", model, recipe, episodes, built_on)
+    begin_run(options.out, record, write=False)  # before the tokens, which may take hours
     clip = (recipe.frames, recipe.token_stride)
     tokens = token_encoding(tokenizer, *clip, recipe.corruption, dreamer, recipe.self_forcing)
     actions = None if latent is None else action_encoding(latent, *clip)
@@ -125,13 +133,6 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         _train_only(model, ("outcome.",))
     own = Dynamics.outcome_loss if options.outcome_only else Dynamics.loss
     loss = partial(own, config=recipe.loss)
-    built_on: dict[str, Any] = {
-        "tokenizer": fingerprint(tokenizer),
-        "latent_action": None if latent is None else fingerprint(latent),
-        "world": options.from_world,
-        "outcome_only": options.outcome_only,
-    }
-    record = _record("dynamics", model, recipe, episodes, built_on)
     return _fit(model, loss, loader, windows.batch, places, sample, record, recipe, options, fabric)
 
 
