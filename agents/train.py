@@ -11,60 +11,42 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
 import genie_gym  # noqa: F401  (registers the env ids)
-from agents.networks import FEATURES
+from agents.ppo import Iterations, PPOConfig
 from agents.saved_policy import PolicyCard, save_policy
 from agents.sb3 import make_sb3_env
 from genie_gym.registration import LOOKS
+from world_models.settings import begin
 
 __all__ = ["AgentConfig", "RECIPES", "main", "train_agent"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentConfig:
+class AgentConfig(PPOConfig):
     """Trains a PPO agent on the env's own reward.
+
+    Run the same command again to resume after an interruption. The policy is saved in `out` at the
+    end.
 
     Attributes:
         env: Env id.
-        out: Folder for the saved policy.
-        steps: Total env steps, summed over the rows.
-        num_envs: Number of sub-envs (rows) of the vector env.
-        features: Feature extractor: nature, impala or small.
-        rollout: Steps of each row between updates.
-        batch_size: Steps in each minibatch.
-        epochs: Passes over each rollout.
-        learning_rate: Learning rate of Adam.
-        gamma: Discount factor.
-        entropy: Weight of the entropy bonus.
-        seed: Seed of all randomness.
+        eval_every: Env steps per iteration. Each iteration trains, saves a checkpoint and logs the
+            mean return of the last 100 episodes.
         env_kwargs: Further arguments of the env.
     """
 
     env: str = "Procgen/CoinRun-v0"
     out: Path = Path("runs/agent")
     steps: int = 25_000_000
+    eval_every: int = 500_000
     num_envs: int = 64
     features: str = "impala"
     rollout: int = 256
     batch_size: int = 2048
-    epochs: int = 3
-    learning_rate: float = 5e-4
     gamma: float = 0.999
-    entropy: float = 0.01
-    seed: int = 0
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.features not in FEATURES:
-            raise ValueError(f"features must be one of {sorted(FEATURES)}, got {self.features!r}")
-        if self.steps < self.num_envs * self.rollout:
-            raise ValueError(
-                f"steps must be at least num_envs x rollout = {self.num_envs * self.rollout}, "
-                f"got {self.steps}"
-            )
 
 
 def coinrun() -> AgentConfig:
@@ -80,6 +62,7 @@ def coinrun_quick() -> AgentConfig:
     return AgentConfig(
         out=Path("runs/coinrun-agent-quick"),
         steps=1_000_000,
+        eval_every=100_000,
         features="nature",
         rollout=64,
         batch_size=1024,
@@ -96,39 +79,42 @@ def main(argv: list[str]) -> int:
     config = tyro.extras.overridable_config_cli(
         {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()}, args=argv
     )
-    train_agent(config, progress=True)
-    print(f"saved {config.out}; collect with it: genie-gym collect {config.env} --policy "
-          f"{config.out} --env-kwargs velocity_map true --out DIR")  # fmt: skip
+    train_agent(config)
+    looks = [f"{name} {str(value).lower()}" for name, value in _looks(config).items()]
+    kwargs = f" --env-kwargs {' '.join(looks)}" if looks else ""
+    print(
+        f"saved {config.out}; collect with it: genie-gym collect {config.env} --policy "
+        f"{config.out}{kwargs} --out DIR"
+    )
     return 0
 
 
-def train_agent(config: AgentConfig, *, progress: bool = False) -> float:
-    """Trains and saves an agent.
+def train_agent(config: AgentConfig) -> float:
+    """Trains an agent, or resumes its training, and saves it.
 
     Returns:
         The mean return of the last 100 training episodes.
     """
+    begin(config.out / "train-agent.json", asdict(config), may_change=("out", "steps"))
     env = VecMonitor(make_sb3_env(config.env, config.num_envs, **config.env_kwargs))
     try:
-        model = PPO(
-            "CnnPolicy",
-            env,
-            n_steps=config.rollout,
-            batch_size=config.batch_size,
-            n_epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            gamma=config.gamma,
-            ent_coef=config.entropy,
-            policy_kwargs={"features_extractor_class": FEATURES[config.features]},
-            seed=config.seed,
-        )
-        model.learn(config.steps, progress_bar=progress)
-        returns = [episode["r"] for episode in model.ep_info_buffer or ()]
-        mean_return = sum(returns) / len(returns) if returns else float("nan")
-        save_policy(config.out, _card(config, env, mean_return), model.policy)
+        iterations = Iterations(config, env)
+        iterations.run(config.env, lambda number: {"mean_return": _mean_return(iterations)})
+        mean_return = iterations.history[-1]["mean_return"]
+        save_policy(config.out, _card(config, env, mean_return), iterations.model.policy)
     finally:
         env.close()
     return mean_return
+
+
+def _mean_return(iterations: Iterations) -> float:
+    returns = [episode["r"] for episode in iterations.model.ep_info_buffer or ()]
+    return sum(returns) / len(returns) if returns else float("nan")
+
+
+def _looks(config: AgentConfig) -> dict[str, Any]:
+    """Returns the arguments of the env that change what the agent sees."""
+    return {name: value for name, value in config.env_kwargs.items() if name in LOOKS}
 
 
 def _card(config: AgentConfig, env: VecMonitor, mean_return: float) -> PolicyCard:
@@ -140,6 +126,7 @@ def _card(config: AgentConfig, env: VecMonitor, mean_return: float) -> PolicyCar
         action_meanings=actions.meanings,
         frame_shape=(height, width, channels),
         features=config.features,
-        observes={k: v for k, v in config.env_kwargs.items() if k in LOOKS},
+        memory=config.memory,
+        observes=_looks(config),
         training={**asdict(config), "out": str(config.out), "mean_return": mean_return},
     )

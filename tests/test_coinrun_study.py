@@ -35,7 +35,9 @@ def smallest() -> StudyRecipe:
     base = RECIPES["tiny"]()
     return replace(
         base,
-        agent=replace(base.agent, steps=64, num_envs=4, rollout=16, batch_size=32, epochs=1),
+        agent=replace(
+            base.agent, steps=64, eval_every=64, num_envs=4, rollout=16, batch_size=32, epochs=1
+        ),
         world=WorldRecipe(
             tokenizer=TokenizerRecipe(model=tokenizer, loss=pixels, fit=fit, frames=4),
             latent_action=LatentActionRecipe(model=latent, loss=pixels, fit=fit, frames=4),

@@ -1,10 +1,12 @@
 """Saved policies: what is loaded acts like what was trained, and misuse is told."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from agents.saved_policy import (
     PolicyCard,
@@ -13,7 +15,8 @@ from agents.saved_policy import (
     load_policy,
     save_policy,
 )
-from agents.train import AgentConfig, coinrun_quick, train_agent
+from agents.train import RECIPES, AgentConfig, coinrun_quick, train_agent
+from agents.train import main as train_main
 from benchmarks.dreams import heldout
 from genie_gym.actions import action_set
 from genie_gym.collect.command import CollectConfig, collect
@@ -120,13 +123,35 @@ def test_misuse_is_told(tmp_path):
         load(tmp_path / "good")
 
 
-def test_an_agent_is_trained_saved_and_collects(tmp_path):
-    """The whole way on the real game, with a budget too small to learn much."""
+def quick(out, **changes):
     config = AgentConfig(
-        out=tmp_path / "agent", steps=512, num_envs=8, rollout=32, batch_size=128, epochs=1,
+        out=out, steps=512, eval_every=256, num_envs=8, rollout=32, batch_size=128, epochs=1,
         features="nature", env_kwargs=coinrun_quick().env_kwargs,
     )  # fmt: skip
-    train_agent(config)
+    return replace(config, **changes)
+
+
+def test_an_interrupted_training_resumes_to_the_same_agent(tmp_path):
+    for out, steps in (("whole", 512), ("cut", 256), ("cut", 512)):
+        train_agent(quick(tmp_path / out, steps=steps))
+    ours, theirs = (load_file(tmp_path / name / "policy.safetensors") for name in ("cut", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(ValueError, match=r"gamma 0\.999, not 0\.9"):
+        train_agent(quick(tmp_path / "cut", gamma=0.9))
+
+
+def test_the_command_says_how_to_collect_with_the_agent(tmp_path, capsys, monkeypatch):
+    small = "--steps 128 --eval-every 128 --num-envs 4 --rollout 32 --batch-size 64 --epochs 1"
+    for looks in ({"velocity_map": True}, {}):
+        out = tmp_path / str(len(looks))
+        monkeypatch.setitem(RECIPES, "coinrun-quick", lambda x=looks: quick(out, env_kwargs=x))
+        assert train_main(["coinrun-quick", *small.split()]) == 0
+        assert ("--env-kwargs velocity_map true" in capsys.readouterr().out) == bool(looks)
+
+
+def test_an_agent_is_trained_saved_and_collects(tmp_path):
+    """The whole way on the real game, with a budget too small to learn much."""
+    train_agent(quick(tmp_path / "agent"))
     collect(
         CollectConfig(
             env="Procgen/CoinRun-v0", out=tmp_path / "data", policy=str(tmp_path / "agent"),

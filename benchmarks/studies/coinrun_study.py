@@ -113,7 +113,7 @@ class Study:
 
     def _agent(self) -> Path:
         folder = self.out / "agent"
-        if not folder.is_dir():
+        if not (folder / "policy.json").is_file():
             say("training the agent")
             train_agent(replace(self.recipe.agent, out=folder))
         return folder
