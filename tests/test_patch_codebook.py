@@ -85,6 +85,16 @@ def test_a_patch_in_use_stays_and_an_unused_one_is_replaced_by_what_is_shown_bad
     assert torch.equal(codebook.shown.weight, kept) and len(used) == 8
 
 
+def test_a_new_patch_is_found_at_once():
+    torch.manual_seed(0)
+    model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)
+    before = model.residual.keys.clone()
+    model.loss({"frames": clips(8, draw)}, LOSS)
+    codebook = model.residual
+    assert not torch.equal(codebook.keys, before)
+    assert torch.equal(codebook.keys, codebook.shown.weight)
+
+
 def test_without_revival_no_patch_is_replaced():
     torch.manual_seed(0)
     model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)

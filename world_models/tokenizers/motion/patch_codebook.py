@@ -51,8 +51,8 @@ def build_patch_codebook(config: PatchCodebookConfig) -> MotionTokenizer:
 class PatchCodebook(Residual):
     """Shows patches of a codebook.
 
-    Encoding compares patches with ``keys``, decoding shows ``shown``. The two are equal unless the
-    decoder is fine-tuned.
+    Encoding compares patches with ``keys``, decoding shows ``shown``. In training, ``keys`` is
+    ``shown`` before the last optimiser step. Fine-tuning the decoder changes ``shown`` alone.
     """
 
     decoder_parts = ("shown.",)
@@ -134,7 +134,7 @@ class PatchCodebook(Residual):
         longest = self.unused.argsort(descending=True, stable=True)[: int(found.sum())]
         dead = longest[self.unused[longest] >= revive_after]
         # In place is safe for autograd: no dead patch was shown in this step.
-        self.shown.weight.data[dead] = places[: len(dead)]
+        self.shown.weight.data[dead] = self.keys[dead] = places[: len(dead)]
         self.unused[dead] = 0
 
     def _encode(self, pixels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
