@@ -88,6 +88,16 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["kept"]
 
 
+def test_a_directory_that_a_killed_writer_was_replacing_is_restored(tmp_path):
+    for name in ("world.part-dead", "world.part-dead-old", "other", "other.part-dead-old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["other", "world"]
+    assert (tmp_path / "world" / "file").read_text() == "world.part-dead-old"
+    assert (tmp_path / "other" / "file").read_text() == "other"
+
+
 def test_json_makes_its_directory_and_comes_back(tmp_path):
     path = tmp_path / "new" / "value.json"
     write_json(path, {"a": [1, None]})

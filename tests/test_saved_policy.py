@@ -144,7 +144,7 @@ def test_the_command_says_how_to_collect_with_the_agent(tmp_path, capsys, monkey
     small = "--steps 128 --eval-every 128 --num-envs 4 --rollout 32 --batch-size 64 --epochs 1"
     for looks in ({"velocity_map": True}, {}):
         out = tmp_path / str(len(looks))
-        monkeypatch.setitem(RECIPES, "coinrun-quick", lambda x=looks: quick(out, env_kwargs=x))
+        monkeypatch.setitem(RECIPES, "coinrun-quick", lambda x=looks, o=out: quick(o, env_kwargs=x))
         assert train_main(["coinrun-quick", *small.split()]) == 0
         assert ("--env-kwargs velocity_map true" in capsys.readouterr().out) == bool(looks)
 

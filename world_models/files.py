@@ -21,7 +21,7 @@ __all__ = [
     "write_json",
 ]
 
-_PART = ".part-"
+_PART, _OLD = ".part-", "-old"
 
 
 @contextmanager
@@ -29,7 +29,8 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty directory; it is renamed to `path` when the block succeeds.
 
     The files are synced to disk before the rename. If the block raises, the directory is deleted. A
-    directory that exists at `path` is replaced, or raises FileExistsError.
+    directory that exists at `path` is replaced, or raises FileExistsError. If the process is killed
+    while replacing it, `remove_leftovers` restores it.
     """
     if path.exists() and not replace:
         raise FileExistsError(f"{path} already exists; choose another place or delete it first")
@@ -41,7 +42,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for file in [*part.rglob("*"), part]:
             sync(file)
         if path.exists():
-            old = part.with_name(part.name + "-old")
+            old = part.with_name(part.name + _OLD)
             path.rename(old)
             part.rename(path)
             shutil.rmtree(old)
@@ -95,10 +96,14 @@ def remove_directory(path: Path) -> None:
 def remove_leftovers(parent: Path) -> None:
     """Delete the temporary files that killed processes left in `parent`.
 
-    Do not call this while any process is writing there.
+    A directory that was about to be replaced is restored. Do not call this while any process is
+    writing there.
     """
-    for part in parent.glob(f"*{_PART}*"):
-        if part.is_dir():
+    for part in sorted(parent.glob(f"*{_PART}*")):
+        path = part.with_name(part.name.rpartition(_PART)[0])
+        if part.name.endswith(_OLD) and not path.exists():
+            part.rename(path)
+        elif part.is_dir():
             shutil.rmtree(part)
         else:
             part.unlink()

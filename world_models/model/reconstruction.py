@@ -26,7 +26,8 @@ class ReconstructionLossConfig:
         changed_weight: Extra weight of pixels that differ from a neighbouring frame. Motion
             tokenizers ignore it.
         l1_weight: Weight of the absolute error; the squared error has weight 1.
-        revive_after: Training steps after which an unused code is replaced; 0 means never.
+        revive_after: Training steps after which an unused code is replaced; 0 means never. A
+            residual VQ counts frames instead, because it encodes those of a step one by one.
     """
 
     changed_weight: float = 0.0

@@ -4,7 +4,8 @@ Runs resume exactly because *everything random in a step is a function of the se
 number*. The loader's position determines the windows, `batch["seeds"]` gives each window its own
 seed for the noise of the loss, and all processes seed torch's global generator with the same number
 at each step. Window i of a step has the same seed for any number of processes. So two processes
-compute the same as one process with twice the batch. With a time limit (`FitConfig.minutes`), the
+compute the same as one process with twice the batch, unless the loss looks across windows, as those
+of tokenizers do when they replace unused codes. With a time limit (`FitConfig.minutes`), the
 learning rate and the number of steps depend on the speed of the machine, too.
 """
 
