@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import pickle
 import shutil
 from dataclasses import replace
 
@@ -179,13 +180,14 @@ def test_workers_read_the_same_tokens_ahead(made):
     data = EpisodeDataset(made.data)
     encoding = token_encoding(load_run(made.tokenizer, "tokenizer"), 8, 4)
     windows = CachedWindows(data, 8, encoding, None, launch())
+    windows = pickle.loads(pickle.dumps(windows))  # as workers that are spawned get it
     alone, helped = (
-        TokenLoader(windows, num_workers=number, batch_size=4, seed=0) for number in (0, 2)
+        TokenLoader(windows, num_workers=number, batch_size=4, seed=0) for number in (0, 1)
     )
     batches = iter(helped)
     for ours, theirs in zip(alone, itertools.islice(batches, 3), strict=False):
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert len(multiprocessing.active_children()) >= 2
+    assert multiprocessing.active_children()
 
 
 def test_dynamics_training_reads_no_frame(made, monkeypatch):

@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -68,6 +68,10 @@ class Encoding:
     length: int = 1
     stride: int = 1
     whole: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out `encode`: other processes only read what is cached."""
+        return {**vars(self), "encode": None}
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
         """Number of clips of episodes with `num_frames` frames."""

@@ -29,6 +29,10 @@ class TokenStore:
         self._where: dict[str, Any] = {}
         self.refresh()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the files itself."""
+        return TokenStore, (self.folder,)
+
     def __contains__(self, key: str) -> bool:
         return key in self._where
 
