@@ -18,8 +18,9 @@ from PIL import Image
 
 from agents.dream_train import train_for
 from genie_gym.build.build import Build
-from genie_gym.build.command import BuildConfig, build, kind_of, main
+from genie_gym.build.command import BuildConfig, build, main
 from genie_gym.build.display import Display
+from genie_gym.build.preset import camera_moves, kind_by_labels, kind_of
 from genie_gym.build.recipes import WORLDS, from_play
 from genie_gym.build.result import gates, report
 from genie_gym.build.stages import Manifest, Stage
@@ -243,12 +244,17 @@ def test_rounds_collect_episodes_that_no_score_uses_and_env_arguments_may_have_a
         BuildConfig(env=GAME, seed=SEED)
 
 
-def test_the_preset_follows_the_camera():
-    assert kind_of("Procgen/CoinRun-v0") == "scenes"
+def test_the_preset_follows_the_labels_and_the_camera():
+    assert kind_by_labels("Procgen/CoinRun-v0") == kind_of("Procgen/CoinRun-v0") == "scenes"
     for scrolling in ("SuperMarioBros-Nes", "1942-Nes", "Gradius-Nes"):
-        assert kind_of(f"RetroAct/{scrolling}-v0") == "scenes"
-    assert kind_of("RetroAct/SpaceInvaders-Nes-v0") == "sprites"
-    assert kind_of("RetroAct/Boxing-Atari2600-v0") == kind_of(GAME) == "sprites"
+        assert kind_by_labels(f"RetroAct/{scrolling}-v0") == "scenes"
+    assert kind_by_labels("RetroAct/SpaceInvaders-Nes-v0") == "sprites"
+    assert kind_of("RetroAct/Boxing-Atari2600-v0") == "sprites"
+    # A space shooter whose space is black: by its labels it scrolls, but little of it changes.
+    assert kind_by_labels("RetroAct/Airstriker-Genesis-v0") == "scenes"
+    assert kind_of("RetroAct/Airstriker-Genesis-v0") == "sprites"
+    assert kind_by_labels(GAME) is None and kind_of(GAME, frame_size=32) == "sprites"
+    assert camera_moves("Procgen/CoinRun-v0")
 
 
 def test_a_training_gets_the_time_until_it_is_due_and_no_more_on_a_resume(tmp_path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from genie_gym.build.build import Build
 from genie_gym.build.display import Display
+from genie_gym.build.preset import Kind, kind_of
 from genie_gym.build.recipes import from_play
 from genie_gym.build.result import read_figures, report, write_result
 from genie_gym.build.stages import Manifest, print_stages, run_stages
@@ -19,19 +21,15 @@ from genie_gym.collect.policy_spec import checked_spec
 from genie_gym.envs.make import make_rows, world_name
 from genie_gym.evaluation.unseen import SEED
 from genie_gym.registration import register_dream
-from genie_gym.retroact import catalogue
 from world_models.command_line import parse
 from world_models.extras import require
 from world_models.settings import begin
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.worlds.find import user_folder
 
-__all__ = ["BuildConfig", "build", "kind_of", "main"]
+__all__ = ["BuildConfig", "build", "main"]
 
-Kind = Literal["sprites", "scenes"]
-_RECIPES: dict[str, str] = {"sprites": "atari", "scenes": "coinrun"}
-# Genres whose camera usually scrolls, follows the player, or shows the player's view.
-_SCROLLING = ("pl", "pl_fly", "space_shooter", "shooter", "action", "race", "sim")
+_RECIPES: dict[Kind, str] = {"sprites": "atari", "scenes": "coinrun"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,7 @@ class BuildConfig:
             plays the real game, and the world is fine-tuned on its play mixed with other play.
         preset: How frames become tokens. sprites: a codebook of patches, for games with few sprites
             on still backgrounds. scenes: a network, for games with a moving camera or detailed
-            pictures. auto: chosen by the game's labels; sprites for an env without labels.
+            pictures. auto: chosen by the game's labels and a look at its play.
         policy: Policy that plays; see `genie-gym collect --help`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
@@ -127,8 +125,9 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
         raise ValueError(
             f"the world {config.installed} already exists: add --replace, or choose another --name"
         )
-    num_actions = _num_actions(config)  # fails now if the game cannot be played here
-    kind = kind_of(config.env) if config.preset == "auto" else config.preset
+    kwargs = {key: parse_value(text) for key, text in config.env_kwargs.items()}
+    num_actions = _num_actions(config.env, kwargs)  # fails now if the game cannot be played here
+    kind = kind_of(config.env, **kwargs) if config.preset == "auto" else config.preset
     recipe = _for_actions(recipe or RECIPES[_RECIPES[kind]](), num_actions)
     planned, world = _planned(config, recipe)
     settings = {
@@ -160,23 +159,6 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     return True
 
 
-def kind_of(env: str) -> Kind:
-    """Returns the preset for an env, by the labels of the game.
-
-    A codebook of patches learns a game with few sprites on still backgrounds within minutes. A
-    moving camera shows new patches all the time, so such games need a network.
-    """
-    games = {game.env_id: game for game in catalogue.games()}
-    if env.startswith("Procgen/"):
-        return "scenes"
-    if env not in games or games[env].platform == "Atari2600":
-        return "sprites"
-    labels = games[env].labels
-    gallery = labels.view == "side" and labels.motion == "h"
-    follows = labels.genre in _SCROLLING and not gallery
-    return "scenes" if follows or labels.view in ("1p", "3p", "multi") else "sprites"
-
-
 def _planned(config: BuildConfig, recipe: WorldRecipe) -> tuple[Build, Path]:
     """Returns the build, and the folder of its last world."""
     out = config.folder
@@ -196,9 +178,8 @@ def _planned(config: BuildConfig, recipe: WorldRecipe) -> tuple[Build, Path]:
     return planned, world
 
 
-def _num_actions(config: BuildConfig) -> int:
-    kwargs = {key: parse_value(text) for key, text in config.env_kwargs.items()}
-    env = make_rows(config.env, 1, **kwargs)
+def _num_actions(env_id: str, kwargs: Mapping[str, Any]) -> int:
+    env = make_rows(env_id, 1, **kwargs)
     env.close()
     return int(env.single_action_space.n)  # type: ignore[attr-defined]
 

@@ -1,0 +1,76 @@
+"""Chooses how frames become tokens: by the labels of a game, and by a look at its play."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from genie_gym.envs.make import make_rows
+from genie_gym.retroact import catalogue
+
+__all__ = ["Kind", "camera_moves", "kind_by_labels", "kind_of"]
+
+Kind = Literal["sprites", "scenes"]
+# Genres whose camera usually scrolls, follows the player, or shows the player's view.
+_SCROLLING = ("pl", "pl_fly", "space_shooter", "shooter", "action", "race", "sim")
+
+_EPISODES, _STEPS, _HELD = 4, 200, 4  # the look: random actions, each held for a few steps
+_PATCH = 8  # pixels of a patch's side
+_CHANGE = 2e-4  # mean squared difference of a patch that changes, colours from 0 to 1
+_MOST = 0.5  # a step moves the camera if more than this share of the patches changes
+_OFTEN = 0.1  # the camera moves if more than this share of the steps moves it
+
+
+def kind_of(env: str, **kwargs: Any) -> Kind:
+    """Returns the preset for an env.
+
+    A codebook of patches learns a game with few sprites on still backgrounds within minutes. A
+    moving camera shows new patches all the time, so such games need a network. If the labels of a
+    game say that its camera moves, or if an env has no labels, it is played for a moment to see.
+
+    Args:
+        env: The env id.
+        **kwargs: Arguments of the env.
+    """
+    kind = kind_by_labels(env)
+    if kind == "sprites" or env.startswith("Procgen/"):
+        return kind or "scenes"
+    return "scenes" if camera_moves(env, **kwargs) else "sprites"
+
+
+def kind_by_labels(env: str) -> Kind | None:
+    """Returns the preset that the labels of a game suggest; None for an env without labels."""
+    if env.startswith("Procgen/"):
+        return "scenes"
+    games = {game.env_id: game for game in catalogue.games()}
+    if env not in games:
+        return None
+    labels = games[env].labels
+    gallery = labels.view == "side" and labels.motion == "h"
+    follows = labels.genre in _SCROLLING and not gallery
+    moves = follows or labels.view in ("1p", "3p", "multi")
+    return "scenes" if moves and games[env].platform != "Atari2600" else "sprites"
+
+
+def camera_moves(env: str, **kwargs: Any) -> bool:
+    """Returns whether most of the picture changes in many steps of random play."""
+    rows, rng = make_rows(env, _EPISODES, **kwargs), np.random.default_rng(0)
+    last, _ = rows.reset(seed=0)
+    moved = []
+    for step in range(_STEPS):
+        if step % _HELD == 0:
+            actions = rng.integers(rows.single_action_space.n, size=_EPISODES)  # type: ignore[attr-defined]
+        frames, *_ = rows.step(actions)
+        moved.append(_changed(last, frames).mean(-1) > _MOST)
+        last = frames
+    rows.close()
+    return bool(np.mean(moved) > _OFTEN)
+
+
+def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Returns which patches change from frames ``(B, H, W, 3)`` to others: bool ``(B, N)``."""
+    error = np.square((after.astype(np.float32) - before) / 255).mean(-1)
+    rows, height, width = error.shape
+    grid = error.reshape(rows, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
+    return (grid.mean((2, 4)) > _CHANGE).reshape(rows, -1)
