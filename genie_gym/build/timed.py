@@ -31,17 +31,20 @@ _LEAST_SHARE = 0.02  # of the whole time; a training gets at least this, even if
 _NET = 0.95  # share of a training's time for its steps; the rest is for start and last checkpoint
 _NET_OF_EVALUATION = 0.8  # share of an agent's time for its training; the rest is evaluation
 _FASTER = 4  # if the machine becomes faster, train at most this many times the planned steps
-# The checks, largest first: dreamed frames, played episodes, and arguments.
-_CHECKS: tuple[tuple[int, int, dict[str, int]], ...] = (
-    (10000, 24, {}),
+# The checks, largest first: dreamed frames, played episodes, and arguments of `bench fidelity`.
+_CHECKS: tuple[tuple[int, int, str], ...] = (
+    (35000, 64, ""),
+    (10000, 24, "--quick"),
     (
         2500,
         4,
-        {"episodes": 4, "windows": 4, "event-windows": 4, "long-dreams": 2, "long-frames": 100},
+        "--quick --episodes=4 --windows=4 --event-windows=4 --long-dreams=2 --long-frames=100",
     ),
 )
+_LEAST_CHECK = (
+    "--quick --episodes=1 --max-steps=20 --windows=2 --event-windows=1 --steps=4 --long-frames=0"
+)
 _DREAMS, _DREAM_STEPS = 8, 5  # dreams, and steps of each, that are timed
-_LEAST = {"episodes": 1, "max-steps": 20, "windows": 2, "event-windows": 1, "steps": 4}
 
 
 class Timed:
@@ -119,13 +122,13 @@ class Timed:
         return _NET_OF_EVALUATION * max(least, self._planned(stage, due)["seconds"]) / 60
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
-        """Arguments of a quick check, with smaller amounts if time is short."""
+        """See `Sizes.checks`. The check is the largest that fits."""
         left = due * self._seconds - self._took()
         speed = self._speed(world)
         for frames, episodes, arguments in _CHECKS:
             if left >= frames / speed + episodes * self._pace():
-                return ("--quick", *(f"--{name}={value}" for name, value in arguments.items()))
-        return ("--quick", "--long-frames=0", *(f"--{n}={v}" for n, v in _LEAST.items()))
+                return tuple(arguments.split())
+        return tuple(_LEAST_CHECK.split())
 
     def _planned(self, stage: str, due: float) -> dict[str, Any]:
         """Returns the plan of a stage; a new plan has the seconds until the stage is due."""
