@@ -60,8 +60,8 @@ class Coverage:
         Args:
             frames: The frames that `reset` or `step` returned.
             infos: The infos that it returned.
-            first: To count only the first episode of each row: the rows that were in it before this
-                step. The env must be in autoreset mode SAME_STEP.
+            first: Mask of the rows that were still in their first episode before this step; only
+                these are counted. The env must then be in autoreset mode SAME_STEP.
         """
         counted, shown = np.ones(self._env.num_envs, np.bool_), infos.get("_final_obs")
         if first is not None:

@@ -38,7 +38,7 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Shows what this machine has of CPU, GPU, precision, ROMs, extras and compiler.
+    """Shows the CPU, GPU, precisions, ROMs, extras and compiler of this machine.
 
     Example: genie-gym doctor
     """
@@ -163,7 +163,7 @@ def _roms() -> Finding:
 
 
 def processor() -> tuple[str, str]:
-    """Returns the CPU's name, and which of the instructions that decide the speed it has."""
+    """Returns the CPU's name, and those of its instruction sets that matter for speed."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     pairs = [line.split(":", 1) for line in reversed(lines) if ":" in line]

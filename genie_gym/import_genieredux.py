@@ -29,8 +29,8 @@ EPISODES, MAX_STEPS = 8, 100  # played for starts
 class ImportGenieredux:
     """Makes a world from checkpoints of the official GenieRedux code; see docs/official.md.
 
-    Nothing in the files is run: only tensors and plain values are read. Models of 2024 and 2025,
-    GenieRedux-G and GenieRedux; not those with action embeddings.
+    Reads GenieRedux-G and GenieRedux models of 2024 and 2025, except those with action embeddings.
+    No code in the files is run: only tensors and plain values are read.
     """
 
     tokenizer: Path
@@ -133,8 +133,8 @@ def _actions(command: ImportGenieredux, num: int, latent: bool) -> ActionSet:
         raise ValueError(f"{command.dynamics} has {num} actions: say which, with --action-set")
     if len(actions := action_set(name)) != num:
         raise ValueError(
-            f"{command.dynamics} has {num} actions, the action set {name} {len(actions)}: choose "
-            "another --action-set"
+            f"{command.dynamics} has {num} actions, but the action set {name} has {len(actions)}: "
+            "choose another --action-set"
         )
     return actions
 
@@ -196,11 +196,11 @@ def _check(
 ) -> None:
     if data.frame_shape != (frame_size, frame_size, 3):
         raise ValueError(
-            f"{command.starts} has frames {data.frame_shape}, the world "
+            f"{command.starts} has frames {data.frame_shape}, but the world has "
             f"{(frame_size, frame_size, 3)}: give other --starts, or its --frame-size"
         )
     if latent is None and data.action_meanings != actions.meanings:
         raise ValueError(
-            f"{command.starts} has the actions {', '.join(data.action_meanings)}, the world "
-            f"{', '.join(actions.meanings)}: give starts with action_set={actions.name}"
+            f"{command.starts} has the actions {', '.join(data.action_meanings)}, but the world "
+            f"has {', '.join(actions.meanings)}: give starts with action_set={actions.name}"
         )

@@ -147,7 +147,7 @@ def test_missing_file(bundle):
 def test_unknown_version(bundle):
     for other in (1, 3):
         edit(bundle, lambda card, other=other: card.update(format=other))
-        broken(bundle, rf"world\.json has format {other}, this version of genie-gym reads 2")
+        broken(bundle, rf"world\.json has format {other}, but this version of genie-gym reads 2")
 
 
 def test_damaged_card(bundle):
@@ -349,7 +349,7 @@ def test_no_flipped_byte_of_the_card_makes_another_world(bundle):
 def test_a_changed_window_is_refused_and_a_card_of_old_without_checksum_is_read(bundle):
     text = (bundle / "world.json").read_text()
     (bundle / "world.json").write_text(text.replace('"window": 8', '"window": 96'))
-    broken(bundle, r"world\.json does not have the checksum that it says")
+    broken(bundle, r"world\.json does not match its own checksum")
     (bundle / "world.json").write_text(text)
     edit(bundle, lambda card: None)
     assert load_world(bundle).card.name == "Toy"

@@ -332,14 +332,14 @@ def test_files_of_another_world_are_refused(files, datasets, tmp_path, capsys):
     out = tmp_path / "out"
     one = command(files, datasets, "2024/guided", out)
     refused([*one, "--frame-size", "96"], r"are 0 frames of 576 tokens.*--frame-size", capsys)
-    refused([*one, "--frame-size", "48"], r"has frames \(24, 24, 3\), the world \(48", capsys)
+    refused([*one, "--frame-size", "48"], r"frames \(24, 24, 3\), but the world has \(48", capsys)
     refused([*one, "--frame-size", "30"], "not a multiple of patch 4", capsys)
     latent = command(files, datasets, "2024/latent", out, "--frame-size", "32")
     refused(latent, r"'to_action_emb.1.weight' has shape .*; check --frame-size", capsys)
     year = command(files, datasets, "2025/guided", out)
     refused([*year, "--frame-size", "32"], "config.yaml says frames of 24 pixels", capsys)
     refused([*one, "--latent-action"], "has no latent action model", capsys)
-    refused([*one, "--action-set", "retroact-5"], "7 actions, the action set retroact-5 5", capsys)
+    refused([*one, "--action-set", "retroact-5"], "but the action set retroact-5 has 5", capsys)
     refused([*one, "--starts", str(datasets["retroact-5"])], "has the actions RIGHT", capsys)
     swapped = {**files, "2024/tokenizer": files["2024/guided"]}
     refused(command(swapped, datasets, "2024/guided", out), "expected a tokenizer", capsys)

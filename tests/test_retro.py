@@ -221,7 +221,7 @@ def test_equal_moments_have_equal_states_and_states_know_their_frame_skip():
         env.step(np.array([action, action]))
     first, second = env.save_state()
     assert first == second
-    with pytest.raises(ValueError, match="frame_skip=4, the env has frame_skip=2"):
+    with pytest.raises(ValueError, match="frame_skip=4, but the env has frame_skip=2"):
         other.load_state(first)
     env.close()
     other.close()

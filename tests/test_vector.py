@@ -127,7 +127,7 @@ def test_a_damaged_or_foreign_state_is_refused_and_changes_nothing():
         with pytest.raises(ValueError, match=message):
             env.load_state([bad])
     env.kind = "Test/Other"
-    with pytest.raises(ValueError, match="'Test/Counting', the env is 'Test/Other'"):
+    with pytest.raises(ValueError, match="'Test/Counting', but the env is 'Test/Other'"):
         env.load_state([state])
     assert np.array_equal(env.frames, before)
     with pytest.raises(ValueError, match="2 states for rows"):

@@ -19,10 +19,10 @@ def parse(
 
     Args:
         config: The dataclass, or union of subcommands, to make.
-        argv: The arguments; None: those of `sys.argv`.
+        argv: The arguments; None for those of `sys.argv`.
         markers: Further markers of `tyro.conf`.
-        default: Where the options' defaults come from, if not from the dataclass. Then an option
-            that may be None can be set to it.
+        default: An instance whose values are the options' defaults; None for the defaults of the
+            dataclass. Only with an instance can the user set an option to None.
         more: Further arguments of `tyro.cli`, such as `prog`.
     """
     if default is not None:

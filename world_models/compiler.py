@@ -20,7 +20,8 @@ def check_compiler(device: torch.device) -> None:
     """Raise RuntimeError if nothing can be compiled for a device."""
     if "isolate_recompiles" not in signature(torch.compile).parameters:
         raise RuntimeError(
-            f"compiling needs torch 2.13, this is {torch.__version__}; type: pip install -U torch"
+            f"compiling needs torch 2.13, but this is {torch.__version__}; "
+            "type: pip install -U torch"
         )
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:

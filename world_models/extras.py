@@ -9,7 +9,7 @@ __all__ = ["MissingDependencyError", "require"]
 
 
 class MissingDependencyError(ImportError):
-    """A feature of genie-gym needs a package that is not installed or cannot be."""
+    """A feature needs a package that is not installed, or that is not available here."""
 
 
 def require(module: str, *, extra: str, what: str) -> Any:

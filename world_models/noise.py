@@ -31,9 +31,10 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
 
 
 class RowNoise:
-    """Successive draws for a batch; each row's depend on its own seed alone, ``(B,)`` int64.
+    """Successive random draws for the rows of a batch, from their seeds ``(B,)``, int64.
 
-    Training is then the same however the rows are distributed over processes.
+    The draws of a row depend only on its own seed, so training gives the same result however the
+    rows are distributed over processes.
     """
 
     def __init__(self, seeds: Tensor):

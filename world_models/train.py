@@ -34,14 +34,14 @@ FLAT = tyro.conf.arg(name="")  # flags without a prefix
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One training: the folders of data and results, and the settings."""
+    """The arguments of one training run: the folders of its data and results, and its settings."""
 
     options: Annotated[DataOptions | DynamicsOptions, FLAT]
     recipe: Annotated[TokenizerRecipe | LatentActionRecipe | DynamicsRecipe, FLAT]
 
 
 KINDS = {
-    "tokenizer": "Train a tokenizer. With --from, only a world's decoder: its tokens stay.",
+    "tokenizer": "Train a tokenizer, or with --from only a world's decoder, keeping its tokens.",
     "latent-action": "Train a latent action model, which infers the action between two frames.",
     "dynamics": "Train a dynamics on tokens, which are computed once and cached beside the data.",
 }

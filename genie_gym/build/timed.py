@@ -51,7 +51,7 @@ class Timed:
     """Sizes that make the whole build end on time, even if the machine's speed changes.
 
     Each stage is due at a share of the build's time, and may use the time that is left until then.
-    A training ends by the clock (`FitConfig.minutes`). Playing stops when no further episode fits.
+    Training ends by the clock (`FitConfig.minutes`). Playing stops when no further episode fits.
     The check is the largest of a few that fits, given the speed of the world.
 
     The sizes are stored in ``plan.json``, so that a resumed stage uses the same ones.

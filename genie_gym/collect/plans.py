@@ -49,9 +49,10 @@ def held_plan(num_actions: int) -> Plan:
 
 
 def alternating_plan(num_actions: int) -> Plan:
-    """Alternates between two random actions every 1, 2, 4 or 8 steps, for 32 to 128 steps a pair.
+    """Alternates between two random actions every 1, 2, 4 or 8 steps; 32 to 128 steps per pair.
 
-    Agents find such play if a dream pays for it. Episodes of other policies hardly contain it.
+    Agents trained in a dream learn such play if the dream rewards it, and the other policies hardly
+    ever show the world what it really leads to.
     """
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:

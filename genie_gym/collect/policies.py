@@ -105,7 +105,7 @@ class Mixture:
         self._policies[self._chosen[row]].begin(row, rng)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Returns each row's action by its own policy."""
+        """Returns the action that each row's own policy chooses."""
         actions = np.zeros(len(self._chosen), np.int64)
         for index in np.unique(self._chosen):
             rows = self._chosen == index

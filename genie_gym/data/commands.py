@@ -51,7 +51,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an episode, or part of it, as GIF, MP4 or PNG strip; or all for Minari or LeRobot."""
+    """Write an episode as GIF, MP4 or PNG strip, or all episodes for Minari or LeRobot."""
 
     path: Directory
     """Dataset directory."""

@@ -129,7 +129,7 @@ class _Writer:
     def _note(
         self, episode: Episode, index: int, place: dict[str, int], begin: int
     ) -> dict[str, Any]:
-        """Returns the place of an episode; `begin` is the first row of its files."""
+        """Returns an episode's entry in the metadata; `begin` is the first row of its files."""
         first, length = self.num_rows, len(episode)
         return {
             "episode_index": index,
@@ -228,7 +228,7 @@ def _video(path: Path, shape: tuple[int, ...], fps: int) -> Iterator[IO[bytes]]:
 
 
 def _statistics(episode: Episode, rows: dict[str, NDArray[Any]]) -> dict[str, Statistics]:
-    """Statistics ``(1,)`` of an episode; those of pixels by channel ``(3, 1, 1)``, in [0, 1]."""
+    """Statistics of an episode's columns, ``(1,)``, and of its pixels in [0, 1], ``(3, 1, 1)``."""
     stride = max(1, len(episode) // STATISTICS_FRAMES)
     pixels = episode.frames[:-1:stride].astype(np.float64) / 255
     found = {IMAGE: statistics_of(pixels.reshape(-1, 3), len(pixels))}

@@ -164,7 +164,7 @@ def _is_jpeg(space: gym.Space) -> bool:
 def _episodes(
     data: Any, source: MinariSource, key: str | None, known: Container[str]
 ) -> Iterator[Episode]:
-    """Yields the episodes whose origin is not known."""
+    """Yields the episodes whose origin is not in `known`."""
     space = data.action_space
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(
@@ -211,7 +211,10 @@ def _info(
 
 
 def _origin(info: EpisodeInfo) -> str:
-    """Identifies an episode: its dataset and number, or all that is known of one of our own."""
+    """Identifies an episode: by the dataset it was imported from and its number there.
+
+    An episode of this package is identified by all of its metadata.
+    """
     if "imported_from" in info.extra:
         return f"{info.extra['imported_from']} {info.index}"
     return json.dumps(info.to_json(), sort_keys=True)

@@ -76,7 +76,10 @@ class CoinRunRows:
                 self._take_snapshot(row, self.games.save(row))
 
     def shown(self, row: int) -> bytes:
-        """Returns the saved game that a row shows; after an episode's end, not procgen's own."""
+        """Returns the saved game that a row shows.
+
+        After the end of an episode, procgen's own game is already in the next level.
+        """
         if self._next_levels[row] is None:
             return self.games.save(row)
         self._replay(row)
@@ -91,7 +94,7 @@ class CoinRunRows:
         return _SAVED.pack(True, len(level)) + level + self.shown(row)
 
     def load(self, row: int, state: bytes) -> None:
-        """Restores a row from `save`; the other rows do not change."""
+        """Restores a row from what `save` returned; the other rows do not change."""
         next_started, size = _SAVED.unpack_from(state)
         game, shown = state[_SAVED.size :][:size], state[_SAVED.size :][size:]
         self.games.load(row, game)

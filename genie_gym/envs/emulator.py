@@ -158,7 +158,7 @@ class Emulator:
         if header["frame_skip"] != self.config.frame_skip:
             return (
                 f"this state was saved with frame_skip={header['frame_skip']}, "
-                f"the env has frame_skip={self.config.frame_skip}"
+                f"but the env has frame_skip={self.config.frame_skip}"
             ).encode()
         masks = np.frombuffer(history, "<u2").tolist()
         self._restore(header["start"], masks, snapshot)

@@ -61,7 +61,7 @@ class LoadedWorld:
             raise ValueError(
                 f"starts must be a dataset of the world's own game: {self.card.name} has the "
                 f"actions {', '.join(self.card.action_meanings)} and frames of "
-                f"{self.card.frame_size} pixels, {data} has "
+                f"{self.card.frame_size} pixels, but {data} has "
                 f"{', '.join(episodes.action_meanings)} and {episodes.frame_shape[0]}"
             )
         return _sampled(data.resolve(), episodes.fingerprint)

@@ -24,7 +24,7 @@ def payable(
         values: The rewards that the game pays, ascending; empty for all whole numbers.
         draws: Uniform numbers in [0, 1), one per reward. With them, one of the two neighbouring
             values is drawn such that its mean is the expected reward (or the outermost value, for
-            rewards beyond it). Without, the nearer one is taken.
+            rewards beyond it). Without them, the nearer one is taken.
     """
     rewards = np.asarray(expected, np.float64)
     if len(values) == 1:

@@ -44,7 +44,7 @@ class RowState:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, kind: str) -> RowState:
-        """Unpacks a state of `to_bytes`.
+        """Unpacks what `to_bytes` returned.
 
         Raises:
             ValueError: If the bytes are damaged or belong to another kind of env.
@@ -63,8 +63,8 @@ class RowState:
         header = json.loads(body[:header_size])
         if header["kind"] != kind:
             raise ValueError(
-                f"this state was saved by {header['kind']!r}, the env is {kind!r}: load it into an "
-                "env made with the same arguments"
+                f"this state was saved by {header['kind']!r}, but the env is {kind!r}: load it "
+                "into an env made with the same arguments"
             )
         frame_end = header_size + frame_size
         return cls(frame=body[header_size:frame_end], simulator=body[frame_end:], **header)

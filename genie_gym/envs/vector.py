@@ -114,7 +114,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @abstractmethod
     def _load_rows(self, rows: Rows, state: bytes) -> None:
-        """Restores these rows from a state of `_save_row`, of any env of this kind."""
+        """Restores these rows from what `_save_row` returned in any env of this kind."""
 
     def _show_frame(self, rows: Rows, frame: NDArray[np.uint8]) -> None:
         """Sets the newest frame of these rows."""

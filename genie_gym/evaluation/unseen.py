@@ -15,7 +15,7 @@ _ALL_LEVELS = 2**31 - 1
 
 
 def unseen_levels(card: WorldCard) -> dict[str, Any]:
-    """Returns the env's arguments of a card, with levels that the world was not trained on.
+    """Returns the env arguments of a card, changed to levels that the world was not trained on.
 
     A world trained on levels S to S + N - 1 is tested on levels S + N and above. A world trained on
     levels drawn from all 2^31 is tested on other draws.

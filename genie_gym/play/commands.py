@@ -30,6 +30,11 @@ _VALUES: dict[str, tuple[type, int, int]] = {
     "driver": (str, 0, 500),
     "record": (bool, 0, 1),
 }
+_EXPECTED = {
+    int: "an integer from {low} to {high}",
+    bool: "true or false",
+    str: "a text of {low} to {high} characters",
+}
 _BARE = ("step", "branch", "dream_on")
 
 
@@ -72,5 +77,6 @@ def read_command(text: str) -> Command:
     kind, low, high = _VALUES[do]
     size = len(value) if isinstance(value, str) else value
     if type(value) is not kind or not low <= int(size) <= high:
-        raise ValueError(f"the value of {do} must be {kind.__name__} from {low} to {high}")
+        expected = _EXPECTED[kind].format(low=low, high=high)
+        raise ValueError(f"the value of {do} must be {expected}")
     return Command(do=do, value=value, key=key)

@@ -46,7 +46,7 @@ class Library:
 
     @property
     def worlds(self) -> list[str]:
-        """Names of the worlds of this machine."""
+        """Names of the worlds on this machine."""
         return sorted({self.first, *list_worlds()})
 
     def rows(self, name: str) -> DreamRows:

@@ -125,7 +125,7 @@ def _windows(world: LoadedWorld, options: ClipOptions) -> Windows:
 
 
 def _long_episodes(world: LoadedWorld, length: int, options: ClipOptions) -> Iterator[Episode]:
-    """Play the real game, as no world was trained on it, until enough episodes are long enough."""
+    """Play the real game with held-out seeds and levels; yield episodes that are long enough."""
     collection = Collection(
         env_id=world.card.env_id,
         policy=_POLICY,

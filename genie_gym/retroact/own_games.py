@@ -157,7 +157,8 @@ def _new_title(title: str) -> str:
     taken |= {world.lower(): world for world in ("CoinRun", "CoinRunOfficial")}
     if title.lower() in taken:
         raise ValueError(
-            f"there is a game {taken[title.lower()]} already: choose another name with --name NAME"
+            f"a game named {taken[title.lower()]} already exists: choose another name with "
+            "--name NAME"
         )
     return title
 

@@ -116,6 +116,6 @@ def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
         value, given = card.env_kwargs.get(name, default), spec.kwargs.get(name, default)
         if given != value:
             raise ValueError(
-                f"the world {card.name} was trained on frames with {name}={value}, the env has "
-                f"{name}={given}: make the env with {name}={value}"
+                f"the world {card.name} was trained on frames with {name}={value}, but the env "
+                f"has {name}={given}: make the env with {name}={value}"
             )

@@ -64,8 +64,8 @@ class EntropyMeter:
         if (num_actions, tuple(frame_shape)) != expected:
             raise ValueError(
                 f"the world {self.world.card.name} has {expected[0]} actions "
-                f"({self.world.card.action_set}) and frames of shape {expected[1]}, the env has "
-                f"{num_actions} and {tuple(frame_shape)}: make the env with "
+                f"({self.world.card.action_set}) and frames of shape {expected[1]}, but the env "
+                f"has {num_actions} and {tuple(frame_shape)}: make the env with "
                 f"action_set={self.world.card.action_set!r}, or use another world"
             )
         self.mode = mode

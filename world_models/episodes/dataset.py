@@ -29,9 +29,9 @@ class EpisodeDataset:
     Args:
         path: dataset directory.
         on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage.
-            ``"skip"`` warns, leaves out shards that are missing or cut short, and lets
-            :meth:`batch` replace an unreadable window by another one, and :meth:`skipping` leave
-            out what a block reads.
+            ``"skip"`` warns instead: shards that are missing or cut short are left out,
+            :meth:`batch` replaces an unreadable window by another one, and damage within a
+            :meth:`skipping` block ends the block.
     """
 
     def __init__(self, path: Path | str, *, on_damage: Literal["refuse", "skip"] = "refuse"):
@@ -188,7 +188,7 @@ class EpisodeDataset:
         return {"frames": frames, **batch}
 
     def encoded(self, index: int) -> EncodedEpisode:
-        """A whole episode, still compressed, its checksums checked; for copying."""
+        """A whole episode, still compressed, for copying. Its checksums are checked."""
         return self._shards.get(self._records[index].path).encoded(self.entries[index])
 
     @contextmanager
@@ -243,7 +243,7 @@ class EpisodeDataset:
                 intact.append(record)
             else:
                 state = "is missing" if size is None else f"has {size:,} bytes"
-                reason = f"{state}, the manifest says {record.num_bytes:,} bytes"
+                reason = f"{state}, but the manifest says {record.num_bytes:,} bytes"
                 damage.append(DamagedShardError(record.path, reason))
         for error in damage:
             if self.on_damage == "refuse":

@@ -17,10 +17,10 @@ def merge(
     *,
     on_damage: Literal["refuse", "skip"] = "refuse",
 ) -> int:
-    """Copy the episodes of `sources` into the dataset `out`, each one once.
+    """Copy the episodes of `sources` into the dataset `out`, without duplicates.
 
-    With ``on_damage="skip"`` damaged episodes are left out with a warning each. Frames are copied
-    without recompression, and every chunk's checksum is checked. After an interruption, run it
+    With ``on_damage="skip"`` damaged episodes are left out, each with a warning. Frames are copied
+    without recompression, and every chunk's checksum is checked. After an interruption, call it
     again: it copies what is missing.
 
     Returns:

@@ -108,8 +108,8 @@ class WindowSampler(Iterator[np.ndarray]):
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise ValueError(
-                    f"the saved sampler has {name}={state.get(name)}, this one has {value}; resume "
-                    "with the same data and settings, or choose another --out"
+                    f"the saved sampler has {name}={state.get(name)}, but this one has {value}; "
+                    "resume with the same data and settings, or choose another --out"
                 )
         self.position = state["position"]
 

@@ -243,7 +243,7 @@ class ShardReader:
         return out
 
     def encoded(self, entry: Entry) -> EncodedEpisode:
-        """An episode, still compressed, its checksums checked chunk by chunk."""
+        """An episode, still compressed. The checksum of each of its chunks is checked."""
         first = entry.first_row // self.chunk_frames
         numbers = range(first, first + -(-entry.num_frames // self.chunk_frames))
         for number in numbers:

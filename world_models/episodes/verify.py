@@ -59,7 +59,7 @@ def _check_shard(record: ShardRecord) -> list[str]:
     except OSError as error:
         return [f"cannot be read ({error.strerror})"]
     if len(content) != record.num_bytes:
-        return [f"has {len(content):,} bytes, the manifest says {record.num_bytes:,}"]
+        return [f"has {len(content):,} bytes, but the manifest says {record.num_bytes:,}"]
     found = []
     if hashlib.sha256(content).hexdigest() != record.sha256:
         found.append("its sha256 differs from the manifest's: the file was changed")

@@ -135,7 +135,7 @@ def unmask(
         space: The token space.
 
     Returns:
-        The tokens after the pass, and the entropy of each logits, ``(R, M)``.
+        The tokens after the pass, and the entropy of each token's distribution, ``(R, M)``.
     """
     tokens, masked, step, passes = canvas
     steps, temperature = config.steps, config.temperature * torch.ones_like(step)  # (R,)
@@ -236,9 +236,10 @@ def _draw_any(logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSp
 
 
 def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
-    """Adjust the logits so that the ids >= `start` are sampled like one group, then a member of it.
+    """Adjust logits ``(n, K)`` so that the ids >= `start` are sampled as a group.
 
-    At temperature ``(n, 1)``, the group is as likely as one id that has its total probability.
+    At temperature ``(n, 1)``, the group is drawn as often as a single id with the total probability
+    of its members. Within the group, members are drawn at the same temperature.
     """
     heat = temperature.clamp(min=COLD)
     others, group = logits[:, :start], logits[:, start:]

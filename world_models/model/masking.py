@@ -48,7 +48,7 @@ def bernoulli_masks(like: Tensor, noise: RowNoise | None = None) -> Tensor:
 
 
 def replace_tokens(tokens: Tensor, most: float, num_codes: int, noise: RowNoise) -> Tensor:
-    """Replace up to the share ``most`` of each row's tokens ``(B, T, N)`` by random ones."""
+    """Replace up to the fraction ``most`` of each row's tokens ``(B, T, N)`` by random ones."""
     if not most:
         return tokens
     shape = tokens.shape[1:]

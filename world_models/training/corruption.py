@@ -22,7 +22,7 @@ ANY_TOKEN = 0.25  # share of wrong tokens drawn from all codes; the others are a
 
 
 class RandomTokens:
-    """Replaces tokens at random: many in a few episodes, few in most, at most the share `share`."""
+    """Replaces random tokens, at most the fraction `share`: many in a few episodes, few in most."""
 
     def __init__(self, seeds: Tensor, share: float, num_codes: int):
         self._noise, self._num_codes = RowNoise(seeds), num_codes
@@ -40,7 +40,7 @@ class RandomTokens:
 class SelfForcing:
     """Replaces frames by what a world dreams there, given the frames so far (self-forcing).
 
-    At most the share `share` of an episode's frames is replaced. The world must be in eval mode.
+    At most the fraction `share` of an episode's frames is replaced. The world must be in eval mode.
     """
 
     def __init__(self, world: WorldModel, actions: Tensor, seeds: Tensor, share: float):

@@ -42,7 +42,7 @@ class SamplingOptions:
     threshold: float | None = None
 
     def applied(self, usual: SamplingConfig) -> SamplingConfig:
-        """`usual` with these settings where they are not None."""
+        """Return `usual`, with the settings that are not None replaced."""
         return replace(usual, **{k: v for k, v in asdict(self).items() if v is not None})
 
 

@@ -49,7 +49,13 @@ class RunRecord:
 
 
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
-    """Raise ValueError if `out` has a run with other settings; `write` the record of a new run."""
+    """Record the settings of a new run in `out`, or check that a resumed run has the same ones.
+
+    Of several processes, only one should `write`.
+
+    Raises:
+        ValueError: If a setting differs that must stay the same.
+    """
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
     if write and "fit" in changes:
@@ -68,7 +74,11 @@ def read_run(out: Path) -> RunRecord:
 
 
 def load_run(out: Path, kind: str) -> Any:
-    """Load the averaged weights of a run's best checkpoint. Raises ValueError for another kind."""
+    """Load the model of a run, with the averaged weights of its best checkpoint.
+
+    Raises:
+        ValueError: If the run trained a model of another kind, or has no checkpoint yet.
+    """
     record = read_run(out)
     if record.kind != kind:
         raise ValueError(

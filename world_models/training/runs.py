@@ -47,7 +47,7 @@ NUM_STRIPS = 4  # windows in a sample picture
 
 
 def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
-    """Train a tokenizer, or only the decoder of a world (`from_world`): its tokens stay."""
+    """Train a tokenizer, or fine-tune only the decoder of `from_world`: tokens stay the same."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
@@ -62,7 +62,7 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
 
 
 def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> FitResult:
-    """Train a latent action model, or fine-tune a world's (`from_world`)."""
+    """Train a latent action model, or fine-tune that of the world `from_world`."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
@@ -80,7 +80,7 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
-    """Train a dynamics on cached tokens, or fine-tune a world's (`from_world`)."""
+    """Train a dynamics on cached tokens, or fine-tune that of the world `from_world`."""
     world, episodes = _begin(options)
     if options.outcome_only and world is None:
         raise ValueError("--outcome-only fine-tunes a world; add --from WORLD")
@@ -178,7 +178,7 @@ def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
     world = load_world(find_world(options.from_world))
     if world.card.latent_action is None and episodes.action_meanings != world.card.action_meanings:
         raise ValueError(
-            f"{options.data} has the actions {', '.join(episodes.action_meanings)}, the world "
+            f"{options.data} has the actions {', '.join(episodes.action_meanings)}, but the world "
             f"{world.card.name} needs {', '.join(world.card.action_meanings)}; "
             f"collect with action_set={world.card.action_set}"
         )
@@ -318,7 +318,7 @@ def _dreamer(
 def _check_frames(episodes: EpisodeDataset, size: int) -> None:
     if episodes.frame_shape != (size, size, 3):
         raise ValueError(
-            f"{episodes.path} has frames {episodes.frame_shape}, the model takes "
+            f"{episodes.path} has frames {episodes.frame_shape}, but the model takes "
             f"{(size, size, 3)}; collect frames of that size, or train a model with "
             f"--model.frame-size {episodes.frame_shape[0]}"
         )

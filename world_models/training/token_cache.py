@@ -7,8 +7,8 @@ windows must, too. Hence the clips ``[start, start + length)`` are encoded separ
 from these k frames.
 
 A tokenizer that encodes each frame separately needs one list of tokens per episode, and windows can
-start at any frame. So they can with a motion tokenizer, which encodes whole episodes. Its decoded
-frames are cached, too, because the dynamics sees them.
+start at any frame. The same holds for a motion tokenizer, which encodes whole episodes. Its decoded
+frames are also cached, because the dynamics sees them.
 """
 
 from __future__ import annotations

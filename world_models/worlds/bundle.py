@@ -107,7 +107,8 @@ def save_world(
         card: The world's card.
         model: The trained world.
         starts: Windows that dreams start from.
-        storage: How matrices are stored: "float32", "bfloat16" or "int8". All else stays exact.
+        storage: How matrices are stored: "float32", "bfloat16" or "int8". All other tensors
+            are stored exactly.
         replace_existing: Overwrite a bundle that exists at `path`.
     """
     if model.dynamics.config.num_actions != card.num_actions:

@@ -81,7 +81,7 @@ class WorldCard:
         return int(self.tokenizer["frame_size"])
 
     def to_json(self) -> str:
-        """The text of ``world.json``, with a checksum of all else in it."""
+        """The text of ``world.json``, including a checksum of its other entries."""
         values = asdict(self)
         return json.dumps({**values, "checksum": _checksum(values)}, indent=1) + "\n"
 
@@ -120,19 +120,23 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check every file against its size and checksum in the card; BundleError names a wrong one."""
+    """Check the size and checksum of every file against the card.
+
+    Raises:
+        BundleError: If a file is missing or differs; the message names the first one.
+    """
     for name, record in files.items():
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} is missing; copy the whole directory again")
         if path.stat().st_size != record["bytes"]:
             raise BundleError(
-                f"{path} has {path.stat().st_size:,} bytes, {CARD} says {record['bytes']:,}: it "
-                "is cut short or another file; copy it again"
+                f"{path} has {path.stat().st_size:,} bytes, but {CARD} says {record['bytes']:,}: "
+                "it is cut short or another file; copy it again"
             )
         if file_record(path)["sha256"] != record["sha256"]:
             raise BundleError(
-                f"{path} does not have the checksum that {CARD} says: it was changed or damaged; "
+                f"{path} does not have the checksum listed in {CARD}: it was changed or damaged; "
                 "copy it again"
             )
 
@@ -142,13 +146,12 @@ def _checked(path: Path, values: Any) -> WorldCard:
         raise BundleError(f'{path} is not a world card: it has no "format"')
     if values["format"] != FORMAT:
         raise BundleError(
-            f"{path} has format {values['format']!r}, this version of genie-gym reads {FORMAT}; "
-            "install the version that wrote it, or a newer one"
+            f"{path} has format {values['format']!r}, but this version of genie-gym reads "
+            f"{FORMAT}; install the version that wrote it, or a newer one"
         )
     if values.pop("checksum", None) not in (None, _checksum(values)):
         raise BundleError(
-            f"{path} does not have the checksum that it says: it was changed or damaged; copy it "
-            "again"
+            f"{path} does not match its own checksum: it was changed or damaged; copy it again"
         )
     names = {f.name for f in fields(WorldCard)}
     if unknown := sorted(values.keys() - names):

@@ -36,7 +36,7 @@ def user_folder() -> Path:
 
 
 def list_worlds() -> dict[str, Path]:
-    """All worlds on this machine by name. Of two with one name, the first folder's counts."""
+    """All worlds on this machine by name. If a name occurs twice, the first folder wins."""
     found: dict[str, Path] = {}
     for folder in search_folders():
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -131,7 +131,7 @@ class RemoteWorld:
         if file_record(part)["sha256"] != record["sha256"]:
             part.unlink()
             raise BundleError(
-                f"{source} does not have the checksum that {CARD} says: it was changed or damaged, "
+                f"{source} does not have the checksum listed in {CARD}: it was changed or damaged, "
                 "and the downloaded copy has been deleted"
             )
         return part

@@ -76,7 +76,7 @@ def push_world(
 
 
 def _copy(path: Path, card: WorldCard, address: str, bundle: Path) -> None:
-    """Copy the files that the card lists, and write the model card and the card that lists it."""
+    """Copy the files that the card lists, write the model card, and add it to the card's list."""
     for name in card.files:
         shutil.copyfile(path / name, bundle / name)
     readme = bundle / "README.md"

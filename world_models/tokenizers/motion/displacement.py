@@ -49,9 +49,10 @@ class Match(NamedTuple):
 def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in the previous frames.
 
-    A patch takes the most common displacement of its frame if that is good enough, else the best
-    displacement that is nearest to it. This makes displacements predictable: camera motion is the
-    same token everywhere.
+    A patch takes the most common displacement of its frame if that is good enough. Else it takes
+    the displacement with the smallest error; of several about equally good ones, the nearest to the
+    most common displacement. This makes displacements predictable: camera motion is the same token
+    everywhere.
 
     Args:
         pixels: The frames.

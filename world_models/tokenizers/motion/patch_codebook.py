@@ -82,11 +82,11 @@ class PatchCodebook(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch that improves too little is moved instead."""
+        """See `Residual.encode`. A patch that replacing improves too little is moved instead."""
         return self._encode(pixels, previous)[0]
 
     def derived(self) -> None:
-        """See `Residual.derived`: nothing."""
+        """See `Residual.derived`. There are none."""
 
     def decode(self, tokens: Tensor, previous: Tensor, inputs: object = None) -> Tensor:
         """See `Residual.decode`."""

@@ -107,7 +107,7 @@ class ResidualVQ(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch that improves too little is moved instead."""
+        """See `Residual.encode`. A patch that replacing improves too little is moved instead."""
         codec = self.codec
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold

@@ -77,7 +77,7 @@ class PartTensors:
         return len(numbers)
 
     def finish(self) -> None:
-        """Raise OfficialError if a tensor has not been taken: the models here do not have it."""
+        """Raise OfficialError if a tensor is left over: the models here have no such tensor."""
         if self._left:
             raise OfficialError(
                 f"{self.source}: tensor {min(self._left)!r} is not part of the published model, "

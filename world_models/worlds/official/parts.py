@@ -188,7 +188,7 @@ def _action_vectors(source: PartTensors, latent: LatentActionModel, width: int) 
 def _check_width(source: PartTensors, project: nn.Linear, width: int, what: str) -> None:
     if project.out_features != width:
         raise OfficialError(
-            f"{source.source}: its tokens have width {width}, those of the {what} "
+            f"{source.source}: its tokens have width {width}, but those of the {what} have width "
             f"{project.out_features}; give the models that were trained together"
         )
 

@@ -114,7 +114,7 @@ def _check_tokenizer(coder: Checkpoint, predictor: Checkpoint, found: Mapping[st
         if name in said and int(said[name]) != value:
             raise OfficialError(
                 f"{predictor.path}: its config.yaml names a tokenizer with {name} {said[name]}, "
-                f"{coder.path} has {value}; give the tokenizer that it was trained with"
+                f"but {coder.path} has {value}; give the tokenizer that it was trained with"
             )
     link = predictor.path.parent / TOKENIZER_LINK
     if not zipfile.is_zipfile(link):
