@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from world_models.files import write_json
-from world_models.worlds.find import list_worlds
+from world_models.worlds.find import VARIABLE, list_worlds
 
 __all__ = ["gates", "read_figures", "report", "write_result"]
 
@@ -97,13 +97,12 @@ def report(figures: Mapping[str, float], world: Path, strip: Path) -> str:
             f"film strip (real, dream, error): {strip}",
             f"the world: {world}",
             "to use it:",
-            f"  import gymnasium, genie_gym; env = gymnasium.make({_arguments(world)})",
+            *(() if list_worlds().get(world.name) == world else (_export(world),)),
+            f'  import gymnasium, genie_gym; env = gymnasium.make("GenieRedux/{world.name}-v0")',
         ]
     )
 
 
-def _arguments(world: Path) -> str:
-    """Returns the arguments of `gymnasium.make` that open a world in any process."""
-    if list_worlds().get(world.name) == world:
-        return f'"GenieRedux/{world.name}-v0"'
-    return f'"GenieRedux/CoinRun-v0", world="{world}"'  # this id is always registered
+def _export(world: Path) -> str:
+    """Returns the command of the shell after which `gymnasium.make` finds the world first."""
+    return f"  export {VARIABLE}={shlex.quote(str(world.parent))}"
