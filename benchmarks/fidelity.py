@@ -18,7 +18,7 @@ import tyro
 from torch import nn
 
 import genie_gym  # noqa: F401  registers the env ids
-from benchmarks.dreams.exploits import Exploits, look_for_exploits
+from benchmarks.dreams.exploits import Exploits, has_rewards, look_for_exploits
 from benchmarks.dreams.fid import FidUnavailableError, inception
 from benchmarks.dreams.heldout import collected, described, stored
 from benchmarks.dreams.measure import Amounts, Measured, measure
@@ -155,8 +155,9 @@ def main(argv: list[str] | None = None) -> int:
     figures, rows = measured.figures(), table_rows(measured, no_fid)
     try:
         if config.data is None and _pays(world):  # without data, the real game is installed
-            exploits = _exploits(config)
-            figures, rows = {**figures, **exploits.figures()}, [*rows, *exploit_rows(exploits)]
+            if has_rewards(world.card):
+                exploits = _exploits(config)
+                figures, rows = {**figures, **exploits.figures()}, [*rows, *exploit_rows(exploits)]
             rates = _rates(config)
             for rate in rates:
                 figures |= rate.figures()

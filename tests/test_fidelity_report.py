@@ -16,7 +16,7 @@ from PIL import Image
 
 from agents.returns import make_real
 from benchmarks import fidelity
-from benchmarks.dreams.exploits import look_for_exploits
+from benchmarks.dreams.exploits import has_rewards, look_for_exploits
 from benchmarks.dreams.rates import measure_rates
 from benchmarks.page.charts import Line, dots, lines, ticks
 from genie_gym.cli import main as cli
@@ -65,6 +65,14 @@ def test_the_command_prints_a_table_and_its_json(result):
     assert printed["figures"]["windows"] == 6
     assert re.search(r"FID \(lower is better\) +not available +no weights given", text)
     assert "copying (floor)" in text and "tokenizer (ceiling)" in text
+
+
+def test_a_world_without_rewards_has_nothing_to_overpay(coinrun_world):
+    card = WorldCard.read(coinrun_world)
+    assert has_rewards(replace(card, rewards=(0.0, 10.0))) and has_rewards(
+        replace(card, rewards=())
+    )
+    assert not has_rewards(replace(card, rewards=(0.0,)))
 
 
 def test_the_levels_were_never_trained_on(result, coinrun_world):

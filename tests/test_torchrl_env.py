@@ -82,6 +82,7 @@ def test_torchrls_planner_plans_in_it(env):
     world.__class__ = Paid
     env = DreamEnv("CoinRun", **QUICK)
     env.world_model.world = world
-    planner = CEMPlanner(env, planning_horizon=2, optim_steps=3, num_candidates=24, top_k=4)
+    planner = CEMPlanner(env, planning_horizon=2, optim_steps=3, num_candidates=48, top_k=4)
+    torch.manual_seed(0)  # candidates are drawn from torch's global generator
     found = planner(env.reset().unsqueeze(0))
     assert found["action"].argmax(-1).tolist() == [4]

@@ -30,7 +30,7 @@ def test_everything_runs_in_order(tmp_path):
     lines = [
         line for block in blocks(PAGE) if block.language == "bash" for line in block.commands()
     ]
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         subprocess.run(smaller(line), cwd=tmp_path, check=True, timeout=280)
     code = "\n".join(block.text for block in blocks(PAGE) if block.language == "python")
