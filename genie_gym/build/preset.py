@@ -33,9 +33,8 @@ def kind_of(env: str, **kwargs: Any) -> Kind:
         env: The env id.
         **kwargs: Arguments of the env.
     """
-    kind = kind_by_labels(env)
-    if kind == "sprites" or env.startswith("Procgen/"):
-        return kind or "scenes"
+    if kind_by_labels(env) == "sprites":
+        return "sprites"
     return "scenes" if camera_moves(env, **kwargs) else "sprites"
 
 
