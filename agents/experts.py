@@ -10,13 +10,19 @@ from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
 
-__all__ = ["PongTracker", "pong"]
+__all__ = ["CoinRunRunner", "PongTracker", "coinrun", "pong"]
 
 # Where things are in a frame of Pong, in pixels.
 COURT = slice(12, 58)  # rows between the walls
 PADDLE = slice(49, 53)  # columns of the player's paddle
 FLIGHT = slice(14, 49)  # columns between the two paddles
 REACH = 1.5  # within this distance of the ball's height the paddle meets it
+
+# How CoinRun is run.
+STUCK = 0.2  # share of pixels below which so few change that the player does not run
+JUMP_RATES = (0.02, 0.15)  # range of an episode's probability to jump at a step without a reason
+JUMP_STEPS = (4, 16)  # range of the steps for which JUMP is held
+BACK_STEPS = (4, 12)  # range of the steps back after a jump that led nowhere
 
 
 class PongTracker:
@@ -46,6 +52,52 @@ class PongTracker:
         self._height = np.where(np.isnan(paddle), hidden, paddle)
         apart = np.where(np.isnan(ball), 0.0, ball - self._height)
         return np.select([apart > REACH, apart < -REACH], [self._down, self._up], self._stay)
+
+
+class CoinRunRunner:
+    """Runs right, jumps when stuck and now and then, and goes back after a jump that failed.
+
+    Args:
+        actions: An action set with RIGHT, JUMP-RIGHT and LEFT.
+        num_envs: Number of sub-envs, called rows.
+    """
+
+    def __init__(self, actions: ActionSet, num_envs: int):
+        self._run, self._jump, self._back = map(
+            actions.meanings.index, ("RIGHT", "JUMP-RIGHT", "LEFT")
+        )
+        self._action = np.full(num_envs, self._run)
+        self._left = np.zeros(num_envs, np.int64)  # steps left of a jump or of going back
+        self._rate = np.zeros(num_envs)
+        self._random = [np.random.default_rng(0)] * num_envs
+        self._previous: NDArray[np.uint8] | None = None
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Starts an episode with its own tendency to jump."""
+        self._random[row], self._rate[row] = rng, rng.uniform(*JUMP_RATES)
+        self._action[row], self._left[row] = self._run, 0
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns one action per row for the newest frames ``(num_envs, 64, 64, 3)``."""
+        before = frames if self._previous is None else self._previous
+        stuck = (frames != before).any(-1).mean((1, 2)) < STUCK
+        self._previous = frames.copy()
+        self._left -= 1
+        for row in np.flatnonzero(self._left <= 0):
+            rng, failed = self._random[row], stuck[row] and self._action[row] == self._jump
+            if failed:
+                self._action[row], steps = self._back, BACK_STEPS
+            elif stuck[row] or rng.random() < self._rate[row]:
+                self._action[row], steps = self._jump, JUMP_STEPS
+            else:
+                self._action[row], steps = self._run, (1, 1)
+            self._left[row] = rng.integers(*steps, endpoint=True)
+        return self._action.copy()
+
+
+def coinrun(actions: ActionSet, num_envs: int) -> CoinRunRunner:
+    """Makes the policy of `CoinRunRunner`."""
+    return CoinRunRunner(actions, num_envs)
 
 
 def pong(actions: ActionSet, num_envs: int) -> PongTracker:

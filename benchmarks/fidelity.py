@@ -64,6 +64,7 @@ RECORDED = (
     "stability_motion",
     "survival_200",
     "survival_real",
+    "player_survival_100",
     "exploit_ratio",
     "exploit_gate",
 )
@@ -85,7 +86,7 @@ class FidelityConfig:
         split: Part of `data` to use: test or all.
         episodes: Number of episodes to play.
         max_steps: Maximum length of a played episode.
-        play_policy: Policy that plays them: sticky, random, or the folder of a saved agent.
+        play_policy: Policy that plays them, as in `genie-gym collect`.
         play_seed: Seed of the played episodes.
         agents: Folders of agents trained in this dream, to check that it does not overpay them.
         mode: Generation mode: stream as in the env; autoregressive or one_go as in the paper.

@@ -3,17 +3,21 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.dreams.events import Found, cut, find_events, matched
 from benchmarks.dreams.long_dream import dream_long
 from benchmarks.dreams.measure import Amounts, measure
+from benchmarks.dreams.player import player_survival
 from benchmarks.dreams.scores import dream_clips, other_actions, score
 from benchmarks.dreams.survival import survival
+from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import BEST
 from genie_gym.evaluation.windows import Windows
+from tests.bare_procgen import needs_procgen
 from tests.known_world import SHADE, KnownWorld
 from tests.square_episodes import write_episodes
 from tests.square_walks import ACTIONS, SEED, STEPS, where, windows_of
@@ -280,3 +284,26 @@ def test_measure_brings_it_all_together(episodes):
     assert where(measured.held).equal(held)
     paper = measure(Dreamer(KnownWorld(), "one_go"), episodes, ACTIONS, amounts, say=said.append)
     assert paper.long is None and not paper.events and paper.figures()["psnr"] == BEST
+
+
+@needs_procgen
+def test_the_player_of_coinrun_survives_whole_and_in_its_place(tmp_path):
+    config = CollectConfig(
+        env="Procgen/CoinRun-v0", out=tmp_path, policy="agents.experts:coinrun", episodes=64
+    )
+    assert collect(config) == 0
+    real = EpisodeDataset(tmp_path)
+    unseen = real.select(where=lambda info: info.index % 2 == 1)
+    parts = [unseen.frames(i, 0, 16) for i in range(len(unseen)) if unseen.num_frames[i] >= 16]
+    frames = torch.from_numpy(np.concatenate(parts))
+    played = frames[: len(frames) // 200 * 200].unflatten(0, (-1, 200))
+    hidden = played.clone()
+    hidden[:, 50:, 30:37, 30:36] = hidden[:, 50:, :1, :1]
+    for dream, most in ((played.roll(4, 2), 0.1), (hidden, 0.1), (played, 1)):
+        found = player_survival(dream, real)
+        assert found is not None
+        figures = found.figures()
+        assert figures["player_survival_real"] > 0.95
+        assert figures["player_survival_200"] <= most
+    assert figures["player_survival_100"] > 0.95, "of the real frames"
+    assert player_survival(played, real.select(where=lambda info: info.index < 2)) is None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks.dreams.events import Found, find_events
 from benchmarks.dreams.fid import frechet_distance
 from benchmarks.dreams.long_dream import LongDream, dream_long
+from benchmarks.dreams.player import player_survival
 from benchmarks.dreams.scores import KINDS, Clips, Picture, Scores, as_it_is, dream_clips, score
 from benchmarks.dreams.survival import Survival, survival
 from genie_gym.actions import ActionSet
@@ -21,6 +22,7 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["Amounts", "Measured", "measure"]
 
+COINRUN = "Procgen/CoinRun-v0"
 SHORTEST_LONG = 100
 
 
@@ -82,6 +84,7 @@ class Measured:
         long: The long dreams; only in mode "stream".
         survival: Which frames of the long dreams are pictures of the game; None if that cannot be
             told (see `survival`).
+        player: In which of them CoinRun's player is whole and in its place; None for other games.
     """
 
     windows: Windows
@@ -94,6 +97,7 @@ class Measured:
     events: dict[str, Found] = field(default_factory=dict)
     long: LongDream | None = None
     survival: Survival | None = None
+    player: Survival | None = None
 
     def figures(self) -> dict[str, float]:
         """Return all figures by name."""
@@ -105,8 +109,9 @@ class Measured:
             found |= events.figures(name)
         if self.long is not None:
             found |= self.long.figures(step)
-        if self.survival is not None:
-            found |= self.survival.figures()
+        for survived in (self.survival, self.player):
+            if survived is not None:
+                found |= survived.figures()
         return found | {"frames_per_second": self.speed, "windows": float(len(self.windows))}
 
 
@@ -176,6 +181,8 @@ def measure(
             seed=seed,
         )
         measured.survival = survival(measured.long.frames, episodes, clean)
+        if any(entry.info.env_id == COINRUN for entry in episodes.entries):
+            measured.player = player_survival(measured.long.frames, episodes)
     return measured
 
 

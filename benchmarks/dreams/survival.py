@@ -32,40 +32,46 @@ from world_models.pixels import (
     to_uint8,
 )
 
-__all__ = ["MARKS", "Survival", "survival"]
+__all__ = ["EVERY", "MARKS", "USUAL", "Survival", "survival"]
 
 MARKS = (50, 100, 200)
 """Survival is reported for frames 1 to 50, 51 to 100 and 101 to 200 of a dream."""
+
+EVERY = 2
+"""Of this many frames of a dream, one is judged."""
+USUAL = 400
+"""About as many real frames are judged, and set the limits."""
 
 _PERCENTILE, _BEYOND = 0.99, 1.5  # limit of the distance: the percentile, and a factor on it
 _FEW, _BELOW = 0.01, 0.9  # limit of the number of pixels: the percentile, and a factor on it
 _INVISIBLE = 0.05  # distance of a patch: two grey levels
 _PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
-_KNOWN, _USUAL = 3000, 400  # most real frames to compare with, and to set the limits with
-_EVERY = 2  # of this many frames of a dream, one is judged
+_KNOWN = 3000  # most real frames to compare with
 _BLUR = 9  # pixels; how much damaged frames are blurred
 _BLIND = 0.1  # the measure is not reported if more than this share of damaged frames passes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survival:
-    """Which frames are pictures of the game.
+    """Which frames are pictures of the game, or pass another test.
 
     Attributes:
         dream: For every second frame of the dreams, bool ``(B, n)``.
         real: For frames of held-out real play, bool ``(F,)``.
+        name: What the names of the figures begin with.
     """
 
     dream: Tensor
     real: Tensor
+    name: str = "survival"
 
     def figures(self) -> dict[str, float]:
-        """Return the share of pictures of the game: ``survival_real``, ``survival_50`` etc."""
-        found, before = {"survival_real": float(self.real.float().mean())}, 0
+        """Return the shares of frames that pass: ``survival_real``, ``survival_50`` etc."""
+        found, before = {f"{self.name}_real": float(self.real.float().mean())}, 0
         for mark in MARKS:
-            if self.dream.shape[1] * _EVERY >= mark:
-                part = self.dream[:, before // _EVERY : mark // _EVERY]
-                found[f"survival_{mark}"] = float(part.float().mean())
+            if self.dream.shape[1] * EVERY >= mark:
+                part = self.dream[:, before // EVERY : mark // EVERY]
+                found[f"{self.name}_{mark}"] = float(part.float().mean())
                 before = mark
         return found
 
@@ -91,7 +97,7 @@ def survival(
     real = _some(quarters[3])
     if float(game.shows(_damaged(real)).float().mean()) > _BLIND:
         return None
-    shown = clean(frames[:, ::_EVERY].flatten(0, 1))
+    shown = clean(frames[:, ::EVERY].flatten(0, 1))
     dream = game.shows(shown).unflatten(0, (len(frames), -1))
     return Survival(dream=dream, real=game.shows(real))
 
@@ -133,7 +139,7 @@ def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
 
 
 def _some(frames: Tensor) -> Tensor:
-    return frames[:: max(1, len(frames) // _USUAL)]
+    return frames[:: max(1, len(frames) // USUAL)]
 
 
 def _damaged(frames: Tensor) -> Tensor:

@@ -103,10 +103,12 @@ def _other_rows(measured: Measured) -> list[dict[str, Any]]:
         "stability_flat": "share of flat frames in long dreams",
         "stability_frozen": "share of frozen frames in long dreams",
         "survival_real": "survival: share of real frames that are pictures of the game",
+        "player_survival_real": "player whole and in its place: share of real frames",
     }
     for begin, mark in pairwise((0, *MARKS)):
         part = f"frames {begin + 1} to {mark} of long dreams"
         titles[f"survival_{mark}"] = f"survival: the same share of {part}"
+        titles[f"player_survival_{mark}"] = f"player whole and in its place: the share of {part}"
     for name in figures:
         if name.startswith("stability_delta"):
             unit = "pixels" if "pixels" in name else "dB"
