@@ -125,9 +125,15 @@ def coinrun() -> DreamTrainConfig:
     return replace(plain(), world="CoinRun", memory=256, reward_scale=0.1, gamma=0.995)
 
 
+def frostbite() -> DreamTrainConfig:
+    """Frostbite: ten points per floe."""
+    return replace(plain(), world="Frostbite", reward_scale=0.1)
+
+
 RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
     "CrazyClimber": crazy_climber,
     "CoinRun": coinrun,
+    "Frostbite": frostbite,
 }
 
 

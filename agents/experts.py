@@ -70,18 +70,20 @@ class CoinRunRunner:
         self._left = np.zeros(num_envs, np.int64)  # steps left of a jump or of going back
         self._rate = np.zeros(num_envs)
         self._random = [np.random.default_rng(0)] * num_envs
+        self._fresh = np.ones(num_envs, bool)  # rows whose previous frame is of another episode
         self._previous: NDArray[np.uint8] | None = None
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
         """Starts an episode with its own tendency to jump."""
         self._random[row], self._rate[row] = rng, rng.uniform(*JUMP_RATES)
-        self._action[row], self._left[row] = self._run, 0
+        self._action[row], self._left[row], self._fresh[row] = self._run, 0, True
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Returns one action per row for the newest frames ``(num_envs, 64, 64, 3)``."""
         before = frames if self._previous is None else self._previous
-        stuck = (frames != before).any(-1).mean((1, 2)) < STUCK
+        stuck = ~self._fresh & ((frames != before).any(-1).mean((1, 2)) < STUCK)
         self._previous = frames.copy()
+        self._fresh[:] = False
         self._left -= 1
         for row in np.flatnonzero(self._left <= 0):
             rng, failed = self._random[row], stuck[row] and self._action[row] == self._jump

@@ -18,10 +18,12 @@ from agents.returns import play_out
 from agents.saved_policy import load_card, load_policy
 from genie_gym.actions import action_set
 from genie_gym.cli import main
+from genie_gym.collect.collector import Collection, play_episodes
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.collect.policy_spec import MIXED, checked_spec, make_policy
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.wrappers import StackFramesVector
+from tests.bare_procgen import needs_procgen
 from tests.counting_env import CountingVectorEnv
 from world_models.episodes import Episode, EpisodeDataset
 from world_models.worlds.find import SHIPPED
@@ -248,3 +250,20 @@ def test_the_expert_follows_the_ball():
         played.append(play_out(env, first, policy, seeds=[0], max_steps=400).returns[0])
     env.close()
     assert played[0] > played[1] + 2
+
+
+@needs_procgen
+def test_the_runner_of_coinrun_gets_to_coins_and_plays_the_same_in_any_row():
+    def played(policy, num_envs):
+        collection = Collection(env_id="Procgen/CoinRun-v0", max_steps=200, policy=policy)
+        episodes = play_episodes(collection, list(range(24)), num_envs=num_envs)
+        return {episode.info.index: episode for episode in episodes}
+
+    runner, other = played("agents.experts:coinrun", 24), played("agents.experts:coinrun", 5)
+    for index, episode in runner.items():
+        assert np.array_equal(episode.actions, other[index].actions)
+    coins = [
+        sum(episode.rewards.sum() > 0 for episode in episodes.values())
+        for episodes in (runner, played("random", 24))
+    ]
+    assert coins[0] > coins[1] + 5
