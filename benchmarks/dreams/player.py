@@ -96,7 +96,8 @@ def _templates(episodes: list[NDArray[np.uint8]]) -> list[Template]:
         boxes = np.stack([box for _, box in pose]).astype(np.int16)
         usual = np.median(boxes, 0).astype(np.int16)
         shared = (np.abs(boxes - usual).max(-1) <= SAME).mean(0) >= SHARED
-        found.append(Template(*shared.nonzero(), usual[shared]))
+        rows, columns = shared.nonzero()
+        found.append(Template(rows, columns, usual[shared]))
     return found
 
 
