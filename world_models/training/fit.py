@@ -299,7 +299,6 @@ class _Run:
             self.progress.say(f"step {step}: {numbers or 'saved'}")
         self.fabric.barrier()
         self.progress.restart_clock()
-        self._look_at_clock()
 
     def _look_at_clock(self) -> None:
         """Note the share of the time that is used; all processes use the first one's clock."""
