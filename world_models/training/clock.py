@@ -24,6 +24,7 @@ class Clock:
         """Seconds used so far."""
         return time.perf_counter() - self._begun
 
-    def share(self) -> float:
-        """Share of the limit that is used, at most 1; 0 if there is none."""
-        return 0.0 if self._limit is None else min(1.0, self.seconds / self._limit)
+    def share(self, seconds: float | None = None) -> float:
+        """Share of the limit that is used, or that `seconds` are, at most 1; 0 without a limit."""
+        used = self.seconds if seconds is None else seconds
+        return 0.0 if self._limit is None else min(1.0, used / self._limit)

@@ -280,19 +280,18 @@ class _Run:
 
     def save(self, step: int, evaluate: Evaluate | None, sample: Sample | None) -> None:
         """Evaluate the averaged weights and write a checkpoint."""
+        scores: Mapping[str, float] = {}
         if self.fabric.is_global_zero:
-            scores: Mapping[str, float] = {}
             with torch.no_grad(), self.fabric.autocast():
                 if evaluate is not None:
                     scores = evaluate(self.ema.model)
                     self.progress.log(step, scores, "val")
                 if sample is not None:
                     self.progress.picture(step, "real-over-predicted", sample(self.ema.model))
+        seconds = self._look_at_clock()  # the checkpoint agrees on whether the time is over
+        if self.fabric.is_global_zero:
             state = CheckpointState(
-                step=step,
-                data=self.loader.state_dict(),
-                scores=scores,
-                seconds=self._clock.seconds,
+                step=step, data=self.loader.state_dict(), scores=scores, seconds=seconds
             )
             self.checkpoints.save(self._parts, state)
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
@@ -300,10 +299,16 @@ class _Run:
         self.fabric.barrier()
         self.progress.restart_clock()
 
-    def _look_at_clock(self) -> None:
-        """Note the share of the time that is used; all processes use the first one's clock."""
+    def _look_at_clock(self) -> float:
+        """Note the share of the time that is used; returns the seconds.
+
+        With a time limit, all processes use the first one's clock.
+        """
+        seconds = self._clock.seconds
         if self.config.minutes is not None:
-            self._used = self.fabric.broadcast(self._clock.share())
+            seconds = self.fabric.broadcast(seconds)
+            self._used = self._clock.share(seconds)
+        return seconds
 
     def _diverged(self, step: int, metrics: Mapping[str, float]) -> str:
         newest = self.checkpoints.newest()
