@@ -35,6 +35,7 @@ def from_play(
     policy: str = MIXED,
     episodes: int = 160,
     steps: int = 6000,
+    events: float = 0.1,
     max_steps: int = 500,
     seed: int = 0,
     rounds: int = 0,
@@ -49,6 +50,7 @@ def from_play(
         policy: Policy that plays.
         episodes: Episodes to play.
         steps: Training steps of the dynamics.
+        events: See `DynamicsRecipe`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
         rounds: How often to train an agent in the dream, play with it, and fine-tune the world.
@@ -62,7 +64,7 @@ def from_play(
     data = build.collect("mixed", policy, episodes, seed=seed, **play)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
     # At equal time, twice as many steps with half the batch learn more.
-    dynamics = _one_pass_recipe(recipe.dynamics, steps=steps, batch_size=4)
+    dynamics = _one_pass_recipe(recipe.dynamics, steps=steps, batch_size=4, events=events)
     run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
     world = _finish(build, data, tokenizer, run, pictures)
     for number in range(1, rounds + 1):
@@ -121,6 +123,11 @@ def freeway(build: Build) -> None:
     from_play(build, RECIPES["atari"]())
 
 
+def frostbite(build: Build) -> None:
+    """Makes a world of Frostbite from mixed play and an agent's own. Two hours on one core."""
+    from_play(build, RECIPES["atari"](), steps=5500, events=0.3, rounds=1)
+
+
 def hero(build: Build) -> None:
     """Makes a world of H.E.R.O. from sticky play. Takes an hour on one core."""
     recipe = RECIPES["atari"]()
@@ -151,16 +158,19 @@ WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
     "CoinRun": ("Procgen/CoinRun-v0", coinrun),
     "CrazyClimber": ("RetroAct/CrazyClimber-Atari2600-v0", crazy_climber),
     "Freeway": ("RetroAct/Freeway-Atari2600-v0", freeway),
+    "Frostbite": ("RetroAct/Frostbite-Atari2600-v0", frostbite),
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
 """World name -> (env id, recipe)."""
 
 
-def _one_pass_recipe(recipe: DynamicsRecipe, *, steps: int, batch_size: int = 8) -> DynamicsRecipe:
+def _one_pass_recipe(
+    recipe: DynamicsRecipe, *, steps: int, batch_size: int = 8, events: float = 0.1
+) -> DynamicsRecipe:
     model = replace(recipe.model, objective="one_pass")
     return _fitted(
-        replace(recipe, model=model, events=0.1),
+        replace(recipe, model=model, events=events),
         steps=steps,
         batch_size=batch_size,
         learning_rate=2e-3,
