@@ -49,6 +49,11 @@ def main(argv: list[str]) -> int:
             f"{result['dream_return']:.4g} in the dream, {result['real_return']:.4g} in the real "
             f"game ({result['real_frames']:,.0f} real frames)"
         )
+        if result.get("stop"):
+            print(
+                f"stopped, because the dream paid more than {config.max_overpay:g} times the real "
+                "return twice in a row (--max-overpay 0 never stops)"
+            )
     print(f"play with it: genie-gym collect {card.env_id} --policy {agent} --out DIR")
     return 0
 

@@ -87,6 +87,8 @@ def rank(world: str, agents: list[Path], quick: bool) -> Measured:
     key = name.lower()
     for title, metric in METRICS.items():
         for ending, which in (("", inside | True), ("_inside", inside), ("_outside", ~inside)):
+            if not which.any():
+                continue
             found = intervals(metric, dreamed[which].sum(1), earned[which].sum(1))
             for end, value in zip(("", "_low", "_high"), found, strict=True):
                 figures[f"{title}_{key}{ending}{end}"] = value
@@ -157,8 +159,14 @@ def measure(given: Namespace) -> Measured:
     """
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
-    for world in given.worlds:
-        agents = [path for path in given.agents if Path(world).name in path.parts]
+    names = [Path(world).name for world in given.worlds]
+    if len(names) > 1 and (lost := [p for p in given.agents if not set(names) & set(p.parts)]):
+        raise ValueError(
+            f"of which world is the agent {lost[0]}? With several worlds, an agent's folder must "
+            f"lie below a folder of its world's name, one of {', '.join(names)}"
+        )
+    for world, name in zip(given.worlds, names, strict=True):
+        agents = [path for path in given.agents if len(names) == 1 or name in path.parts]
         some, more = rank(world, agents, given.quick)
         figures |= some
         rows += map(dict, more)
@@ -172,7 +180,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument(
         "--agents", nargs="*", type=Path, default=[],
-        help="folders of saved agents; those of a world are below a folder of its name",
+        help="folders of saved agents; with several worlds, below a folder of the world's name",
     )  # fmt: skip
     parser.add_argument("--picture", type=Path, help="draw a scatter plot into this file")
 

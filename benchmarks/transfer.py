@@ -64,16 +64,16 @@ class Comparison:
         starts = self.out / "starts"
         card = open_world(self.world).card
         kwargs = {key: str(value) for key, value in card.env_kwargs.items()}
-        collect(
-            CollectConfig(
-                env=card.env_id,
-                out=starts,
-                policy="mixed",
-                episodes=self.start_episodes,
-                seed=1_000_000,  # episodes that the world was not trained on
-                env_kwargs=kwargs,
-            )
+        config = CollectConfig(
+            env=card.env_id,
+            out=starts,
+            policy="mixed",
+            episodes=self.start_episodes,
+            seed=1_000_000,  # episodes that the world was not trained on
+            env_kwargs=kwargs,
         )
+        if collect(config):
+            raise KeyboardInterrupt
         returns: Returns = {RANDOM: [self.play(RANDOM, seed) for seed in range(self.seeds)]}
         for arm in ARMS:
             returns[arm] = []
@@ -126,7 +126,10 @@ class Comparison:
 
 
 def summary(returns: Returns) -> dict[str, Any]:
-    """Return the interquartile means of the runs, and the dream's share of the real gain."""
+    """Return the means of the runs, and the dream's share of the real gain.
+
+    Of four or more runs, the means are interquartile.
+    """
     runs = {arm: np.array(found).mean(1) for arm, found in returns.items()}
     means = {arm: iqm(found[:, None]) for arm, found in runs.items()}
     floor, gain = means[RANDOM][0], means["real"][0] - means[RANDOM][0]
@@ -143,7 +146,7 @@ def measure(given: Namespace) -> Measured:
 
     Returns:
         For each game: ``transfer_ratio``: the gain over random play of agents trained in the dream,
-        over that of agents trained in the real game (interquartile means over the seeds);
+        over that of agents trained in the real game (means over the seeds);
         ``beats_random``: 1 if the 95 % interval of dream lies above that of random. One row per
         game and arm.
     """

@@ -174,16 +174,16 @@ def _played(env_id: str, folder: Path, env_kwargs: dict[str, str]) -> EpisodeDat
     from genie_gym.collect.command import CollectConfig, collect
     from world_models.episodes import EpisodeDataset
 
-    collect(
-        CollectConfig(
-            env=env_id,
-            out=folder,
-            policy="sticky",
-            episodes=EPISODES,
-            max_steps=MAX_STEPS,
-            env_kwargs=env_kwargs,
-        )
+    config = CollectConfig(
+        env=env_id,
+        out=folder,
+        policy="sticky",
+        episodes=EPISODES,
+        max_steps=MAX_STEPS,
+        env_kwargs=env_kwargs,
     )
+    if collect(config):
+        raise KeyboardInterrupt
     return EpisodeDataset(folder)
 
 

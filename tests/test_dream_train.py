@@ -113,7 +113,7 @@ def test_a_training_ends_when_its_minutes_are_over(starts, tmp_path):
     assert dream_train(given) == [result], "nothing is left to do"
 
 
-def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch):
+def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch, capsys):
     pay = GenieVectorEnv._step_rows
 
     def generous(self, rows, actions):
@@ -124,6 +124,10 @@ def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch):
     history = dream_train(config(tmp_path, steps=64 * 5, max_overpay=1.5))
     assert len(history) == 2 and history[-1]["stop"] == 1  # twice in a row
     assert dream_train(config(tmp_path, steps=64 * 5, max_overpay=1.5)) == history
+    settings = {**SMALL, "steps": 64 * 5, "max_overpay": 1.5, "out": tmp_path}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    assert main(["dream-train", "CrazyClimber", *given]) == 0
+    assert "--max-overpay 0 never stops" in capsys.readouterr().out
 
 
 def test_a_world_without_starts_is_evaluated_from_the_given_ones(tmp_path, starts, monkeypatch):
@@ -201,6 +205,11 @@ def test_starts_of_another_game_are_refused(tmp_path):
     collect(CollectConfig(env="Procgen/CoinRun-v0", out=tmp_path, episodes=1, max_steps=5))
     with pytest.raises(ValueError, match="dataset of the world's own game"):
         GenieVectorEnv("CrazyClimber", starts=tmp_path)
+
+
+def test_starts_of_a_game_with_the_same_actions_are_refused(starts):
+    with pytest.raises(ValueError, match="Freeway-Atari2600-v0, but .* of RetroAct/CrazyClimber"):
+        GenieVectorEnv("Freeway", starts=starts)
 
 
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep"])

@@ -106,3 +106,8 @@ def test_policies_of_many_kinds_are_ranked(tmp_path, capsys):
     assert -1 <= figures["spearman_crazyclimber"] <= 1 and figures["mmrv_crazyclimber_outside"] >= 0
     assert (tmp_path / "p.png").stat().st_size > 1000
     assert "UP and DOWN" in capsys.readouterr().out
+
+
+def test_an_agent_of_no_world_is_refused_not_left_out(tmp_path):
+    with pytest.raises(ValueError, match="of which world is the agent"):
+        ranking.main(["--worlds", "CrazyClimber", "Pong", "--agents", str(tmp_path / "agent")])

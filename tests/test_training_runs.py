@@ -254,7 +254,8 @@ def test_damaged_data_is_skipped_all_the_way_to_a_world(made, tmp_path):
 
 def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(made, tmp_path):
     first = load_world(made.world)
-    card = replace(first.card, name="First", provenance={"tokenizer": "6 steps"})
+    known = {"tokenizer": "6 steps", "data": {"seeds": [77], "policies": ["expert"]}}
+    card = replace(first.card, name="First", provenance=known)
     torch.manual_seed(0)
     assert first.starts is not None
     save_world(tmp_path / "First", card, presets.build(motion()).eval(), first.starts)
@@ -275,6 +276,9 @@ def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(mad
     second = load_world(build_bundle(options))
     assert second.card.provenance["tokenizer"] == "6 steps"
     assert second.card.provenance["dynamics"].endswith(", from First")
+    data = second.card.provenance["data"]
+    assert data["seeds"] == [77, *first.card.provenance["data"]["seeds"]]
+    assert data["policies"] == ["expert", *first.card.provenance["data"]["policies"]]
     assert fingerprint(second.model.tokenizer) == fingerprint(
         load_world(tmp_path / "First").model.tokenizer
     )

@@ -40,16 +40,16 @@ def base(given: Namespace) -> DreamTrainConfig:
     card = open_world(given.world).card
     starts = given.work / "starts"
     episodes, steps, eval_steps = (2, 2_048, 50) if given.quick else (40, given.steps, 500)
-    collect(
-        CollectConfig(
-            env=card.env_id,
-            out=starts,
-            policy="mixed",
-            episodes=episodes,
-            seed=1_000_000,
-            env_kwargs={key: str(value) for key, value in card.env_kwargs.items()},
-        )
+    play = CollectConfig(
+        env=card.env_id,
+        out=starts,
+        policy="mixed",
+        episodes=episodes,
+        seed=1_000_000,
+        env_kwargs={key: str(value) for key, value in card.env_kwargs.items()},
     )
+    if collect(play):
+        raise KeyboardInterrupt
     return replace(
         recipe_of(given.world),
         starts=starts,

@@ -64,6 +64,12 @@ class LoadedWorld:
                 f"{self.card.frame_size} pixels, but {data} has "
                 f"{', '.join(episodes.action_meanings)} and {episodes.frame_shape[0]}"
             )
+        games = {entry.info.env_id for entry in episodes.entries}
+        if others := games - {self.card.env_id, f"GenieRedux/{self.card.name}-v0"}:
+            raise ValueError(
+                f"starts must be a dataset of the world's own game: {self.card.name} is of "
+                f"{self.card.env_id}, but {data} has episodes of {', '.join(sorted(others))}"
+            )
         return _sampled(data.resolve(), episodes.fingerprint)
 
     def check_action_set(self, name: str | None) -> None:

@@ -143,17 +143,30 @@ def _card(
         action_set=info.action_set if latent is None else f"latent-{len(meanings)}",
         action_meanings=meanings,
         env_id=info.env_id,
-        env_kwargs=info.extra.get("collection", {}).get("env_kwargs", {}),
+        # Collected episodes store the arguments one level deeper than recorded play.
+        env_kwargs=info.extra.get("collection", info.extra).get("env_kwargs", {}),
         rewards=_rewards(episodes),
         provenance={
             **_imported(tuned),
-            # Without this machine's folders.
-            "data": {**record.data, "path": Path(str(record.data["path"])).name},
+            "data": _data(record, tuned),
             "tokenizer": _tokenizer_training(options.tokenizer),
             "dynamics": _training(options.dynamics),
             "versions": record.versions,
         },
     )
+
+
+def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
+    """The data that a world was trained on, without this machine's folders.
+
+    The seeds and policies are also those of the worlds that it was fine-tuned from, since held-out
+    play must be of other seeds. The numbers of episodes and frames are those of the last data.
+    """
+    data = {**record.data, "path": Path(str(record.data["path"])).name}
+    earlier = {} if tuned is None else tuned.card.provenance.get("data", {})
+    for name in ("seeds", "policies"):
+        data[name] = list(dict.fromkeys([*earlier.get(name, ()), *data.get(name, ())]))
+    return data
 
 
 def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
