@@ -16,13 +16,7 @@ from world_models.tokenizers.motion.patch_codebook import PatchCodebookConfig, b
 from world_models.tokenizers.motion.residual_vq import ResidualVQConfig, build_residual_vq
 from world_models.tokenizers.vq import VQTokenizer, VQTokenizerConfig
 
-__all__ = [
-    "TokenizerConfig",
-    "build_part",
-    "build_tokenizer",
-    "config_from_dict",
-    "part_to_dict",
-]
+__all__ = ["TokenizerConfig", "build_part", "build_tokenizer", "config_from_dict", "part_to_dict"]
 
 T = TypeVar("T")
 

@@ -44,9 +44,5 @@ def patches_from_pixels(pixels: Tensor, patch: int) -> Tensor:
 def pixels_from_patches(patches: Tensor, patch: int, size: int) -> Tensor:
     """Undo `patches_from_pixels` for square frames of ``size`` pixels."""
     return rearrange(
-        patches,
-        "... (h w) (p q c) -> ... c (h p) (w q)",
-        h=size // patch,
-        p=patch,
-        q=patch,
+        patches, "... (h w) (p q c) -> ... c (h p) (w q)", h=size // patch, p=patch, q=patch
     )

@@ -61,10 +61,7 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
     )
     return WorldConfig(
         tokenizer=VQTokenizerConfig(frame_size=frame_size, patch=8, transformer=coder),
-        dynamics=DynamicsConfig(
-            transformer=replace(coder, num_layers=6),
-            num_actions=num_actions,
-        ),
+        dynamics=DynamicsConfig(transformer=replace(coder, num_layers=6), num_actions=num_actions),
         latent_action=LatentActionConfig(frame_size=frame_size, patch=8, transformer=coder),
     )
 

@@ -10,12 +10,7 @@ from world_models.episodes.errors import DamagedShardError, StorageError
 from world_models.episodes.manifest import existing_indices
 from world_models.episodes.merge import merge
 from world_models.episodes.sampler import WindowSampler, sequential_windows
-from world_models.episodes.shard import (
-    Chunk,
-    EncodedEpisode,
-    EpisodeEncoder,
-    encode_episode,
-)
+from world_models.episodes.shard import Chunk, EncodedEpisode, EpisodeEncoder, encode_episode
 from world_models.episodes.verify import Report, verify
 from world_models.episodes.writer import EpisodeWriter
 

@@ -105,8 +105,7 @@ class SpatialBias(nn.Module):
             nn.Linear(hidden, num_heads),
         )
         steps = torch.cartesian_prod(
-            torch.arange(1 - h, h, dtype=torch.float32),
-            torch.arange(1 - w, w, dtype=torch.float32),
+            torch.arange(1 - h, h, dtype=torch.float32), torch.arange(1 - w, w, dtype=torch.float32)
         )
         positions = torch.cartesian_prod(torch.arange(h), torch.arange(w))  # (N, 2)
         delta = positions[:, None] - positions[None]  # (N, N, 2)

@@ -17,11 +17,7 @@ from world_models.model.patches import (
     PatchEmbedding,
 )
 from world_models.model.quantizer import Quantizer
-from world_models.model.reconstruction import (
-    ReconstructionLossConfig,
-    psnr,
-    reconstruction_loss,
-)
+from world_models.model.reconstruction import ReconstructionLossConfig, psnr, reconstruction_loss
 from world_models.model.transformer import BlockOptions, SpaceTimeTransformer, TransformerConfig
 from world_models.pixels import check_patch, pixels_from_patches, to_float
 

@@ -14,11 +14,7 @@ from torch import Tensor, nn
 
 from world_models.model.kv_cache import CacheEntry, KVCache
 from world_models.model.patches import CHANNELS
-from world_models.model.reconstruction import (
-    ReconstructionLossConfig,
-    changed_pixels,
-    psnr,
-)
+from world_models.model.reconstruction import ReconstructionLossConfig, changed_pixels, psnr
 from world_models.model.token_space import TokenSpace
 from world_models.pixels import to_float
 

@@ -141,9 +141,7 @@ def paper() -> WorldRecipe:
     return WorldRecipe(
         tokenizer=TokenizerRecipe(model=world.tokenizer, loss=loss, fit=fit),
         latent_action=LatentActionRecipe(
-            model=world.latent_action,
-            loss=loss,
-            fit=replace(fit, steps=150_000),
+            model=world.latent_action, loss=loss, fit=replace(fit, steps=150_000)
         ),
         dynamics=DynamicsRecipe(
             model=world.dynamics,

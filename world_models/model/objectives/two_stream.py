@@ -18,12 +18,7 @@ import torch
 from torch import Tensor
 
 from world_models.model.kv_cache import KVCache
-from world_models.model.losses import (
-    DynamicsLossConfig,
-    Metrics,
-    corrupted_past,
-    frame_loss,
-)
+from world_models.model.losses import DynamicsLossConfig, Metrics, corrupted_past, frame_loss
 from world_models.model.masking import schedule_masks
 from world_models.model.token_space import NO_ACTION, Clip
 from world_models.noise import RowNoise

@@ -9,13 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from world_models.pixels import patches_from_pixels, pixels_from_patches
-from world_models.tokenizers.motion.displacement import (
-    STILL,
-    Match,
-    displace,
-    match,
-    most_common,
-)
+from world_models.tokenizers.motion.displacement import STILL, Match, displace, match, most_common
 from world_models.tokenizers.motion.overlay import Layers, Overlay
 
 __all__ = ["MotionCodec"]

@@ -18,12 +18,7 @@ from world_models.model.patches import CHANNELS, PatchEmbedding
 from world_models.model.quantizer import Quantizer
 from world_models.model.reconstruction import ReconstructionLossConfig
 from world_models.model.transformer import SpaceTimeTransformer, TransformerConfig
-from world_models.pixels import (
-    patches_from_pixels,
-    pixels_from_patches,
-    to_float,
-    to_uint8,
-)
+from world_models.pixels import patches_from_pixels, pixels_from_patches, to_float, to_uint8
 from world_models.tokenizers.motion.codec import MotionCodec
 from world_models.tokenizers.motion.displacement import DISPLACEMENTS
 from world_models.tokenizers.motion.overlay import Layers

@@ -22,11 +22,7 @@ from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.pixels import check_patch, to_uint8
 from world_models.tokenizers.base import Tokenizer
 from world_models.tokenizers.motion.codec import MotionCodec
-from world_models.tokenizers.motion.displacement import (
-    DISPLACEMENTS,
-    STILL,
-    displacement_codes,
-)
+from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL, displacement_codes
 
 __all__ = [
     "CODE_DIM",

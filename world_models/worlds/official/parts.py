@@ -78,10 +78,7 @@ def num_positions(source: PartTensors, num_tokens: int) -> int:
 
 
 def dynamics(
-    source: PartTensors,
-    tokenizer: VQTokenizer,
-    latent: LatentActionModel | None,
-    token_input: bool,
+    source: PartTensors, tokenizer: VQTokenizer, latent: LatentActionModel | None, token_input: bool
 ) -> Dynamics:
     """Build the dynamics of a file.
 

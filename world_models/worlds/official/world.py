@@ -46,11 +46,7 @@ class OfficialWorld:
 
 
 def official_world(
-    tokenizer: Path,
-    dynamics: Path,
-    *,
-    frame_size: int | None = None,
-    token_input: bool = False,
+    tokenizer: Path, dynamics: Path, *, frame_size: int | None = None, token_input: bool = False
 ) -> OfficialWorld:
     """Convert a tokenizer and a dynamics to a world.
 
@@ -89,10 +85,7 @@ def official_world(
     token_input = token_input or section.get("use_token") == "true" and latent is None
     year = 2025 if predictor.config or token_input else 2024
     model = WorldModel(
-        built,
-        parts.dynamics(source, built, latent, token_input),
-        SAMPLING[year],
-        latent,
+        built, parts.dynamics(source, built, latent, token_input), SAMPLING[year], latent
     )
     return OfficialWorld(model=model.eval(), provenance=_provenance(year, coder, predictor))
 
