@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import h5py
 import numpy as np
@@ -160,7 +161,7 @@ def test_a_10000_episode_dataset_opens_in_under_a_second(tmp_path):
     with EpisodeWriter(tmp_path) as writer:
         for index in range(10_000):
             info = make_episode(0, 1).info.to_json() | {"index": index}
-            entry = type(encoded.entry).from_json(encoded.entry.to_json() | {"info": info})
+            entry = type(encoded.entry).from_json(asdict(encoded.entry) | {"info": info})
             writer.add_encoded(type(encoded)(**{**vars(encoded), "entry": entry}))
             if index % 100 == 99:
                 writer.flush()

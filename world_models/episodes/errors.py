@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -27,8 +29,16 @@ class StorageError(OSError):
     """The dataset cannot be written. Everything written before stays readable."""
 
 
-def storage_error(error: OSError, path: Path, num_bytes: int = 0) -> StorageError:
-    """Explain why `path` could not be written."""
+@contextmanager
+def writing(path: Path, num_bytes: int = 0) -> Iterator[None]:
+    """Explain an OSError of the block: it becomes a StorageError about writing `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path, num_bytes) from error
+
+
+def _explained(error: OSError, path: Path, num_bytes: int) -> StorageError:
     reasons = {
         errno.ENOSPC: f"the disk is full ({num_bytes:,} bytes to write)",
         errno.EDQUOT: f"the disk quota is used up ({num_bytes:,} bytes to write)",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from world_models.episodes.episode import EpisodeInfo
@@ -40,7 +40,7 @@ class ShardRecord:
                 "num_bytes": self.num_bytes,
                 "sha256": self.sha256,
                 "frame_shape": list(self.frame_shape),
-                "episodes": [entry.to_json() for entry in self.entries],
+                "episodes": [asdict(entry) for entry in self.entries],
             }
         )[1:]
         return _with_checksum(body) + "\n"

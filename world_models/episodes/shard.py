@@ -49,13 +49,9 @@ class Entry:
         index = (-1, 0) if self.info.index is None else (0, self.info.index)
         return (self.info.env_id, self.info.policy, seed, index, self.key)
 
-    def to_json(self) -> dict[str, Any]:
-        """The entry as JSON values."""
-        return asdict(self)
-
     @staticmethod
     def from_json(values: dict[str, Any]) -> Entry:
-        """Inverse of :meth:`to_json`."""
+        """Undo `dataclasses.asdict`, also after JSON."""
         return Entry(**values | {"info": EpisodeInfo(**values["info"])})
 
 
@@ -188,7 +184,7 @@ def shard_bytes(episodes: Sequence[EncodedEpisode]) -> tuple[bytes, list[Entry]]
         actions[rows], rewards[rows] = episode.actions, episode.rewards
 
     height, width, channels = episodes[0].frame_shape
-    table = np.frombuffer(json.dumps([e.to_json() for e in entries]).encode(), np.uint8)
+    table = np.frombuffer(json.dumps([asdict(e) for e in entries]).encode(), np.uint8)
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="v110") as file:  # v110: checksummed file structure
         file.attrs["format"] = "genie-gym episodes"

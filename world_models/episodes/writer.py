@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from world_models.episodes.episode import Episode
-from world_models.episodes.errors import StorageError, storage_error
+from world_models.episodes.errors import StorageError, writing
 from world_models.episodes.manifest import ShardRecord
 from world_models.episodes.shard import EncodedEpisode, encode_episode, shard_bytes
 from world_models.files import atomic_file, sync
@@ -49,12 +49,10 @@ class EpisodeWriter:
         self._pending: list[EncodedEpisode] = []
         self._pending_bytes = 0
         self._num_shards = 0
-        try:
+        with writing(self.path):
             self._shards.mkdir(parents=True, exist_ok=True)
             for directory in (self.path, self._shards):
                 tempfile.TemporaryFile(dir=directory).close()
-        except OSError as error:
-            raise storage_error(error, self.path) from error
 
     @property
     def num_pending(self) -> int:
@@ -90,7 +88,8 @@ class EpisodeWriter:
             frame_shape=self._pending[0].frame_shape,
             entries=entries,
         )
-        write_atomically(shard, content)
+        with writing(shard, len(content)), atomic_file(shard, durable=True) as part:
+            part.write_bytes(content)
         try:
             _append(self._manifest, record.to_line().encode())
         except StorageError:
@@ -117,19 +116,10 @@ class EpisodeWriter:
             self.close()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either complete under its name or absent, even after a power cut."""
-    try:
-        with atomic_file(path, durable=True) as part:
-            part.write_bytes(content)
-    except OSError as error:
-        raise storage_error(error, path, len(content)) from error
-
-
 def _append(path: Path, line: bytes) -> None:
     """Append the whole line, or nothing."""
     new = not path.exists()
-    try:
+    with writing(path, len(line)):
         with open(path, "ab", buffering=0) as file:
             size = file.tell()
             try:
@@ -142,5 +132,3 @@ def _append(path: Path, line: bytes) -> None:
                 raise
         if new:
             sync(path.parent)
-    except OSError as error:
-        raise storage_error(error, path, len(line)) from error
