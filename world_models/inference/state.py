@@ -47,29 +47,6 @@ class WorldState:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    @classmethod
-    def empty(
-        cls, frames: Tensor, seeds: Tensor, num_tokens: int, num_recent: int, **caches: KVCache
-    ) -> WorldState:
-        """Return the state of B rows that have not processed a frame yet.
-
-        Args:
-            frames: The frames that the rows begin with, uint8 ``(B, H, W, 3)``.
-            seeds: ``(B,)``.
-            num_tokens: Tokens per frame N.
-            num_recent: Number K of `recent_frames`; 0 for none.
-            caches: Empty caches "dynamics", "decoder" and "encoder".
-        """
-        recent = num_recent > 0
-        return cls(
-            seeds=seeds,
-            frames=frames,
-            tokens=seeds.new_zeros(len(seeds), num_tokens),
-            **caches,
-            recent_frames=frames[:, None].repeat(1, num_recent, 1, 1, 1) if recent else None,
-            recent_actions=seeds.new_zeros(len(seeds), num_recent - 1) if recent else None,
-        )
-
     def after_action(self, action: Tensor) -> WorldState:
         """Return this state with the action ``(B,)`` added to `recent_actions`."""
         if (recent := self.recent_actions) is None:

@@ -131,21 +131,14 @@ class WorldModel(nn.Module):
             num_frames, tokens = horizon, None  # tokens depend on where a clip begins
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
-        state = WorldState.empty(
-            frames[:, 0],
-            seeds,
-            self.tokenizer.space.num_tokens,
-            min(self.sampling.carried_frames, horizon),
-            dynamics=self.dynamics.transformer.empty_cache(batch),
-            decoder=self.tokenizer.empty_cache(batch),
-            encoder=self.tokenizer.empty_cache(batch),
-        )
+        state = self._empty_state(frames[:, 0], seeds)
         # Contiguous, as in later steps: code is compiled for the layout of its arguments.
         actions = actions.T.contiguous()
+        frame: NextFrame = self.dynamics.objective.first_frame(
+            self._runner, state.dynamics, state.frames
+        )
         for t in range(num_frames):
-            if t == 0:
-                frame = self._first_frame(state)
-            else:
+            if t > 0:
                 state, frame = self._begin_next(state, actions[t - 1])
             if tokens is None:
                 state, _ = self._see(state, frame, frames[:, t])
@@ -203,18 +196,11 @@ class WorldModel(nn.Module):
 
     def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; see `sample_tokens`."""
-        space, sampling, fused = self.dynamics.space, self.sampling_of(frame), self._fused(frame)
+        space, sampling, fused = self.dynamics.space, self.sampling, self._fused(frame)
+        if sampling.redraw and isinstance(frame, PaperFrame):
+            # The passes do not see each other's tokens, and all sample all tokens: the last counts.
+            sampling = replace(sampling, steps=1)
         return sample_tokens(frame.logits, space, sampling, seeds, counters, fused=fused)
-
-    def sampling_of(self, frame: NextFrame) -> SamplingConfig:
-        """The sampling settings, without passes that cannot make a difference.
-
-        The passes of a `PaperFrame` do not see each other's tokens. If each pass samples all tokens
-        again, only the last pass counts.
-        """
-        if self.sampling.redraw and isinstance(frame, PaperFrame):
-            return replace(self.sampling, steps=1)
-        return self.sampling
 
     @torch.no_grad()
     def rollout(self, frames: Tensor, actions: Tensor, seeds: Tensor | None = None) -> Rollout:
@@ -291,11 +277,29 @@ class WorldModel(nn.Module):
 
     # Helpers ---------------------------------------------------------------------
 
+    def _empty_state(self, frames: Tensor, seeds: Tensor) -> WorldState:
+        """The state of rows that have not processed their first frames ``(B, H, W, 3)`` yet."""
+        tokenizer, dynamics, batch = self.tokenizer, self.dynamics, len(frames)
+        num_recent = min(self.sampling.carried_frames, dynamics.config.horizon)
+        recent = frames[:, None].repeat(1, num_recent, 1, 1, 1)
+        return WorldState(
+            seeds=seeds,
+            frames=frames,
+            tokens=seeds.new_zeros(batch, tokenizer.space.num_tokens),
+            dynamics=dynamics.transformer.empty_cache(batch),
+            decoder=tokenizer.empty_cache(batch),
+            encoder=tokenizer.empty_cache(batch),
+            recent_frames=recent if num_recent else None,
+            recent_actions=seeds.new_zeros(batch, num_recent - 1) if num_recent else None,
+        )
+
     def _begin_next(self, state: WorldState, action: Tensor) -> tuple[WorldState, NextFrame]:
         """Begin the next frame. Rows that have used all positions first start a new clip."""
         if self.dynamics.config.horizon:
             state = self._within_horizon(state).after_action(action)
-        return state, self._next(state, action)
+        return state, self.dynamics.objective.next_frame(
+            self._runner, state.dynamics, state.tokens, action, state.frames
+        )
 
     def _within_horizon(self, state: WorldState) -> WorldState:
         """Restart rows from their recent frames if no position is left for the next frame."""
@@ -315,14 +319,6 @@ class WorldModel(nn.Module):
     def _fused(self, frame: NextFrame) -> Pass | None:
         """A sampling pass and its unmasking in one function, if there is one."""
         return None
-
-    def _first_frame(self, state: WorldState) -> NextFrame:
-        return self.dynamics.objective.first_frame(self._runner, state.dynamics, state.frames)
-
-    def _next(self, state: WorldState, action: Tensor) -> NextFrame:
-        return self.dynamics.objective.next_frame(
-            self._runner, state.dynamics, state.tokens, action, state.frames
-        )
 
     def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:
         return self.tokenizer.decode_step(tokens, cache, previous)

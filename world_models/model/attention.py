@@ -74,13 +74,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attend from each token of a new frame to itself and to its W past versions.
 
-        Args:
-            q: Queries of the new frame, ``(..., H, E)``.
-            k: Keys of the new frame, ``(..., H, E)``.
-            v: Values of the new frame, ``(..., H, E)``.
-            past_k: Keys of past frames, ``(..., H, W, E)``.
-            past_v: Values of past frames, ``(..., H, W, E)``.
-            bias: Bias of past frames, broadcasting to ``(..., H, W)``.
+        Queries, keys and values of the new frame are ``(..., H, E)``, keys and values of past
+        frames ``(..., H, W, E)``. The bias of past frames broadcasts to ``(..., H, W)``.
         """
         now = (q * k).sum(-1, keepdim=True)
         past = (q.unsqueeze(-2) @ past_k.mT).squeeze(-2) + bias
@@ -125,13 +120,14 @@ def alibi_slopes(num_heads: int, device: torch.device | None = None) -> Tensor:
     return torch.exp2(-8.0 / num_heads * torch.arange(1, num_heads + 1, device=device))
 
 
-def temporal_bias(ages: Tensor, visible: Tensor, slopes: Tensor) -> Tensor:
+def temporal_bias(ages: Tensor, visible: Tensor, num_heads: int) -> Tensor:
     """Return the ALiBi bias ``(..., H, Q, S)``.
 
     Args:
         ages: How many frames a key lies before its query, ``(..., Q, S)``.
         visible: Whether the query may see the key at all, same shape.
-        slopes: ``(H,)``.
+        num_heads: H.
     """
+    slopes = alibi_slopes(num_heads, ages.device)
     bias = -slopes[:, None, None] * ages.unsqueeze(-3)
     return bias.masked_fill(~visible.unsqueeze(-3), float("-inf"))

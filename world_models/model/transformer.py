@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from world_models.kernels.geglu import geglu, geglu_plain
 from world_models.kernels.neighbours import convolve
 from world_models.kernels.qk_norm import qk_norm_plain
-from world_models.model.attention import Attention, SpatialBias, alibi_slopes, temporal_bias
+from world_models.model.attention import Attention, SpatialBias, temporal_bias
 from world_models.model.kv_cache import CacheEntry, KVCache
 from world_models.model.peg import Peg
 
@@ -297,7 +297,7 @@ class SpaceTimeTransformer(nn.Module):
         ages = time[:, None] - time[None]  # (F, F)
         itself = frames[:, None] == frames[None]
         past = (ages > 0) & (ages < self.config.window) & (frames < num_clean)[None]
-        return temporal_bias(ages, itself | past, alibi_slopes(self.config.num_heads, x.device))
+        return temporal_bias(ages, itself | past, self.config.num_heads)
 
     # One new frame --------------------------------------------------------------------------
 
@@ -324,8 +324,7 @@ class SpaceTimeTransformer(nn.Module):
             return self.spatial_past(space_bias)
         ages = cache.ages()  # (B, W)
         visible = ages <= cache.length[:, None]
-        slopes = alibi_slopes(self.config.num_heads, ages.device)
-        bias = temporal_bias(ages[:, None], visible[:, None], slopes)
+        bias = temporal_bias(ages[:, None], visible[:, None], self.config.num_heads)
         bias = bias.transpose(1, 2).to(cache.keys.dtype)  # (B, 1, H, W)
         return Past(space_bias, bias, cache.keys, cache.values, cache.tails[:, 0])
 
