@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 import warnings
 from functools import cache
 
@@ -69,11 +69,10 @@ def _is_native(device: torch.device) -> bool:
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
     """The shortest of a few times."""
-    times = []
-    for _ in range(12):
-        start = time.perf_counter()
+
+    def product() -> None:
         x @ weight
         if x.is_cuda:
             torch.cuda.synchronize(x.device)
-        times.append(time.perf_counter() - start)
-    return min(times)
+
+    return min(timeit.repeat(product, number=1, repeat=12))

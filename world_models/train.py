@@ -9,7 +9,7 @@ torchrun --nproc-per-node 8 -m world_models.train dynamics paper --data ...
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -82,7 +82,9 @@ def main(argv: list[str]) -> int:
     )
     if command.options.from_world and command.recipe.model != recipe.model:
         raise ValueError("--from uses the model of the world; leave out --model settings")
-    result = _trainer(kind)(command.recipe, command.options)
+    from world_models.training import runs  # imports Lightning, which --help need not wait for
+
+    result = getattr(runs, f"train_{kind.replace('-', '_')}")(command.recipe, command.options)
     if dist.is_initialized():
         dist.destroy_process_group()  # its threads must end before the process does
     done = "finished" if result.finished else "stopped; run the same command to resume"
@@ -113,12 +115,6 @@ def usage() -> str:
 def _prog() -> str:
     called = sys.argv[0]
     return called if called.startswith("genie-gym ") else "python -m world_models.train"
-
-
-def _trainer(kind: str) -> Callable[[Any, Any], Any]:
-    from world_models.training import runs  # imports Lightning, which --help need not wait for
-
-    return getattr(runs, f"train_{kind.replace('-', '_')}")
 
 
 def _known(what: str, name: str, names: Sequence[str] | dict[str, Any]) -> str:

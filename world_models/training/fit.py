@@ -150,7 +150,8 @@ def fit(
         wandb_project: See `Progress`.
     """
     fabric = fabric or launch(config.precision)
-    run = _Run(fabric, model, loss or _own_loss, loader, config, out, compile)
+    loss = loss or (lambda model, batch: model.loss(batch))
+    run = _Run(fabric, model, loss, loader, config, out, compile)
     step = first = run.resume()
     visible = fabric.is_global_zero
     run.progress = progress = Progress(
@@ -187,10 +188,6 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(self.model, batch)
-
-
-def _own_loss(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    return model.loss(batch)
 
 
 class _Run:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from world_models.episodes import EpisodeDataset, sequential_windows
 from world_models.episodes.loader import WindowLoader
-from world_models.episodes.shard import Entry
 from world_models.inference.world import WorldModel
 from world_models.model.dynamics import Dynamics
 from world_models.model.latent_action import LatentActionModel
@@ -154,20 +153,17 @@ def _train_only(model: nn.Module, parts: tuple[str, ...]) -> None:
 
 def describe(episodes: EpisodeDataset) -> dict[str, object]:
     """A summary of a dataset for the records of runs and worlds."""
+    collections = [entry.info.extra.get("collection", {}) for entry in episodes.entries]
     return {
         "path": str(episodes.path),
         "fingerprint": episodes.fingerprint,
         "env_ids": sorted({entry.info.env_id for entry in episodes.entries}),
         "policies": sorted({entry.info.policy for entry in episodes.entries}),
         "action_set": sorted({entry.info.action_set for entry in episodes.entries}),
-        "seeds": sorted({s for e in episodes.entries if (s := _collection_seed(e)) is not None}),
+        "seeds": sorted({c["seed"] for c in collections if c.get("seed") is not None}),
         "episodes": len(episodes),
         "frames": int(episodes.num_frames.sum()),
     }
-
-
-def _collection_seed(entry: Entry) -> int | None:
-    return entry.info.extra.get("collection", {}).get("seed")
 
 
 def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:

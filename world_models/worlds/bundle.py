@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.files import atomic_directory, replace_text
@@ -145,11 +145,8 @@ def load_world(path: Path) -> World:
         with torch.device("meta"):  # takes no memory
             _check_sizes(path, card, _build(card))
         model = _build(card)
-        if card_path(path).name == CARD:
-            _load_parts(path, card, model)
-        else:
-            file = path / HUB_WEIGHTS
-            load_weights(model, unpack(read_tensors(file)), file)
+        for file, part in _weight_files(path, card, model).items():
+            load_weights(part, unpack(read_tensors(file)), file)
         _check_codes(path, model)
         return World(card=card, model=model.eval(), starts=_read_starts(path, card))
     except BundleError:
@@ -190,21 +187,21 @@ def _build(card: WorldCard) -> WorldModel:
     return WorldModel(**parts, sampling=config_from_dict(SamplingConfig, card.sampling))
 
 
-def _load_parts(path: Path, card: WorldCard, model: WorldModel) -> None:
-    for name, module in _parts(model).items():
-        file = path / f"{name}.safetensors"
+def _weight_files(path: Path, card: WorldCard, model: WorldModel) -> dict[Path, nn.Module]:
+    """The files of weights, each with the module that they belong to."""
+    if card_path(path).name != CARD:
+        return {path / HUB_WEIGHTS: model}
+    files = {path / f"{name}.safetensors": part for name, part in _parts(model).items()}
+    for file in files:
         if file.name not in card.files:
             raise BundleError(f"{card_path(path)} lists no {file.name}; copy the bundle again")
-        load_weights(module, unpack(read_tensors(file)), file)
+    return files
 
 
 def _check_sizes(path: Path, card: WorldCard, model: WorldModel) -> None:
     """Raise BundleError if the configuration describes more weights than the files have bytes."""
-    parts = {f"{name}.safetensors": part for name, part in _parts(model).items()}
-    if card_path(path).name != CARD:
-        parts = {HUB_WEIGHTS: model}
-    for name, part in parts.items():
-        num, file = sum(x.numel() for x in part.state_dict().values()), path / name
+    for file, part in _weight_files(path, card, model).items():
+        num = sum(x.numel() for x in part.state_dict().values())
         if file.exists() and num > file.stat().st_size:
             raise BundleError(
                 f"{card_path(path)} describes {num:,} weights, but {file} has "

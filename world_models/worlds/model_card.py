@@ -24,19 +24,16 @@ def model_card(card: WorldCard, address: str | None = None) -> str:
         address: Where the world can be pulled from, if it was pushed.
     """
     license = card.provenance.get("license")
-    header = [
-        "---",
-        "library_name: genie-gym",
-        *([f"license: {license}"] if license else []),
-        "pipeline_tag: reinforcement-learning",
-        "tags: [world-model, gymnasium, reinforcement-learning]",
-        "---",
-    ]
     scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in card.scores.items())
     limits = "\n".join(f"* {limit}" for limit in _limits(card))
     provenance = "\n".join(f"* {name}: {value}" for name, value in card.provenance.items())
     pull = f"\n```bash\ngenie-gym worlds pull {address}\n```\n" if address else ""
-    return f"""{chr(10).join(header)}
+    licensed = f"\nlicense: {license}" if license else ""
+    return f"""---
+library_name: genie-gym{licensed}
+pipeline_tag: reinforcement-learning
+tags: [world-model, gymnasium, reinforcement-learning]
+---
 
 # {card.name}
 

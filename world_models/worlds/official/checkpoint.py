@@ -121,8 +121,8 @@ class Checkpoint:
         return PartTensors(self.parts[name], f"{self.path}" + (f" ({name})" if name else ""))
 
     def record(self) -> dict[str, Any]:
-        """Size, checksum and training step of the file."""
-        return {**file_record(self.path), "step": self.step}
+        """Name, size, checksum and training step of the file."""
+        return {"name": self.path.name, **file_record(self.path), "step": self.step}
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

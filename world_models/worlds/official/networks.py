@@ -14,7 +14,7 @@ from torch import Tensor
 from world_models.model.transformer import TransformerConfig
 from world_models.worlds.official.checkpoint import OfficialError, PartTensors
 
-__all__ = ["coder", "codes", "transformer_config"]
+__all__ = ["coder", "linear", "position_bias", "transformer", "transformer_config", "within"]
 
 Weights = dict[str, Tensor]
 CHANNELS = 3
@@ -61,7 +61,7 @@ def transformer(
     source.skip(f"{prefix}norm_out.beta")
     for number, (block, over) in enumerate(places):
         layer = _layer(source, f"{prefix}layers.{block}.0.{AXES[over]}_", config)
-        weights |= _within(f"layers.{number}.", layer)
+        weights |= within(f"layers.{number}.", layer)
     return weights
 
 
@@ -71,36 +71,34 @@ def position_bias(source: PartTensors, prefix: str, config: TransformerConfig) -
     sizes = {"0.0": (0, 2, hidden), "1.0": (2, hidden, hidden), "2": (4, hidden, heads)}
     weights: Weights = {}
     for name, (number, num_in, num_out) in sizes.items():
-        linear = _linear(source, f"{prefix}net.{name}", num_in, num_out)
-        weights |= _within(f"mlp.{number}.", linear)
+        weights |= within(f"mlp.{number}.", linear(source, f"{prefix}net.{name}", num_in, num_out))
     return weights
 
 
 def coder(source: PartTensors, config: TransformerConfig, patch: int) -> Weights:
-    """Weights of the encoder, the decoder, the patch embeddings and the pixel heads."""
+    """Weights of the encoder, the decoder, the codebook, the patch embeddings and pixel heads."""
     bias = position_bias(source, "spatial_rel_pos_bias.", config)
     weights: Weights = {}
     for name in ("encoder", "decoder"):
         network = transformer(source, f"{name}.", config, time_first=name == "decoder")
-        weights |= _within(f"{name}.", network) | _within(f"{name}.space_bias.", bias)
+        weights |= within(f"{name}.", network) | within(f"{name}.space_bias.", bias)
     for place, suffix in (("first", "_first_frame"), ("later", "")):
         embedding = _patch_embedding(source, f"to_patch_emb{suffix}.", config.dim, patch)
-        head = _linear(source, f"to_pixels{suffix}.0", config.dim, CHANNELS * patch**2)
-        weights |= _within(f"patches.{place}.", embedding)
+        head = linear(source, f"to_pixels{suffix}.0", config.dim, CHANNELS * patch**2)
+        weights |= within(f"patches.{place}.", embedding)
         weights |= {f"to_patches.{place}.{k}": _pixels_last(x, patch) for k, x in head.items()}
-    return weights
+    return weights | within("quantizer.", _quantizer(source, config))
 
 
-def codes(source: PartTensors, config: TransformerConfig) -> Weights:
-    """Weights of a `Quantizer`."""
+def _quantizer(source: PartTensors, config: TransformerConfig) -> Weights:
     book = "vq._codebook."
     _, num_codes, code_dim = source.shape(f"{book}embed", 3)
     source.skip(*(f"{book}{name}" for name in ("initted", "cluster_size", "embed_avg")))
     return {
         "codebook": source.take(f"{book}embed", 1, num_codes, code_dim)[0],
         "unused": torch.zeros(num_codes, dtype=torch.int64),
-        **_within("project_in.", _linear(source, "vq.project_in", config.dim, code_dim)),
-        **_within("project_out.", _linear(source, "vq.project_out", code_dim, config.dim)),
+        **within("project_in.", linear(source, "vq.project_in", config.dim, code_dim)),
+        **within("project_out.", linear(source, "vq.project_out", code_dim, config.dim)),
     }
 
 
@@ -142,17 +140,18 @@ def _layer(source: PartTensors, prefix: str, config: TransformerConfig) -> Weigh
 def _patch_embedding(source: PartTensors, prefix: str, dim: int, patch: int) -> Weights:
     size = CHANNELS * patch**2
     norm = {k: source.take(f"{prefix}1.{k}", size) for k in ("weight", "bias")}
-    linear = _linear(source, f"{prefix}2", size, dim)
+    embed = linear(source, f"{prefix}2", size, dim)
     out = {f"out.{k}": source.take(f"{prefix}3.{k}", dim) for k in ("weight", "bias")}
     return {
         **{f"norm.{k}": _pixels_last(x, patch) for k, x in norm.items()},
-        "linear.weight": _pixels_last(linear["weight"].T, patch).T,
-        "linear.bias": linear["bias"],
+        "linear.weight": _pixels_last(embed["weight"].T, patch).T,
+        "linear.bias": embed["bias"],
         **out,
     }
 
 
-def _linear(source: PartTensors, name: str, num_in: int, num_out: int) -> Weights:
+def linear(source: PartTensors, name: str, num_in: int, num_out: int) -> Weights:
+    """Weights of a linear layer with a bias."""
     return {
         "weight": source.take(f"{name}.weight", num_out, num_in),
         "bias": source.take(f"{name}.bias", num_out),
@@ -164,5 +163,6 @@ def _pixels_last(x: Tensor, patch: int) -> Tensor:
     return rearrange(x, "(c p q) ... -> (p q c) ...", p=patch, q=patch)
 
 
-def _within(prefix: str, weights: Weights) -> Weights:
+def within(prefix: str, weights: Weights) -> Weights:
+    """Put a prefix before the names."""
     return {prefix + name: x for name, x in weights.items()}

@@ -17,6 +17,7 @@ from world_models.tokenizers.vq import VQTokenizer, VQTokenizerConfig
 from world_models.weights import load_weights
 from world_models.worlds.official import networks
 from world_models.worlds.official.checkpoint import OfficialError, PartTensors
+from world_models.worlds.official.networks import linear, within
 
 __all__ = ["dynamics", "latent_action", "num_positions", "tokenizer"]
 
@@ -44,9 +45,7 @@ def tokenizer(source: PartTensors, frame_size: int, window: int) -> VQTokenizer:
     config = VQTokenizerConfig(
         **_coder_config(source, frame_size, window), num_codes=num_codes, code_dim=code_dim
     )
-    size = config.transformer
-    weights = networks.coder(source, size, config.patch)
-    weights |= {f"quantizer.{k}": x for k, x in networks.codes(source, size).items()}
+    weights = networks.coder(source, config.transformer, config.patch)
     return _loaded(VQTokenizer(config), weights, source)
 
 
@@ -56,13 +55,11 @@ def latent_action(source: PartTensors, frame_size: int, window: int) -> LatentAc
     config = LatentActionConfig(
         **_coder_config(source, frame_size, window), num_actions=num_actions, code_dim=code_dim
     )
-    size, (h, w) = config.transformer, config.grid
-    weights = networks.coder(source, size, config.patch)
-    weights |= {f"quantizer.{k}": x for k, x in networks.codes(source, size).items()}
-    for name, shape in {"1.weight": (size.dim, h * w * size.dim), "1.bias": (size.dim,)}.items():
-        weights[f"to_action.{name}"] = source.take(f"to_action_emb.{name}", *shape)
-    for name in ("2.weight", "2.bias"):
-        weights[f"to_action.{name}"] = source.take(f"to_action_emb.{name}", size.dim)
+    dim, (h, w) = config.transformer.dim, config.grid
+    weights = networks.coder(source, config.transformer, config.patch)
+    weights |= within("to_action.1.", linear(source, "to_action_emb.1", h * w * dim, dim))
+    for name in ("weight", "bias"):
+        weights[f"to_action.2.{name}"] = source.take(f"to_action_emb.2.{name}", dim)
     return _loaded(LatentActionModel(config), weights, source)
 
 
@@ -121,11 +118,10 @@ def _predictor(
     num_codes, num_tokens = tokenizer.space.num_codes, tokenizer.space.num_tokens
     count, width = source.shape(POSITIONS, 2)
     positions = source.take(POSITIONS, count, width)
-    inner = networks.transformer(source, NETWORK, size)
     bias = networks.position_bias(source, PREDICTOR_BIAS, size)
     return {
-        **{f"transformer.{k}": x for k, x in inner.items()},
-        **{f"transformer.space_bias.{k}": x for k, x in bias.items()},
+        **within("transformer.", networks.transformer(source, NETWORK, size)),
+        **within("transformer.space_bias.", bias),
         "tokens.weight": source.take(TOKENS, num_codes + 1, width),
         "positions": positions[: horizon * num_tokens].unflatten(0, (horizon, -1)),
         "to_logits.weight": source.take("maskgit.to_logits.weight", num_codes, size.dim),
