@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from world_models.model.reconstruction import ReconstructionLossConfig
+from world_models.parts import build_tokenizer
 from world_models.pixels import to_float
 from world_models.presets import tiny
 from world_models.tokenizers.motion import displacement
@@ -23,7 +24,7 @@ from world_models.tokenizers.motion.displacement import (
     displace,
     match,
 )
-from world_models.tokenizers.motion.residual_vq import ResidualVQConfig, build_residual_vq
+from world_models.tokenizers.motion.residual_vq import ResidualVQConfig
 from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 
 PATCH, SIZE = 8, 32
@@ -50,7 +51,7 @@ def config(**changes: object) -> ResidualVQConfig:
 
 def tokenizer(**changes: object) -> MotionTokenizer:
     torch.manual_seed(0)
-    return build_residual_vq(config(**changes)).eval()
+    return build_tokenizer(config(**changes)).eval()
 
 
 def scrolling(num_frames: int, step: tuple[int, int]) -> Tensor:

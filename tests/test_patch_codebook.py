@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from world_models.model.reconstruction import ReconstructionLossConfig
+from world_models.parts import build_tokenizer
 from world_models.tokenizers.motion.displacement import DISPLACEMENTS, STILL
-from world_models.tokenizers.motion.patch_codebook import (
-    PatchCodebookConfig,
-    build_patch_codebook,
-)
+from world_models.tokenizers.motion.patch_codebook import PatchCodebookConfig
 from world_models.tokenizers.motion.tokenizer import CODE_DIM, MotionTokenizer
 from world_models.training.token_cache import fingerprint
 from world_models.weights import load_weights
@@ -45,7 +43,7 @@ def clips(num: int, draw: torch.Generator) -> Tensor:
 
 def trained(steps: int = 60) -> MotionTokenizer:
     torch.manual_seed(0)
-    model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)
+    model, draw = build_tokenizer(CONFIG).train(), torch.Generator().manual_seed(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0)
     for _ in range(steps):
         loss, _ = model.loss({"frames": clips(8, draw)}, LOSS)
@@ -87,7 +85,7 @@ def test_a_patch_in_use_stays_and_an_unused_one_is_replaced_by_what_is_shown_bad
 
 def test_a_new_patch_is_found_at_once():
     torch.manual_seed(0)
-    model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)
+    model, draw = build_tokenizer(CONFIG).train(), torch.Generator().manual_seed(1)
     before = model.residual.keys.clone()
     model.loss({"frames": clips(8, draw)}, LOSS)
     codebook = model.residual
@@ -97,7 +95,7 @@ def test_a_new_patch_is_found_at_once():
 
 def test_without_revival_no_patch_is_replaced():
     torch.manual_seed(0)
-    model, draw = build_patch_codebook(CONFIG).train(), torch.Generator().manual_seed(1)
+    model, draw = build_tokenizer(CONFIG).train(), torch.Generator().manual_seed(1)
     before = model.residual.shown.weight.detach().clone()
     model.loss({"frames": clips(8, draw)}, ReconstructionLossConfig(revive_after=0))
     assert torch.equal(model.residual.shown.weight, before)
@@ -113,7 +111,7 @@ def test_a_patch_has_the_same_token_whatever_stands_beside_it():
 
 def test_decoder_only_training_leaves_token_ids_as_they_are():
     base = trained()
-    tuned = build_patch_codebook(CONFIG)
+    tuned = build_tokenizer(CONFIG)
     tuned.load_state_dict(base.state_dict())
     tuned.train()
     frames = clips(16, torch.Generator().manual_seed(6))
@@ -134,7 +132,7 @@ def test_decoder_only_training_leaves_token_ids_as_they_are():
 
 
 def test_codes_tell_grey_from_nothing():
-    model = build_patch_codebook(CONFIG)
+    model = build_tokenizer(CONFIG)
     model.residual.keys.fill_(0.5)
     assert model.codes().shape == (DISPLACEMENTS + NUM, CODE_DIM)
     torch.testing.assert_close(model.codes()[DISPLACEMENTS:].norm(dim=-1), torch.ones(NUM))
@@ -154,7 +152,7 @@ def test_alike_patches_have_alike_codes():
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
 def test_stored_tokenizers_make_the_same_tokens(storage, tmp_path):
     model = trained()
-    stored = build_patch_codebook(CONFIG).eval()
+    stored = build_tokenizer(CONFIG).eval()
     load_weights(stored, unpack(pack(model, storage)), tmp_path)
     frames = clips(8, torch.Generator().manual_seed(7))
     tokens, shown = model.follow(frames)

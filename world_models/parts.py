@@ -12,8 +12,9 @@ from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.latent_action import LatentActionConfig, LatentActionModel
 from world_models.model.token_space import TokenSpace
 from world_models.tokenizers.base import Tokenizer
-from world_models.tokenizers.motion.patch_codebook import PatchCodebookConfig, build_patch_codebook
-from world_models.tokenizers.motion.residual_vq import ResidualVQConfig, build_residual_vq
+from world_models.tokenizers.motion.patch_codebook import PatchCodebook, PatchCodebookConfig
+from world_models.tokenizers.motion.residual_vq import ResidualVQ, ResidualVQConfig
+from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 from world_models.tokenizers.vq import VQTokenizer, VQTokenizerConfig
 
 __all__ = ["TokenizerConfig", "build_part", "build_tokenizer", "config_from_dict", "part_to_dict"]
@@ -24,8 +25,8 @@ TokenizerConfig = VQTokenizerConfig | ResidualVQConfig | PatchCodebookConfig
 
 TOKENIZERS: dict[str, tuple[type[Any], Callable[[Any], Tokenizer]]] = {
     "vq": (VQTokenizerConfig, VQTokenizer),
-    "residual-vq": (ResidualVQConfig, build_residual_vq),
-    "patch-codebook": (PatchCodebookConfig, build_patch_codebook),
+    "residual-vq": (ResidualVQConfig, lambda c: MotionTokenizer(c, ResidualVQ(c))),
+    "patch-codebook": (PatchCodebookConfig, lambda c: MotionTokenizer(c, PatchCodebook(c))),
 }
 
 

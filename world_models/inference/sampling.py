@@ -168,24 +168,15 @@ def entropy(logits: Tensor) -> Tensor:
 def _draw(
     logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSpace
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw tokens; the most likely ones at temperature 0.
-
-    Args:
-        logits: ``(R, M, K)``.
-        temperature: ``(R, M)``.
-        noise: ``(R, M)``.
-        space: The token space.
+    """Draw tokens from logits ``(R, M, K)``, the most likely ones at temperature 0.
 
     Returns:
         Tokens, their certainty in [0, 1], and the entropy of the logits, each ``(R, M)``.
     """
-    flat, heat, at = logits.flatten(0, 1), temperature.flatten(), noise.flatten()
     # Chunks stay in the processor's cache: this is several times as fast as all tokens at once.
-    size = len(flat) if torch.compiler.is_compiling() else CHUNK
-    drawn = []
-    for start in range(0, len(flat), size):
-        part = slice(start, start + size)
-        drawn.append(_draw_chunk(flat[part], heat[part], at[part], space))
+    size = noise.numel() if torch.compiler.is_compiling() else CHUNK
+    chunks = (x.split(size) for x in (logits.flatten(0, 1), temperature.flatten(), noise.flatten()))
+    drawn = [_draw_chunk(x, heat, at, space) for x, heat, at in zip(*chunks, strict=True)]
     tokens, certainty, entropy = map(torch.cat, zip(*drawn, strict=True))
     return tokens.view_as(noise), certainty.view_as(noise), entropy.view_as(noise)
 

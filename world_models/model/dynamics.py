@@ -264,8 +264,7 @@ class Dynamics(nn.Module):
         Returns:
             Logits ``(B, N, K)``, and the activations for `SpaceTimeTransformer.entry`.
         """
-        x = self._embed_step(tokens, inputs)
-        x, activations = self.transformer.step(x, inputs.past)
+        x, activations = self._run(tokens, inputs)
         return self.to_logits(x), activations
 
     def finish(
@@ -276,8 +275,7 @@ class Dynamics(nn.Module):
         Returns:
             Its cache entry, expected reward ``(B,)`` and probability of termination ``(B,)``.
         """
-        x = self._embed_step(tokens, inputs)
-        _, activations = self.transformer.step(x, inputs.past)
+        _, activations = self._run(tokens, inputs)
         entry = self.transformer.entry(activations)
         return entry, *self.outcome.predict(activations.inputs[-1])
 
@@ -289,9 +287,9 @@ class Dynamics(nn.Module):
         entry = self.transformer.entry(activations)
         return logits, entry, *self.outcome.predict(activations.inputs[-1])
 
-    def _embed_step(self, tokens: Tensor, inputs: StepInputs) -> Tensor:
-        actions, features, table, _, positions = inputs
-        return self.embed(tokens, actions, features, table, positions)
+    def _run(self, tokens: Tensor, inputs: StepInputs) -> tuple[Tensor, Activations]:
+        actions, features, table, past, positions = inputs
+        return self.transformer.step(self.embed(tokens, actions, features, table, positions), past)
 
     # Training -------------------------------------------------------------------------------
 

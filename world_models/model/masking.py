@@ -23,26 +23,24 @@ def cosine_schedule(steps: int, num_tokens: int) -> tuple[int, ...]:
     return tuple(math.floor(num_tokens * share + 1e-9) for share in shares)
 
 
-def schedule_masks(like: Tensor, steps: int, noise: RowNoise | None = None) -> Tensor:
+def schedule_masks(like: Tensor, steps: int, noise: RowNoise) -> Tensor:
     """Mask in every frame as many tokens as some pass of the sampling schedule would.
 
     All passes are equally likely. At least one token of every frame is masked. `like` has the shape
-    ``(B, T, N)`` of the mask. Without `noise`, torch's global generator is used.
+    ``(B, T, N)`` of the mask.
     """
     counts = [max(1, count) for count in cosine_schedule(steps, like.shape[-1])[:-1]]
-    noise = noise or RowNoise.like(like)
     drawn = (noise.rand(like.shape[1]) * steps).long()
     count = torch.tensor(counts, device=like.device)[drawn]  # (B, T)
     rank = noise.rand(*like.shape[1:]).argsort(-1).argsort(-1)
     return rank < count[..., None]
 
 
-def bernoulli_masks(like: Tensor, noise: RowNoise | None = None) -> Tensor:
+def bernoulli_masks(like: Tensor, noise: RowNoise) -> Tensor:
     """Mask every token of ``like`` with one rate per call, drawn from [0.5, 1].
 
     The rate is drawn from torch's global generator, the tokens from ``noise``.
     """
-    noise = noise or RowNoise.like(like)
     rate = torch.rand((), device=like.device) * 0.5 + 0.5
     return noise.rand(*like.shape[1:]) < rate
 

@@ -27,12 +27,11 @@ from world_models.tokenizers.motion.tokenizer import (
     CODE_DIM,
     GAIN,
     MotionConfig,
-    MotionTokenizer,
     Residual,
     TrainedFrame,
 )
 
-__all__ = ["PatchCodebook", "PatchCodebookConfig", "build_patch_codebook"]
+__all__ = ["PatchCodebook", "PatchCodebookConfig"]
 
 BAD_PER_NEW = 4  # badly shown patches of a step per patch that enters the codebook
 NEVER_USED = 1 << 30  # initial number of steps without use
@@ -41,11 +40,6 @@ NEVER_USED = 1 << 30  # initial number of steps without use
 @dataclass(frozen=True, kw_only=True)
 class PatchCodebookConfig(MotionConfig):
     """A motion tokenizer with a patch codebook, for one game with few sprites."""
-
-
-def build_patch_codebook(config: PatchCodebookConfig) -> MotionTokenizer:
-    """The untrained tokenizer."""
-    return MotionTokenizer(config, PatchCodebook(config))
 
 
 class PatchCodebook(Residual):
@@ -63,7 +57,6 @@ class PatchCodebook(Residual):
 
     def __init__(self, config: PatchCodebookConfig):
         super().__init__(MotionCodec(config.frame_size, config.patch, config.threshold))
-        self.patch, self.frame_size = config.patch, config.frame_size
         num_patches = config.num_codes - DISPLACEMENTS
         self.shown = nn.Embedding(num_patches, config.patch**2 * CHANNELS)
         nn.init.uniform_(self.shown.weight)

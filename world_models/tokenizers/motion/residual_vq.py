@@ -26,12 +26,11 @@ from world_models.tokenizers.motion.tokenizer import (
     CODE_DIM,
     GAIN,
     MotionConfig,
-    MotionTokenizer,
     Residual,
     TrainedFrame,
 )
 
-__all__ = ["ResidualVQ", "ResidualVQConfig", "build_residual_vq"]
+__all__ = ["ResidualVQ", "ResidualVQConfig"]
 
 USUAL_ERROR = 0.01  # typical mean squared error of a moved patch that is replaced
 FIRST_LOGIT = -2.0  # an untrained decoder blends few of its pixels in, which trains faster
@@ -61,11 +60,6 @@ class ResidualVQConfig(MotionConfig):
             )
 
 
-def build_residual_vq(config: ResidualVQConfig) -> MotionTokenizer:
-    """The untrained tokenizer."""
-    return MotionTokenizer(config, ResidualVQ(config))
-
-
 class ResidualVQ(Residual):
     """Encodes and decodes patches by networks."""
 
@@ -77,10 +71,8 @@ class ResidualVQ(Residual):
         codec = MotionCodec(config.frame_size, config.patch, config.threshold, config.overlay)
         super().__init__(codec)
         dim, patch, side = config.transformer.dim, config.patch, config.frame_size // config.patch
-        self.patch, self.frame_size = patch, config.frame_size
-        self.patches = PatchEmbedding(
-            patch, dim, 3 * CHANNELS
-        )  # with the previous and the moved pixels
+        # Its input has the previous and the moved pixels, too.
+        self.patches = PatchEmbedding(patch, dim, 3 * CHANNELS)
         self.encoder = SpaceTimeTransformer(config.transformer, (side, side))
         self.quantizer = Quantizer(
             dim,
@@ -148,33 +140,15 @@ class ResidualVQ(Residual):
         shown = self._blend(x, replaced, previous, moved)
         seen = shown.detach().clamp(0, 1)
         worse = codec.per_pixel(codec.error(seen, pixels) > GAIN * error)
-        found = codec.displace(previous, displacement)
-        return TrainedFrame(
-            shown=shown,
-            tokens=tokens,
-            loss=self._loss(shown, pixels, error, replaced, config),
-            quantisation=quantisation,
-            previous=torch.where(worse, found, seen),
-        )
-
-    def _loss(
-        self,
-        shown: Tensor,
-        pixels: Tensor,
-        error: Tensor,
-        replaced: Tensor,
-        config: ReconstructionLossConfig,
-    ) -> Tensor:
-        """Error of the replaced patches, relative to their error when moved.
-
-        So a small sprite has as much weight as a new room, and all frames have the same weight.
-        """
+        next_previous = torch.where(worse, codec.displace(previous, displacement), seen)
+        # The error of replaced patches, relative to their error when moved: so a small sprite has
+        # as much weight as a new room, and all frames have the same weight.
         off = shown - pixels
         cost = off.square() + config.l1_weight * off.abs()
         cost = patches_from_pixels(cost, self.patch).mean(-1)
-        weight = USUAL_ERROR * replaced / error.clamp(min=self.codec.threshold)
+        weight = USUAL_ERROR * replaced / error.clamp(min=codec.threshold)
         per_frame = (cost * weight).sum(-1) / replaced.sum(-1).clamp(min=1)
-        return per_frame.mean()
+        return TrainedFrame(shown, tokens, per_frame.mean(), quantisation, next_previous)
 
     def _embed(
         self, code: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor, displacement: Tensor

@@ -107,6 +107,7 @@ class Residual(nn.Module, ABC):
     def __init__(self, codec: MotionCodec):
         super().__init__()
         self._codec = (codec,)  # in a tuple, which hides it from torch: its weights are not ours
+        self.patch, self.frame_size = codec.patch, codec.frame_size
 
     @property
     def codec(self) -> MotionCodec:
