@@ -34,11 +34,8 @@ def step_in_parts(
 ) -> tuple[WorldState, Prediction]:
     """Call ``step(state, *inputs)`` for parts of the rows, each on a thread of its own.
 
-    Args:
-        step: The method of a world that is not compiled.
-        num_parts: Number of parts.
-        state: The state, not to be used again.
-        inputs: Further arguments, each with one entry per row.
+    The world must not be compiled, and the state not be used again. Each of the inputs has one
+    entry per row.
     """
     columns = (x.tensor_split(num_parts) for x in inputs)
     parts = zip(state.tensor_split(num_parts), *columns, strict=True)

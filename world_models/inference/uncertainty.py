@@ -23,9 +23,7 @@ SHARE = 4  # only the most uncertain quarter of the tokens counts: most show a c
 def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
     """One number in [0, 2] per frame: the mean of 2H / ln K over the most uncertain quarter.
 
-    Args:
-        entropy: H of each token's distribution in nats, ``(..., N)``.
-        num_codes: K.
+    H ``(..., N)`` is the entropy of each token's distribution in nats, K the number of codes.
     """
     count = max(1, entropy.shape[-1] // SHARE)
     most = entropy.float().topk(count, dim=-1).values

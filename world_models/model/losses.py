@@ -81,14 +81,9 @@ def frame_loss(
 ) -> tuple[Tensor, Metrics]:
     """The loss of frames 1..: of their tokens, and of rewards and ends if the batch has them.
 
-    Args:
-        dynamics: The model.
-        batch: See `Dynamics.loss`.
-        before_last: Input of the last layer from which rewards and ends are predicted,
-            ``(B, T - 1, N, D)``.
-        states: Hidden states from which tokens are predicted, ``(B, T - 1, N, D)``.
-        masked: Bool, which tokens are scored, ``(B, T - 1, N)``.
-        config: The weights.
+    Tokens are predicted from the hidden states `states`, rewards and ends from the input of the
+    last layer `before_last`, both ``(B, T - 1, N, D)``. Tokens in `masked`, bool
+    ``(B, T - 1, N)``, are scored. For `batch` see `Dynamics.loss`.
     """
     loss, metrics = token_loss(dynamics, states, batch["tokens"], masked, config)
     if "rewards" in batch:

@@ -61,10 +61,8 @@ class FirstAndLater(nn.Module):
     def forward(self, x: Tensor, begins: Tensor | None = None) -> Tensor:
         """Map frames ``(B, T, ...)``.
 
-        Args:
-            x: The frames.
-            begins: Whether each row begins with the first frame of a clip, bool ``(B,)``; by
-                default all do.
+        `begins`, bool ``(B,)``, says which rows begin with the first frame of a clip; by default
+        all do.
         """
         first, later = self.first(x[:, :1]), self.later(x)
         if begins is not None:

@@ -93,12 +93,7 @@ class TokenSpace:
         return self.num_codes
 
     def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
-        """Mark tokens whose part of the picture changes.
-
-        Args:
-            previous: Tokens of the previous frames.
-            tokens: Tokens of the frames, same shape.
-        """
+        """Mark tokens whose part of the picture changes; `previous` are the previous frames'."""
         differs = previous != tokens
         return differs if self.neutral is None else differs | (tokens != self.neutral)
 

@@ -134,9 +134,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, gate: Callable[[Tensor], Tensor] = geglu) -> Tensor:
         """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual.
 
-        Args:
-            x: The input.
-            gate: `geglu`, or without gradients `geglu_plain`.
+        Without gradients, `gate` is `geglu_plain`.
         """
         return self.down(gate(self.up(self.norm(x))))
 
@@ -313,12 +311,7 @@ class SpaceTimeTransformer(nn.Module):
         )
 
     def past(self, cache: KVCache, space_bias: Tensor | None = None) -> Past:
-        """Prepare the passes over the next frame.
-
-        Args:
-            cache: The past.
-            space_bias: What `space_bias` returns; computed by default.
-        """
+        """Prepare the passes over the next frame; computes the spatial bias by default."""
         space_bias = self.space_bias() if space_bias is None else space_bias
         if not self.config.temporal:
             return self.spatial_past(space_bias)

@@ -61,10 +61,8 @@ class FitConfig:
     def learning_rate_at(self, step: int, used: float = 0.0) -> float:
         """The learning rate of a step, counted from 0. It stays at the minimum after the last.
 
-        Args:
-            step: The step.
-            used: Share of the time limit that is used. If it is larger than the share of the steps,
-                it determines the warm-up and the decay instead.
+        If the share `used` of the time limit is larger than that of the steps, it determines the
+        warm-up and the decay instead.
         """
         if step < self.warmup_steps and used < WARM_UP:
             return self.learning_rate * max((step + 1) / self.warmup_steps, used / WARM_UP)

@@ -54,12 +54,8 @@ def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) 
     most common displacement. This makes displacements predictable: camera motion is the same token
     everywhere.
 
-    Args:
-        pixels: The frames.
-        previous: The frame before each.
-        patch: Height and width of a patch in pixels.
-        threshold: Mean squared error up to which the common displacement is good enough. It limits
-            the error of each quarter of a patch, too: else small sprites would move along.
+    The common displacement is good enough up to the mean squared error `threshold`. It limits the
+    error of each quarter of a patch, too: else small sprites would move along.
     """
     with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 loses small differences
         error = _errors(pixels.float(), previous.float(), patch)  # (B, T, N, DISPLACEMENTS)

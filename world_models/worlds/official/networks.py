@@ -27,11 +27,7 @@ def transformer_config(
 ) -> TransformerConfig:
     """Infer the size of a transformer from the shapes of its tensors.
 
-    Args:
-        source: The tensors.
-        prefix: Prefix of the transformer's names.
-        bias: Prefix of the names of its position bias.
-        window: Frames that it sees.
+    Names begin with `prefix`, or with `bias` in its position bias. It sees `window` frames.
     """
     first = f"{prefix}layers.0.0.spatial_"
     (dim,) = source.shape(f"{prefix}norm_out.gamma", 1)
