@@ -64,7 +64,7 @@ class Comparison:
         starts = self.out / "starts"
         card = open_world(self.world).card
         kwargs = {key: str(value) for key, value in card.env_kwargs.items()}
-        config = CollectConfig(
+        play = CollectConfig(
             env=card.env_id,
             out=starts,
             policy="mixed",
@@ -72,7 +72,7 @@ class Comparison:
             seed=1_000_000,  # episodes that the world was not trained on
             env_kwargs=kwargs,
         )
-        if collect(config):
+        if collect(play):
             raise KeyboardInterrupt
         returns: Returns = {RANDOM: [self.play(RANDOM, seed) for seed in range(self.seeds)]}
         for arm in ARMS:
