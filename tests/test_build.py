@@ -244,6 +244,25 @@ def test_rounds_collect_episodes_that_no_score_uses_and_env_arguments_may_have_a
         BuildConfig(env=GAME, seed=SEED)
 
 
+def test_the_agent_of_a_round_plays_half_of_its_episodes(tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    agent = tmp_path / "lr=0.1" / "runs" / "agent-round-1"
+    policies = {"sticky=1,random=3": "sticky=1,random=3", str(folder): f"{folder}=1"}
+    for policy, others in policies.items():
+        planned = Build("PictureGame", GAME, tmp_path / "lr=0.1", asked := Asked())
+        from_play(planned, tiny(), policy=policy, rounds=1)
+        for stage in planned.stages:
+            if stage.name.startswith("data-"):
+                assert stage.run()
+        assert asked.configs[0].policy == policy
+        half = sum(float(part.split("=")[-1]) for part in others.split(","))
+        assert asked.configs[1].policy == f"{others},{agent}={half:g}"
+    with pytest.raises(ValueError, match="rename the folder"):
+        build(config(tmp_path, GAME, rounds=1, out=tmp_path / "x=1,y"), tiny())
+    assert not (tmp_path / "x=1,y").exists()
+
+
 def test_the_preset_follows_the_labels_and_the_camera():
     assert kind_by_labels("Procgen/CoinRun-v0") == kind_of("Procgen/CoinRun-v0") == "scenes"
     for scrolling in ("SuperMarioBros-Nes", "1942-Nes", "Gradius-Nes"):

@@ -20,7 +20,7 @@ from genie_gym.collect.command import CollectConfig, collect, main
 from genie_gym.collect.part import _BackgroundWriter, _Recorder
 from genie_gym.collect.plans import random_plan, sticky_plan
 from genie_gym.collect.policies import EpsilonGreedy
-from genie_gym.collect.policy_spec import make_policy
+from genie_gym.collect.policy_spec import checked_spec, half_by, make_policy, shares_of
 from genie_gym.collect.workers import collect_in_processes
 from tests.counting_env import ACTIONS
 from world_models.episodes import (
@@ -283,6 +283,28 @@ def test_epsilon_replaces_its_share_of_actions_and_no_other():
     left = np.array([pure.act(frames)[0] for _ in range(4000)])
     right = np.array([mixed.act(frames)[0] for _ in range(4000)])
     assert abs((left != right).mean() - 0.2 * 6 / 7) < 0.03
+
+
+@pytest.mark.parametrize("name", ["agent", "mixed", "lr=0.001", "a,b", "a=b,c=d", "x=1,y=2"])
+def test_the_folder_of_an_agent_may_have_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / name
+    folder.mkdir(parents=True)
+    assert checked_spec(f"runs/{name}") == checked_spec(str(folder)) == str(folder)
+    if name != "x=1,y=2":
+        spec = f"sticky=2,runs/{name}=0.5,random=1"
+        assert shares_of(spec) == {"sticky": 2, str(folder): 0.5, "random": 1}
+        assert checked_spec(checked_spec(spec)) == f"sticky=2,{folder}=0.5,random=1"
+
+
+def test_an_agent_plays_half_of_the_episodes_whatever_the_other_shares_are(tmp_path):
+    agent, other = tmp_path / "lr=0.1" / "agent", tmp_path / "mixed"
+    other.mkdir()
+    assert half_by(agent, "random=1,sticky=3") == f"random=1,sticky=3,{agent}=4"
+    assert half_by(agent, str(other)) == f"{other}=1,{agent}=1"
+    assert half_by(agent, "sticky") == f"sticky=1,{agent}=1"
+    with pytest.raises(ValueError, match="rename the folder"):
+        half_by(tmp_path / "x=1,y" / "agent", "mixed")
 
 
 def test_random_is_uniform():

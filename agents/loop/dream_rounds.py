@@ -16,13 +16,12 @@ from agents.loop.parts import Parts
 from agents.loop.recipes import LoopRecipe, for_env
 from agents.saved_policy import load_card
 from genie_gym.build.stages import Stage
-from genie_gym.collect.policy_spec import MIXED
+from genie_gym.collect.policy_spec import half_by
 from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset
 
 __all__ = ["DreamRounds"]
 
-_AGENT_SHARE = 10  # as much as the shares of all other play together
 SEED = 3_000_000  # of collections: neither episodes of `genie-gym build` nor those of scores
 
 
@@ -67,7 +66,7 @@ class DreamRounds:
         return int(EpisodeDataset(self._data).num_frames.sum())
 
     def _round(self, number: int, seed: int) -> list[Stage]:
-        policy = f"{MIXED},{self.agent(number)}={_AGENT_SHARE}"
+        policy = half_by(self.agent(number), "mixed")
         frames = (number + 1) * self._config.round_frames
 
         def add_data() -> bool:

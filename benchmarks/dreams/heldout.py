@@ -11,7 +11,7 @@ import numpy as np
 import platformdirs
 
 from genie_gym.collect.command import CollectConfig, collect
-from genie_gym.collect.policy_spec import checked_spec
+from genie_gym.collect.policy_spec import checked_spec, shares_of
 from genie_gym.evaluation.unseen import unseen_levels
 from world_models.episodes import EpisodeDataset
 from world_models.worlds.card import WorldCard
@@ -68,7 +68,7 @@ def collected(
 
 def _agents_of(policy: str) -> list[str]:
     """Return a checksum of each saved agent in a policy: agents may be trained on."""
-    folders = [Path(part.rpartition("=")[0] or part) for part in policy.split(",")]
+    folders = map(Path, shares_of(policy))
     return [
         hashlib.sha256(b"".join(map(Path.read_bytes, sorted(folder.glob("policy.*"))))).hexdigest()
         for folder in folders

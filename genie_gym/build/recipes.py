@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_gym.build.build import ROUND_SHARES, SHARES, Build
-from genie_gym.collect.policy_spec import MIXED
+from genie_gym.collect.policy_spec import MIXED, half_by
 from world_models.training.package import SamplingOptions
 from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
 
@@ -205,9 +205,8 @@ def _round(
     """
     name = f"round-{number}"
     agent = build.agent(name, world, data)
-    shares = policy if "=" in policy or policy == "mixed" else f"{policy}=10"
-    mixed = f"{shares.replace('mixed', MIXED)},{agent}=10"  # the agent plays half of the episodes
-    build.collect(name, mixed, 60, into=data, share=ROUND_SHARES["collect"], **play)
+    both = half_by(agent, policy)
+    build.collect(name, both, 60, into=data, share=ROUND_SHARES["collect"], **play)
     tuned = _fitted(recipe, steps=recipe.fit.steps // 3, learning_rate=7e-4)
     share = ROUND_SHARES["dynamics"]
     run = build.dynamics(f"dynamics-{name}", tuned, data, world=world, share=share)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from genie_gym.actions import ActionSet
 from genie_gym.collect.plans import PLANS
 from genie_gym.collect.policies import EpsilonGreedy, Mixture, Planned, Policy
 
-__all__ = ["MIXED", "checked_spec", "make_policy"]
+__all__ = ["MIXED", "checked_spec", "half_by", "make_policy", "shares_of"]
 
 MIXED = "random=3,sticky=3,held=2,alternating=2"
 """What the policy ``mixed`` stands for."""
@@ -26,19 +27,39 @@ def checked_spec(spec: str) -> str:
     Raises:
         ValueError: If it is malformed.
     """
-    if spec == "mixed":
-        return MIXED
-    if "=" in spec:
-        shares = _shares(spec)
-        return ",".join(f"{checked_spec(one)}={share:g}" for one, share in shares.items())
-    if spec in PLANS or _is_function(spec):
-        return spec
-    if not Path(spec).is_dir():
-        raise ValueError(
-            f"policy must be one of {', '.join(PLANS)}, mixed, the folder of a saved agent, "
-            f"MODULE:FUNCTION, or shares such as sticky=2,FOLDER=1; got {spec!r}"
-        )
-    return str(Path(spec).resolve())
+    shares = shares_of(spec)
+    return _joined(shares) if len(shares) > 1 else next(iter(shares))
+
+
+def shares_of(spec: str) -> dict[str, float]:
+    """Returns the policies of a specification, each with its share of the episodes.
+
+    An existing folder is one policy, whatever its name.
+
+    Raises:
+        ValueError: If it is malformed.
+    """
+    spec = MIXED if spec == "mixed" else spec
+    if "=" not in spec or Path(spec).is_dir():
+        return {_checked(spec): 1.0}
+    shares: dict[str, float] = defaultdict(float)
+    for name, share in _parsed(spec):
+        shares[_checked(name)] += share
+    return dict(shares)
+
+
+def half_by(agent: Path, others: str) -> str:
+    """Returns the specification of play by an agent, and as often by other policies.
+
+    Args:
+        agent: Folder of a saved agent, which need not exist yet.
+        others: Specification of the other policies.
+
+    Raises:
+        ValueError: If it is malformed, or if a folder's path cannot be told from shares.
+    """
+    shares, name = shares_of(others), str(agent.resolve())
+    return _joined({**shares, name: shares.get(name, 0.0) + sum(shares.values())})
 
 
 def make_policy(
@@ -79,12 +100,11 @@ def make_policy(
             temperature=temperature,
         )
 
-    spec = checked_spec(spec)
-    if "=" in spec:
-        shares = _shares(spec)
-        policy: Policy = Mixture([make(one) for one in shares], list(shares.values()), num_envs)
-    else:
-        policy = make(spec)
+    shares = shares_of(spec)
+    policies = [make(one) for one in shares]
+    policy = policies[0]
+    if len(policies) > 1:
+        policy = Mixture(policies, list(shares.values()), num_envs)
     if epsilon == 0:
         return policy
     return EpsilonGreedy.over(
@@ -96,19 +116,52 @@ def make_policy(
     )
 
 
-def _shares(spec: str) -> dict[str, float]:
-    """Reads ``NAME=SHARE,NAME=SHARE``."""
-    shares: dict[str, float] = {}
-    for part in spec.split(","):
-        name, _, text = part.rpartition("=")
-        try:
-            share = float(text)
-        except ValueError:
-            share = 0.0
-        if not name or "=" in name or name == "mixed" or not 0 < share < float("inf"):
-            raise ValueError(f"expected NAME=SHARE with a positive share, got {part!r} in {spec!r}")
-        shares[name] = shares.get(name, 0.0) + share
-    return shares
+def _checked(name: str) -> str:
+    """Returns the name of one policy, a folder as an absolute path."""
+    if name in PLANS or _is_function(name):
+        return name
+    if not Path(name).is_dir():
+        raise ValueError(
+            f"policy must be one of {', '.join(PLANS)}, mixed, the folder of a saved agent, "
+            f"MODULE:FUNCTION, or shares such as sticky=2,FOLDER=1; got {name!r}"
+        )
+    return str(Path(name).resolve())
+
+
+def _parsed(spec: str) -> list[tuple[str, float]]:
+    """Reads ``NAME=SHARE,NAME=SHARE``; a name may itself contain ``=`` and commas."""
+    found, part = [], ""
+    for piece in spec.split(","):
+        part += piece
+        name, _, share = part.rpartition("=")
+        if name and name != "mixed" and _is_positive(share):
+            found.append((name, float(share)))
+            part = ""
+        else:  # the comma belongs to the name
+            part += ","
+    if part:
+        raise ValueError(
+            f"expected NAME=SHARE with a positive share, got {part[:-1]!r} in {spec!r}"
+        )
+    return found
+
+
+def _joined(shares: Mapping[str, float]) -> str:
+    """Returns the specification of several policies; the inverse of `_parsed`."""
+    spec = ",".join(f"{name}={share:g}" for name, share in shares.items())
+    if [name for name, _ in _parsed(spec)] != list(shares):
+        raise ValueError(
+            f"the policies of {spec!r} cannot be told apart: rename the folder whose path has a "
+            "number between = and a comma"
+        )
+    return spec
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
 
 
 def _is_function(spec: str) -> bool:
