@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     if config.rounds:
         rounds = DreamRounds(config)
         if not run_rounds(config, rounds):
+            print("stopped: run the same command to resume")
             return 130
         results, agent = rounds.results(), rounds.agent(config.rounds + 1)
         print(f"real frames collected: {rounds.num_frames():,}")

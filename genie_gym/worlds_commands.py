@@ -210,6 +210,7 @@ def _make(command: Make) -> int:
         with display.showing():
             finished = run_stages(build.stages, manifest, log=display.begin)
     if not finished:
+        print("stopped: run the same command to resume")
         return 130
     print(f"made {out / 'worlds' / command.name}")
     return 0

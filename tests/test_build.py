@@ -217,6 +217,34 @@ def train_small_agent(*args, **kwargs):
     return train_for(*args, **kwargs, **SMALL_AGENT)
 
 
+def finished_build(folder: Path, *unfinished: str) -> BuildConfig:
+    """A build of which only the `unfinished` stages are left; its world is the package's Pong."""
+    given = config(folder, GAME, preset="sprites")
+    shutil.copytree(SHIPPED / "Pong", given.folder / "worlds" / "PictureGame")
+    (given.folder / "fidelity-PictureGame.json").write_text('{"figures": {}}')
+    manifest = Manifest(given.folder / "stages.jsonl")
+    for stage in ("data-mixed", "tokenizer", "dynamics", "world-PictureGame", "score-PictureGame"):
+        if stage not in unfinished:
+            manifest.note(stage, "done", seconds=0.1)
+    return given
+
+
+def interrupted(arguments):
+    time.sleep(0.2)
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_the_check_stops_the_build_and_its_time_counts(folder, capfd, monkeypatch):
+    monkeypatch.setattr("genie_gym.build.build.FIDELITY", "tests.test_build:interrupted")
+    monkeypatch.setattr("genie_gym.build.timed.dream_speed", lambda world: 100.0)
+    given = finished_build(folder, "score-PictureGame")
+    assert not build(given, tiny())
+    assert "stopped: run the same command to resume" in capfd.readouterr().out
+    last = Manifest(given.folder / "stages.jsonl").entries()[-1]
+    assert (last["stage"], last["event"]) == ("score-PictureGame", "stopped")
+    assert last["seconds"] >= 0.2
+
+
 class Asked:
     """Sizes that only note what is to be collected."""
 

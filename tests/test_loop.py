@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -224,6 +226,21 @@ def test_a_stage_that_was_asked_to_stop_is_not_done(tmp_path):
     assert not run_stages(stages, manifest)
     assert manifest.done() == set()
     assert run_stages(stages, manifest) and manifest.done() == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "event"), [(KeyboardInterrupt, "stopped"), (RuntimeError, "failed")]
+)
+def test_the_time_of_a_stage_that_raises_counts(tmp_path, raised, event):
+    def stop() -> bool:
+        time.sleep(0.2)
+        raise raised
+
+    manifest = Manifest(tmp_path / "stages.jsonl")
+    with pytest.raises(RuntimeError) if event == "failed" else nullcontext():
+        assert not run_stages([Stage(name="a", needs=(), run=stop)], manifest)
+    last = manifest.entries()[-1]
+    assert last["event"] == event and last["seconds"] >= 0.2 and not manifest.done()
 
 
 def test_the_evaluation_knows_a_perfect_world_from_a_copy(whole):

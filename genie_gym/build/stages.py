@@ -110,11 +110,16 @@ def run_stages(
         log(stage.name)
         manifest.note(stage.name, "started")
         started, used = time.monotonic(), sum(os.times()[:4])
-        finished = stage.run()
-        seconds = round(time.monotonic() - started, 1)
-        cpu = round(sum(os.times()[:4]) - used, 1)
-        manifest.note(stage.name, "done" if finished else "stopped", seconds=seconds, cpu=cpu)
-        if not finished:
+        event = "failed"
+        try:
+            event = "done" if stage.run() else "stopped"
+        except KeyboardInterrupt:
+            event = "stopped"
+        finally:  # the time counts, whatever happened
+            seconds = round(time.monotonic() - started, 1)
+            cpu = round(sum(os.times()[:4]) - used, 1)
+            manifest.note(stage.name, event, seconds=seconds, cpu=cpu)
+        if event == "stopped":
             return False
     return True
 
