@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         Dreamer(_model(config, world), config.mode, world.device, config.batch_size),
         episodes,
         world.actions,
-        _amounts(config),
+        _amounts(config, episodes),
         clean=_clean(world.card),
         features=features,
         outcomes=world.card.outcomes,
@@ -247,12 +247,17 @@ def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
     )
 
 
-def _amounts(config: FidelityConfig) -> Amounts:
-    """Return the requested amounts, or reduced ones if quick."""
-    if not config.quick:
-        return config.amounts
-    few = {name: min(getattr(QUICK, name), getattr(config.amounts, name)) for name in _LESS}
-    return replace(config.amounts, **few)
+def _amounts(config: FidelityConfig, episodes: EpisodeDataset) -> Amounts:
+    """Return the requested amounts, or reduced ones if quick or if all episodes are shorter."""
+    amounts = config.amounts
+    if config.quick:
+        few = {name: min(getattr(QUICK, name), getattr(amounts, name)) for name in _LESS}
+        amounts = replace(amounts, **few)
+    longest = int(episodes.num_frames.max()) - amounts.prompt
+    if 0 < longest < amounts.steps:
+        say(f"no episode is longer: dreams of {longest} steps instead of {amounts.steps}")
+        amounts = replace(amounts, steps=longest)
+    return amounts
 
 
 def _model(config: FidelityConfig, world: LoadedWorld) -> WorldModel:

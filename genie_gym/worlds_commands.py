@@ -179,6 +179,7 @@ def _make(command: Make) -> int:
     from genie_gym.build.build import Build
     from genie_gym.build.display import Display
     from genie_gym.build.recipes import WORLDS
+    from genie_gym.build.result import read_result
     from genie_gym.build.sizes import Scaled
     from genie_gym.build.stages import Manifest, print_stages, run_stages
     from genie_gym.build.timed import Timed
@@ -212,6 +213,9 @@ def _make(command: Make) -> int:
     if not finished:
         print("stopped: run the same command to resume")
         return 130
+    for scores in sorted(out.glob("fidelity-*.json")):
+        if fault := read_result(scores).get("fault"):
+            print(f"the check failed: {fault} ({scores})")
     print(f"made {out / 'worlds' / command.name}")
     return 0
 

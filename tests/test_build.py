@@ -34,7 +34,7 @@ from world_models.episodes import EpisodeDataset
 from world_models.progress import progress_bar, shown_by
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions
-from world_models.worlds.bundle import load_world
+from world_models.worlds.bundle import load_world, record_scores
 from world_models.worlds.find import SHIPPED, VARIABLE
 
 GAME = "tests.picture_env:PictureGame-v0"
@@ -234,6 +234,40 @@ def interrupted(arguments):
     raise KeyboardInterrupt
 
 
+def too_short(arguments):
+    raise ValueError("none of the 4 episodes has 11 frames")
+
+
+def test_a_world_is_installed_though_its_check_fails(folder, capfd, monkeypatch):
+    monkeypatch.setattr("genie_gym.build.build.FIDELITY", "tests.test_build:too_short")
+    monkeypatch.setattr("genie_gym.build.timed.dream_speed", lambda world: 100.0)
+    given = replace(finished_build(folder, "score-PictureGame"), json=folder / "result.json")
+    assert build(given, tiny())
+    told = capfd.readouterr().out
+    assert "the check failed: ValueError: none of the 4 episodes has 11 frames" in told
+    assert f"genie-gym bench fidelity {given.installed} --record" in told and "NO" not in told
+    assert load_world(given.installed).card.name == "Pong"
+    assert "too_short" in (given.folder / "build.log").read_text()
+    assert "none of" in json.loads((folder / "result.json").read_text())["fault"]
+
+
+def test_a_finished_build_installs_its_world_wherever_it_is_missing(folder):
+    given = finished_build(folder)
+    assert build(given, tiny())
+    record_scores(given.installed, {"psnr": 1.0})
+    assert build(given, tiny()), "this build's own world, scored anew, is no other world"
+    shutil.rmtree(given.installed)
+    for wanted in (given, replace(given, worlds=folder / "more")):
+        assert build(wanted, tiny())
+        assert load_world(wanted.installed).card.name == "Pong"
+    other = replace(given, worlds=folder / "other")
+    shutil.copytree(SHIPPED / "Freeway", other.installed)
+    with pytest.raises(ValueError, match="add --replace, or choose another --name"):
+        build(other, tiny())
+    assert build(replace(other, replace=True), tiny())
+    assert load_world(other.installed).card.name == "Pong"
+
+
 def test_ctrl_c_in_the_check_stops_the_build_and_its_time_counts(folder, capfd, monkeypatch):
     monkeypatch.setattr("genie_gym.build.build.FIDELITY", "tests.test_build:interrupted")
     monkeypatch.setattr("genie_gym.build.timed.dream_speed", lambda world: 100.0)
@@ -407,7 +441,7 @@ def test_the_report_says_how_to_open_the_world(folder):
     for place in ("worlds", "other"):
         world = folder / place / "Pong"  # there is one of this name in the package, too
         shutil.copytree(SHIPPED / "Pong", world)
-        told = report({}, world, folder).partition("to use it:\n")[2].split("\n")
+        told = report({"figures": {}}, world, folder).partition("to use it:\n")[2].split("\n")
         assert told == [f"  export {VARIABLE}={folder / 'other'}", use][place == "worlds" :]
 
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from agents.returns import make_real
 from benchmarks import fidelity
 from benchmarks.dreams.exploits import has_rewards, look_for_exploits
+from benchmarks.dreams.measure import Amounts
 from benchmarks.dreams.rates import measure_rates
 from benchmarks.page.charts import Line, dots, lines, ticks
 from genie_gym.cli import main as cli
@@ -198,6 +200,13 @@ def test_other_worlds_and_wrong_words(coinrun_world, capsys):
     assert fidelity.world_name(str(coinrun_world)) == str(coinrun_world)
     assert cli(["bench", "fidelty"]) == 1
     assert "unknown benchmark 'fidelty'. Did you mean fidelity?" in capsys.readouterr().err
+
+
+def test_dreams_are_as_short_as_the_episodes():
+    short = SimpleNamespace(num_frames=np.array([3, 6]))
+    for given, steps in (({}, 5), ({"quick": True}, 5), ({"amounts": Amounts(steps=4)}, 4)):
+        config = fidelity.FidelityConfig(world="Pong", **given)
+        assert fidelity._amounts(config, short).steps == steps
 
 
 def test_ticks_are_round_and_enclose():

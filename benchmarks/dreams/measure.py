@@ -112,7 +112,8 @@ class Measured:
         for survived in (self.survival, self.player):
             if survived is not None:
                 found |= survived.figures()
-        return found | {"frames_per_second": self.speed, "windows": float(len(self.windows))}
+        windows, steps = float(len(self.windows)), float(self.windows.num_steps)
+        return found | {"frames_per_second": self.speed, "windows": windows, "steps": steps}
 
 
 def measure(

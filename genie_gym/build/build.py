@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genie_gym.build import work
+from genie_gym.build.result import write_fault
 from genie_gym.build.sizes import Scaled, Sizes
 from genie_gym.build.stages import Stage
 from genie_gym.collect.command import CollectConfig
@@ -148,14 +150,22 @@ class Build:
         )
 
     def score(self, world: Path, *arguments: str, share: float = SHARES["score"]) -> Path:
-        """Compare the world with the real game and record the scores in its card."""
+        """Compare the world with the real game and record the scores in its card.
+
+        If that fails, the stage is done all the same, and the file of the scores says why.
+        """
         stage = f"score-{self._label(world)}"
 
         def run() -> bool:
             figures = ("--json", str(self.figures(world)))
-            checks = self.sizes.checks(world, self._due(stage))
-            options = ("--record", *figures, *checks, *arguments)
-            return _named(FIDELITY)([str(world), *options]) == 0
+            try:
+                checks = self.sizes.checks(world, self._due(stage))
+                options = ("--record", *figures, *checks, *arguments)
+                return _named(FIDELITY)([str(world), *options]) == 0
+            except Exception as fault:  # a trained world is of use without scores, too
+                traceback.print_exc()
+                write_fault(self.figures(world), fault)
+                return True
 
         return self._add(stage, world, run, share)
 

@@ -13,7 +13,7 @@ from genie_gym.build.build import Build
 from genie_gym.build.display import Display
 from genie_gym.build.preset import Kind, kind_of
 from genie_gym.build.recipes import from_play
-from genie_gym.build.result import read_figures, report, write_result
+from genie_gym.build.result import read_result, report, write_result
 from genie_gym.build.stages import Manifest, print_stages, run_stages
 from genie_gym.build.timed import Timed
 from genie_gym.collect.command import parse_value
@@ -25,6 +25,7 @@ from world_models.command_line import parse
 from world_models.extras import require
 from world_models.settings import begin
 from world_models.training.recipes import RECIPES, WorldRecipe
+from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import user_folder
 
 __all__ = ["BuildConfig", "build", "main"]
@@ -121,15 +122,15 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     for module, extra in (("lightning.fabric", "train"), ("torchmetrics", "bench")):
         require(module, extra=extra, what="building a world needs this package")
     out, manifest = config.folder, Manifest(config.folder / "stages.jsonl")
-    if config.installed.exists() and not config.replace and "install" not in _begun(manifest):
-        raise ValueError(
-            f"the world {config.installed} already exists: add --replace, or choose another --name"
-        )
     kwargs = {key: parse_value(text) for key, text in config.env_kwargs.items()}
     num_actions = _num_actions(config.env, kwargs)  # fails now if the game cannot be played here
     kind = kind_of(config.env, **kwargs) if config.preset == "auto" else config.preset
     recipe = _for_actions(recipe or RECIPES[_RECIPES[kind]](), num_actions)
     planned, world = _planned(config, recipe)
+    if config.installed.exists() and not config.replace and not _same(world, config.installed):
+        raise ValueError(
+            f"the world {config.installed} already exists: add --replace, or choose another --name"
+        )
     settings = {
         "env": config.env,
         "preset": kind,
@@ -146,6 +147,8 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     display = Display(planned.stages, manifest, config.minutes, out)
     with display.showing():
         finished = run_stages(planned.stages, manifest, log=display.begin)
+        if finished and not _same(world, config.installed):  # deleted, or now another --worlds
+            run_stages(planned.stages, manifest, only="install", log=display.begin)
     if not finished:
         print("stopped: run the same command to resume")
         return False
@@ -153,7 +156,7 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     took = sum(entry.get("seconds", 0) for entry in manifest.entries())
     print(f"done in {took / 60:.1f} minutes")
     scores = planned.figures(world)
-    print(report(read_figures(scores), config.installed, _strip(out)))
+    print(report(read_result(scores), config.installed, _strip(out)))
     if config.json is not None:
         write_result(config.json, scores, config.minutes, manifest.entries())
     return True
@@ -189,8 +192,18 @@ def _for_actions(recipe: WorldRecipe, num_actions: int) -> WorldRecipe:
     return replace(recipe, dynamics=replace(recipe.dynamics, model=model))
 
 
-def _begun(manifest: Manifest) -> set[str]:
-    return {entry["stage"] for entry in manifest.entries()}
+def _same(world: Path, other: Path) -> bool:
+    """Returns whether both worlds exist and are the same; they may have other scores."""
+    try:
+        return _weights(world) == _weights(other)
+    except BundleError:
+        return False
+
+
+def _weights(world: Path) -> dict[str, Any]:
+    """Returns the checksums of a world's files but its README, which has the scores."""
+    files = WorldCard.read(world).files
+    return {name: record for name, record in files.items() if name != "README.md"}
 
 
 def _strip(out: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from world_models.files import write_json
 from world_models.worlds.find import VARIABLE, list_worlds
 
-__all__ = ["gates", "read_figures", "report", "write_result"]
+__all__ = ["gates", "read_result", "report", "write_fault", "write_result"]
 
 _SCORES = (
     ("PSNR, dB", "psnr"),
@@ -34,9 +34,15 @@ _OTHERS = (
 )
 
 
-def read_figures(path: Path) -> dict[str, float]:
-    """Returns the figures of a result file of ``genie-gym bench``."""
-    return json.loads(path.read_text())["figures"]
+def read_result(path: Path) -> dict[str, Any]:
+    """Returns the scores of a world: their ``figures``, and the ``fault`` if scoring failed."""
+    return json.loads(path.read_text())
+
+
+def write_fault(path: Path, fault: Exception) -> None:
+    """Adds to the scores of a world why it could not be scored, or not completely."""
+    found = read_result(path) if path.exists() else {"figures": {}}
+    write_json(path, {**found, "fault": f"{type(fault).__name__}: {fault}"})
 
 
 def write_result(
@@ -58,7 +64,7 @@ def write_result(
         took["minutes"] += entry.get("seconds", 0) / 60
         took["cpu_minutes"] += entry.get("cpu", 0) / 60
         took[f"minutes_{entry['stage'].partition('-')[0]}"] += entry.get("seconds", 0) / 60
-    found = json.loads(scores.read_text())
+    found = read_result(scores)
     figures = {"minutes_given": minutes, **{k: round(v, 1) for k, v in took.items()}}
     command = " ".join([sys.argv[0], shlex.join(sys.argv[1:])])
     write_json(out, {**found, "command": command, "figures": {**figures, **found["figures"]}})
@@ -83,24 +89,36 @@ def gates(figures: Mapping[str, float]) -> dict[str, bool]:
     return found
 
 
-def report(figures: Mapping[str, float], world: Path, strip: Path) -> str:
+def report(result: Mapping[str, Any], world: Path, strip: Path) -> str:
     """Returns the text that is printed at the end of a build."""
-    lines = [f"{'after 1 real frame, 10 dreamed':<52}{'dream':>8}{'copying':>9}{'ceiling':>9}"]
-    for title, name in _SCORES:
-        numbers = [figures.get(f"{name}{kind}", float("nan")) for kind in KINDS]
-        lines.append(f"  {title:<50}" + "".join(f"{number:>9.2f}" for number in numbers)[1:])
-    lines += [f"  {t:<50}{figures[name]:>8.2f}" for t, name in _OTHERS if name in figures]
-    lines += [f"  {'yes' if holds else 'NO ':<4}{gate}" for gate, holds in gates(figures).items()]
+    lines = _table(result["figures"], strip) if result["figures"] else []
+    if "fault" in result:
+        lines += [
+            f"the check failed: {result['fault']}",
+            "see build.log; to check it again: "
+            f"genie-gym bench fidelity {shlex.quote(str(world))} --record",
+        ]
     return "\n".join(
         [
             *lines,
-            f"film strip (real, dream, error): {strip}",
             f"the world: {world}",
             "to use it:",
             *(() if list_worlds().get(world.name) == world else (_export(world),)),
             f'  import gymnasium, genie_gym; env = gymnasium.make("GenieRedux/{world.name}-v0")',
         ]
     )
+
+
+def _table(figures: Mapping[str, float], strip: Path) -> list[str]:
+    """Returns the scores, the gates, and where to look."""
+    dreamed = f"after 1 real frame, {figures.get('steps', 10):.0f} dreamed"
+    lines = [f"{dreamed:<52}{'dream':>8}{'copying':>9}{'ceiling':>9}"]
+    for title, name in _SCORES:
+        numbers = [figures.get(f"{name}{kind}", float("nan")) for kind in KINDS]
+        lines.append(f"  {title:<50}" + "".join(f"{number:>9.2f}" for number in numbers)[1:])
+    lines += [f"  {t:<50}{figures[name]:>8.2f}" for t, name in _OTHERS if name in figures]
+    lines += [f"  {'yes' if holds else 'NO ':<4}{gate}" for gate, holds in gates(figures).items()]
+    return [*lines, f"film strip (real, dream, error): {strip}"]
 
 
 def _export(world: Path) -> str:
