@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from genie_gym.collect.plans import PLANS
 from genie_gym.collect.policies import Planned, Policy
 from genie_gym.collect.policy_spec import make_policy
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.evaluation.turns import turns
 
 __all__ = ["Player", "agents_of", "by_spec", "players", "scripted"]
 
@@ -57,8 +57,7 @@ def agents_of(world: str, folders: list[Path]) -> list[Player]:
 
 def scripted(actions: ActionSet) -> list[Player]:
     """Return the policies that repeat one action, or alternate between two."""
-    found = [_in_turn(actions, (a,)) for a in range(len(actions))]
-    return found + [_in_turn(actions, pair) for pair in combinations(range(len(actions)), 2)]
+    return [_in_turn(actions, chosen) for chosen in turns(len(actions))]
 
 
 def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:

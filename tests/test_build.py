@@ -35,6 +35,7 @@ from world_models.progress import progress_bar, shown_by
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions
 from world_models.worlds.bundle import load_world, record_scores
+from world_models.worlds.card import WorldCard
 from world_models.worlds.find import SHIPPED, VARIABLE
 
 GAME = "tests.picture_env:PictureGame-v0"
@@ -400,13 +401,20 @@ def test_the_check_is_as_large_as_its_time_allows(tmp_path):
     manifest = Manifest(tmp_path / "stages.jsonl")
     manifest.note("data", "done", seconds=500)
 
-    def check(speed: float) -> tuple[str, ...]:
+    def check(speed: float, num_actions: int = 5) -> tuple[str, ...]:
+        card = WorldCard.read(SHIPPED / "Pong")
+        card = replace(card, action_meanings=tuple(map(str, range(num_actions))))
+        (tmp_path / "world.json").write_text(card.to_json())
         return Timed(10, tmp_path, manifest, lambda world: speed).checks(tmp_path, 1.0)
 
     assert check(500.0) == ()
     assert check(100.0) == ("--quick",)
     assert "--windows=4" in check(40.0)
     assert "--windows=2" in check(10.0)
+    # More actions are more policies that the check plays: 55 instead of 16.
+    assert check(500.0, 18) == ("--quick",)
+    assert "--windows=4" in check(100.0, 18)
+    assert "--windows=2" in check(40.0, 18)
 
 
 def test_one_display_shows_stage_and_time_left_and_copies_the_newest_picture(tmp_path):

@@ -12,6 +12,7 @@ from benchmarks.matched import find_starts, played_real
 from benchmarks.players import Player, scripted
 from benchmarks.statistics import better_than, iqm, mmrv, pearson, spearman, value_gap
 from genie_gym.collect.policies import Planned
+from genie_gym.evaluation.turns import MOST_PAIRS, turns
 from tests.counting_env import ACTIONS, CountingVectorEnv
 
 REAL = np.array([0.0, 1.0, 2.0, 10.0])
@@ -60,6 +61,16 @@ def test_overpaid_play_is_found():
     assert cheat.overpaid()[1] == pytest.approx(1 + 50 / 9) and cheat.figures()["exploit_gate"] == 0
     loses = Exploits(names=("a",), dream=(-2.0,), real=(-3.0,))
     assert loses.figures()["exploit_ratio"] == pytest.approx(1 + 1 / 3)
+
+
+def test_scripted_play_is_every_action_and_pairs_but_not_too_many():
+    for num_actions in (1, 5, 9):
+        assert len(turns(num_actions)) == num_actions * (num_actions + 1) // 2
+    played = turns(18)
+    assert [turn for turn in played if len(turn) == 1] == [(a,) for a in range(18)]
+    pairs = [turn for turn in played if len(turn) == 2]
+    assert len(set(pairs)) == len(pairs) == MOST_PAIRS
+    assert {action for pair in pairs for action in pair} == set(range(18))
 
 
 def test_the_real_game_goes_on_from_each_start_as_it_did():

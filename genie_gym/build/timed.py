@@ -16,10 +16,12 @@ from genie_gym.build.sizes import MIN_STEPS, Train, lasting
 from genie_gym.build.stages import Manifest
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.envs.genie import GenieVectorEnv
+from genie_gym.evaluation.turns import turns
 from world_models.episodes import EpisodeDataset, existing_indices
 from world_models.files import write_json
 from world_models.training.recipes import Recipe, TokenizerRecipe
 from world_models.training.run_options import DataOptions
+from world_models.worlds.card import WorldCard
 
 __all__ = ["Timed", "dream_speed"]
 
@@ -31,12 +33,14 @@ _LEAST_SHARE = 0.02  # of the whole time; a training gets at least this, even if
 _NET = 0.95  # share of a training's time for its steps; the rest is for start and last checkpoint
 _NET_OF_EVALUATION = 0.8  # share of an agent's time for its training; the rest is evaluation
 _FASTER = 4  # if the machine becomes faster, train at most this many times the planned steps
-# The checks, largest first: dreamed frames, played episodes, and arguments of `bench fidelity`.
-_CHECKS: tuple[tuple[int, int, str], ...] = (
-    (35000, 64, ""),
-    (10000, 24, "--quick"),
+# The checks, largest first: dreamed frames, and those of each policy that the dream may overpay;
+# played episodes; arguments of `bench fidelity`.
+_CHECKS: tuple[tuple[int, int, int, str], ...] = (
+    (22200, 8 * 100, 64, ""),
+    (9040, 2 * 30, 24, "--quick"),
     (
-        2500,
+        1540,
+        2 * 30,
         4,
         "--quick --episodes=4 --windows=4 --event-windows=4 --long-dreams=2 --long-frames=100",
     ),
@@ -124,9 +128,9 @@ class Timed:
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
         """See `Sizes.checks`. The check is the largest that fits."""
         left = due * self._seconds - self._took()
-        speed = self._speed(world)
-        for frames, episodes, arguments in _CHECKS:
-            if left >= frames / speed + episodes * self._pace():
+        speed, policies = self._speed(world), 1 + len(turns(WorldCard.read(world).num_actions))
+        for frames, each, episodes, arguments in _CHECKS:
+            if left >= (frames + policies * each) / speed + episodes * self._pace():
                 return tuple(arguments.split())
         return tuple(_LEAST_CHECK.split())
 
