@@ -26,6 +26,7 @@ __all__ = [
 
 REAL_ROWS = 2  # of the real env
 PROMPT = 4  # real frames that dreams start from
+TRIES = 20  # most plays per start
 
 Returns = NDArray[np.float64]
 
@@ -53,7 +54,9 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
     states: list[bytes] = []
     frames: list[NDArray[np.uint8]] = []
     taken: list[list[int]] = []
-    while len(states) < num:
+    for _ in range(TRIES * num):
+        if len(states) >= num:
+            break
         first, _ = env.reset(seed=int(rng.integers(2**31)))
         shown, acts = [first], []
         plan = Planned(PLANS["sticky"](actions), rows, 400)
@@ -74,6 +77,8 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
             states.append(env.unwrapped.save_state()[row])  # type: ignore[attr-defined]
             frames.append(np.stack([frame[row] for frame in shown[-PROMPT:]]))
             taken.append([int(act[row]) for act in acts[1 - PROMPT :]])
+    if len(states) < num:
+        raise ValueError(f"hardly any episode of this game has the {PROMPT} frames of a start")
     return Starts(states=states[:num], frames=np.stack(frames[:num]), actions=np.array(taken[:num]))
 
 

@@ -198,7 +198,7 @@ def _make(command: Make) -> int:
     manifest = Manifest(out / "stages.jsonl")
     sizes = Scaled(command.scale) if minutes is None else Timed(minutes, out, manifest)
     build = Build(command.name, env, out, sizes)
-    recipe(build)
+    world = recipe(build)
     if command.list:
         print_stages(build.stages, manifest)
         return 0
@@ -216,7 +216,7 @@ def _make(command: Make) -> int:
     for scores in sorted(out.glob("fidelity-*.json")):
         if fault := read_result(scores).get("fault"):
             print(f"the check failed: {fault} ({scores})")
-    print(f"made {out / 'worlds' / command.name}")
+    print(f"made {world}")
     return 0
 
 

@@ -154,7 +154,7 @@ def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts
 
 def test_a_recipe_fits_into_a_time_limit(folder, monkeypatch, capsys):
     def recipe(planned):
-        from_play(planned, tiny(), max_steps=20, env_kwargs={"frame_size": 32})
+        return from_play(planned, tiny(), max_steps=20, env_kwargs={"frame_size": 32})
 
     monkeypatch.setitem(WORLDS, "PictureGame", (GAME, recipe))
     command = ["make", "PictureGame", "--minutes", "0.05", "--out", str(folder / "made")]

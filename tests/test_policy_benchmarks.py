@@ -84,6 +84,12 @@ def test_the_real_game_goes_on_from_each_start_as_it_did():
     assert (first == again).all() and (first == 1).all() and first.shape == (7, 5)
 
 
+def test_a_game_of_too_short_episodes_has_no_starts():
+    env = CountingVectorEnv(2, autoreset_mode="Disabled", max_episode_steps=2)
+    with pytest.raises(ValueError, match="hardly any episode of this game has the 4 frames"):
+        find_starts(env, 2, seed=0)
+
+
 def test_rates_count_until_each_episode_has_ended():
     env = CountingVectorEnv(2, autoreset_mode="Disabled")
     starts = find_starts(env, 3, seed=0)

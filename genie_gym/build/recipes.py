@@ -74,7 +74,7 @@ def from_play(
     return world
 
 
-def coinrun(build: Build) -> None:
+def coinrun(build: Build) -> Path:
     """Makes a world of hard CoinRun levels with backgrounds. Takes three hours on one core."""
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
@@ -110,10 +110,10 @@ def coinrun(build: Build) -> None:
     )
     run = build.dynamics("far", tuned, far, world=world)
     world = build.bundle("CoinRun", far, world, run, storage="int8")
-    build.score(world, "--play-policy", COINRUN_RUNNER)
+    return build.score(world, "--play-policy", COINRUN_RUNNER)
 
 
-def crazy_climber(build: Build) -> None:
+def crazy_climber(build: Build) -> Path:
     """Makes a world of Crazy Climber from sticky, random and mixed play. Two hours on one core."""
     recipe = RECIPES["atari"]()
     sticky = build.collect("sticky", "sticky", 160)
@@ -126,20 +126,20 @@ def crazy_climber(build: Build) -> None:
     # Adds held and alternating actions. Without them the dream rewards play that earns nothing.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
     tuned = _fitted(_one_pass_recipe(recipe.dynamics, steps=1000), learning_rate=7e-4)
-    _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
+    return _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
 
 
-def freeway(build: Build) -> None:
+def freeway(build: Build) -> Path:
     """Makes a world of Freeway from mixed play. Takes an hour on one core."""
-    from_play(build, RECIPES["atari"]())
+    return from_play(build, RECIPES["atari"]())
 
 
-def frostbite(build: Build) -> None:
+def frostbite(build: Build) -> Path:
     """Makes a world of Frostbite from mixed play and an agent's own. Two hours on one core."""
-    from_play(build, RECIPES["atari"](), steps=5500, events=0.3, rounds=1)
+    return from_play(build, RECIPES["atari"](), steps=5500, events=0.3, rounds=1)
 
 
-def hero(build: Build) -> None:
+def hero(build: Build) -> Path:
     """Makes a world of H.E.R.O. from sticky play. Takes an hour on one core."""
     recipe = RECIPES["atari"]()
     data = build.collect("sticky", "sticky", 60)
@@ -153,19 +153,19 @@ def hero(build: Build) -> None:
     outcome = _fitted(replace(recipe.dynamics, events=0.1), steps=300)
     outcome = replace(outcome, loss=replace(outcome.loss, event_weight=1.0))
     run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
-    build.score(build.bundle("Hero", data, world, run, storage="int8"))
+    return build.score(build.bundle("Hero", data, world, run, storage="int8"))
 
 
-def pong(build: Build) -> None:
+def pong(build: Build) -> Path:
     """Makes a world of Pong from mixed play and a player that hits the ball. An hour on one core.
 
     Other play hits the ball too rarely for a world to learn what follows.
     """
     policy = f"{MIXED},agents.experts:pong=10"
-    from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=4000)
+    return from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=4000)
 
 
-WORLDS: dict[str, tuple[str, Callable[[Build], None]]] = {
+WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "CoinRun": ("Procgen/CoinRun-v0", coinrun),
     "CrazyClimber": ("RetroAct/CrazyClimber-Atari2600-v0", crazy_climber),
     "Freeway": ("RetroAct/Freeway-Atari2600-v0", freeway),
