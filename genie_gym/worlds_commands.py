@@ -48,7 +48,7 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """Rebuilds one of the shipped worlds from its recipe.
+    """Trains one of the worlds of the package, or Frostbite, by its recipe.
 
     Run the same command again to resume after an interruption.
     """

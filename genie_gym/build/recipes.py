@@ -23,7 +23,6 @@ __all__ = ["WORLDS", "from_play"]
 # At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
 # back: in any single frame its return is unlikely, so it was never sampled.
 ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
-COINRUN_RUNNER = "agents.experts:coinrun"
 # Round R of a build with seed S collects with seed ROUND_SEED + S + R: other episodes than those of
 # the first collection, and than those that worlds are scored on.
 ROUND_SEED = 2_000_000
@@ -75,7 +74,7 @@ def from_play(
 
 
 def coinrun(build: Build) -> Path:
-    """Makes a world of hard CoinRun levels with backgrounds. Takes three hours on one core."""
+    """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
     data = build.collect("sticky", "sticky", 1000, max_steps=256, env_kwargs=levels)
@@ -98,19 +97,9 @@ def coinrun(build: Build) -> Path:
     own = _fitted(replace(recipe.dynamics, self_forcing=0.5), steps=800, learning_rate=1e-3)
     run = build.dynamics("self-forcing", own, more, world=world)
     world = build.bundle("CoinRunSelfForcing", more, world, run)
-    # Sticky play seldom gets far. A player that does shows coins, deaths and fast motion.
-    runs = f"{COINRUN_RUNNER}=6,random=1,sticky=2,held=1,alternating=1"
-    far = build.collect("far", runs, 1500, max_steps=256, seed=2, env_kwargs=levels)
-    tuned = _fitted(
-        replace(recipe.dynamics, events=0.15),
-        steps=6000,
-        batch_size=8,
-        learning_rate=1.5e-3,
-        save_every=500,
-    )
-    run = build.dynamics("far", tuned, far, world=world)
-    world = build.bundle("CoinRun", far, world, run, storage="int8")
-    return build.score(world, "--play-policy", COINRUN_RUNNER)
+    outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250)
+    run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
+    return build.score(build.bundle("CoinRun", data, world, run, storage="int8"))
 
 
 def crazy_climber(build: Build) -> Path:
