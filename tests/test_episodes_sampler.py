@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -129,6 +131,34 @@ def test_the_loader_resumes_to_the_same_batches(dataset, num_workers):
     for a, b in zip(received, uninterrupted, strict=True):
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+class OwnsThreads:
+    """Like an emulator: it must not be destroyed in a forked process, which has no such threads."""
+
+    def __init__(self):
+        self.process, self.cycle = os.getpid(), self
+
+    def __del__(self):
+        if os.getpid() != self.process:
+            os.abort()
+
+
+def test_workers_do_not_destroy_what_they_inherit(dataset):
+    loader = WindowLoader(dataset, length=16, batch_size=2, num_workers=1)
+    read = loader.read
+
+    def read_after_collecting(windows):
+        gc.collect()
+        return read(windows)
+
+    loader.read = read_after_collecting
+    gc.disable()
+    try:
+        OwnsThreads()
+        assert len(next(iter(loader))["frames"]) == 2
+    finally:
+        gc.enable()
 
 
 def test_the_loader_gives_the_frames_of_the_episodes(dataset):

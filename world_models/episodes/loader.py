@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -42,6 +43,7 @@ class WindowLoader:
             sampler=(self.sampler.batch(number) for number in batches),
             batch_size=None,
             num_workers=self.num_workers,
+            worker_init_fn=_keep_garbage,
         )
         for batch in loader:
             self.sampler.position += 1  # counts what was received: workers read ahead of it
@@ -60,6 +62,14 @@ class WindowLoader:
                 "data, choose another --out"
             )
         self.sampler.load_state_dict(state)
+
+
+def _keep_garbage(worker: int) -> None:
+    """Never collect the garbage that a forked worker inherits.
+
+    To destroy an object whose threads only the parent has, such as an emulator, aborts the worker.
+    """
+    gc.freeze()
 
 
 class _Batches(Dataset):
