@@ -166,8 +166,7 @@ def _starts(
             inferred = [latent.actions(window) for window in starts.frames.split(1)]
             starts = StartBank(frames=starts.frames, actions=torch.cat(inferred))
         info = data.entries[0].info
-        env_kwargs = info.extra.get("collection", {}).get("env_kwargs", {})
-        return Starts(bank=starts, origin=origin, env_id=info.env_id, env_kwargs=env_kwargs)
+        return Starts(bank=starts, origin=origin, env_id=info.env_id, env_kwargs=info.env_kwargs)
 
 
 def _played(env_id: str, folder: Path, env_kwargs: dict[str, str]) -> EpisodeDataset:

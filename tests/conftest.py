@@ -68,3 +68,14 @@ def episodes(tmp_path_factory):
     from tests.square_walks import write_walks
 
     return write_walks(tmp_path_factory.mktemp("square"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder, which also takes the place of the user's caches, data and worlds."""
+    from world_models.worlds.find import VARIABLE
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "worlds"))
+    return tmp_path

@@ -30,55 +30,21 @@ from genie_gym.collect.policy_spec import MIXED
 from genie_gym.evaluation.unseen import SEED
 from genie_gym.worlds_commands import main as worlds_command
 from tests.picture_env import PictureGame
+from tests.tiny_build import GAME, config, tiny
 from world_models.episodes import EpisodeDataset
 from world_models.progress import progress_bar, shown_by
-from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.training.run_options import DataOptions
-from world_models.worlds.bundle import load_world, record_scores
+from world_models.worlds.bundle import load_world
 from world_models.worlds.card import WorldCard
 from world_models.worlds.find import SHIPPED, VARIABLE
 
-GAME = "tests.picture_env:PictureGame-v0"
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def tiny() -> WorldRecipe:
-    recipe = RECIPES["atari"]()
-    model = recipe.dynamics.model
-    size = replace(model.transformer, dim=32, num_layers=1, head_dim=16, position_dim=8, window=4)
-    patches = replace(recipe.tokenizer.model, frame_size=32, patch=8, num_codes=480)
-    fit = replace(recipe.tokenizer.fit, batch_size=2, precision="fp32")
-    return replace(
-        recipe,
-        tokenizer=replace(recipe.tokenizer, model=patches, fit=fit, frames=4),
-        dynamics=replace(
-            recipe.dynamics,
-            model=replace(model, transformer=size),
-            fit=replace(recipe.dynamics.fit, precision="fp32"),
-            frames=4,
-        ),
-    )
-
-
-def config(folder: Path, env: str, **more) -> BuildConfig:
-    kwargs = {"frame_size": "32", **more.pop("env_kwargs", {})}
-    given = {"minutes": 0.05, "out": folder / "build", "worlds": folder / "worlds", **more}
-    return BuildConfig(env=env, max_steps=20, env_kwargs=kwargs, **given)
 
 
 def build_in_a_child(folder: Path) -> None:
     torch.set_num_threads(1)
     build(config(folder, GAME), tiny())
     os._exit(0)
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "worlds"))
-    return tmp_path
 
 
 def test_somebody_elses_env_becomes_a_dream_though_the_build_is_killed(folder, capfd):
@@ -218,68 +184,6 @@ def train_small_agent(*args, **kwargs):
     return train_for(*args, **kwargs, **SMALL_AGENT)
 
 
-def finished_build(folder: Path, *unfinished: str) -> BuildConfig:
-    """A build of which only the `unfinished` stages are left; its world is the package's Pong."""
-    given = config(folder, GAME, preset="sprites")
-    shutil.copytree(SHIPPED / "Pong", given.folder / "worlds" / "PictureGame")
-    (given.folder / "fidelity-PictureGame.json").write_text('{"figures": {}}')
-    manifest = Manifest(given.folder / "stages.jsonl")
-    for stage in ("data-mixed", "tokenizer", "dynamics", "world-PictureGame", "score-PictureGame"):
-        if stage not in unfinished:
-            manifest.note(stage, "done", seconds=0.1)
-    return given
-
-
-def interrupted(arguments):
-    time.sleep(0.2)
-    raise KeyboardInterrupt
-
-
-def too_short(arguments):
-    raise ValueError("none of the 4 episodes has 11 frames")
-
-
-def test_a_world_is_installed_though_its_check_fails(folder, capfd, monkeypatch):
-    monkeypatch.setattr("genie_gym.build.build.FIDELITY", "tests.test_build:too_short")
-    monkeypatch.setattr("genie_gym.build.timed.dream_speed", lambda world: 100.0)
-    given = replace(finished_build(folder, "score-PictureGame"), json=folder / "result.json")
-    assert build(given, tiny())
-    told = capfd.readouterr().out
-    assert "the check failed: ValueError: none of the 4 episodes has 11 frames" in told
-    assert f"genie-gym bench fidelity {given.installed} --record" in told and "NO" not in told
-    assert load_world(given.installed).card.name == "Pong"
-    assert "too_short" in (given.folder / "build.log").read_text()
-    assert "none of" in json.loads((folder / "result.json").read_text())["fault"]
-
-
-def test_a_finished_build_installs_its_world_wherever_it_is_missing(folder):
-    given = finished_build(folder)
-    assert build(given, tiny())
-    record_scores(given.installed, {"psnr": 1.0})
-    assert build(given, tiny()), "this build's own world, scored anew, is no other world"
-    shutil.rmtree(given.installed)
-    for wanted in (given, replace(given, worlds=folder / "more")):
-        assert build(wanted, tiny())
-        assert load_world(wanted.installed).card.name == "Pong"
-    other = replace(given, worlds=folder / "other")
-    shutil.copytree(SHIPPED / "Freeway", other.installed)
-    with pytest.raises(ValueError, match="add --replace, or choose another --name"):
-        build(other, tiny())
-    assert build(replace(other, replace=True), tiny())
-    assert load_world(other.installed).card.name == "Pong"
-
-
-def test_ctrl_c_in_the_check_stops_the_build_and_its_time_counts(folder, capfd, monkeypatch):
-    monkeypatch.setattr("genie_gym.build.build.FIDELITY", "tests.test_build:interrupted")
-    monkeypatch.setattr("genie_gym.build.timed.dream_speed", lambda world: 100.0)
-    given = finished_build(folder, "score-PictureGame")
-    assert not build(given, tiny())
-    assert "stopped: run the same command to resume" in capfd.readouterr().out
-    last = Manifest(given.folder / "stages.jsonl").entries()[-1]
-    assert (last["stage"], last["event"]) == ("score-PictureGame", "stopped")
-    assert last["seconds"] >= 0.2
-
-
 class Asked:
     """Sizes that only note what is to be collected."""
 
@@ -300,9 +204,9 @@ def test_rounds_collect_episodes_that_no_score_uses_and_env_arguments_may_have_a
             assert stage.run()
     seeds = [config.seed for config in asked.configs]
     assert len(set(seeds)) == 5 and SEED not in seeds and seeds[0] == 0
-    for config in asked.configs:
-        given = {name: parse_value(text) for name, text in config.env_kwargs.items()}
-        assert given == arguments and config.max_steps == 20
+    for collected in asked.configs:
+        given = {name: parse_value(text) for name, text in collected.env_kwargs.items()}
+        assert given == arguments and collected.max_steps == 20
     with pytest.raises(ValueError, match="kept for scoring worlds: give another --seed"):
         BuildConfig(env=GAME, seed=SEED)
 

@@ -239,3 +239,10 @@ def test_a_dataset_can_be_sent_to_another_process(tmp_path):
     dataset = EpisodeDataset(tmp_path)
     dataset.episode(0)
     assert_equal(pickle.loads(pickle.dumps(dataset)).episode(0), make_episode(0))
+
+
+def test_arguments_of_the_env_are_found_in_collected_and_in_recorded_play():
+    names = {"env_id": "Game-v0", "action_set": "two", "action_meanings": ("A", "B")}
+    for extra in ({"collection": {"env_kwargs": {"a": 1}}}, {"env_kwargs": {"a": 1}}):
+        assert EpisodeInfo(**names, extra=extra).env_kwargs == {"a": 1}
+    assert EpisodeInfo(**names).env_kwargs == {}

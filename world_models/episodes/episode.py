@@ -54,6 +54,11 @@ class EpisodeInfo:
                 f"{len(self.action_meanings)}; pass env.unwrapped.action_meanings"
             )
 
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments of the env, as `genie-gym collect` or the recorder of `play` stores them."""
+        return self.extra.get("collection", self.extra).get("env_kwargs", {})
+
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self) | {"action_meanings": list(self.action_meanings)}

@@ -143,8 +143,7 @@ def _card(
         action_set=info.action_set if latent is None else f"latent-{len(meanings)}",
         action_meanings=meanings,
         env_id=info.env_id,
-        # Collected episodes store the arguments one level deeper than recorded play.
-        env_kwargs=info.extra.get("collection", info.extra).get("env_kwargs", {}),
+        env_kwargs=info.env_kwargs,
         rewards=_rewards(episodes),
         provenance={
             **_imported(tuned),
