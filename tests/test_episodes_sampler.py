@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -144,15 +145,14 @@ class OwnsThreads:
             os.abort()
 
 
+def read_after_collecting(read, windows):
+    gc.collect()
+    return read(windows)
+
+
 def test_workers_do_not_destroy_what_they_inherit(dataset):
     loader = WindowLoader(dataset, length=16, batch_size=2, num_workers=1)
-    read = loader.read
-
-    def read_after_collecting(windows):
-        gc.collect()
-        return read(windows)
-
-    loader.read = read_after_collecting
+    loader.read = partial(read_after_collecting, loader.read)
     gc.disable()
     try:
         OwnsThreads()
