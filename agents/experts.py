@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from genie_gym.actions import ActionSet
 
-__all__ = ["CoinRunRunner", "PongTracker", "coinrun", "pong"]
+__all__ = ["CoinRunRunner", "FreewayWalker", "PongTracker", "coinrun", "freeway", "pong"]
 
 # Where things are in a frame of Pong, in pixels.
 COURT = slice(12, 58)  # rows between the walls
@@ -23,6 +23,36 @@ STUCK = 0.2  # share of pixels below which so few change that the player does no
 JUMP_RATES = (0.02, 0.15)  # range of an episode's probability to jump at a step without a reason
 JUMP_STEPS = (4, 16)  # range of the steps for which JUMP is held
 BACK_STEPS = (4, 12)  # range of the steps back after a jump that led nowhere
+
+# Range of an episode's probability to step forward in Freeway.
+WALK_RATES = (0.3, 1.0)
+
+
+class FreewayWalker:
+    """Walks up, with an episode's own probability, and takes any other action otherwise.
+
+    Args:
+        actions: An action set with UP.
+        num_envs: Number of sub-envs, called rows.
+    """
+
+    def __init__(self, actions: ActionSet, num_envs: int):
+        self._up = actions.meanings.index("UP")
+        self._others = [action for action in range(len(actions)) if action != self._up]
+        self._rate = np.zeros(num_envs)
+        self._random = [np.random.default_rng(0)] * num_envs
+
+    def begin(self, row: int, rng: np.random.Generator) -> None:
+        """Starts an episode with its own probability."""
+        self._random[row], self._rate[row] = rng, rng.uniform(*WALK_RATES)
+
+    def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Returns one action per row; the frames do not matter."""
+        return np.array([self._step(row) for row in range(len(frames))], np.int64)
+
+    def _step(self, row: int) -> int:
+        rng = self._random[row]
+        return self._up if rng.random() < self._rate[row] else int(rng.choice(self._others))
 
 
 class PongTracker:
@@ -100,6 +130,11 @@ class CoinRunRunner:
 def coinrun(actions: ActionSet, num_envs: int) -> CoinRunRunner:
     """Makes the policy of `CoinRunRunner`."""
     return CoinRunRunner(actions, num_envs)
+
+
+def freeway(actions: ActionSet, num_envs: int) -> FreewayWalker:
+    """Makes the policy of `FreewayWalker`."""
+    return FreewayWalker(actions, num_envs)
 
 
 def pong(actions: ActionSet, num_envs: int) -> PongTracker:

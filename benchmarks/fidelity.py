@@ -43,8 +43,8 @@ from world_models.worlds.find import find_world
 __all__ = ["FidelityConfig", "main"]
 
 QUICK_EPISODES = 24
-QUICK = Amounts(windows=64, event_windows=64, long_dreams=4, long_frames=200)
-_LESS = ("windows", "event_windows", "long_dreams", "long_frames")
+QUICK = Amounts(windows=64, horizon_windows=0, event_windows=64, long_dreams=4, long_frames=200)
+_LESS = ("windows", "horizon_windows", "event_windows", "long_dreams", "long_frames")
 RECORDED = (
     "psnr",
     "psnr_copy",

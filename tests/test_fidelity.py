@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.dreams.events import Found, cut, find_events, matched
+from benchmarks.dreams.horizon import measure_horizon
 from benchmarks.dreams.long_dream import dream_long
 from benchmarks.dreams.measure import Amounts, measure
 from benchmarks.dreams.player import player_survival
@@ -16,7 +17,7 @@ from benchmarks.dreams.survival import survival
 from genie_gym.collect.command import CollectConfig, collect
 from genie_gym.evaluation.dreamer import Dreamer
 from genie_gym.evaluation.metrics import BEST
-from genie_gym.evaluation.windows import Windows
+from genie_gym.evaluation.windows import Windows, draw_windows
 from tests.bare_procgen import needs_procgen
 from tests.known_world import SHADE, KnownWorld
 from tests.square_episodes import write_episodes
@@ -271,13 +272,32 @@ def test_survival_is_left_out_of_games_where_anything_can_be_anywhere(tmp_path):
     assert survival(played, real, plain) is None
 
 
+def test_longer_dreams_are_scored_frame_by_frame(episodes):
+    """Frame t is 2 t grey levels too bright, everywhere but in the square's full red."""
+    noise = 2
+    found = measure_horizon(Dreamer(KnownWorld(noise=noise)), episodes, num=8, prompt=2, seed=SEED)
+    assert found.horizons == (1, 10, 25), "the longest episode has 51 frames"
+    bright = [(256 * 3 - 16) / (256 * 3) * (noise * t / 255) ** 2 for t in found.horizons]
+    assert found.scores["psnr"] == pytest.approx([decibels(mse) for mse in bright], abs=1e-3)
+    windows = draw_windows(episodes, num=8, prompt=2, steps=25, seed=SEED)
+    cells, last = where(windows.real), where(windows.prompt[:, -1:])
+    copied = apart(cells, last).mean(0)[[0, 9, 24]].tolist()
+    assert found.scores["psnr_copy"] == pytest.approx(copied, abs=1e-3)
+    shade = decibels(SHADE**2 / 3 / 255**2)
+    assert found.scores["psnr_ceiling"] == pytest.approx([shade] * 3, abs=1e-3)
+    assert found.figures()["horizon_psnr_25"] == found.scores["psnr"][2]
+    perfect = measure_horizon(Dreamer(KnownWorld()), episodes, num=8, prompt=2, seed=SEED)
+    assert perfect.scores["psnr"] == perfect.scores["moving_psnr"] == [BEST] * 3
+
+
 def test_measure_brings_it_all_together(episodes):
     amounts = Amounts(prompt=2, steps=STEPS, windows=8, long_dreams=2, long_frames=100)
     said: list[str] = []
     measured = measure(Dreamer(KnownWorld()), episodes, ACTIONS, amounts, say=said.append)
     figures = measured.figures()
     assert figures["psnr"] == BEST and figures["reward_recall"] == 1 and figures["windows"] == 8
-    assert figures["stability_frames"] == 100 and len(said) == 3
+    assert figures["stability_frames"] == 100 and len(said) == 4
+    assert figures["horizon_psnr_25"] == BEST > figures["horizon_psnr_copy_25"]
     assert figures["survival_50"] == figures["survival_100"] == figures["survival_real"] == 1
     start = where(measured.windows.prompt[:1, -1]).expand(5, 2)
     held = play(start, torch.arange(5)[:, None].expand(5, STEPS))[0][:, 1:]

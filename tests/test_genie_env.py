@@ -55,17 +55,10 @@ def test_a_row_has_the_same_bits_in_any_company(threads, rows):
 
 
 @needs_compiler
-def test_a_compiled_dream_is_the_same_dream():
-    how = {"steps": 2, "dtype": "float32"}
-    plain, fast = (gym.make(ID, compile=compile, **how) for compile in (False, True))
-    moves = actions_for(plain.action_space, 6, 1)[:, 0]
-    shown = []
-    for env in (fast, plain):
-        env.reset(seed=3)
-        shown.append([env.step(action)[0] for action in moves])
-    apart = np.abs(np.int16(shown[0]) - np.int16(shown[1]))
-    assert (apart > 1).mean() < 0.01, "sums are taken in another order, and that is all"
-    models = [env.unwrapped.vector_env.model for env in (fast, plain)]
+def test_an_env_is_compiled_on_request_and_no_other():
+    """That both dream the same is tested with smaller worlds, which compile sooner."""
+    envs = [gym.make(ID, compile=compile) for compile in (True, False)]
+    models = [env.unwrapped.vector_env.model for env in envs]
     assert [isinstance(model, CompiledWorld) for model in models] == [True, False]
     assert models[0].dynamics is models[1].dynamics
     assert "step" not in vars(models[1].dynamics), "the other env was compiled too"

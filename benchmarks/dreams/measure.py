@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.dreams.events import Found, find_events
 from benchmarks.dreams.fid import frechet_distance
+from benchmarks.dreams.horizon import HORIZONS, Horizon, measure_horizon
 from benchmarks.dreams.long_dream import LongDream, dream_long
 from benchmarks.dreams.player import player_survival
 from benchmarks.dreams.scores import KINDS, Clips, Picture, Scores, as_it_is, dream_clips, score
@@ -34,6 +35,7 @@ class Amounts:
         prompt: Number of real frames before a dream.
         steps: Number of frames to generate and compare.
         windows: Number of dreams to compare with real frames.
+        horizon_windows: Number of dreams of 100 frames to compare with real frames; 0 for none.
         event_windows: Number of dreams in which to find rewards and terminations.
         long_dreams: Number of long dreams.
         long_frames: Number of frames of a long dream; 0 for no long dreams.
@@ -44,6 +46,7 @@ class Amounts:
     prompt: int = 1
     steps: int = 10
     windows: int = 64
+    horizon_windows: int = 64
     event_windows: int = 256
     long_dreams: int = 4
     long_frames: int = 1000
@@ -54,8 +57,9 @@ class Amounts:
         for name in ("prompt", "steps", "windows", "event_windows", "long_dreams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.tolerance < 0:
-            raise ValueError(f"tolerance must not be negative, got {self.tolerance}")
+        for name in ("tolerance", "horizon_windows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.long_frames and self.long_frames < SHORTEST_LONG:
             raise ValueError(
                 f"long_frames must be 0 (none) or at least {SHORTEST_LONG}, got {self.long_frames}"
@@ -80,6 +84,7 @@ class Measured:
         held: Each action held for a whole dream from the first window's prompt, uint8
             ``(A, n, H, W, 3)``.
         fid: FID of dream, copy and ceiling; empty without a network.
+        horizon: Scores of dreams of 100 frames; only in mode "stream".
         events: Counts of rewards and terminations; only in mode "stream".
         long: The long dreams; only in mode "stream".
         survival: Which frames of the long dreams are pictures of the game; None if that cannot be
@@ -94,6 +99,7 @@ class Measured:
     tolerance: int
     held: Tensor
     fid: dict[str, float] = field(default_factory=dict)
+    horizon: Horizon | None = None
     events: dict[str, Found] = field(default_factory=dict)
     long: LongDream | None = None
     survival: Survival | None = None
@@ -105,6 +111,8 @@ class Measured:
         found = self.scores.figures() | {
             "fid" if kind == "dream" else f"fid_{kind}": value for kind, value in self.fid.items()
         }
+        if self.horizon is not None:
+            found |= self.horizon.figures()
         for name, events in self.events.items():
             found |= events.figures(name)
         if self.long is not None:
@@ -159,6 +167,11 @@ def measure(
         measured.fid = {k: frechet_distance(features, clips.real, clips.of(k)) for k in KINDS}
     if dreamer.mode != "stream":
         return measured
+    if amounts.horizon_windows:
+        say(f"{amounts.horizon_windows} dreams of up to {HORIZONS[-1]} frames")
+        measured.horizon = measure_horizon(
+            dreamer, episodes, num=amounts.horizon_windows, prompt=prompt, seed=seed, clean=clean
+        )
     if latent is None and outcomes:
         say(f"{amounts.event_windows} dreams for rewards and terminations")
         measured.events = find_events(

@@ -24,7 +24,12 @@ LEVELS = {
 
 def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
     """Return rows of all main figures; `no_fid` says why FID is missing."""
-    return [*compared_rows(measured, no_fid), *_control_rows(measured), *_other_rows(measured)]
+    return [
+        *compared_rows(measured, no_fid),
+        *_horizon_rows(measured),
+        *_control_rows(measured),
+        *_other_rows(measured),
+    ]
 
 
 def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
@@ -70,6 +75,21 @@ def rate_rows(rates: Sequence[Rates]) -> list[dict[str, Any]]:
         }
         for rate in rates
         for what, (dream, real) in (("reward", rate.rewards), ("ends", rate.ends))
+    ]
+
+
+def _horizon_rows(measured: Measured) -> list[dict[str, Any]]:
+    if measured.horizon is None:
+        return []
+    figures = measured.horizon.figures()
+    return [
+        {
+            "measure": f"PSNR, all pixels of frame {frame} (dB)",
+            "dream": figures[f"horizon_psnr_{frame}"],
+            "copying (floor)": figures[f"horizon_psnr_copy_{frame}"],
+            "tokenizer (ceiling)": figures[f"horizon_psnr_ceiling_{frame}"],
+        }
+        for frame in measured.horizon.horizons[2:]
     ]
 
 
