@@ -276,3 +276,21 @@ def test_the_runner_of_coinrun_gets_to_coins_and_plays_the_same_in_any_row():
         for episodes in (runner, played("random", 24))
     ]
     assert coins[0] > coins[1] + 5
+
+
+def test_the_walker_of_freeway_crosses_the_road_and_plays_the_same_in_any_row():
+    def played(num_envs):
+        env_id = "RetroAct/Freeway-Atari2600-v0"
+        collection = Collection(env_id=env_id, max_steps=300, policy="agents.experts:freeway")
+        episodes = play_episodes(collection, list(range(4)), num_envs=num_envs)
+        return {episode.info.index: episode for episode in episodes}
+
+    walker, other = played(2), played(1)
+    for index, episode in walker.items():
+        assert np.array_equal(episode.actions, other[index].actions)
+    assert sum(episode.rewards.sum() for episode in walker.values()) >= 2
+    up = [
+        (episode.actions == episode.info.action_meanings.index("UP")).mean()
+        for episode in walker.values()
+    ]
+    assert np.ptp(up) > 0.1, "each episode has a probability of its own"

@@ -158,11 +158,6 @@ def pong(build: Build) -> Path:
     return from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=4000)
 
 
-def up_n_down(build: Build) -> Path:
-    """Makes a world of Up'n Down from mixed play and an agent's own. Two hours on one core."""
-    return from_play(build, RECIPES["atari"](), steps=6000, rounds=1)
-
-
 WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "CoinRun": ("Procgen/CoinRun-v0", coinrun),
     "CrazyClimber": ("RetroAct/CrazyClimber-Atari2600-v0", crazy_climber),
@@ -170,7 +165,6 @@ WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "Frostbite": ("RetroAct/Frostbite-Atari2600-v0", frostbite),
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
-    "UpNDown": ("RetroAct/UpNDown-Atari2600-v0", up_n_down),
 }
 """World name -> (env id, recipe)."""
 
