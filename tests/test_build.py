@@ -166,6 +166,7 @@ def test_a_round_trains_an_agent_plays_with_it_and_fine_tunes_the_world(folder, 
     card = load_world(folder / "worlds" / "PictureGame").card
     assert card.provenance["dynamics"].endswith("from PictureGame")
     assert card.provenance["data"]["episodes"] == len(played)
+    assert f"{MIXED},{agent.name}=10" in card.provenance["data"]["policies"]
     result = json.loads((folder / "result.json").read_text())["figures"]
     assert result["minutes_given"] == 0.05 and result["minutes"] > 0
     assert result["psnr"] == pytest.approx(card.scores["psnr"], abs=1e-4)

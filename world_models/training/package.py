@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from world_models.worlds.card import WorldCard
 from world_models.worlds.find import find_world
 
 _MAX_REWARDS = 32
+_FOLDER = r"(?<![^,=])/[^,=]*/"  # the folder of a saved agent, in the specification of a policy
 
 __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
@@ -163,6 +165,7 @@ def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
     """
     data = {**record.data, "path": Path(str(record.data["path"])).name}
     earlier = {} if tuned is None else tuned.card.provenance.get("data", {})
+    data["policies"] = [re.sub(_FOLDER, "", policy) for policy in data.get("policies", ())]
     for name in ("seeds", "policies"):
         data[name] = list(dict.fromkeys([*earlier.get(name, ()), *data.get(name, ())]))
     return data
