@@ -22,11 +22,14 @@ __all__ = [
     "find_starts",
     "played_dreams",
     "played_real",
+    "responds",
 ]
 
 REAL_ROWS = 2  # of the real env
 PROMPT = 4  # real frames that dreams start from
 TRIES = 20  # most plays per start
+RESPONSE_STEPS = 8  # within which some action must change the frame
+RESPONSE_ACTIONS = 9  # most actions that are tried
 
 Returns = NDArray[np.float64]
 
@@ -47,7 +50,11 @@ class Starts:
 
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
-    """Play in the real env by the policy `sticky`, and save some of its states."""
+    """Play in the real env by the policy `sticky`, and save some of its states.
+
+    States in which no action has an effect yet are left out, such as those of a game's intro. No
+    frame shows when an intro will end.
+    """
     rng = np.random.default_rng(seed)
     actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
     rows = env.num_envs
@@ -73,13 +80,36 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
                 break
         if len(shown) < PROMPT:
             continue
-        for row in np.flatnonzero(~ended):
-            states.append(env.unwrapped.save_state()[row])  # type: ignore[attr-defined]
+        if not (alive := np.flatnonzero(~ended)).size:
+            continue
+        saved: list[bytes] = env.unwrapped.save_state()  # type: ignore[attr-defined]
+        saved = [saved[alive[0] if over else row] for row, over in enumerate(ended)]
+        for row in alive[responds(env, saved)[alive]]:
+            states.append(saved[row])
             frames.append(np.stack([frame[row] for frame in shown[-PROMPT:]]))
             taken.append([int(act[row]) for act in acts[1 - PROMPT :]])
     if len(states) < num:
-        raise ValueError(f"hardly any episode of this game has the {PROMPT} frames of a start")
+        raise ValueError(
+            f"hardly any episode of this game has the {PROMPT} frames of a start, after which "
+            "actions have an effect"
+        )
     return Starts(states=states[:num], frames=np.stack(frames[:num]), actions=np.array(taken[:num]))
+
+
+def responds(env: VectorEnv, states: list[bytes]) -> NDArray[np.bool_]:
+    """Return for which rows the next frames depend on the action, if it is held."""
+    shown = []
+    num_actions = int(env.single_action_space.n)  # type: ignore[attr-defined]
+    for action in range(min(num_actions, RESPONSE_ACTIONS)):
+        env.unwrapped.load_state(states)  # type: ignore[attr-defined]
+        held, found = np.full(env.num_envs, action), []
+        for _ in range(RESPONSE_STEPS):
+            frames, _, terminated, truncated, _ = env.step(held)
+            found.append(frames)
+            if (ended := terminated | truncated).any():
+                env.reset(options={"reset_mask": ended})
+        shown.append(np.stack(found, 1))
+    return np.any([frames != shown[0] for frames in shown], axis=(0, 2, 3, 4, 5))
 
 
 def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Played:

@@ -3,7 +3,8 @@
 The same algorithm, network and number of steps is trained in the dream and in the real game, with
 several seeds each; random play is the floor. Dreams start from real play that is collected first.
 
-Run: python -m benchmarks.transfer [--worlds W ...] [--steps N] [--seeds N] [--quick] [--json FILE]
+Run: python -m benchmarks.transfer [--worlds W ...] [--steps N] [--seeds N] [--start-policy P]
+    [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Comparison:
         seeds: Runs of each arm.
         episodes: Evaluation episodes of each run.
         eval_steps: Maximum steps of such an episode.
-        start_episodes: Episodes of mixed play that dreams start from.
+        start_policy: Policy of the play that dreams start from.
+        start_episodes: Episodes of it.
         num_envs: Rows that a run trains on.
     """
 
@@ -56,6 +58,7 @@ class Comparison:
     seeds: int
     episodes: int = 8
     eval_steps: int = 500
+    start_policy: str = "mixed"
     start_episodes: int = 40
     num_envs: int = 16
 
@@ -67,7 +70,7 @@ class Comparison:
         play = CollectConfig(
             env=card.env_id,
             out=starts,
-            policy="mixed",
+            policy=self.start_policy,
             episodes=self.start_episodes,
             seed=1_000_000,  # episodes that the world was not trained on
             env_kwargs=kwargs,
@@ -159,7 +162,12 @@ def measure(given: Namespace) -> Measured:
             quick = {"episodes": ROWS, "eval_steps": 50, "start_episodes": 4, "num_envs": 4}
         steps = 512 if given.quick else given.steps
         comparison = Comparison(
-            world=world, out=given.work / name, steps=steps, seeds=given.seeds, **quick
+            world=world,
+            out=given.work / name,
+            steps=steps,
+            seeds=given.seeds,
+            start_policy=given.start_policy,
+            **quick,
         )
         returns, frames = comparison.run()
         found = summary(returns)
@@ -206,6 +214,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument("--steps", type=int, default=40_960, help="per run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
+    parser.add_argument("--start-policy", default="mixed", help="plays what dreams start from")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the agents' play")
     parser.add_argument("--work", type=Path, default=Path("runs/transfer"), help="folder of runs")
 

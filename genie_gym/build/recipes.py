@@ -39,6 +39,7 @@ def from_play(
     max_steps: int = 500,
     seed: int = 0,
     rounds: int = 0,
+    sampling: SamplingOptions = ONE_PASS,
     pictures: Path | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -54,6 +55,7 @@ def from_play(
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
         rounds: How often to train an agent in the dream, play with it, and fine-tune the world.
+        sampling: How the world samples frames.
         pictures: Folder for a film strip and other pictures of the finished world.
         env_kwargs: Arguments of the env.
 
@@ -66,9 +68,9 @@ def from_play(
     # At equal time, twice as many steps with half the batch learn more.
     dynamics = _one_pass_recipe(recipe.dynamics, steps=steps, batch_size=4, events=events)
     run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
-    world = _finish(build, data, tokenizer, run, pictures)
+    world = _finish(build, data, tokenizer, run, sampling, pictures)
     for number in range(1, rounds + 1):
-        world = _round(build, number, world, data, dynamics, policy, pictures, **play)
+        world = _round(build, number, world, data, dynamics, policy, sampling, pictures, **play)
     return world
 
 
@@ -126,7 +128,16 @@ def freeway(build: Build) -> Path:
     Other play hardly ever crosses the road.
     """
     policy = f"{MIXED},agents.experts:freeway=10"
-    return from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=6000, events=0.3)
+    return from_play(
+        build,
+        RECIPES["atari"](),
+        policy=policy,
+        episodes=200,
+        steps=6000,
+        events=0.3,
+        # At 0.5, chickens and cars double.
+        sampling=replace(ONE_PASS, temperature=0.2),
+    )
 
 
 def frostbite(build: Build) -> Path:
@@ -191,6 +202,7 @@ def _round(
     data: Path,
     recipe: DynamicsRecipe,
     policy: str,
+    sampling: SamplingOptions = ONE_PASS,
     pictures: Path | None = None,
     *,
     seed: int = 0,
@@ -209,7 +221,7 @@ def _round(
     tuned = _fitted(recipe, steps=recipe.fit.steps // 3, learning_rate=7e-4)
     share = ROUND_SHARES["dynamics"]
     run = build.dynamics(f"dynamics-{name}", tuned, data, world=world, share=share)
-    return _finish(build, data, world, run, pictures, name=f"{name}/{build.name}")
+    return _finish(build, data, world, run, sampling, pictures, name=f"{name}/{build.name}")
 
 
 def _finish(
@@ -217,11 +229,12 @@ def _finish(
     data: Path,
     tokenizer: Path,
     dynamics: Path,
+    sampling: SamplingOptions = ONE_PASS,
     pictures: Path | None = None,
     name: str | None = None,
 ) -> Path:
     """Packs and scores a world that predicts a frame in one pass."""
-    options = {"storage": "int8", "sampling": ONE_PASS}
+    options = {"storage": "int8", "sampling": sampling}
     world = build.bundle(name or build.name, data, tokenizer, dynamics, **options)
     shown = () if pictures is None else ("--pictures", str(pictures))
     share = SHARES["score"] if name is None else ROUND_SHARES["score"]
