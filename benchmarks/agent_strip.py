@@ -35,7 +35,7 @@ def write_agent_strip(world: str, agent: Path, steps: int, path: Path) -> None:
         played = play_out(env, first, player.make(1, steps), seeds=[0], max_steps=steps)
         times = np.linspace(0, len(played.frames) - 1, COLUMNS).round().astype(int)
         strip = side_by_side([scaled(played.frames[t], height=HEIGHT) for t in times])
-        title = f"{name}: steps 0 to {times[-1]}, return {played.returns[0]:.4g}"
+        title = f"{name}: steps 0 to {times[-1]}, return {round(played.returns[0], 2):g}"
         rows.append(labelled(strip, title))
         env.close()
     write_png(path, contact_sheet(rows, columns=1))
