@@ -97,9 +97,9 @@ def test_no_start_lies_in_the_intro_of_a_game():
             action = np.full(2, env.unwrapped.actions.meanings.index(name))
             shown.append(np.stack([env.step(action)[0] for _ in range(16)], 1))
         assert (shown[0] != shown[1]).any((1, 2, 3, 4)).all()
-    first, _ = env.reset(seed=0)
+    env.reset(seed=0)
     for _ in range(40):
-        frames, *_ = env.step(np.zeros(2, np.int64))
+        env.step(np.zeros(2, np.int64))
     assert not responds(env, env.unwrapped.save_state()).any(), "the intro was left out for nothing"
     env.close()
 

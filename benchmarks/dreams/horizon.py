@@ -20,7 +20,6 @@ __all__ = ["HORIZONS", "Horizon", "measure_horizon"]
 
 HORIZONS = (1, 10, 25, 50, 100)
 """The frames that are scored, counted from 1."""
-NAMES = ("psnr", "changed_psnr", "moving_psnr")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,7 +117,7 @@ def crazy_climber(build: Build) -> Path:
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
     tuned = _fitted(_one_pass_recipe(recipe.dynamics, steps=1000), learning_rate=7e-4)
     world = _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
-    # Adds play of an agent that learned in this dream, so that the next one does not overpay it.
+    # Adds play of an agent that learned in this dream: other play seldom climbs far.
     longer = _one_pass_recipe(recipe.dynamics, steps=3000)
     return _round(build, 1, world, every, longer, MIXED)
 
