@@ -48,6 +48,12 @@ class Starts:
     frames: NDArray[np.uint8]
     actions: NDArray[np.int64]
 
+    def first(self, num: int) -> Starts:
+        """The first of them."""
+        return Starts(
+            states=self.states[:num], frames=self.frames[:num], actions=self.actions[:num]
+        )
+
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
     """Play in the real env by the policy `sticky`, and save some of its states.

@@ -40,7 +40,7 @@ gym.register(
     vector_entry_point="tests.counting_env:CountingVectorEnv",
 )
 COINRUN = "Procgen/CoinRun-v0"
-KILLS = int(os.environ.get("GENIE_GYM_KILLS", "5"))
+KILLS = int(os.environ.get("GENIE_GYM_KILLS", "3"))
 
 
 def contents(path: Path) -> dict[int, tuple]:

@@ -56,11 +56,13 @@ def test_statistics_over_seeds():
 
 
 def test_overpaid_play_is_found():
-    fair = Exploits(names=("a", "b"), dream=(100.0, 1.0), real=(90.0, 0.0))
+    fair = Exploits(returns={"a": (100.0, 90.0), "b": (1.0, 0.0)})
     assert fair.figures() == {"exploit_ratio": pytest.approx(1 + 10 / 90), "exploit_gate": 1.0}
-    cheat = Exploits(names=("a", "b"), dream=(100.0, 50.0), real=(90.0, 0.0))
-    assert cheat.overpaid()[1] == pytest.approx(1 + 50 / 9) and cheat.figures()["exploit_gate"] == 0
-    loses = Exploits(names=("a",), dream=(-2.0,), real=(-3.0,))
+    cheat = Exploits(returns={"a": (100.0, 90.0), "b": (50.0, 0.0)})
+    assert (
+        cheat.overpaid()["b"] == pytest.approx(1 + 50 / 9) and cheat.figures()["exploit_gate"] == 0
+    )
+    loses = Exploits(returns={"a": (-2.0, -3.0)})
     assert loses.figures()["exploit_ratio"] == pytest.approx(1 + 1 / 3)
 
 

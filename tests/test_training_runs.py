@@ -254,7 +254,8 @@ def test_damaged_data_is_skipped_all_the_way_to_a_world(made, tmp_path):
 
 def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(made, tmp_path):
     first = load_world(made.world)
-    known = {"tokenizer": "6 steps", "data": {"seeds": [77], "policies": ["expert"]}}
+    earlier = {"fingerprint": "f", "seeds": [77], "policies": ["expert"]}
+    known = {"tokenizer": "6 steps", "data": earlier | {"episodes": 5, "frames": 100}}
     card = replace(first.card, name="First", provenance=known)
     torch.manual_seed(0)
     assert first.starts is not None
@@ -279,6 +280,7 @@ def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(mad
     data = second.card.provenance["data"]
     assert data["seeds"] == [77, *first.card.provenance["data"]["seeds"]]
     assert data["policies"] == ["expert", *first.card.provenance["data"]["policies"]]
+    assert data["frames"] == 100 + first.card.provenance["data"]["frames"]
     assert fingerprint(second.model.tokenizer) == fingerprint(
         load_world(tmp_path / "First").model.tokenizer
     )

@@ -60,9 +60,9 @@ def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
 def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
     """Return a row for the play that the dream overpays most."""
     overpaid = exploits.overpaid()
-    worst = max(range(len(overpaid)), key=overpaid.__getitem__)
-    name, dream, real = exploits.names[worst], exploits.dream[worst], exploits.real[worst]
-    title = f"most overpaid policy: {name}, return {dream:.4g} instead of {real:.4g} (ratio)"
+    worst = max(overpaid, key=overpaid.__getitem__)
+    dream, real = exploits.returns[worst]
+    title = f"most overpaid policy: {worst}, return {dream:.4g} instead of {real:.4g} (ratio)"
     return [{"measure": title, "dream": overpaid[worst]}]
 
 

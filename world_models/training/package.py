@@ -160,14 +160,21 @@ def _card(
 def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
     """The data that a world was trained on, without this machine's folders.
 
-    The seeds and policies are also those of the worlds that it was fine-tuned from, since held-out
-    play must be of other seeds. The numbers of episodes and frames are those of the last data.
+    Seeds, policies, and numbers of episodes and frames include the data of the worlds that it was
+    fine-tuned from. Play of the same seeds counts once.
     """
     data = {**record.data, "path": Path(str(record.data["path"])).name}
-    earlier = {} if tuned is None else tuned.card.provenance.get("data", {})
     data["policies"] = [re.sub(_FOLDER, "", policy) for policy in data.get("policies", ())]
+    earlier = {} if tuned is None else tuned.card.provenance.get("data", {})
+    if not earlier:
+        return data
+    known, own = set(earlier["seeds"]), set(data["seeds"])
+    again = earlier["fingerprint"] == data["fingerprint"] or (own and own <= known)
+    more = not known or not known <= own  # than what is in the last data
+    for name in ("episodes", "frames"):
+        data[name] = earlier[name] if again else data[name] + more * earlier[name]
     for name in ("seeds", "policies"):
-        data[name] = list(dict.fromkeys([*earlier.get(name, ()), *data.get(name, ())]))
+        data[name] = list(dict.fromkeys([*earlier[name], *data[name]]))
     return data
 
 
