@@ -130,16 +130,10 @@ def frostbite() -> DreamTrainConfig:
     return replace(plain(), world="Frostbite", reward_scale=0.1)
 
 
-def journey_escape() -> DreamTrainConfig:
-    """Journey Escape: 300 to 2,000 points lost per collision."""
-    return replace(plain(), world="JourneyEscape", reward_scale=0.002)
-
-
 RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
     "CrazyClimber": crazy_climber,
     "CoinRun": coinrun,
     "Frostbite": frostbite,
-    "JourneyEscape": journey_escape,
 }
 
 

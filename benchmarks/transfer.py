@@ -157,9 +157,9 @@ def measure(given: Namespace) -> Measured:
     rows: list[dict[str, Any]] = []
     for world in given.worlds:
         name = Path(world).name
-        quick: dict[str, Any] = {}
+        amounts: dict[str, Any] = {"episodes": given.episodes}
         if given.quick:
-            quick = {"episodes": ROWS, "eval_steps": 50, "start_episodes": 4, "num_envs": 4}
+            amounts = {"episodes": ROWS, "eval_steps": 50, "start_episodes": 4, "num_envs": 4}
         steps = 512 if given.quick else given.steps
         comparison = Comparison(
             world=world,
@@ -167,7 +167,7 @@ def measure(given: Namespace) -> Measured:
             steps=steps,
             seeds=given.seeds,
             start_policy=given.start_policy,
-            **quick,
+            **amounts,
         )
         returns, frames = comparison.run()
         found = summary(returns)
@@ -214,6 +214,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument("--steps", type=int, default=40_960, help="per run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
+    parser.add_argument("--episodes", type=int, default=8, help="real episodes per evaluation")
     parser.add_argument("--start-policy", default="mixed", help="plays what dreams start from")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the agents' play")
     parser.add_argument("--work", type=Path, default=Path("runs/transfer"), help="folder of runs")

@@ -54,7 +54,7 @@ class Make:
     """
 
     name: tyro.conf.Positional[str]
-    """Name of the world: CoinRun, CrazyClimber, Freeway, Frostbite, Hero, JourneyEscape or Pong."""
+    """Name of the world: CoinRun, CrazyClimber, Freeway, Frostbite, Hero or Pong."""
     out: Path | None = None
     """Folder of the build; by default runs/worlds/NAME."""
     minutes: float | None = None

@@ -134,7 +134,7 @@ def test_agents_of_dream_and_game_are_compared(tmp_path, capsys):
     assert transfer.main([*arguments, "--json", str(tmp_path / "f.json")]) == 0
     figures = json.loads((tmp_path / "f.json").read_text())["figures"]
     assert figures["random_crazyclimber_low"] <= figures["random_crazyclimber_high"]
-    assert "110,220 + 2,004" in capsys.readouterr().out  # real frames of the world, and of starts
+    assert "270,540 + 2,004" in capsys.readouterr().out  # real frames of the world, and of starts
 
 
 def test_policies_of_many_kinds_are_ranked(tmp_path, capsys):

@@ -40,7 +40,6 @@ def from_play(
     max_steps: int = 500,
     seed: int = 0,
     rounds: int = 0,
-    calibrated: bool = False,
     sampling: SamplingOptions = ONE_PASS,
     pictures: Path | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -57,7 +56,6 @@ def from_play(
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
         rounds: How often to train an agent in the dream, play with it, and fine-tune the world.
-        calibrated: Fine-tune the rewards on dreams at the end.
         sampling: How the world samples frames.
         pictures: Folder for a film strip and other pictures of the finished world.
         env_kwargs: Arguments of the env.
@@ -74,7 +72,7 @@ def from_play(
     world = _finish(build, data, tokenizer, run, sampling, pictures)
     for number in range(1, rounds + 1):
         world = _round(build, number, world, data, dynamics, policy, sampling, pictures, **play)
-    return _calibrated(build, world, data, dynamics, sampling) if calibrated else world
+    return world
 
 
 def coinrun(build: Build) -> Path:
@@ -103,11 +101,7 @@ def coinrun(build: Build) -> Path:
     world = build.bundle("CoinRunSelfForcing", more, world, run)
     outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250)
     run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
-    world = build.bundle("CoinRunOutcome", data, world, run)
-    policy = "random=2,sticky=2,held=2,alternating=3,agents.experts:coinrun=4"
-    play = build.collect("calibration", policy, 300, max_steps=128, seed=77, env_kwargs=levels)
-    run = _calibration(build, world, play, _fitted(recipe.dynamics, steps=400))
-    return build.score(build.bundle("CoinRun", play, world, run, storage="int8"))
+    return build.score(build.bundle("CoinRun", data, world, run, storage="int8"))
 
 
 def crazy_climber(build: Build) -> Path:
@@ -169,14 +163,6 @@ def hero(build: Build) -> Path:
     return build.score(build.bundle("Hero", data, world, run, storage="int8"))
 
 
-def journey_escape(build: Build) -> Path:
-    """Makes a world of Journey Escape from mixed play. Takes an hour and a half on one core."""
-    recipe = RECIPES["atari"]()
-    model = replace(recipe.tokenizer.model, num_codes=2048)  # half as many: 0.9 dB less
-    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, model=model))
-    return from_play(build, recipe, steps=6000, events=0.3, calibrated=True)
-
-
 def pong(build: Build) -> Path:
     """Makes a world of Pong from mixed play and a player that hits the ball. An hour on one core.
 
@@ -192,7 +178,6 @@ WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "Freeway": ("RetroAct/Freeway-Atari2600-v0", freeway),
     "Frostbite": ("RetroAct/Frostbite-Atari2600-v0", frostbite),
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
-    "JourneyEscape": ("RetroAct/JourneyEscape-Atari2600-v0", journey_escape),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
 """World name -> (env id, recipe)."""
@@ -240,30 +225,20 @@ def _round(
     return _finish(build, data, world, run, sampling, pictures, name=f"{name}/{build.name}")
 
 
-def _calibrated(
-    build: Build,
-    world: Path,
-    data: Path,
-    recipe: DynamicsRecipe,
-    sampling: SamplingOptions = ONE_PASS,
-) -> Path:
-    """Calibrates a world on play of which half is an agent's that was trained in it."""
-    agent = build.agent("calibration", world, data)
-    play = build.collect("calibration", half_by(agent, MIXED), 80, seed=CALIBRATION_SEED)
-    run = _calibration(build, world, play, _fitted(recipe, steps=500, batch_size=8))
-    return _finish(build, play, world, run, sampling, name=f"calibrated/{build.name}")
-
-
-def _calibration(build: Build, world: Path, play: Path, recipe: DynamicsRecipe) -> Path:
+def _calibrated(build: Build, world: Path, data: Path, recipe: DynamicsRecipe) -> Path:
     """Fine-tunes the outcome head on dreams, where rewards are as rare as in play.
 
     The other stages draw rewards more often and weigh them more. A dream then pays too much where
-    its picture does not show whether a reward is due.
+    its picture does not show whether a reward is due. Half the play is an agent's that was trained
+    in the world.
     """
+    agent = build.agent("calibration", world, data)
+    play = build.collect("calibration", half_by(agent, MIXED), 80, seed=CALIBRATION_SEED)
     loss = replace(recipe.loss, event_weight=1.0)
     tuned = replace(recipe, loss=loss, events=0.0, self_forcing=1.0)
-    tuned = _fitted(tuned, learning_rate=1e-3)
-    return build.dynamics("calibration", tuned, play, world=world, outcome_only=True)
+    tuned = _fitted(tuned, steps=500, batch_size=8, learning_rate=1e-3)
+    run = build.dynamics("calibration", tuned, play, world=world, outcome_only=True)
+    return _finish(build, play, world, run, name=f"calibrated/{build.name}")
 
 
 def _finish(
