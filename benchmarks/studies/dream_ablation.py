@@ -83,8 +83,8 @@ def measure(given: Namespace) -> Measured:
     config = base(given)
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
-    for name, changes in VARIANTS.items():
-        key = name.replace(" ", "_")
+    for name in given.variants:
+        changes, key = VARIANTS[name], name.replace(" ", "_")
         results = [
             trained(replace(config, out=given.work / f"{key}-{seed}", seed=seed, **changes))
             for seed in range(given.seeds)
@@ -110,6 +110,9 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--world", default="CrazyClimber", help="name or path of the world")
     parser.add_argument("--steps", type=int, default=40_960, help="per agent")
     parser.add_argument("--seeds", type=int, default=3, help="agents per variant")
+    parser.add_argument(
+        "--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="what to compare"
+    )
     parser.add_argument(
         "--work", type=Path, default=Path("runs/dream-ablation"), help="folder of runs"
     )
