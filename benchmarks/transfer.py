@@ -153,6 +153,8 @@ def measure(given: Namespace) -> Measured:
         ``beats_random``: 1 if the 95 % interval of dream lies above that of random. One row per
         game and arm.
     """
+    if given.episodes < ROWS or given.episodes % ROWS:
+        raise ValueError(f"--episodes must be a multiple of {ROWS}, got {given.episodes}")
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     for world in given.worlds:

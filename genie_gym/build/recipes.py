@@ -233,11 +233,18 @@ def _calibrated(build: Build, world: Path, data: Path, recipe: DynamicsRecipe) -
     in the world.
     """
     agent = build.agent("calibration", world, data)
-    play = build.collect("calibration", half_by(agent, MIXED), 80, seed=CALIBRATION_SEED)
+    play = build.collect(
+        "calibration",
+        half_by(agent, MIXED),
+        80,
+        seed=CALIBRATION_SEED,
+        share=ROUND_SHARES["collect"],
+    )
     loss = replace(recipe.loss, event_weight=1.0)
     tuned = replace(recipe, loss=loss, events=0.0, self_forcing=1.0)
     tuned = _fitted(tuned, steps=500, batch_size=8, learning_rate=1e-3)
-    run = build.dynamics("calibration", tuned, play, world=world, outcome_only=True)
+    share = ROUND_SHARES["dynamics"]
+    run = build.dynamics("calibration", tuned, play, world=world, outcome_only=True, share=share)
     return _finish(build, play, world, run, name=f"calibrated/{build.name}")
 
 

@@ -166,15 +166,14 @@ def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
     data = {**record.data, "path": Path(str(record.data["path"])).name}
     data["policies"] = [re.sub(_FOLDER, "", policy) for policy in data.get("policies", ())]
     earlier = {} if tuned is None else tuned.card.provenance.get("data", {})
-    if not earlier:
-        return data
-    known, own = set(earlier["seeds"]), set(data["seeds"])
-    again = earlier["fingerprint"] == data["fingerprint"] or (own and own <= known)
-    more = not known or not known <= own  # than what is in the last data
+    known, own = set(earlier.get("seeds", ())), set(data.get("seeds", ()))
+    contained = known and own and (known <= own or own <= known)
+    same = contained or earlier.get("fingerprint") == data["fingerprint"]
     for name in ("episodes", "frames"):
-        data[name] = earlier[name] if again else data[name] + more * earlier[name]
+        both = data[name], earlier.get(name, 0)
+        data[name] = max(both) if same else sum(both)
     for name in ("seeds", "policies"):
-        data[name] = list(dict.fromkeys([*earlier[name], *data[name]]))
+        data[name] = list(dict.fromkeys([*earlier.get(name, ()), *data.get(name, ())]))
     return data
 
 
