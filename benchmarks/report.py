@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +89,7 @@ def report(
         "benchmark": name.rpartition(".")[2],
         "command": command(name),
         "hardware": hardware(),
+        "commit": _commit(),
         "versions": _versions(),
         "figures": dict(figures),
     }
@@ -142,6 +144,16 @@ def hardware() -> str:
     if torch is not None and torch.cuda.is_available():
         line += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return line
+
+
+def _commit() -> str | None:
+    """Describe the commit of this checkout; None outside one."""
+    here = Path(__file__).parent
+    asked = ("git", "-C", str(here), "describe", "--always", "--dirty", "--exclude", "*")
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _versions() -> dict[str, str]:

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from world_models.compiler import check_compiler
+from world_models.precision import bfloat16_speedup
 
-__all__ = ["can_compile", "per_second", "pin_to_one_core", "ratio"]
+__all__ = ["can_compile", "can_use_bfloat16", "per_second", "pin_to_one_core", "ratio"]
+
+MIN_BFLOAT16_SPEEDUP = 0.2
 
 
 def pin_to_one_core() -> None:
@@ -38,6 +41,18 @@ def can_compile(device: torch.device) -> bool:
         check_compiler(device)
     except RuntimeError as missing:
         print(f"measuring only uncompiled steps: {missing}")
+        return False
+    return True
+
+
+def can_use_bfloat16(device: torch.device) -> bool:
+    """Return whether bfloat16 is fast enough to be measured; print a line if it is not.
+
+    A CPU without units for it can be a hundred times as slow as in float32.
+    """
+    speedup = bfloat16_speedup(device)
+    if speedup < MIN_BFLOAT16_SPEEDUP:
+        print(f"not measuring bfloat16: a product is {1 / speedup:.0f} times as slow as in float32")
         return False
     return True
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Measured, named, run_benchmark
-from benchmarks.timing import can_compile
+from benchmarks.timing import can_compile, can_use_bfloat16
 from world_models.model.dynamics import Dynamics, DynamicsConfig
 from world_models.model.losses import DynamicsLossConfig
 from world_models.parts import build_tokenizer
@@ -137,7 +137,9 @@ def matmul_peak(repeats: int, dtype: torch.dtype) -> float:
 
 def measure(quick: bool) -> Measured:
     used = choose_dtype("auto", launch().device)
-    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    types: dict[Precision, torch.dtype] = {"fp32": torch.float32}
+    if can_use_bfloat16(launch().device):
+        types["bf16"] = torch.bfloat16
     peaks = {name: matmul_peak(5 if quick else 20, dtype) for name, dtype in types.items()}
     figures = {f"{name}_peak_gflops": peak / 1e9 for name, peak in peaks.items()}
     peak = peaks["bf16" if used == torch.bfloat16 else "fp32"]
@@ -162,13 +164,13 @@ def measure(quick: bool) -> Measured:
     ratio = figures["two_stream_frames_per_s"] / figures["train_frames_per_s"]
     speedup = figures["train_frames_per_s"] / figures["plain_train_frames_per_s"]
     figures |= {"two_stream_ratio": ratio, "compiled_speedup": speedup}
-    precisions: dict[Precision, list[float]] = {"auto": [], "fp32": [], "bf16": []}
+    precisions: dict[Precision, list[float]] = {name: [] for name in ("auto", *types)}
     for _ in range(rounds):
         for precision, taken in precisions.items():
             taken += train_steps(make_config("one_pass"), steps, False, precision)
-    auto, fp32, bf16 = (statistics.median(taken) for taken in precisions.values())
-    figures["auto_vs_best_train"] = min(fp32, bf16) / auto
-    for precision, seconds in zip(precisions, (auto, fp32, bf16), strict=True):
+    auto, *explicit = (statistics.median(taken) for taken in precisions.values())
+    figures["auto_vs_best_train"] = min(explicit) / auto
+    for precision, seconds in zip(precisions, (auto, *explicit), strict=True):
         speed = BATCH * FRAMES / seconds
         rows.append([f"one_pass objective, plain, {precision}", speed, seconds, ""])
     rows.append(["two_stream / paper", ratio, "", ""])

@@ -121,7 +121,7 @@ def _compute() -> Iterator[Finding]:
     yield Finding(
         what="precision",
         found=f"{chosen} on {device.type}",
-        means=f'what "auto" takes: bfloat16 is {speedup:.1f} times as fast as float32 here',
+        means=f'what "auto" takes: bfloat16 is {speedup:.2g} times as fast as float32 here',
     )
 
 

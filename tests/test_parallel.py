@@ -116,10 +116,17 @@ def test_ray_actors_dream(coinrun_world):
 
 
 def test_auto_takes_bfloat16_where_it_is_faster(monkeypatch):
+    monkeypatch.setattr(precision, "_is_native", lambda device: True)
     for speedup, expected in ((2.0, torch.bfloat16), (1.0, torch.float32), (0.3, torch.float32)):
         monkeypatch.setattr(precision, "bfloat16_speedup", lambda device, s=speedup: s)
         assert precision.choose_dtype("auto", CPU) == expected
         assert precision.choose_dtype("float32", CPU) == torch.float32
+
+
+def test_without_native_bfloat16_auto_is_float32_and_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(precision, "_is_native", lambda device: False)
+    monkeypatch.delattr(precision, "bfloat16_speedup")
+    assert precision.choose_dtype("auto", CPU) == torch.float32
 
 
 def test_on_a_gpu_its_generation_decides_and_nothing_is_measured(monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import timeit
+import time
 import warnings
 from functools import cache
 
@@ -14,6 +14,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 MIN_SPEEDUP = 1.1  # of a product, below which bfloat16 is not worth its rounding
 SLOW = 1.5  # a dtype that is slower by this factor is warned about
 SHAPE = (1024, 128, 512)  # rows, inputs and outputs of the timed product: a layer of a small world
+REPEATS, MAX_SECONDS = 12, 0.5  # at most, of one timed product
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
@@ -58,7 +59,7 @@ def bfloat16_speedup(device: torch.device) -> float:
 def _is_faster(device: torch.device) -> bool:
     if device.type == "cuda":  # not measured, so that all processes of a training agree
         return _is_native(device)
-    return bfloat16_speedup(device) >= MIN_SPEEDUP
+    return _is_native(device) and bfloat16_speedup(device) >= MIN_SPEEDUP
 
 
 def _is_native(device: torch.device) -> bool:
@@ -69,10 +70,14 @@ def _is_native(device: torch.device) -> bool:
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
     """The shortest of a few times."""
-
-    def product() -> None:
+    best, begin = float("inf"), time.perf_counter()
+    for _ in range(REPEATS):
+        start = time.perf_counter()
         x @ weight
         if x.is_cuda:
             torch.cuda.synchronize(x.device)
-
-    return min(timeit.repeat(product, number=1, repeat=12))
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if now - begin > MAX_SECONDS:  # a CPU without bfloat16 can be a hundred times as slow
+            break
+    return best

@@ -141,7 +141,7 @@ def _launch(precision: str) -> Fabric:
         faster = bfloat16_speedup(fabric.device)
         print(
             f"precision {chosen_precision(precision)}; on this {fabric.device.type} a product in "
-            f"bf16 is {faster:.1f} times as fast as in fp32"
+            f"bf16 is {faster:.2g} times as fast as in fp32"
         )
     return fabric
 
