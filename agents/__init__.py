@@ -7,8 +7,8 @@ import contextlib
 import importlib
 
 with contextlib.suppress(ImportError):
-    # Stable-Baselines3 imports the old `gym` where it is installed, which prints a notice about
-    # itself. procgen2 installs it; nothing here uses it.
+    # If the old package `gym` is installed, Stable-Baselines3 imports it, and `gym` prints a
+    # deprecation notice. procgen2 installs `gym`; this project does not use it.
     importlib.import_module("gym_notices.notices").notices.clear()
 
 from sb3_contrib import RecurrentPPO  # noqa: E402

@@ -20,8 +20,8 @@ __all__ = ["AutoExplorePolicy", "run_lstm"]
 class AutoExplorePolicy(RecurrentActorCriticPolicy):
     """Four convolutions and an LSTM, followed by a linear actor and a linear critic.
 
-    Use it with sb3-contrib by name: ``RecurrentPPO("AutoExplorePolicy", env)``. The losses of
-    actor and critic both train the shared layers.
+    Use it with sb3-contrib by name: ``RecurrentPPO("AutoExplorePolicy", env)``. The actor loss
+    and the critic loss both train the shared layers.
 
     Args:
         observation_space: Frames; Stable-Baselines3 passes them channels first.

@@ -1,4 +1,4 @@
-"""`genie-gym dream-train`: trains an agent in a dream; with rounds, improves the world too."""
+"""`genie-gym dream-train`: trains an agent in a dream; `--rounds` also improves the world."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
 
 def run_rounds(config: DreamTrainConfig, rounds: DreamRounds) -> bool:
     """Runs or resumes the rounds; returns False if they were interrupted."""
-    # Fail now rather than after the first agent.
+    # Fail now rather than after training the first agent.
     require("lightning.fabric", extra="train", what="training needs Lightning")
     begin(config.out / "rounds.json", settings_of(config), may_change=("out", "rounds"))
     return run_stages(rounds.stages(), Manifest(config.out / "stages.jsonl"))

@@ -24,28 +24,28 @@ __all__ = ["DreamTrainConfig", "RECIPES", "recipe_of"]
 class DreamTrainConfig(PPOConfig):
     """Trains PPO in a world's dream and evaluates it in the real game.
 
-    Run the same command again to resume after an interruption. The policy is saved in `out`, to
-    be used by `genie-gym collect --policy OUT`.
+    Run the same command again to resume after an interruption. The policy is saved in `out`;
+    use it with `genie-gym collect --policy OUT`.
 
     Attributes:
         world: Name or path of the world.
-        where: Train in the dream; or, to compare, in the real game with the same settings.
-        starts: Dataset folder that dreams start from, in place of the few starts stored with the
-            world. With `rounds`, dreams start from the play that the rounds collect.
+        where: Train in the dream or, for comparison, in the real game with the same settings.
+        starts: Dataset folder; dreams start from its frames, instead of the few starts stored with
+            the world. With `rounds`, dreams start from the play that the rounds collect.
         horizon: Maximum steps per training episode.
         stack: Number of frames that the agent sees at once.
-        reward_scale: Factor on the rewards; about 1 / (the usual reward).
-        truncate_when_unsure: End a dream when its entropy exceeds this.
-        uncertainty_penalty: Subtract this times the entropy from the reward, before scaling.
-        eval_episodes: Episodes per evaluation, each in the dream and in the real game.
+        reward_scale: Factor on the rewards; a good value is 1 / (the usual reward).
+        truncate_when_unsure: Truncate a dream when its entropy exceeds this value.
+        uncertainty_penalty: Subtract this factor times the entropy from the reward, before scaling.
+        eval_episodes: Episodes per evaluation in the real game, and as many in the dream.
         eval_steps: Maximum steps per evaluation episode.
-        keep: Which policy is saved: the last one, or the one with the best return in the real game.
-            "best" uses the real frames of the evaluations to choose.
-        max_overpay: Stop when, in two evaluations in a row, the dream pays more than this times
-            the real return: the agent then exploits the dream's faults. 0 never stops.
-        rounds: Rounds of improving the world: after training in it, collect real play with the
-            agent, mixed with other play, and fine-tune the world on it. An agent trained in the
-            last world is the result.
+        keep: Which policy to save: the last one, or the one with the best return in the real game.
+            "best" therefore uses the real frames of the evaluations.
+        max_overpay: Stop when, in two evaluations in a row, the dream return is more than this
+            factor times the real return: the agent then exploits the dream's faults. 0 never stops.
+        rounds: Number of rounds that improve the world. Each round trains an agent in the world,
+            collects real play with the agent, mixed with other play, and fine-tunes the world on
+            that play. The final agent is trained in the last world.
         round_frames: Real frames collected before the first round and in each round.
         round_steps: Steps of fine-tuning the dynamics in each round.
         dtype: Floating-point type that the world computes in.

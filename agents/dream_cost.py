@@ -1,7 +1,7 @@
 """A dream as the cost model of planners that call ``get_cost(info, candidates)``.
 
-That is the interface of the solvers of stable-worldmodel, which this module neither needs nor
-imports. Shapes: B envs, S candidates of each, T steps, K actions.
+The solvers of stable-worldmodel use this interface; this module does not import stable-worldmodel.
+Shapes: B envs, S candidates per env, T steps, K actions.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["DreamCost"]
 
 
 class DreamCost:
-    """The cost of action sequences: minus the return that a world predicts for them.
+    """The cost of action sequences: the negative return that a world predicts for them.
 
     The return is an expectation: each reward is weighted by the probability that the episode has
-    not ended before it. All candidates of all calls get the same random numbers, so their costs
-    depend only on the frame and the actions, and equal candidates cost the same.
+    not ended before it. All candidates in all calls use the same random numbers, so
+    a cost depends only on the frame and the actions, and equal candidates have equal costs.
 
     Args:
         model: The world model, in eval mode.
@@ -36,7 +36,7 @@ class DreamCost:
         device: Device of the model.
         discount: Discount factor per step.
         seed: Seed of the dreams.
-        max_rows: How many dreams run at once. A dream takes a few megabytes.
+        max_rows: Number of dreams that run at once. Each takes a few megabytes of memory.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class DreamCost:
     def of(
         cls, world: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
     ) -> DreamCost:
-        """Load a world by its name, path or address, and return the cost that it predicts.
+        """Load a world by its name, path or address, and return its `DreamCost`.
 
-        `options` are those of `DreamCost` and fields of `SamplingConfig`, such as ``steps=2``.
+        `options` are arguments of `DreamCost` and fields of `SamplingConfig`, such as ``steps=2``.
 
         Raises:
-            ValueError: If the world does not predict rewards, so that it has no costs.
+            ValueError: If the world does not predict rewards, because costs are then undefined.
         """
         loaded = open_world(world, device, dtype)
         if not loaded.card.outcomes:
             raise ValueError(
                 f"the world {loaded.card.name} predicts neither rewards nor ends of episodes, so "
-                "all plans would cost the same; to add them: genie-gym train dynamics RECIPE "
+                "all plans would cost the same; to train both: genie-gym train dynamics RECIPE "
                 "--from WORLD --outcome-only --data DATA --out RUN, then genie-gym train bundle"
             )
         own = {name: options.pop(name) for name in _OPTIONS if name in options}
@@ -80,15 +80,15 @@ class DreamCost:
 
     @torch.inference_mode()
     def get_cost(self, info_dict: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
-        """The cost of each candidate, float32 ``(B, S)``.
+        """Return the cost of each candidate, float32 ``(B, S)``.
 
         Args:
-            info_dict: ``"pixels"`` has the frame that dreams begin with, ``(B, S, H, W, 3)`` or
-                ``(B, S, 3, H, W)``, uint8 or float in [0, 1], with or without an axis of past
-                frames after S, of which the last one is used. The S copies are assumed to be equal.
+            info_dict: ``"pixels"`` is the frame that dreams begin with, ``(B, S, H, W, 3)`` or
+                ``(B, S, 3, H, W)``, uint8 or float in [0, 1]. An axis of past frames may follow S;
+                its last frame is used. The S copies are assumed to be equal.
             action_candidates: One-hot actions ``(B, S, T, block * K)`` as `CategoricalCEMSolver`
-                makes them, with `block` consecutive actions at each position; or action numbers,
-                ``(B, S, T)`` or ``(B, S, T, block)``, of an integer dtype.
+                makes them, with `block` consecutive actions at each position; or action indices
+                of an integer dtype, ``(B, S, T)`` or ``(B, S, T, block)``.
         """
         actions = self._actions(action_candidates).to(self.device)
         frames = _first_frames(info_dict["pixels"]).to(self.device)
@@ -106,7 +106,7 @@ class DreamCost:
         return torch.cat(costs).view(batch, num).to(action_candidates.device)
 
     def _returns(self, state: Any, actions: Tensor) -> Tensor:
-        """The expected return ``(R,)`` of actions ``(R, T)``."""
+        """Return the expected return ``(R,)`` of actions ``(R, T)``."""
         step = self._step(len(actions))
         total = torch.zeros(len(actions), device=self.device)
         going = torch.ones_like(total)  # probability that the episode has not ended
@@ -123,7 +123,7 @@ class DreamCost:
         return partial(step_in_parts, self.model.step, parts)
 
     def _actions(self, candidates: Tensor) -> Tensor:
-        """Numbers of actions ``(B, S, T * block)``."""
+        """Return action indices ``(B, S, T * block)``."""
         shape = tuple(candidates.shape)
         if candidates.is_floating_point():
             if candidates.ndim != 4 or candidates.shape[-1] % self.num_actions:
@@ -134,7 +134,7 @@ class DreamCost:
             return candidates.unflatten(-1, (-1, self.num_actions)).argmax(-1).flatten(2)
         if candidates.ndim not in (3, 4):
             raise ValueError(
-                f"expected candidates (B, S, T) or (B, S, T, block) of action numbers, got {shape}"
+                f"expected candidates (B, S, T) or (B, S, T, block) of action indices, got {shape}"
             )
         actions = candidates.flatten(2).to(torch.int64)
         if actions.numel() and not 0 <= actions.min() <= actions.max() < self.num_actions:
@@ -146,7 +146,7 @@ _OPTIONS = ("discount", "seed", "max_rows")
 
 
 def _first_frames(pixels: Any) -> Tensor:
-    """The last frame of each env, uint8 ``(B, H, W, 3)``."""
+    """Return the last frame of each env, uint8 ``(B, H, W, 3)``."""
     frames = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
     if frames.ndim not in (5, 6) or 3 not in (frames.shape[-1], frames.shape[-3]):
         raise ValueError(
@@ -160,7 +160,7 @@ def _first_frames(pixels: Any) -> Tensor:
         return frames.to(torch.uint8).movedim(-3, -1).contiguous()
     if not 0 <= frames.min() <= frames.max() <= 1:
         raise ValueError(
-            "info['pixels'] of a float dtype must be in [0, 1], but range from "
-            f"{frames.min():.3g} to {frames.max():.3g}: leave out any normalisation"
+            "expected info['pixels'] of a float dtype in [0, 1], got values from "
+            f"{frames.min():.3g} to {frames.max():.3g}: remove any normalisation"
         )
     return to_uint8(frames).contiguous()

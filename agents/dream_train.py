@@ -25,7 +25,7 @@ from world_models.settings import begin
 
 __all__ = ["dream_train", "settings_of", "train_for"]
 
-_STEPS_PER_MINUTE = 30_000  # more than any machine can dream, so the time limit ends it
+_STEPS_PER_MINUTE = 30_000  # more than any machine reaches, so the time limit ends training
 
 
 def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
@@ -34,13 +34,13 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
     Returns:
         The evaluations in order. ``dream_return`` and ``real_return``: mean return from the same
         first frames; ``real_frames``: frames of the real game used so far; ``overpaid``: 1 if the
-        dream paid too much; ``stop``: 1 if it also did in the evaluation before.
+        dream paid too much; ``stop``: 1 if this also holds for the previous evaluation.
     """
     begin(config.out / "dream-train.json", settings_of(config), may_change=("out", "steps"))
     run = _Run(config)
     try:
-        # The agent's network is small: torch's threads would wait more than compute. The dream has
-        # threads of its own.
+        # The agent's network is so small that torch's threads would mostly wait. The dream has its
+        # own threads.
         with one_thread():
             run.iterations.run(str(config.world), run.evaluate)
     finally:
@@ -57,7 +57,7 @@ def train_for(
         world: The world's folder.
         out: Folder of the agent.
         starts: Dataset that dreams start from.
-        minutes: Time for the training; None for the recipe's steps.
+        minutes: Time limit of the training; None uses the recipe's number of steps.
         **changes: Other fields of `DreamTrainConfig`.
     """
     paid = [abs(reward) for reward in open_world(world).card.rewards if reward]
@@ -85,7 +85,7 @@ class _Run:
             config.world,
             rows,
             dtype=config.dtype,
-            starts=config.starts,  # of episodes that are not counted
+            starts=config.starts,  # only for episodes that are not counted
             autoreset_mode="Disabled",
             max_episode_steps=steps,
         )
@@ -132,9 +132,9 @@ class _Run:
         return play_out(env, first, policy, seeds=seeds, max_steps=config.eval_steps)
 
     def _is_overpaid(self, numbers: dict[str, float]) -> bool:
-        """Whether the dream's return is too far above the real return.
+        """Returns whether the dream return exceeds the real return by too much.
 
-        The excess is compared with the real return, or with the first one if that is larger.
+        The limit is proportional to the real return, or to the first real return if it is larger.
         """
         config, real = self._config, numbers["real_return"]
         if config.where == "real" or not config.max_overpay:
@@ -160,6 +160,6 @@ class _Run:
 
 
 def settings_of(config: DreamTrainConfig) -> dict[str, Any]:
-    """Returns the settings as JSON values; the dataset of starts by its content."""
+    """Returns the settings as JSON values; a fingerprint stands for the dataset of starts."""
     starts = None if config.starts is None else EpisodeDataset(config.starts).fingerprint
     return {**asdict(config), "out": str(config.out), "starts": starts}

@@ -1,6 +1,6 @@
 """Scripted players that know a game's rules, for ``genie-gym collect ENV --policy``.
 
-They read nothing but the frames, so they play dreams as they play the game.
+They use only the frames, so they can play both the game and its dreams.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["CoinRunRunner", "FreewayWalker", "PongTracker", "coinrun", "freeway"
 COURT = slice(12, 58)  # rows between the walls
 PADDLE = slice(49, 53)  # columns of the player's paddle
 FLIGHT = slice(14, 49)  # columns between the two paddles
-REACH = 1.5  # within this distance of the ball's height the paddle meets it
+REACH = 1.5  # distance from the ball's height within which the paddle hits the ball
 
 # How CoinRun is run.
-STUCK = 0.2  # share of pixels below which so few change that the player does not run
-JUMP_RATES = (0.02, 0.15)  # range of an episode's probability to jump at a step without a reason
-JUMP_STEPS = (4, 16)  # range of the steps for which JUMP is held
-BACK_STEPS = (4, 12)  # range of the steps back after a jump that led nowhere
+STUCK = 0.2  # the player is stuck if less than this fraction of the pixels changes
+JUMP_RATES = (0.02, 0.15)  # range of an episode's probability of a random jump per step
+JUMP_STEPS = (4, 16)  # range of the number of steps for which JUMP is held
+BACK_STEPS = (4, 12)  # range of the number of steps back after a failed jump
 
-# Range of an episode's probability to step forward in Freeway.
+# Range of an episode's probability of walking up per step in Freeway.
 WALK_RATES = (0.3, 1.0)
 
 
 class FreewayWalker:
-    """Walks up, with an episode's own probability, and takes any other action otherwise.
+    """Walks up with a probability drawn per episode; takes random other actions otherwise.
 
     Args:
         actions: An action set with UP.
@@ -43,7 +43,7 @@ class FreewayWalker:
         self._random = [np.random.default_rng(0)] * num_envs
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Starts an episode with its own probability."""
+        """Starts an episode and draws its probability of walking up."""
         self._random[row], self._rate[row] = rng, rng.uniform(*WALK_RATES)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -56,7 +56,7 @@ class FreewayWalker:
 
 
 class PongTracker:
-    """Moves the paddle of Pong to the height of the ball; as good as the opponent.
+    """Moves Pong's paddle to the height of the ball; plays as well as the game's opponent.
 
     Args:
         actions: An action set with UP and DOWN, and RIGHT, which does nothing in Pong.
@@ -76,7 +76,7 @@ class PongTracker:
         red, green, blue = np.moveaxis(frames[:, COURT].astype(np.int64), -1, 0)
         paddle = _mean_row((green - np.maximum(red, blue))[:, :, PADDLE] > 20)
         ball = _mean_row(blue[:, :, FLIGHT] > 60)
-        # A paddle that cannot be seen is behind the wall that it was last next to.
+        # An invisible paddle is behind the wall that it was last close to.
         middle = (COURT.start + COURT.stop) / 2
         hidden = np.where(self._height > middle, COURT.stop + 4.0, COURT.start - 4.0)
         self._height = np.where(np.isnan(paddle), hidden, paddle)
@@ -85,7 +85,7 @@ class PongTracker:
 
 
 class CoinRunRunner:
-    """Runs right, jumps when stuck and now and then, and goes back after a jump that failed.
+    """Runs right, jumps when stuck and at random, and goes back after a failed jump.
 
     Args:
         actions: An action set with RIGHT, JUMP-RIGHT and LEFT.
@@ -97,14 +97,14 @@ class CoinRunRunner:
             actions.meanings.index, ("RIGHT", "JUMP-RIGHT", "LEFT")
         )
         self._action = np.full(num_envs, self._run)
-        self._left = np.zeros(num_envs, np.int64)  # steps left of a jump or of going back
+        self._left = np.zeros(num_envs, np.int64)  # remaining steps of a jump or of going back
         self._rate = np.zeros(num_envs)
         self._random = [np.random.default_rng(0)] * num_envs
-        self._fresh = np.ones(num_envs, bool)  # rows whose previous frame is of another episode
+        self._fresh = np.ones(num_envs, bool)  # rows whose previous frame is from another episode
         self._previous: NDArray[np.uint8] | None = None
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Starts an episode with its own tendency to jump."""
+        """Starts an episode and draws its probability of random jumps."""
         self._random[row], self._rate[row] = rng, rng.uniform(*JUMP_RATES)
         self._action[row], self._left[row], self._fresh[row] = self._run, 0, True
 
@@ -128,22 +128,22 @@ class CoinRunRunner:
 
 
 def coinrun(actions: ActionSet, num_envs: int) -> CoinRunRunner:
-    """Makes the policy of `CoinRunRunner`."""
+    """Makes a `CoinRunRunner`."""
     return CoinRunRunner(actions, num_envs)
 
 
 def freeway(actions: ActionSet, num_envs: int) -> FreewayWalker:
-    """Makes the policy of `FreewayWalker`."""
+    """Makes a `FreewayWalker`."""
     return FreewayWalker(actions, num_envs)
 
 
 def pong(actions: ActionSet, num_envs: int) -> PongTracker:
-    """Makes the policy of `PongTracker`."""
+    """Makes a `PongTracker`."""
     return PongTracker(actions, num_envs)
 
 
 def _mean_row(seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean row of the marked pixels of each ``(rows, h, w)``; NaN where there are none."""
+    """Returns the mean height of the marked pixels of each row; NaN without any."""
     by_row = seen.sum(2)
     heights = np.arange(COURT.start, COURT.stop)
     with np.errstate(invalid="ignore"):

@@ -42,7 +42,7 @@ def explore(
 
     Args:
         config: Settings of the training.
-        on_evaluation: Called with the evaluation after each iteration trained by this call.
+        on_evaluation: Called after each iteration of this call, with its evaluation.
 
     Returns:
         The numbers of all evaluations in order, including those before a resume.
@@ -65,14 +65,15 @@ class _Run:
         self.env = config.rewarded_env().make()
         self._meter: Any = getattr(self.env.env, "meter", None)
         parts: Parts = {}
-        if isinstance(self._meter, RandomNetworkMeter):  # it is trained too
+        if isinstance(self._meter, RandomNetworkMeter):  # the meter is trained, too
             parts = {"meter": self._meter, "meter_optimizer": self._meter.optimizer}
         self.iterations = Iterations(config, VecMonitor(self.env), parts)
 
     def evaluate(self, number: int) -> dict[str, float]:
         """Evaluates the agent and saves it if it is the best so far.
 
-        Novelty falls as its meter learns, so its returns cannot be compared: the last is saved.
+        The reward novelty falls as its meter learns, so its returns are not comparable over time:
+        with it, the last agent is saved.
         """
         config, iterations = self._config, self.iterations
         network = iterations.model.policy

@@ -17,7 +17,7 @@ class ExploreConfig(PPOConfig):
     """Trains a recurrent PPO agent that seeks what a world model cannot predict.
 
     Run the same command again to resume after an interruption. The best policy so far (with
-    the reward novelty: the last one) is saved in `out`, to be used by
+    the reward novelty: the last one) is saved in `out`; use it with
     `genie-gym collect --policy OUT`.
 
     Attributes:
@@ -30,9 +30,9 @@ class ExploreConfig(PPOConfig):
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
         scale: Factor on the reward; not applied if the reward is the env's own.
-        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 if it
+        dtype: Floating-point type that the world computes in; "auto" uses bfloat16 if it
             is faster.
-        env_kwargs: Further arguments of the env as KEY VALUE pairs, on top of the world's own.
+        env_kwargs: Further arguments of the env as KEY VALUE pairs, in addition to the world's.
     """
 
     env: str

@@ -15,7 +15,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
 
     Args:
         observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
-        features_dim: Width of the output.
+        features_dim: Output dimension.
         channels: Output channels of each stage; every stage halves height and width.
     """
 
@@ -92,7 +92,7 @@ class HalfNatureCNN(BaseFeaturesExtractor):
 
     Args:
         observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
-        features_dim: Width of the output.
+        features_dim: Output dimension.
     """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 256):

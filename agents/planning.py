@@ -19,11 +19,11 @@ class PlannerConfig:
     Attributes:
         horizon: Number of actions in a plan.
         rounds: Number of batches to sample. The best sequences of a batch set the action
-            probabilities of the next.
+            probabilities of the next batch.
         elites: Fraction of the sequences that count as the best, in (0, 1].
         smoothing: Weight of the previous action probabilities in each update, in [0, 1).
         discount: Discount factor per step, in (0, 1].
-        repeat: Number of steps that each action is held.
+        repeat: Number of steps for which each action is held.
     """
 
     horizon: int = 12
@@ -68,7 +68,7 @@ def plan(
         dreams: A vector env; each row tries one sequence. 64 rows work well.
         state: The state to plan from, from ``save_state()`` of an env of the same kind.
         config: Settings of the search.
-        rng: Samples the actions.
+        rng: Generator that samples the actions.
     """
     num_sequences, num_actions = dreams.num_envs, len(dreams.actions)
     probs = np.full((config.horizon, num_actions), 1 / num_actions)

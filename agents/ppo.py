@@ -31,8 +31,8 @@ class PPOConfig:
     Attributes:
         out: Folder of the run.
         steps: Total env steps, summed over the rows.
-        minutes: Time limit; the training then ends after `steps` or after this time, whichever
-            comes first.
+        minutes: Optional time limit; the training ends after `steps` or after this time,
+            whichever comes first.
         eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
         num_envs: Number of sub-envs (rows) of the vector env.
         rollout: Steps of each row between updates.
@@ -43,7 +43,7 @@ class PPOConfig:
         gae_lambda: Lambda of generalized advantage estimation.
         entropy: Weight of the entropy bonus.
         clip_norm: Maximum norm of the gradient.
-        memory: Width of the LSTM; 0 for none.
+        memory: Hidden size of the LSTM; 0 for no LSTM.
         features: Feature extractor: nature, half-nature, impala or small.
         seed: Seed of all randomness.
         device: Device of the agent.
@@ -101,10 +101,10 @@ def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
 
 
 class Iterations:
-    """Trains an agent in iterations; after each it is evaluated and saved.
+    """Trains an agent in iterations; evaluates and saves the agent after each.
 
-    Each iteration starts new episodes, and its random numbers depend only on the seed and its
-    index, so a resumed run gives exactly the agent of an uninterrupted run.
+    Each iteration starts new episodes, and its random numbers depend only on the seed and the
+    iteration's index, so a resumed run gives exactly the same agent as an uninterrupted run.
 
     Args:
         config: Settings of the training.
@@ -131,8 +131,8 @@ class Iterations:
 
         Args:
             title: Shown beside the progress bar.
-            evaluate: Evaluates the agent after the iteration of this index, and returns numbers
-                to log. A number "stop" that is not 0 ends the training.
+            evaluate: Function that takes the index of an iteration, evaluates the agent after it,
+                and returns numbers to log. A nonzero number "stop" ends the training.
         """
         with progress_bar(total=self.config.steps, unit="step", desc=title) as bar:
             bar.update(self.steps)
@@ -151,7 +151,7 @@ class Iterations:
                 self._checkpoints.save(self._parts, state)
 
     def best(self, name: str) -> float:
-        """The largest value of a number so far; -inf before the first evaluation."""
+        """Returns the largest logged number `name` so far; -inf before the first evaluation."""
         return max((past[name] for past in self.history), default=-np.inf)
 
     def _stopped(self) -> bool:
@@ -171,7 +171,7 @@ class Iterations:
 
 
 class _Bar(BaseCallback):
-    """Advances the progress bar, and ends the training when its time is over."""
+    """Advances the progress bar, and ends the training when its time limit is reached."""
 
     def __init__(self, bar: tqdm, clock: Clock):
         super().__init__()

@@ -23,8 +23,8 @@ class Played:
     """One episode per row.
 
     Attributes:
-        rewards: Reward of each step and row, ``(T, rows)``; 0 after the end of an episode.
-        lengths: Steps of each row.
+        rewards: Reward of each step and row, ``(T, rows)``; 0 after the row's episode has ended.
+        lengths: Number of steps of each row.
         terminated: Whether the game ended the episode of each row.
         frames: All frames of the first row, uint8 ``(length + 1, H, W, 3)``.
     """
@@ -48,13 +48,13 @@ def make_real(
     *,
     unseen: bool = False,
 ) -> VectorEnv:
-    """Makes the real game of a world, with the arguments of the world's training data.
+    """Makes the real game of a world, with the env arguments of the world's training data.
 
     Args:
         world: Name or path of the world.
         num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
-        mode: When a row starts its next episode after one has ended.
+        mode: Autoreset mode of the env.
         unseen: Whether to play levels that the world was not trained on.
     """
     card = open_world(world).card
@@ -79,9 +79,10 @@ def play_out(
     """Plays each row to the end of its episode.
 
     Args:
-        env: A vector env of frames in autoreset mode DISABLED, just reset or loaded.
-        frames: Its newest frames.
-        policy: The policy, for as many rows.
+        env: A vector env with frame observations, in autoreset mode DISABLED, just reset or with
+            a state just loaded.
+        frames: The env's newest frames.
+        policy: The policy, made for the same number of rows.
         seeds: The policy's seed for each row.
         max_steps: Maximum steps per episode.
     """
@@ -118,7 +119,7 @@ def rows_of(played: Played, rows: slice) -> Played:
 
 
 def joined(parts: Sequence[Played]) -> Played:
-    """Returns the episodes of all parts; `frames` are those of the first."""
+    """Returns the episodes of all parts; `frames` are those of the first part."""
     return replace(
         parts[0],
         rewards=np.concatenate([part.rewards for part in parts], 1),

@@ -1,4 +1,4 @@
-"""The rewards an exploring agent can be trained on, by name."""
+"""The rewards that an exploring agent can be trained on, by name."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class RewardedEnv:
         max_steps: Maximum steps per episode.
         num_envs: Number of sub-envs (rows) of the vector env.
         seed: Seed of the novelty networks.
-        dtype: Floating-point type that the world computes in; "auto" takes bfloat16 if it
+        dtype: Floating-point type that the world computes in; "auto" uses bfloat16 if it
             is faster, which changes the reward by a thousandth.
-        env_kwargs: Further arguments of the env, on top of those the world was trained with.
+        env_kwargs: Further arguments of the env, in addition to those the world was trained with.
     """
 
     env: str

@@ -44,15 +44,15 @@ class PolicyCard:
     """Description of a saved policy.
 
     Attributes:
-        env_id: The env it was trained in.
-        action_set: Name of the action set it was trained with.
+        env_id: The env that the policy was trained in.
+        action_set: Name of the action set that the policy was trained with.
         action_meanings: The meaning of each action index.
-        frame_shape: Shape (H, W, C) of the frames of the env.
-        stack: Number of newest frames that it sees at once.
-        features: Name of its feature extractor, a key of `agents.networks.FEATURES`.
-        memory: Width of its LSTM; 0 if it has none.
-        observes: Env arguments that change what it sees, e.g. ``{"velocity_map": True}``.
-        training: How it was trained, for the record.
+        frame_shape: Shape (H, W, C) of the env's frames.
+        stack: Number of newest frames that the policy sees at once.
+        features: Name of the feature extractor, a key of `agents.networks.FEATURES`.
+        memory: Hidden size of the LSTM; 0 for no LSTM.
+        observes: Env arguments that change what the policy sees, e.g. ``{"velocity_map": True}``.
+        training: How the policy was trained, for the record.
         format: Version of the file format.
     """
 
@@ -104,7 +104,7 @@ def load_card(folder: Path | str) -> PolicyCard:
     """Reads a policy's card.
 
     Raises:
-        ValueError: If the folder has no card, or it is invalid.
+        ValueError: If the folder has no card, or an invalid one.
     """
     path = Path(folder) / "policy.json"
     try:
@@ -126,12 +126,12 @@ def load_policy(
     """Loads a saved policy for use in an env.
 
     Raises:
-        ValueError: If it is damaged, or was trained with other actions or observations.
+        ValueError: If the policy is damaged, or was trained with other actions or observations.
     """
     card = load_card(folder)
     if card.action_meanings != actions.meanings:
         raise ValueError(
-            f"{folder} was trained with action_set={card.action_set!r}, the env has "
+            f"{folder} was trained with action_set={card.action_set!r}, but the env has "
             f"action_set={actions.name!r}: make the env with action_set={card.action_set!r}"
         )
     for key, value in card.observes.items():
@@ -149,9 +149,9 @@ def load_policy(
 
 
 class SavedPolicy:
-    """A trained policy that plays; each row samples with its own episode's generator.
+    """A trained policy that plays; each row samples with its episode's own random generator.
 
-    It computes on the device of its network.
+    The policy computes on the device of its network.
 
     Args:
         network: The policy's network.

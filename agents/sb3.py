@@ -23,7 +23,7 @@ def make_sb3_env(
     Args:
         env_id: For example ``"Procgen/CoinRun-v0"`` or ``"GenieRedux/CrazyClimber-v0"``.
         num_envs: Number of sub-envs, called rows.
-        stack: Observations are this many frames; see `StackFramesVector`.
+        stack: Number of frames per observation; see `StackFramesVector`.
         reward_scale: Factor on the rewards.
         **kwargs: Arguments of the env, and ``max_episode_steps``. For a dream, `starts` is a
             dataset from which all episodes start, including those after an autoreset.
@@ -42,7 +42,7 @@ class SB3VecEnv(VecEnv):
 
     Args:
         env: The vector env; closing this env closes it too.
-        endless: Report every end of an episode as a truncation. With a reward for exploration,
+        endless: Report every termination as a truncation. With a reward for exploration,
             terminations would teach the agent to avoid everything that ends an episode.
         reward_scale: Factor on the rewards.
     """
@@ -51,7 +51,7 @@ class SB3VecEnv(VecEnv):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
-                f"Stable-Baselines3 needs autoreset mode SAME_STEP, the env has {mode}: use "
+                f"Stable-Baselines3 requires autoreset mode SAME_STEP, but the env has {mode}: use "
                 "gym.make_vec(..., autoreset_mode='SameStep') or agents.sb3.make_sb3_env(id, n)"
             )
         self.env, self._endless, self._reward_scale = env, endless, reward_scale
@@ -103,11 +103,11 @@ class SB3VecEnv(VecEnv):
         return list(pictures) if pictures is not None else [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns an attribute of the env, once per index; the rows share it."""
+        """Returns an attribute of the env, repeated per index, because all rows share the env."""
         return [getattr(self.env.unwrapped, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute of the env. The rows share it, so `indices` must cover all rows."""
+        """Sets an attribute of the env. All rows share it, so `indices` must cover all rows."""
         self._all_rows(indices, f"set_attr({attr_name!r})")
         setattr(self.env.unwrapped, attr_name, value)
 
@@ -121,7 +121,7 @@ class SB3VecEnv(VecEnv):
         return result if by_row else [result] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """Returns whether the env is wrapped by this class of Gymnasium vector wrapper."""
+        """Returns whether the env is wrapped in this Gymnasium vector wrapper class."""
         env: Any = self.env
         wrapped = isinstance(env, wrapper_class)
         while not wrapped and env is not env.unwrapped:

@@ -1,7 +1,9 @@
-"""A dream as a model-based env of TorchRL (extra `torchrl`).
+"""A dream as a model-based env of TorchRL (requires the `torchrl` extra).
 
-The whole state of a dream is in the tensordict, so any step can be taken again, and TorchRL's
-planners can try many actions from one state. Shapes: B rows, H height, W width, K actions.
+The tensordict holds the whole state of a dream, so a step can be taken again from any tensordict,
+and TorchRL's planners can try many actions from one state.
+
+Shapes: B rows, H height, W width, K actions.
 """
 
 from __future__ import annotations
@@ -31,19 +33,19 @@ __all__ = ["DreamEnv"]
 class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
     """A learned world for TorchRL.
 
-    A tensordict has `pixels`, uint8 ``(H, W, 3)``, the expected `reward`, `terminated`, which is
-    drawn with the predicted probability, and the dream's `state`. An `action` is a vector of K
-    numbers; the index of the largest is the action. So one-hot actions work, and so do planners
-    for continuous actions, such as `CEMPlanner`. Rows are independent. If the world predicts
-    neither rewards nor ends of episodes, the reward is 0, no episode terminates, and a UserWarning
-    says so.
+    A tensordict has `pixels` (uint8 ``(H, W, 3)``), `reward` (its expected value), `terminated`
+    (sampled with the predicted probability) and `state` (the dream's state). An `action` is a
+    vector of K numbers; the index of its largest number is the discrete action. One-hot actions
+    are therefore supported, and so are planners for continuous actions, such as `CEMPlanner`.
+    Rows are independent. If the world predicts neither rewards nor ends of episodes, the reward is
+    0, no episode terminates, and a UserWarning is issued.
 
     Args:
         world: Name, path or address of the world.
-        num_envs: Number of rows; None for one row without a batch axis, as planners need it.
+        num_envs: Number of rows; None for one row without a batch axis, as planners expect.
         device: Device of the world.
         dtype: As in `genie_gym.envs.loaded_worlds.open_world`.
-        seed: Seed of the starts, of the dreams and of terminations.
+        seed: Seed of the starts, the dreams and the terminations.
         sampling: Fields of `SamplingConfig`, such as ``steps=2``.
     """
 
@@ -79,7 +81,7 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
 
         Args:
             frames: uint8 ``(B, k, H, W, 3)``.
-            actions: The actions between them, int64 ``(B, k - 1)``.
+            actions: The actions between the frames, int64 ``(B, k - 1)``.
         """
         values = self._begin(frames, actions)
         batch = [len(frames)]
@@ -127,7 +129,7 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
 
 
 class _Step(nn.Module):
-    """A step of a world from a tensordict to the next."""
+    """Steps a world from one tensordict to the next."""
 
     def __init__(self, world: WorldModel, rng: torch.Generator, outcomes: bool):
         super().__init__()
@@ -155,16 +157,16 @@ class _Step(nn.Module):
 
 
 def _axis(name: str) -> int:
-    return ROW_AXES.get(name.rpartition(".")[2], 0)  # a tensor of a KV cache, or another
+    return ROW_AXES.get(name.rpartition(".")[2], 0)  # tensors outside KV caches have axis 0
 
 
 def _to_dict(state: WorldState) -> dict[str, Tensor]:
-    """The tensors of a state, with the rows first."""
+    """Return the tensors of a state, with the row axis first."""
     return {name: x.movedim(_axis(name), 0) for name, x in state.tensors().items()}
 
 
 def _from_dict(rows: dict[str, Tensor]) -> WorldState:
-    """Undo `_to_dict`. Copies the tensors, because a step writes into its state."""
+    """Undo `_to_dict`. Copy the tensors, because a step modifies its state in place."""
     moved = {name: x.movedim(0, _axis(name)) for name, x in rows.items()}
     return WorldState.from_tensors(
         {name: x.clone(memory_format=torch.contiguous_format) for name, x in moved.items()}

@@ -1,7 +1,7 @@
-"""`genie-gym train-agent`: trains PPO on an env's own reward, to collect data with.
+"""`genie-gym train-agent`: trains PPO on an env's own reward; the agent then collects data.
 
 The workshop paper collects CoinRun data with an agent that was trained on easy levels with the
-velocity map; `coinrun` below is that recipe, `coinrun_quick` a small version.
+velocity map. The recipe `coinrun` trains this agent, `coinrun_quick` a small version of it.
 """
 
 from __future__ import annotations

@@ -38,12 +38,12 @@ def browser() -> str:
 
 @contextmanager
 def driven(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
-    """Yield a browser with pages of this size, which logs their requests and console messages."""
+    """Yield a browser with this page size that logs its pages' requests and console messages."""
     selenium = require("selenium.webdriver", extra="dev", what="driving a browser needs Selenium")
     service = require("selenium.webdriver.chrome.service", extra="dev", what="it needs Selenium")
     options = selenium.ChromeOptions()
     options.binary_location = browser()
-    # A page measures time, so the clock is the real one and no tab sleeps.
+    # Pages measure real time, so background tabs must not be throttled.
     steady = ("--disable-background-timer-throttling", "--disable-renderer-backgrounding")
     for flag in (*FLAGS, *steady, *flags):
         options.add_argument(flag)
@@ -58,19 +58,19 @@ def driven(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
 
 
 def resize(driver: Any, width: int, height: int, *, phone: bool = False) -> None:
-    """Set the page's size in CSS pixels; `phone` emulates a touch screen with denser pixels."""
+    """Set the page's size in CSS pixels; `phone` emulates a touch screen of higher density."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def prefer(driver: Any, scheme: str) -> None:
-    """Set the colour scheme that the reader prefers, "light" or "dark"."""
+    """Set the preferred colour scheme, "light" or "dark"."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def requests(driver: Any) -> list[str]:
-    """Return the addresses that pages requested since the last call, including WebSockets."""
+    """Return the URLs that pages requested since the last call, including WebSockets."""
     urls = []
     for line in driver.get_log("performance"):
         message = json.loads(line["message"])["message"]
@@ -91,6 +91,6 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
-            raise TimeoutError(f"not true within {seconds} s: {condition}")
+            raise TimeoutError(f"timed out after {seconds} s waiting for {condition}")
         time.sleep(0.02)
     return value

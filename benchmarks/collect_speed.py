@@ -1,4 +1,4 @@
-"""Measure the speed of collecting and writing episodes against the bare vector env."""
+"""Compare the speed of collecting and writing episodes with that of the bare vector env."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from world_models.episodes import EpisodeDataset
 ENV_ID = "Procgen/CoinRun-v0"
 NUM_ENVS = 64
 MAX_STEPS = 500
-ROUNDS = 2  # alternate both, because the machine's speed varies over time
+ROUNDS = 2  # collector and env alternate, because the machine's speed varies over time
 
 
 def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
@@ -24,7 +24,7 @@ def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
 
     Returns:
         ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.
-        ``rss_growth``: highest memory use in the last third over the highest in the third before.
+        ``rss_growth``: peak memory use in the last third relative to that in the middle third.
     """
     numbers = np.array_split(np.arange(num_episodes), ROUNDS)
     watch, seconds = _MemoryWatch(), 0.0

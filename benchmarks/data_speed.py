@@ -1,4 +1,4 @@
-"""Measure collection speed, stored size and reading speed of episodes against Minari.
+"""Compare collection speed, stored size and reading speed of episodes with Minari.
 
 Run: python -m benchmarks.data_speed [--quick] [--json FILE]
 
@@ -81,7 +81,7 @@ def measure_opening(episode: Episode, folder: Path) -> float:
         for index in range(NUM_OPENED):
             info = replace(encoded.entry.info, index=index, seed=index)
             writer.add_encoded(replace(encoded, entry=replace(encoded.entry, info=info)))
-            if index % 30 == 29:  # as 500-frame episodes fill shards of 16 MiB
+            if index % 30 == 29:  # 500-frame episodes fill a 16 MiB shard at this rate
                 writer.flush()
     times = []
     for _ in range(5):

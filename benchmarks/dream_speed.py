@@ -51,8 +51,8 @@ def measure_dreams(
           number of rows with the smallest gain;
         * ``adaptive_psnr_loss``, in dB;
         * ``small_world_fps``: frames per second of adaptive sampling with one row;
-        * ``compiled_speedup``: the same, compiled relative to not compiled; absent if quick or if
-          there is no compiler;
+        * ``compiled_speedup``: the same speed, compiled relative to uncompiled; absent if quick or
+          if there is no compiler;
         * ``most_rows_fps``: frames per second of adaptive sampling with the most rows;
         * ``world_parameters``: the parameter count.
     """
@@ -113,7 +113,7 @@ def _dream(world: str, num_rows: int, threshold: float, compile: bool = False) -
 
 
 def _real(card: WorldCard, num_rows: int) -> gym.vector.VectorEnv:
-    """Make the real game; emulators take a process each, so at most one per core."""
+    """Make the real game; each emulator is a process, so there is at most one per core."""
     if not card.env_id.startswith("Procgen/"):
         num_rows = min(num_rows, os.cpu_count() or 1)
     return gym.make_vec(card.env_id, num_envs=num_rows, **real_kwargs(card))

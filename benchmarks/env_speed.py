@@ -31,7 +31,7 @@ Step = Callable[[np.ndarray], Any]
 
 
 def measure_coinrun(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Alternate CoinRun's vector env and bare procgen, with the same random actions.
+    """Measure CoinRun's vector env and bare procgen in turns, with the same random actions.
 
     Returns:
         The figures, and one table row per contestant. The figures are ``coinrun_vs_bare``, both

@@ -1,4 +1,4 @@
-"""Measure the retro envs against bare stable-retro with the same work per frame.
+"""Compare the speed of the retro envs with bare stable-retro, at the same work per frame.
 
 Bare stable-retro allows one emulator per process, so it runs in a child process, `python -m
 benchmarks.env_speed_retro GAME`, which plays one round for each line of its input.
@@ -28,12 +28,12 @@ WORKERS = 2
 
 
 def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Alternate one env, bare stable-retro and two workers, for a Genesis and an Atari game.
+    """Measure one env, bare stable-retro and two workers in turns, on a Genesis and an Atari game.
 
     Returns:
         The figures, and one table row per contestant. The figures are ``retro_vs_bare`` (steps per
-        second of one env, relative to bare stable-retro) and ``retro_2_workers`` (of two workers,
-        relative to one env), each for the game where it is lower.
+        second of one env, relative to bare stable-retro) and ``retro_2_workers`` (steps per second
+        of two workers, relative to one env), each for the game with the lower value.
     """
     rounds = 4 if quick else 15
     versus_bare, two_workers, rows = [], [], []

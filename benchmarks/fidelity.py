@@ -70,7 +70,7 @@ RECORDED = (
 )
 """The figures that a world's card stores."""
 
-RATED = ("random", "sticky")  # policies whose rates of rewards and ends are measured
+RATED = ("random", "sticky")  # policies whose rates of rewards and terminations are measured
 NUM_PICTURED = 3  # dreams in the film strip and the animation
 
 
@@ -86,14 +86,14 @@ class FidelityConfig:
         split: Part of `data` to use: test or all.
         episodes: Number of episodes to play.
         max_steps: Maximum length of a played episode.
-        play_policy: Policy that plays them, as in `genie-gym collect`.
+        play_policy: Policy that plays these episodes, as in `genie-gym collect`.
         play_seed: Seed of the played episodes.
-        agents: Folders of agents trained in this dream, to check that it does not overpay them.
+        agents: Folders of agents trained in this dream, to check that the dream does not overpay.
         mode: Generation mode: stream as in the env; autoregressive or one_go as in the paper.
         amounts: Number of windows and frames to measure.
-        quick: Use small amounts; takes about a minute.
-        sampling_steps: Sampling passes per frame; None: the world's setting.
-        temperature: Temperature of the first sampling pass; None: the world's setting.
+        quick: Measure fewer windows and frames; takes about a minute.
+        sampling_steps: Sampling passes per frame; None uses the world's setting.
+        temperature: Temperature of the first sampling pass; None uses the world's setting.
         device: cpu, cuda, ...; auto uses a GPU if available.
         dtype: Data type of the weights.
         batch_size: Number of dreams in one batch.
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     figures, rows = measured.figures(), table_rows(measured, no_fid)
     try:
-        if config.data is None and _pays(world):  # without data, the real game is installed
+        if config.data is None and _pays(world):  # the real game is installed: it was played
             if has_rewards(world.card):
                 exploits = _exploits(config)
                 figures, rows = {**figures, **exploits.figures()}, [*rows, *exploit_rows(exploits)]
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
             for rate in rates:
                 figures |= rate.figures()
             rows = [*rows, *rate_rows(rates)]
-    finally:  # what was measured is kept, even if playing is interrupted
+    finally:  # keep what was measured, even if playing is interrupted
         _keep(config, subject, measured, figures)
         report("fidelity", figures, rows, config.json)
     return 0
@@ -177,12 +177,12 @@ def world_name(world: str) -> str:
 
 
 def _pays(world: LoadedWorld) -> bool:
-    """Return whether policies can be paid in the world's dream and play the real game, too."""
+    """Return whether policies can play both dream and real game, and get rewards in the dream."""
     return world.card.outcomes and world.card.latent_action is None
 
 
 def _dreaming(config: FidelityConfig) -> dict[str, Any]:
-    """Return the arguments with which an env dreams as the measured world does."""
+    """Return the env arguments with which an env dreams like the measured world."""
     return {
         "device": config.device,
         "dtype": config.dtype,
@@ -248,7 +248,7 @@ def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
 
 
 def _amounts(config: FidelityConfig, episodes: EpisodeDataset) -> Amounts:
-    """Return the requested amounts, or reduced ones if quick or if all episodes are shorter."""
+    """Return the requested amounts, reduced if quick or if all episodes are shorter."""
     amounts = config.amounts
     if config.quick:
         few = {name: min(getattr(QUICK, name), getattr(amounts, name)) for name in _LESS}

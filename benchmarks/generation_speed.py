@@ -1,10 +1,11 @@
 """Measure the time per dreamed frame: streaming against recomputing the window.
 
 Both methods run in the same process on the same weights and include decoding to pixels. They
-compute in bfloat16 if the CPU is faster in it, else in float32.
+compute in bfloat16 if it is faster on the CPU, else in float32.
 They take 8 sampling passes per frame at SMALL and 25 at the paper's size. The weights are
-untrained: every frame takes all passes, so the time does not depend on them. Both methods are
-compiled, except with --quick; compile time is not counted.
+untrained: every frame takes all passes, so the weights do not affect the time. Both methods are
+compiled, except with --quick; compile time is not counted. Streaming is also measured without
+compiling, with 8 passes and with the one-pass objective; cores then share the rows as in an env.
 """
 
 from __future__ import annotations
@@ -13,31 +14,42 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.report import Measured, named, run_benchmark
 from world_models.inference.compile import CompiledWorld, Compiler
+from world_models.inference.parallel import (
+    MIN_ROWS,
+    step_in_parts,
+    threads,
+    threads_of_an_operation,
+)
 from world_models.inference.sampling import MaskedTokens, sample_tokens, unmask
 from world_models.inference.world import WorldModel
 from world_models.model.token_space import Clip, SamplingConfig
 from world_models.precision import choose_dtype
 from world_models.presets import WorldConfig, build, paper, small
 
+Objective = Literal["two_stream", "one_pass"]
 NUM_ACTIONS = 5
 WINDOW = 16
 SMALL_STEPS, PAPER_STEPS = 8, 25
-# Seconds per frame of other models at SMALL on 2 cores of an AMD EPYC: batch 1, batch 16.
+PLAIN: dict[str, tuple[Objective, int]] = {  # name in the figures: objective, passes
+    "plain": ("two_stream", SMALL_STEPS),
+    "one_pass": ("one_pass", 1),
+}
+# Seconds per frame of other models of size SMALL on 2 cores of an AMD EPYC: batch 1, batch 16.
 PEERS = {"Jafar": (0.28, 0.40), "IRIS, KV cache": (0.23, 0.046), "DIAMOND": (0.10, 0.125)}
 PAPER_PEER = ("Jafar, paper size", 25.7)
 
 
-def make_world(config: WorldConfig, steps: int) -> WorldModel:
-    """Make a world that takes `steps` passes per frame; the preset "paper" always takes one."""
+def make_world(config: WorldConfig, steps: int, objective: Objective = "two_stream") -> WorldModel:
+    """Make a world that takes `steps` passes per frame."""
     torch.manual_seed(0)
-    dynamics = replace(config.dynamics, objective="two_stream")
+    dynamics = replace(config.dynamics, objective=objective)
     world = build(replace(config, dynamics=dynamics, sampling=SamplingConfig(steps=steps)))
     return world.eval().to(choose_dtype("auto", torch.device("cpu")))
 
@@ -47,20 +59,23 @@ def first_frames(world: WorldModel, batch: int) -> Tensor:
     return torch.randint(256, (batch, 1, size, size, 3), dtype=torch.uint8)
 
 
-def streaming(world: WorldModel, batch: int) -> Callable[[], object]:
-    """Return a function that dreams the next frame by streaming."""
+def streaming(world: WorldModel, batch: int, num_parts: int = 1) -> Callable[[], object]:
+    """Return a function that dreams the next frame by streaming, in `num_parts` groups of rows."""
     state = world.start(first_frames(world, batch), torch.zeros(batch, 0, dtype=torch.int64))
     action = torch.randint(NUM_ACTIONS, (batch,))
 
     def step() -> None:
         nonlocal state
-        state, _ = world.step(state, action)
+        if num_parts == 1:
+            state, _ = world.step(state, action)
+        else:
+            state, _ = step_in_parts(world.step, num_parts, state, action)
 
     return step
 
 
 class Window(nn.Module):
-    """The baseline: the same weights, with each pass over the whole window."""
+    """The baseline: the same weights, but each pass recomputes the whole window."""
 
     def __init__(self, world: WorldModel):
         super().__init__()
@@ -91,7 +106,7 @@ class Window(nn.Module):
 
 
 class Recomputer:
-    """Generates frames with a `Window`; if compiled, it uses the calls of a `CompiledWorld`."""
+    """Generates frames with a `Window`; if compiled, as a `CompiledWorld` is."""
 
     def __init__(self, world: WorldModel, compile: bool):
         window = Window(world)
@@ -175,6 +190,14 @@ def measure(quick: bool) -> Measured:
         figures[f"small_b{batch}_speedup"] = again / stream
         figures[f"small_b{batch}_s_per_frame"] = stream
         rows.append([f"SMALL, batch {batch}", stream, again, again / stream])
+    for name, (objective, passes) in PLAIN.items():
+        plain = make_world(small(NUM_ACTIONS), passes, objective)
+        for batch, turns, calls in ((1, 2 if quick else 15, 8), (16, 1 if quick else 7, 2)):
+            parts = max(1, min(torch.get_num_threads(), batch // MIN_ROWS))
+            with threads(threads_of_an_operation(plain, torch.get_num_threads())):
+                [taken] = seconds([streaming(plain, batch, parts)], turns, [calls])
+            figures[f"small_{name}_b{batch}_s_per_frame"] = taken / batch
+            rows.append([f"SMALL, {name}, not compiled, batch {batch}", taken / batch, "", ""])
     first, *later = at_frames(world, (16, 100, 1000), around=15)
     rows.append(["SMALL, batch 1, frame 16", first, "", ""])
     for mark, t in zip((100, 1000), later, strict=True):

@@ -25,11 +25,11 @@ __all__ = [
     "responds",
 ]
 
-REAL_ROWS = 2  # of the real env
+REAL_ROWS = 2  # rows of the real env
 PROMPT = 4  # real frames that dreams start from
-TRIES = 20  # most plays per start
-RESPONSE_STEPS = 8  # within which some action must change the frame
-RESPONSE_ACTIONS = 9  # most actions that are tried
+TRIES = 20  # maximum number of plays per start
+RESPONSE_STEPS = 8  # steps within which some action must change the frame
+RESPONSE_ACTIONS = 9  # maximum number of actions to try
 
 Returns = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Starts:
     Attributes:
         states: The real env's saved states.
         frames: The k frames up to each state, uint8 ``(S, k, H, W, 3)``.
-        actions: The actions between them, ``(S, k - 1)``.
+        actions: The actions between the frames, ``(S, k - 1)``.
     """
 
     states: list[bytes]
@@ -49,17 +49,17 @@ class Starts:
     actions: NDArray[np.int64]
 
     def first(self, num: int) -> Starts:
-        """The first of them."""
+        """Return the first `num` starts."""
         return Starts(
             states=self.states[:num], frames=self.frames[:num], actions=self.actions[:num]
         )
 
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
-    """Play in the real env by the policy `sticky`, and save some of its states.
+    """Play in the real env with the policy `sticky`, and save some states of the env.
 
-    States in which no action has an effect yet are left out, such as those of a game's intro. No
-    frame shows when an intro will end.
+    States in which no action has an effect yet, such as those of a game's intro, are left out,
+    because no frame shows when an intro will end.
     """
     rng = np.random.default_rng(seed)
     actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
@@ -96,14 +96,14 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
             taken.append([int(act[row]) for act in acts[1 - PROMPT :]])
     if len(states) < num:
         raise ValueError(
-            f"hardly any episode of this game has the {PROMPT} frames of a start, after which "
-            "actions have an effect"
+            f"too few starts found: episodes of this game rarely have {PROMPT} frames followed by "
+            "a state in which actions have an effect"
         )
     return Starts(states=states[:num], frames=np.stack(frames[:num]), actions=np.array(taken[:num]))
 
 
 def responds(env: VectorEnv, states: list[bytes]) -> NDArray[np.bool_]:
-    """Return for which rows the next frames depend on the action, if it is held."""
+    """Return for each row whether its next frames depend on which action is held."""
     shown = []
     num_actions = int(env.single_action_space.n)  # type: ignore[attr-defined]
     for action in range(min(num_actions, RESPONSE_ACTIONS)):
@@ -119,7 +119,7 @@ def responds(env: VectorEnv, states: list[bytes]) -> NDArray[np.bool_]:
 
 
 def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Played:
-    """Return the S episodes of the real game."""
+    """Play an episode of the real game from each of the S starts."""
     parts, num = [], len(starts.states)
     for first in range(0, num, env.num_envs):
         places = range(first, first + env.num_envs)
@@ -134,9 +134,9 @@ def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps
 def played_dreams(
     env: VectorEnv, starts: Starts, players: Sequence[Player], seed: int, steps: int
 ) -> list[Played]:
-    """Return the S episodes of each player; the dreams of all run side by side.
+    """Play a dream from each of the S starts with each player, all in one batch.
 
-    The env has S rows per player, perhaps more.
+    The env needs at least S rows per player.
     """
     num, copies = len(starts.states), env.num_envs // len(starts.states)
     shown = [players[min(place, len(players) - 1)] for place in range(copies)]
@@ -152,7 +152,7 @@ def played_dreams(
 
 
 class SideBySide:
-    """Several policies as one; each plays the same number of rows."""
+    """Combines several policies into one; each plays the same number of rows."""
 
     def __init__(self, policies: Sequence[Policy], rows: int):
         self._policies, self._rows = policies, rows

@@ -1,4 +1,4 @@
-"""Measure how a world feels in the browser: frames per second, and the time from key to picture.
+"""Measure a world in the browser: frames per second, and latency from key press to frame.
 
 A headless Chromium plays the page of `genie-gym play` at its highest speed, with real key presses.
 
@@ -80,7 +80,7 @@ def _choose_speed(driver: Any, fps: int) -> None:
 
 
 def _settle(driver: Any) -> None:
-    """Play until the first frames, which are slower, are past."""
+    """Play past the first frames, which are slower."""
     end = time.monotonic() + 3
     while time.monotonic() < end:
         _keep_on(driver)
@@ -105,7 +105,7 @@ def _rate(driver: Any, seconds: float) -> float:
 
 
 def _delays(driver: Any, presses: int) -> list[float]:
-    """Press a key at random moments; return the milliseconds until each picture is shown."""
+    """Press a key at random moments; return the milliseconds from each press to its frame."""
     selenium = require("selenium.webdriver", extra="dev", what="pressing keys needs Selenium")
     rng = np.random.default_rng(0)
     driver.execute_script("play.meter.delays.length = 0")
@@ -117,7 +117,7 @@ def _delays(driver: Any, presses: int) -> list[float]:
         time.sleep(rng.uniform(*PRESS_SECONDS))
     delays = driver.execute_script("return play.meter.delays")
     if len(delays) < presses * 0.8:
-        raise RuntimeError(f"only {len(delays)} of {presses} presses reached the picture")
+        raise RuntimeError(f"a frame was shown for only {len(delays)} of {presses} key presses")
     return delays
 
 

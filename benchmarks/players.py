@@ -26,9 +26,9 @@ class Player:
     """A policy to rank.
 
     Attributes:
-        name: Its name in the table.
+        name: Name of the policy in the table.
         inside: Whether the world was trained on play of this kind.
-        make: Makes it for a number of rows and steps.
+        make: Makes the policy for a number of rows and steps.
     """
 
     name: str
@@ -71,7 +71,7 @@ def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
 
 
 def by_spec(world: str, spec: str) -> Callable[[int, int], Policy]:
-    """Return a function that makes the policy of a ``--policy`` text for the world's game."""
+    """Return a function that makes the policy ``--policy SPEC`` for the world's game."""
     loaded = open_world(world)
     return lambda rows, steps: make_policy(
         spec, loaded.actions, num_envs=rows, max_steps=steps, env_kwargs=loaded.card.env_kwargs

@@ -1,8 +1,8 @@
 """Check whether a dream ranks policies as the real game does, from the same starts.
 
-Policies of many kinds are played in both: random play, single actions, alternating actions, a
-scripted expert if there is one, and trained agents. Decision questions ask which of five
-sequences of actions earns most.
+Policies of many kinds play both the dream and the game: random play, single actions, alternating
+actions, a scripted expert if there is one, and trained agents. Decision questions ask which of five
+sequences of actions earns the most.
 
 Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]
 """
@@ -28,7 +28,7 @@ from world_models.extras import require
 
 WORLDS = ("CrazyClimber", "Freeway", "Pong")
 OPTIONS = 5  # sequences of actions per decision question
-REPETITIONS = 1_000  # of the bootstrap over starts
+REPETITIONS = 1_000  # bootstrap samples of the starts
 NO_LIMIT = 1_000_000
 METRICS = {"spearman": spearman, "pearson": pearson, "mmrv": mmrv, "value_gap": value_gap}
 
@@ -39,9 +39,9 @@ def intervals(
     """Return a metric of the mean returns, and its 95 % bootstrap interval over the starts.
 
     Args:
-        metric: Function of the returns of all policies in the dream and in reality.
-        dream: Returns ``(policies, S)``.
-        real: The same in the real game.
+        metric: Function of the returns of all policies in the dream and in the real game.
+        dream: Returns in the dream, ``(policies, S)``.
+        real: Returns in the real game, ``(policies, S)``.
     """
     rng = np.random.default_rng(0)
     draws = rng.integers(dream.shape[1], size=(REPETITIONS, dream.shape[1]))
@@ -51,13 +51,13 @@ def intervals(
 
 
 def decisions(dream: Returns, real: Returns) -> tuple[float, int]:
-    """Return how often the dream names the best of five sequences, and the number of questions.
+    """Return how often the dream picks the best of five sequences, and the number of questions.
 
-    Questions where all five earn the same are left out.
+    Questions in which all five sequences earn the same are left out.
 
     Args:
-        dream: Returns ``(sequences, S)`` in the dream.
-        real: The same in the real game.
+        dream: Returns in the dream, ``(sequences, S)``.
+        real: Returns in the real game, ``(sequences, S)``.
     """
     asked = [(x[i : i + OPTIONS], y[i : i + OPTIONS])
              for x, y in zip(dream.T, real.T, strict=True)
@@ -66,9 +66,9 @@ def decisions(dream: Returns, real: Returns) -> tuple[float, int]:
     return (float(np.mean(right)) if right else float("nan")), len(right)
 
 
-def rank(world: str, agents: list[Path], quick: bool) -> Measured:
+def rank(world: str, agents: list[Path], num_starts: int, quick: bool) -> Measured:
     """Rank the policies for one world; return its figures and the rows of the table."""
-    num, horizons, questions = (2, (10, 20), 1) if quick else (8, (20, 50, 100, 200), 5)
+    num, horizons, questions = (2, (10, 20), 1) if quick else (num_starts, (20, 50, 100, 200), 5)
     name, steps = Path(world).name, horizons[-1]
     real_env = make_real(world, REAL_ROWS, NO_LIMIT)
     dream_env = GenieVectorEnv(world, num, autoreset_mode="Disabled")
@@ -80,7 +80,7 @@ def rank(world: str, agents: list[Path], quick: bool) -> Measured:
         real.append(played_real(real_env, starts, player, seed, steps).rewards)
         dream.append(played_dreams(dream_env, starts, [player], seed, steps)[0].rewards)
         say(f"{name}: {player.name}: {real[-1].sum():.4g} real, {dream[-1].sum():.4g} dreamed")
-    # Expected rewards are never exactly 0: rounded, so that equal policies rank as equal.
+    # Expected rewards are never exactly 0. Rounding gives policies of equal value equal ranks.
     dreamed, earned = np.stack(dream).round(2), np.stack(real)  # (policies, steps, S)
     inside = np.array([player.inside for player in chosen])
     figures: dict[str, float] = {}
@@ -151,23 +151,25 @@ def measure(given: Namespace) -> Measured:
     """Rank policies for each world.
 
     Returns:
-        For each game, with ``_low`` and ``_high`` of a 95 % interval over the starts, and also for
-        the policies inside and outside the kinds of play that the world was trained on:
-        ``spearman``, ``pearson``, ``mmrv`` (mean maximum rank violation) and ``value_gap``.
-        ``decisions``: share of the decision questions that the dream answers rightly; by chance
-        0.2. One row per policy.
+        The figures, and a table row per policy. For each game, ``spearman``, ``pearson``, ``mmrv``
+        (mean maximum rank violation) and ``value_gap`` compare all policies; with ``_inside`` or
+        ``_outside``, only the policies inside or outside the kinds of play that the world was
+        trained on. ``_low`` and ``_high`` bound the 95 % interval over the starts. ``decisions`` is
+        the fraction of decision questions that the dream answers correctly; chance level is 0.2.
     """
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
+    if given.starts < 1:
+        raise ValueError(f"--starts must be at least 1, got {given.starts}")
     names = [Path(world).name for world in given.worlds]
     if len(names) > 1 and (lost := [p for p in given.agents if not set(names) & set(p.parts)]):
         raise ValueError(
-            f"of which world is the agent {lost[0]}? With several worlds, an agent's folder must "
-            f"lie below a folder of its world's name, one of {', '.join(names)}"
+            f"unknown world of the agent {lost[0]}: with several worlds, an agent's folder must be "
+            f"inside a folder with the name of its world, one of {', '.join(names)}"
         )
     for world, name in zip(given.worlds, names, strict=True):
         agents = [path for path in given.agents if len(names) == 1 or name in path.parts]
-        some, more = rank(world, agents, given.quick)
+        some, more = rank(world, agents, given.starts, given.quick)
         figures |= some
         rows += map(dict, more)
     if given.picture is not None:
@@ -180,7 +182,11 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument(
         "--agents", nargs="*", type=Path, default=[],
-        help="folders of saved agents; with several worlds, below a folder of the world's name",
+        help="folders of saved agents; with several worlds, inside a folder of the world's name",
+    )  # fmt: skip
+    parser.add_argument(
+        "--starts", type=int, default=8,
+        help="number of states to start from; use more for a game with few rewards",
     )  # fmt: skip
     parser.add_argument("--picture", type=Path, help="draw a scatter plot into this file")
 

@@ -50,7 +50,7 @@ def run_benchmark(
     Args:
         name: Module in `benchmarks`.
         measure: Function that takes the parsed options and returns the result.
-        argv: Arguments after the name; None: those of `sys.argv`.
+        argv: Arguments after the name; None uses those of `sys.argv`.
         about: Description in ``--help``.
         options: Adds options besides ``--quick`` and ``--json`` to the parser.
         quick: Help text of ``--quick``; empty if the benchmark has no such option.
@@ -103,13 +103,13 @@ def report(
 
 
 def prog(name: str) -> str:
-    """Return the command that runs, without its options; by default that of a benchmark."""
+    """Return the running command without its options; by default that of a benchmark."""
     called = sys.argv[0]
     return called if called.startswith("genie-gym ") else f"python -m benchmarks.{name}"
 
 
 def command(name: str) -> str:
-    """Return the command that runs, with its options."""
+    """Return the running command with its options."""
     return f"{prog(name)} {shlex.join(sys.argv[1:])}".strip()
 
 
@@ -147,7 +147,7 @@ def hardware() -> str:
 
 
 def _commit() -> str | None:
-    """Describe the commit of this checkout; None outside one."""
+    """Describe the commit of this checkout; None outside a checkout."""
     here = Path(__file__).parent
     asked = ("git", "-C", str(here), "describe", "--always", "--dirty", "--exclude", "*")
     try:

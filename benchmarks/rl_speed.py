@@ -1,4 +1,4 @@
-"""Measure dreams as RL programs use them: beside other processes, in workers, and under PPO.
+"""Measure dreams as RL programs use them: beside other processes, in workers, and with PPO.
 
 Run: python -m benchmarks.rl_speed [--world W] [--quick] [--json FILE]
 """
@@ -27,7 +27,7 @@ from world_models.inference.parallel import one_thread
 
 ROWS = 16
 NUM_WORKERS = 4
-NUM_ACTIONS = 5  # every world has at least so many
+NUM_ACTIONS = 5  # every world has at least this many
 PRECISION_ROWS = (1, 16, 64)
 WARM_UP_STEPS = 20
 SPAWN = multiprocessing.get_context("spawn")
@@ -39,8 +39,8 @@ def measure(given: Namespace) -> Measured:
     Returns:
         The figures, and the rows of the table. Each figure compares two speeds:
 
-        * ``two_dreams``: two processes together, each with a dream of 16 rows, relative to one;
-        * ``beside_busy``: such a dream while two other processes are busy, relative to alone;
+        * ``two_dreams``: total of two processes with a dream of 16 rows each, relative to one;
+        * ``beside_busy``: a dream of 16 rows beside two busy processes, relative to alone;
         * ``async_fork_over_sync`` and ``async_spawn_over_sync``: `AsyncVectorEnv` with 4 workers
           relative to `SyncVectorEnv`;
         * ``ppo_share``: PPO with `CnnPolicy` relative to stepping without learning;
@@ -90,7 +90,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def dreams(world: str, num_processes: int, seconds: float) -> list[float]:
-    """Return the steps per second of dreams that run at the same time in processes of their own."""
+    """Return the steps per second of dreams that run at the same time in separate processes."""
     barrier, results = SPAWN.Barrier(num_processes), SPAWN.SimpleQueue()
     processes = [
         SPAWN.Process(target=_dream, args=(world, seconds, barrier, results))
@@ -177,7 +177,7 @@ def agents(world: str, agent: str, updates: int) -> tuple[float, float]:
         agent: "ppo", with the batches and epochs that are usual for Atari games, or "dream_train".
         updates: Number of rollouts to learn from.
     """
-    # Here, so that the other processes need not import it.
+    # Imported here, so that the other processes do not import Stable-Baselines3.
     from stable_baselines3 import PPO
 
     from agents.dream_config import recipe_of

@@ -47,15 +47,15 @@ def pearson(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
 
 
 def spearman(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the correlation of the ranks."""
+    """Return the rank correlation of dreamed and real returns."""
     return pearson(_ranks(dream), _ranks(real))
 
 
 def mmrv(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the mean maximum rank violation, as a share of the range of the real returns.
+    """Return the mean maximum rank violation, as a fraction of the range of the real returns.
 
-    The violation of a policy is its largest difference in real return to a policy that the dream
-    ranks on the wrong side of it (Li et al., 2024).
+    The violation of a policy is the largest difference between its real return and that of a policy
+    that the dream ranks on the wrong side of it (Li et al., 2024).
     """
     apart = real[:, None] - real
     wrong = (apart < 0) != (dream[:, None] - dream < 0)
@@ -63,7 +63,7 @@ def mmrv(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
 
 
 def value_gap(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the mean difference of the returns, as a share of the range of the real ones."""
+    """Return the mean absolute difference of returns, as a fraction of the real returns' range."""
     return float(np.abs(dream - real).mean() / _range(real))
 
 

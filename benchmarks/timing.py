@@ -48,7 +48,7 @@ def can_compile(device: torch.device) -> bool:
 def can_use_bfloat16(device: torch.device) -> bool:
     """Return whether bfloat16 is fast enough to be measured; print a line if it is not.
 
-    A CPU without units for it can be a hundred times as slow as in float32.
+    On a CPU without bfloat16 units, it can be a hundred times as slow as float32.
     """
     speedup = bfloat16_speedup(device)
     if speedup < MIN_BFLOAT16_SPEEDUP:

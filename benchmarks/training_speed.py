@@ -1,12 +1,12 @@
-"""Measure the speed of one training step of the dynamics, forward to optimiser, as in `fit`.
+"""Measure the speed of complete training steps of the dynamics, as in `fit`.
 
 It compares three objectives at the same model size, each compiled (`--compile`) and plain. The
 paper's and the one-pass objective process each frame once, the two-stream objective twice. It also
 compares the precisions. The variants alternate, because the speed of a shared machine varies over
-time. The table also has the share of the matrix-multiplication peak in the same precision, measured
-in the same run.
+time. The table also shows the fraction of the peak speed of matrix multiplications, which is
+measured in the same run and precision.
 
-Without a compiler it prints a message and measures only plain steps.
+Without a compiler, it prints a message and measures only plain (uncompiled) steps.
 """
 
 from __future__ import annotations
@@ -108,9 +108,10 @@ def train_steps(
 
 
 def count_flops(objective: str) -> float:
-    """Count the FLOPs of a step's matrix multiplications, forward and backward; ignore the rest.
+    """Count the FLOPs of a step's matrix multiplications, forward and backward.
 
-    torch's counter counts the gradient of a depth-wise convolution as that of a full one.
+    Convolutions are ignored, because torch's counter counts the gradient of a depth-wise
+    convolution as that of a full one.
     """
     model = make_model(make_config(objective))
     device = launch().device

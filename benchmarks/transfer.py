@@ -1,7 +1,8 @@
 """Compare agents trained in a dream with agents trained in the game, evaluating both in the game.
 
-The same algorithm, network and number of steps is trained in the dream and in the real game, with
-several seeds each; random play is the floor. Dreams start from real play that is collected first.
+Agents use the same algorithm, network and number of steps in the dream and in the real game, with
+several seeds each; random play is the baseline. Dreams start from real play, which is collected
+first.
 
 Run: python -m benchmarks.transfer [--worlds W ...] [--steps N] [--seeds N] [--start-policy P]
     [--quick] [--json FILE]
@@ -29,7 +30,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset
 
 WORLDS = ("CrazyClimber", "Freeway", "Pong")
-ROWS = 4  # of the real env in the final evaluation
+ROWS = 4  # rows of the real env in the final evaluation
 RANDOM = "random"
 ARMS: tuple[Literal["dream", "real"], ...] = ("dream", "real")
 Returns = dict[str, list[list[float]]]
@@ -42,14 +43,14 @@ class Comparison:
 
     Attributes:
         world: Name or path of the world.
-        out: Folder of all runs; runs that are there are not repeated.
+        out: Folder of all runs; finished runs in it are not repeated.
         steps: Training steps of each run.
-        seeds: Runs of each arm.
+        seeds: Number of runs of each arm.
         episodes: Evaluation episodes of each run.
-        eval_steps: Maximum steps of such an episode.
-        start_policy: Policy of the play that dreams start from.
-        start_episodes: Episodes of it.
-        num_envs: Rows that a run trains on.
+        eval_steps: Maximum steps of an evaluation episode.
+        start_policy: Policy that collects the play that dreams start from.
+        start_episodes: Number of episodes of this play.
+        num_envs: Number of rows that a run trains on.
     """
 
     world: str
@@ -129,9 +130,9 @@ class Comparison:
 
 
 def summary(returns: Returns) -> dict[str, Any]:
-    """Return the means of the runs, and the dream's share of the real gain.
+    """Return the means of the runs, and the dream's gain relative to the real game's gain.
 
-    Of four or more runs, the means are interquartile.
+    With four or more runs, the means are interquartile means.
     """
     runs = {arm: np.array(found).mean(1) for arm, found in returns.items()}
     means = {arm: iqm(found[:, None]) for arm, found in runs.items()}
@@ -145,13 +146,13 @@ def summary(returns: Returns) -> dict[str, Any]:
 
 
 def measure(given: Namespace) -> Measured:
-    """Compare for each world.
+    """Compare the arms for each world.
 
     Returns:
         For each game: ``transfer_ratio``: the gain over random play of agents trained in the dream,
-        over that of agents trained in the real game (means over the seeds);
-        ``beats_random``: 1 if the 95 % interval of dream lies above that of random. One row per
-        game and arm.
+        divided by that of agents trained in the real game (means over the seeds);
+        ``beats_random``: 1 if the 95 % interval of the dream arm lies above that of random play.
+        The table has one row per game and arm.
     """
     if given.episodes < ROWS or given.episodes % ROWS:
         raise ValueError(f"--episodes must be a multiple of {ROWS}, got {given.episodes}")
@@ -215,9 +216,9 @@ def options(parser: ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument("--steps", type=int, default=40_960, help="per run")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each arm")
     parser.add_argument("--episodes", type=int, default=8, help="real episodes per evaluation")
-    parser.add_argument("--start-policy", default="mixed", help="plays what dreams start from")
+    parser.add_argument("--start-policy", default="mixed", help="collects what dreams start from")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the agents' play")
     parser.add_argument("--work", type=Path, default=Path("runs/transfer"), help="folder of runs")
 

@@ -1,7 +1,7 @@
 """Measure how fast exported worlds dream in the browser: frames per second in WebAssembly.
 
 Each world is exported with `genie-gym worlds export-web`. A headless Chromium opens its page from a
-plain static server and dreams on one thread. The table also has Python on one thread.
+plain static server and dreams on one thread. The table also shows Python on one thread.
 
 Run: python -m benchmarks.web_speed [--world W ...] [--quick] [--json FILE]
 """
@@ -84,12 +84,12 @@ def _in_the_browser(driver: Any, address: str, frames: int) -> Row:
 
 
 def _in_python(name: str, frames: int) -> float:
-    """Frames per second of the same dream in float32 on one thread."""
+    """Return the frames per second of the same dream in Python, in float32 on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     world = load_world(find_world(name))
     model = world.model.eval()
-    assert world.starts is not None  # export_web refuses worlds without
+    assert world.starts is not None  # export_web refuses worlds without starts
     at = SEED % len(world.starts.frames)
     begin, between = world.starts.frames[at][None], world.starts.actions[at][None]
     times = []

@@ -1,4 +1,4 @@
-"""Named action sets: what each action index means, and its buttons on each platform.
+"""Named action sets: what each action index means, and which buttons it presses on each platform.
 
 A world model and the real game it was learned from share one action set, so the same index does
 the same thing in both. The order of the actions is part of the file formats and never changes.
@@ -100,7 +100,7 @@ def action_set(name: str) -> ActionSet:
     """Returns the action set with this name.
 
     Raises:
-        ValueError: If there is none; the message lists all names.
+        ValueError: If no action set has this name; the message lists all names.
     """
     if name in ACTION_SETS:
         return ACTION_SETS[name]

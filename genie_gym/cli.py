@@ -14,7 +14,7 @@ __all__ = ["main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": (
         "genie_gym.build.command:main",
-        "make the dream of a game in the minutes you give it: play, train, check, pack",
+        "make the dream of a game within a time limit: play, train, check, pack",
     ),
     "roms": (
         "genie_gym.retroact.commands:roms_main",
@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "train-agent": (
         "agents.train:main",
-        "train PPO on a real env's own reward, to collect data with",
+        "train PPO on a real env's own reward, for collecting data",
     ),
     "dream-train": (
         "agents.dream_command:main",
@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "doctor": (
         "genie_gym.doctor:main",
-        "tell what of CPU, GPU, precision, ROMs, extras and compiler is here",
+        "show the CPU, GPU, precision, ROMs, extras and compiler found here",
     ),
     "demo": ("benchmarks.demo:main", "play the real games; show a dream beside the real game"),
 }
@@ -130,8 +130,8 @@ def _run(argv: list[str]) -> int:
         )
         return 2
     module, function = COMMANDS[name][0].split(":")
-    # Beside other busy processes, torch's threads are several times as fast if they do not spin
-    # while they wait for each other. Read when torch is loaded.
+    # When other processes are busy, torch is several times as fast if its threads do not spin while
+    # they wait for each other. Torch reads this variable when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv = [f"genie-gym {name}", *rest]  # a command's own --help shows argv[0]
     try:
@@ -170,7 +170,7 @@ def _help() -> str:
             *(f"  {example}" for example in EXAMPLES),
             "",
             "genie-gym COMMAND --help lists the options of a command with their defaults.",
-            "genie-gym --version prints the version, genie-gym completion a script for tab.",
+            "genie-gym --version prints the version; genie-gym completion, a completion script.",
         ]
     )
 

@@ -15,7 +15,7 @@ from genie_gym.envs.vector import FrameVectorEnv
 
 __all__ = ["POSITION_BYTES", "Coverage"]
 
-# Addresses in the Atari 2600's memory of the player's position: the room, if there are several,
+# Addresses of the player's position in the Atari 2600's memory: the room, if the game has several,
 # then x and y. For games not listed, places are distinguished by their screens.
 POSITION_BYTES: dict[str, tuple[int, ...]] = {
     "Hero-Atari2600": (28, 27, 31),
@@ -24,7 +24,7 @@ POSITION_BYTES: dict[str, tuple[int, ...]] = {
 }
 _CELL = 4  # width and height of a place, in units of x and y
 _SCREEN = (11, 8)  # columns and rows that a screen is reduced to
-_GREY_STEP = 32  # size of a grey level, of 256
+_GREY_STEP = 32  # width of a grey level; 256 / 32 = 8 levels
 
 
 class Coverage:
@@ -59,13 +59,13 @@ class Coverage:
 
         Args:
             frames: The frames that `reset` or `step` returned.
-            infos: The infos that it returned.
+            infos: The infos that `reset` or `step` returned.
             first: Mask of the rows that were still in their first episode before this step; only
                 these are counted. The env must then be in autoreset mode SAME_STEP.
         """
         counted, shown = np.ones(self._env.num_envs, np.bool_), infos.get("_final_obs")
         if first is not None:
-            counted = first if shown is None else first & ~shown  # others show their next episode
+            counted = first if shown is None else first & ~shown  # the rest show their next episode
         rows = np.flatnonzero(counted)
         if isinstance(self._env, CoinRunVectorEnv):
             self._see_coinrun(self._env, infos, rows)
@@ -95,7 +95,7 @@ class Coverage:
 
 
 def screen(frame: NDArray[np.uint8]) -> bytes:
-    """Reduces a frame to a small grey picture, as bytes."""
+    """Reduces a frame to a small greyscale image, as bytes."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, _SCREEN, interpolation=cv2.INTER_AREA)
     return (small // _GREY_STEP).astype(np.uint8).tobytes()

@@ -15,7 +15,7 @@ from genie_gym.retroact import catalogue
 
 __all__ = ["play", "play_real_games"]
 
-_HEIGHT = 192  # of the pictures, in pixels: three times the height of a frame
+_HEIGHT = 192  # height of the pictures in pixels: three times the height of a frame
 
 
 def play_real_games(out: Path, steps: int, seed: int) -> Path:
@@ -39,7 +39,7 @@ def play_real_games(out: Path, steps: int, seed: int) -> Path:
 
 
 def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
-    """Plays randomly; returns the last screen, the last observation and the total reward."""
+    """Takes random actions; returns the last screen, the last observation and the total reward."""
     env = gym.make(env_id, render_mode="rgb_array")
     env.action_space.seed(seed)
     frame, _ = env.reset(seed=seed)

@@ -20,7 +20,7 @@ from world_models.worlds.find import list_worlds, user_folder
 
 __all__ = ["Doctor", "Finding", "findings", "main", "processor"]
 
-# Extra -> (module that it installs, what needs it).
+# Extra -> (module that it installs, features that need it).
 _EXTRAS = {
     "train": ("lightning.fabric", "training worlds, genie-gym build"),
     "bench": ("torchmetrics", "evaluating worlds, genie-gym build"),
@@ -54,8 +54,8 @@ class Finding:
     Attributes:
         what: What was looked for.
         found: What was found.
-        means: What that means, or what to type.
-        good: Whether nothing is missing.
+        means: The consequence for the user, or a command to type.
+        good: True if nothing is missing.
     """
 
     what: str
@@ -65,7 +65,7 @@ class Finding:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command line; the exit status is 0 whatever is found."""
+    """Runs the command line; the exit status is always 0."""
     config = parse(Doctor, argv, prog="genie-gym doctor")
     found = list(findings())
     if config.json:
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """Checks the machine; also times the precisions, which takes under a second."""
+    """Checks the machine. Also times bfloat16 and float32, which takes under a second."""
     python = f"Python {platform.python_version()}, torch {_version('torch')}"
     yield Finding(what="genie-gym", found=f"{__version__}, {python}", means="")
     yield from _compute()
@@ -106,13 +106,13 @@ def _compute() -> Iterator[Finding]:
         what="CPU",
         found=f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} threads for torch"
         + (f", {flags}" if flags else ""),
-        means="OMP_NUM_THREADS=1 helps where several processes share the cores",
+        means="set OMP_NUM_THREADS=1 if several processes share the cores",
     )
     gpu = torch.cuda.is_available()
     yield Finding(
         what="GPU",
         found=f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if gpu else "none",
-        means="" if gpu else "worlds run and train on the CPU; larger ones want a GPU",
+        means="" if gpu else "worlds run and train on the CPU; larger worlds benefit from a GPU",
         good=gpu,
     )
     device = torch.device("cuda" if gpu else "cpu")
@@ -121,7 +121,7 @@ def _compute() -> Iterator[Finding]:
     yield Finding(
         what="precision",
         found=f"{chosen} on {device.type}",
-        means=f'what "auto" takes: bfloat16 is {speedup:.2g} times as fast as float32 here',
+        means=f'chosen by "auto": bfloat16 is {speedup:.2g} times as fast as float32 here',
     )
 
 
@@ -139,7 +139,7 @@ def _compiler() -> Finding:
 def _extra(name: str, module: str, needs: str) -> Finding:
     try:
         here = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
+    except ModuleNotFoundError:  # the module's parent package is missing
         here = False
     hint = needs if here else f"{needs} need it: pip install 'genie-gym[{name}]'"
     if name == "coinrun" and not here:
@@ -157,13 +157,13 @@ def _roms() -> Finding:
     return Finding(
         what="ROMs",
         found=f"{playable} of {len(catalogue.games())} games can be played",
-        means="genie-gym roms import --ale adds 32 Atari games, genie-gym roms import PATH yours",
+        means="genie-gym roms import --ale adds 32 Atari games, genie-gym roms import PATH others",
         good=playable > 1,
     )
 
 
 def processor() -> tuple[str, str]:
-    """Returns the CPU's name, and those of its instruction sets that matter for speed."""
+    """Returns the CPU's name and its instruction sets that matter for speed."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     pairs = [line.split(":", 1) for line in reversed(lines) if ":" in line]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ImportGenieredux", "import_genieredux"]
 
 COINRUN = "Procgen/CoinRun-v0"
-ACTION_SETS = {7: "coinrun-7", 5: "retroact-5"}  # of the published models, by size
+ACTION_SETS = {7: "coinrun-7", 5: "retroact-5"}  # of the published models, by number of actions
 NUM_STARTS, START_FRAMES = 16, 4
 NUM_LATENT_STARTS = 4  # inferring their actions takes most of the time of an import
 EPISODES, MAX_STEPS = 8, 100  # played for starts
@@ -34,30 +34,32 @@ class ImportGenieredux:
     """
 
     tokenizer: Path
-    """The tokenizer's file."""
+    """Checkpoint file of the tokenizer."""
     dynamics: Path
-    """The file of GenieRedux-G, or that of GenieRedux with its latent action model."""
+    """Checkpoint file of GenieRedux-G, or of GenieRedux with its latent action model."""
     out: Path
     """The bundle's directory."""
     name: str | None = None
-    """The world's name; by default that of the directory."""
+    """The world's name; by default the name of the directory."""
     latent_action: bool = False
-    """Refuse a file that is not a GenieRedux, the model whose actions are latent codes."""
+    """Require `dynamics` to be a GenieRedux, the model whose actions are latent codes."""
     frame_size: int | None = None
-    """Height and width of a frame; by default that in config.yaml beside the dynamics, else 64."""
+    """Height and width of a frame; by default the value in config.yaml beside the dynamics, or 64.
+    """
     token_input: bool = False
-    """The dynamics was trained with use_token. Only for a GenieRedux-G of 2025 whose config.yaml is
-    missing."""
+    """The dynamics model was trained with use_token. Needed only for a GenieRedux-G of 2025 whose
+    config.yaml is missing."""
     action_set: str | None = None
     """Action set; by default coinrun-7 for 7 actions and retroact-5 for 5."""
     starts: str = COINRUN
-    """Where dreams start: a dataset, or the id of a real env, of which some episodes are played."""
+    """Source of the starts: a dataset, or the id of a real env to play some episodes of."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Further arguments of the env that is played for starts, as KEY VALUE pairs."""
     storage: Literal["float32", "bfloat16"] = "float32"
-    """How matrices are stored. bfloat16 takes half the bytes, but rounds: tokens may differ."""
+    """Data type of stored matrices. bfloat16 takes half the space, but rounding may change tokens.
+    """
     carried_frames: int = 4
-    """Number of last frames from which a dream continues when all positions are used."""
+    """Number of most recent frames that a dream continues from when all positions are used."""
     replace: bool = False
     """Overwrite an existing bundle."""
 
@@ -130,7 +132,7 @@ def _actions(command: ImportGenieredux, num: int, latent: bool) -> ActionSet:
         return ActionSet(name=f"latent-{num}", meanings=tuple(f"LATENT-{i}" for i in range(num)))
     name = command.action_set or ACTION_SETS.get(num)
     if name is None:
-        raise ValueError(f"{command.dynamics} has {num} actions: say which, with --action-set")
+        raise ValueError(f"{command.dynamics} has {num} actions: pass a matching --action-set")
     if len(actions := action_set(name)) != num:
         raise ValueError(
             f"{command.dynamics} has {num} actions, but the action set {name} has {len(actions)}: "
@@ -196,10 +198,10 @@ def _check(
     if data.frame_shape != (frame_size, frame_size, 3):
         raise ValueError(
             f"{command.starts} has frames {data.frame_shape}, but the world has "
-            f"{(frame_size, frame_size, 3)}: give other --starts, or its --frame-size"
+            f"{(frame_size, frame_size, 3)}: use other --starts, or set --frame-size"
         )
     if latent is None and data.action_meanings != actions.meanings:
         raise ValueError(
             f"{command.starts} has the actions {', '.join(data.action_meanings)}, but the world "
-            f"has {', '.join(actions.meanings)}: give starts with action_set={actions.name}"
+            f"has {', '.join(actions.meanings)}: use starts with action_set={actions.name}"
         )

@@ -17,7 +17,7 @@ Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 
 _LABEL_HEIGHT = 18
 _GAP = 4
-_GREY = 32  # of the background
+_GREY = 32  # grey level of the background
 
 
 def scaled(picture: Picture, *, height: int) -> Picture:

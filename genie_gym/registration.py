@@ -39,7 +39,7 @@ def register_envs() -> None:
 def register_dream(world: str) -> None:
     """Registers the dream of a world by its name."""
     if not re.fullmatch(r"[\w.-]+", world):
-        return  # no env id; it can be opened by its path
+        return  # not a valid env id; the world can be opened by its path
     _register(
         f"GenieRedux/{world}-v0",
         "genie_gym.envs.genie:Genie",
@@ -51,7 +51,7 @@ def register_dream(world: str) -> None:
 def _register(
     env_id: str, entry: str, kwargs: dict[str, Any], *, max_episode_steps: int | None = None
 ) -> None:
-    # `gymnasium.register` searches the whole registry for each id: a second for 1,000 ids.
+    # `gymnasium.register` searches the whole registry for each id: 1,000 ids take a second.
     registry[env_id] = EnvSpec(
         id=env_id,
         entry_point=f"{entry}Env",

@@ -17,7 +17,7 @@ __all__ = ["Pull", "Push", "pull", "push"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pull:
-    """Downloads a world into the user's folder of worlds, and checks all of it.
+    """Downloads a world into the user's folder of worlds, and verifies all of its files.
 
     Run the same command again to resume after an interruption.
     """
@@ -27,21 +27,21 @@ class Pull:
     name: str | None = None
     """Name of the world on this machine; by default the name in its card."""
     replace: bool = False
-    """Replace a world of that name."""
+    """Replace an existing world of the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
-    """Uploads a world with a model card. hf:// needs a login: hf auth login."""
+    """Uploads a world with a model card. hf:// addresses require a login: hf auth login."""
 
     world: tyro.conf.Positional[str]
     """Name or path of the world."""
     target: tyro.conf.Positional[str]
-    """Where to: hf://USER/NAME (one repository per world), s3://..., or a folder."""
+    """Target address: hf://USER/NAME (one repository per world), s3://..., or a folder."""
     license: str | None = None
-    """Identifier of the world's licence, such as cc-by-4.0; the Hub needs one."""
+    """Identifier of the world's licence, such as cc-by-4.0; the Hub requires one."""
     private: bool = False
-    """Create the Hub's repository as a private one."""
+    """Create the repository on the Hub as a private repository."""
     replace: bool = False
     """Overwrite a world at the target. Not needed on the Hub, where every push is a commit."""
 

@@ -43,12 +43,12 @@ class Verify:
     """Checks every byte of worlds."""
 
     worlds: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names or paths of the worlds; by default all on this machine."""
+    """Names or paths of the worlds; by default all worlds on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """Trains one of the worlds of the package, or Frostbite, by its recipe.
+    """Trains one of the worlds of the package, or Frostbite, with its recipe.
 
     Run the same command again to resume after an interruption.
     """
@@ -58,18 +58,18 @@ class Make:
     out: Path | None = None
     """Folder of the build; by default runs/worlds/NAME."""
     minutes: float | None = None
-    """Time for all stages: fewer minutes make a poorer world. By default, the recipe's own numbers
-    of episodes and training steps."""
+    """Time for all stages; less time makes a worse world. By default, the recipe's own numbers of
+    episodes and training steps are used."""
     scale: float = 1.0
-    """Factor on the numbers of episodes and training steps; below 1 for a quick trial. Not together
-    with --minutes."""
+    """Factor on the numbers of episodes and training steps; below 1 for a quick trial. Cannot be
+    combined with --minutes."""
     list: bool = False
     """Only print the stages and which of them are done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportWeb:
-    """Writes a world as a folder of static files that dreams in the visitor's browser."""
+    """Writes a world as a folder of static files that runs in the visitor's browser."""
 
     world: tyro.conf.Positional[str]
     """Name or path of the world."""
@@ -156,7 +156,7 @@ def _show(command: Show) -> int:
 
 def _verify(command: Verify) -> int:
     from world_models.worlds.bundle import (
-        load_world,  # torch: list and show answer at once without it
+        load_world,  # imports torch, which list and show do not need
     )
 
     paths = [find_world(world) for world in command.worlds] or list(list_worlds().values())
@@ -192,7 +192,7 @@ def _make(command: Make) -> int:
         raise ValueError(f"scale must be positive, got {command.scale}")
     minutes = command.minutes
     if minutes is not None and (minutes <= 0 or command.scale != 1):
-        raise ValueError("--minutes must be positive, and not be given together with --scale")
+        raise ValueError("--minutes must be positive and cannot be combined with --scale")
     env, recipe = WORLDS[command.name]
     out = (command.out or Path("runs/worlds") / command.name).absolute()
     manifest = Manifest(out / "stages.jsonl")

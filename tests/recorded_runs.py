@@ -62,7 +62,8 @@ def losses() -> dict[str, list[float]]:
         curves[f"{name}, tokenizer"] = curve(
             tokenizer, lambda x, t=tokenizer, r=recipe: t.loss(x, r.tokenizer.loss), frames, name
         )
-        objectives = ("two_stream", "paper") if name == "coinrun-tiny" else ("two_stream",)
+        other = {"coinrun-tiny": ("paper",), "atari": ("one_pass",)}
+        objectives = ("two_stream", *other.get(name, ()))
         for objective in objectives:
             config = replace(recipe.dynamics.model, objective=objective)
             model = make_dynamics(config, tokenizer.space)

@@ -130,7 +130,7 @@ def test_a_recipe_fits_into_a_time_limit(folder, monkeypatch, capsys):
     assert load_world(made).card.env_id == GAME
     plan = json.loads((folder / "made" / "plan.json").read_text())
     assert plan["tokenizer"]["steps"] < tiny().tokenizer.fit.steps
-    with pytest.raises(ValueError, match="not be given together with --scale"):
+    with pytest.raises(ValueError, match="cannot be combined with --scale"):
         worlds_command([*command, "--scale", "0.5"])
 
 
@@ -208,7 +208,7 @@ def test_rounds_collect_episodes_that_no_score_uses_and_env_arguments_may_have_a
     for collected in asked.configs:
         given = {name: parse_value(text) for name, text in collected.env_kwargs.items()}
         assert given == arguments and collected.max_steps == 20
-    with pytest.raises(ValueError, match="kept for scoring worlds: give another --seed"):
+    with pytest.raises(ValueError, match="reserved for scoring worlds: use another --seed"):
         BuildConfig(env=GAME, seed=SEED)
 
 

@@ -52,7 +52,7 @@ def test_help_lists_every_command_with_examples_and_the_version_is_told(capsys):
     [
         (["biuld"], 2, "unknown command 'biuld'. Did you mean 'build'?"),
         (["collect", "Procgen/Coinrn-v0", "--out", "x"], 1, "Did you mean: `CoinRun`?"),
-        (["collect", "Pendulum-v1", "--out", "x"], 1, "only envs with Discrete actions work"),
+        (["collect", "Pendulum-v1", "--out", "x"], 1, "only Discrete action spaces are supported"),
         (["loop", "Nope"], 1, "Environment `Nope` doesn't exist"),
         (["train", "tokenizr"], 1, "Did you mean 'tokenizer'?"),
         (["bench", "fidelty"], 1, "Did you mean fidelity?"),

@@ -245,7 +245,7 @@ def test_mistakes_are_named(dataset, tmp_path, capsys):
     assert "--episode must be from 0 to 2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli(["data", "export", str(dataset.path)])
-    assert "expected --out PICTURE" in capsys.readouterr().err
+    assert "expected exactly one of --out FILE" in capsys.readouterr().err
     for layout, option in (("minari", "--env-id"), ("genieredux", "--image-key")):
         with pytest.raises(SystemExit):
             cli(["data", "import", "x", "--layout", layout, "--out", "y", option, "z"])

@@ -123,7 +123,7 @@ def test_up_to_so_many_tokens_are_replaced():
         (lambda: VQTokenizerConfig(frame_size=66, patch=4), "multiple"),
         (lambda: DynamicsConfig(objective="mine"), "objective"),
         (lambda: DynamicsConfig(action_input="mul"), "action_input"),
-        (lambda: DynamicsConfig(num_actions=512), "no room"),
+        (lambda: DynamicsConfig(num_actions=512), "must be larger"),
         (lambda: DynamicsLossConfig(context_noise=1.0), "context_noise"),
         (lambda: DynamicsLossConfig(mask_steps=0), "mask_steps"),
         (lambda: SamplingConfig(threshold=1.1), "threshold"),
@@ -152,7 +152,7 @@ def test_brightness_tells_all_tokens_of_a_shade_in_the_corner():
         for row in range(3):
             assert torch.equal(see(frames[row : row + 1])[0], see(frames)[row])
         torch.testing.assert_close(see(frames[None])[0], see(frames))
-    with pytest.raises(ValueError, match="brightness needs"):
+    with pytest.raises(ValueError, match="brightness requires"):
         _dynamics(brightness=True)
 
 

@@ -70,7 +70,7 @@ def test_fid_says_why_it_is_not_available(tmp_path):
     with pytest.raises(FidUnavailableError, match="no file"):
         inception(tmp_path / "weights.pth")
     torch.save(SimpleNamespace(pickled=True), tmp_path / "weights.pth")
-    with pytest.raises(FidUnavailableError, match="holds no Inception weights"):
+    with pytest.raises(FidUnavailableError, match="contains no Inception weights"):
         inception(tmp_path / "weights.pth")
 
 
@@ -95,7 +95,7 @@ def test_held_out_levels_are_all_those_after_the_trained_ones():
 
 def test_a_seed_that_was_trained_on_is_refused(tmp_path):
     card = replace(CARD, provenance={"data": {"seeds": [0, 7]}})
-    with pytest.raises(ValueError, match="trained on episodes of seed 7: give another --play-seed"):
+    with pytest.raises(ValueError, match="trained on episodes of seed 7: use another --play-seed"):
         heldout.collected(card, episodes=1, max_steps=5, seed=7, cache=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -105,9 +105,7 @@ def test_stored_episodes_must_fit_the_world(episodes):
     assert len(heldout.stored(card, episodes.path, "all")) == len(episodes)
     with pytest.raises(ValueError, match="split 'test'.*--split all"):
         heldout.stored(CARD, episodes.path, "test")
-    with pytest.raises(
-        ValueError, match=r"frames \(16, 16, 3\), the world Toy takes \(64, 64, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"frames \(16, 16, 3\), but Toy expects \(64, 64, 3\)"):
         heldout.stored(replace(card, tokenizer={"frame_size": 64}), episodes.path, "all")
     with pytest.raises(ValueError, match="has the actions STAY.*the world Toy needs JUMP"):
         heldout.stored(replace(card, action_meanings=("JUMP",)), episodes.path, "all")

@@ -289,12 +289,12 @@ def no_latent(folder):
 
 LOGITS = "maskgit.to_logits.weight"
 FAULTS = {
-    "missing file": (lambda folder: folder / "model.pt", "is not a file; give the path of a"),
+    "missing file": (lambda folder: folder / "model.pt", "is not a file; pass the path of a"),
     "truncated": (truncated, "is cut short: its .* bytes .*; download it again"),
     "broken inside": (broken_inside, "is damaged or not a checkpoint|more than tensors"),
-    "plain pickle": (plain_pickle, "is not a checkpoint: expected the zip .* not loaded; give"),
+    "plain pickle": (plain_pickle, "is not a checkpoint: expected the zip .* not loaded; use"),
     "payload in a zip": (zip_with_payload, "holds more than tensors, which could run code"),
-    "other content": (other_content, 'expected "step" and "model", got .*weights.*; give'),
+    "other content": (other_content, 'expected "step" and "model", got .*weights.*; use'),
     "missing tensor": (changed(LOGITS, None), f"tensor '{LOGITS}' is missing; download"),
     "wrong shape": (
         changed(LOGITS, lambda x: x[:, 1:]),
@@ -304,10 +304,10 @@ FAULTS = {
     "unknown tensor": (extra, "tensor 'maskgit.secret' is not part of the published model"),
     "codebook of another tokenizer": (
         changed("maskgit.token_emb.weight", lambda x: x[:-3]),
-        "it predicts 45 codes, but the tokenizer has 48; give the tokenizer",
+        "it predicts 45 codes, but the tokenizer has 48; use the tokenizer",
     ),
     "action embeddings": (embedded, "trained with use_action_embeddings.*not in the file"),
-    "GenieRedux without its latent action model": (no_latent, "no action channels.*give"),
+    "GenieRedux without its latent action model": (no_latent, "no action channels.*use"),
 }
 
 

@@ -257,7 +257,7 @@ def test_with_a_horizon_a_frame_knows_its_place_in_the_clip(horizon):
     assert torch.equal(embedded[:, 0], embedded[:, 4]) == (not horizon)
     longer = [torch.cat((x, x), 1) for x in same]
     if horizon:
-        with pytest.raises(ValueError, match="positions of 5 frames, got 10"):
+        with pytest.raises(ValueError, match="positions for 5 frames, got 10"):
             dynamics.embed(*longer)
     else:
         assert dynamics.embed(*longer).shape[1] == 10
@@ -287,5 +287,5 @@ def test_the_options_are_those_of_the_paper_alone():
         for option in ({"horizon": 4}, {"blocks": BlockOptions(ff_bias=True)}):
             with pytest.raises(ValueError, match='options of the "paper" objective'):
                 DynamicsConfig(objective=other, **option)
-    with pytest.raises(ValueError, match="leave threshold at 1"):
+    with pytest.raises(ValueError, match="requires threshold 1"):
         SamplingConfig(redraw=True, threshold=0.9)

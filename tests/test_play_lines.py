@@ -233,7 +233,7 @@ def test_a_real_game_that_would_have_to_go_back_too_far_is_switched_off(endless,
     step(session, DEPTH + 1)
     now = session.live.now
     session.keep(0)
-    assert session.real is None and "it is off" in wall.message["notice"]
+    assert session.real is None and "real game is off" in wall.message["notice"]
     step(session)
     assert session.live.now == now + 1
 

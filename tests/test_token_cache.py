@@ -119,9 +119,9 @@ def test_the_past_is_what_was_decoded_and_the_target_what_corrects_it(made):
     blind = world.dynamics.loss(batch | {"input_tokens": batch["tokens"]})[0]
     assert loss.isfinite() and loss != blind
     tokenizer = load_run(made.tokenizer, "tokenizer")
-    with pytest.raises(ValueError, match="only for a motion tokenizer.*add --self-forcing 0"):
+    with pytest.raises(ValueError, match="supported for motion tokenizers.*add --self-forcing 0"):
         token_encoding(tokenizer, 8, 4, dreamer=world, self_forcing=1.0)
-    with pytest.raises(ValueError, match="only for a motion tokenizer.*add --corruption 0"):
+    with pytest.raises(ValueError, match="supported for motion tokenizers.*add --corruption 0"):
         token_encoding(tokenizer, 8, 4, corruption=0.1)
 
 

@@ -1,4 +1,4 @@
-"""One style of options and help for every command."""
+"""Argument parsing that all commands share, with one style of options and help."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def parse(
     """Parses the arguments of a command.
 
     Args:
-        config: The dataclass, or union of subcommands, to make.
-        argv: The arguments; None for those of `sys.argv`.
-        markers: Further markers of `tyro.conf`.
-        default: An instance whose values are the options' defaults; None for the defaults of the
-            dataclass. Only with an instance can the user set an option to None.
-        more: Further arguments of `tyro.cli`, such as `prog`.
+        config: The dataclass, or union of subcommands, to build from the arguments.
+        argv: The arguments; None uses `sys.argv`.
+        markers: Additional `tyro.conf` markers.
+        default: An instance that provides the default values; None uses the defaults of the
+            dataclass. The user can set an option to None only if an instance is given.
+        more: Additional arguments for `tyro.cli`, such as `prog`.
     """
     if default is not None:
         more["default"] = default

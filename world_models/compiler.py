@@ -13,14 +13,14 @@ import torch
 
 __all__ = ["check_compiler", "compiled"]
 
-MAX_VERSIONS = 256  # compiled versions of a function, one for each combination of shapes
+MAX_VERSIONS = 256  # limit of compiled versions of a function, one per combination of shapes
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raise RuntimeError if nothing can be compiled for a device."""
+    """Raise RuntimeError if functions cannot be compiled for a device."""
     if "isolate_recompiles" not in signature(torch.compile).parameters:
         raise RuntimeError(
-            f"compiling needs torch 2.13, but this is {torch.__version__}; "
+            f"compiling needs torch 2.13, but torch {torch.__version__} is installed; "
             "type: pip install -U torch"
         )
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
@@ -32,12 +32,12 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Return the compiled function. Every new combination of shapes compiles it again."""
+    """Return the compiled function. It is compiled again for each new combination of shapes."""
     return torch.compile(  # type: ignore[call-overload]
         function,
         dynamic=False,
         fullgraph=True,
-        isolate_recompiles=True,  # else the methods of two modules would share code
+        isolate_recompiles=True,  # otherwise methods of two modules would share compiled code
         recompile_limit=MAX_VERSIONS,
         options={"guard_filter_fn": _on_arguments, **options},
     )

@@ -1,4 +1,4 @@
-"""Optional packages: import one, or say how to install it."""
+"""Imports optional packages, or says how to install them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["MissingDependencyError", "require"]
 
 
 class MissingDependencyError(ImportError):
-    """A feature needs a package that is not installed, or that is not available here."""
+    """A feature needs a package that is not installed or not available on this platform."""
 
 
 def require(module: str, *, extra: str, what: str) -> Any:
     """Import an optional module, or raise MissingDependencyError with the pip command.
 
-    `extra` is the extra of genie-gym that installs it, `what` the start of the message, such as
-    "training needs Lightning".
+    `extra` is the extra of genie-gym that installs the module. `what` is the start of the error
+    message, such as "training needs Lightning".
     """
     try:
         return importlib.import_module(module)

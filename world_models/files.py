@@ -28,9 +28,10 @@ _PART, _OLD = ".part-", "-old"
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty directory; it is renamed to `path` when the block succeeds.
 
-    The files are synced to disk before the rename. If the block raises, the directory is deleted. A
-    directory that exists at `path` is replaced, or raises FileExistsError. If the process is killed
-    while replacing it, `remove_leftovers` restores it.
+    The files are synced to disk before the rename. If the block raises, the directory is deleted.
+    If a directory exists at `path`, it is replaced if `replace` is True; otherwise FileExistsError
+    is raised. If the process is killed during the replacement, `remove_leftovers` restores the old
+    directory.
     """
     if path.exists() and not replace:
         raise FileExistsError(f"{path} already exists; choose another place or delete it first")
@@ -58,8 +59,8 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path; the file written there replaces `path` when the block succeeds.
 
-    A reader never sees half of it. If the block raises, the file is deleted. A `durable` file and
-    its name are synced to disk before returning.
+    Readers never see a partly written file. If the block raises, the temporary file is deleted. If
+    `durable` is True, the file and its directory entry are synced to disk.
     """
     part = _beside(path)
     try:
@@ -87,7 +88,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_directory(path: Path) -> None:
-    """Delete a directory. If the process is killed meanwhile, `path` is whole or absent."""
+    """Delete a directory. If the process is killed, `path` is either complete or absent."""
     part = _beside(path)
     path.rename(part)
     shutil.rmtree(part)
@@ -96,8 +97,8 @@ def remove_directory(path: Path) -> None:
 def remove_leftovers(parent: Path) -> None:
     """Delete the temporary files that killed processes left in `parent`.
 
-    A directory that was about to be replaced is restored. Do not call this while any process is
-    writing there.
+    If a process was killed while replacing a directory, the old directory is restored. Do not call
+    this while any process is writing to `parent`.
     """
     for part in sorted(parent.glob(f"*{_PART}*")):
         path = part.with_name(part.name.rpartition(_PART)[0])
@@ -110,7 +111,7 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a directory's list of names, is on disk."""
+    """Flush the content of a file, or the entries of a directory, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a pure function of a row's seed and a counter.
 
-A row of a batch then has the same future whatever the other rows are, and a saved state needs no
-generator. The hash is SplitMix64's finaliser, in 64-bit integers that wrap around.
+So the future of a row does not depend on the other rows of its batch, and a saved state needs no
+generator. The hash is SplitMix64's finaliser, computed with 64-bit integers that wrap around.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MIX_2 = -0x6B2FB644ECCEEE15
 def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
     """Return ``num`` uniform numbers in [0, 1) per row, ``(B, num)``.
 
-    They depend on the row's seed, its counter (such as its frame number; both ``(B,)`` int64), and
-    the index `draw` of the draw with these counters.
+    The numbers depend on the row's seed and its counter (such as its frame number), both int64
+    ``(B,)``, and on `draw`, which numbers the draws with the same counters.
     """
     row = _mix(_mix(seeds) + counters * GOLDEN)
     place = torch.arange(num, device=seeds.device) + draw * num
@@ -31,7 +31,7 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
 
 
 class RowNoise:
-    """Successive random draws for the rows of a batch, from their seeds ``(B,)``, int64.
+    """Successive random draws for the rows of a batch, given their seeds, int64 ``(B,)``.
 
     The draws of a row depend only on its own seed, so training gives the same result however the
     rows are distributed over processes.

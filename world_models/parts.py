@@ -1,4 +1,4 @@
-"""The parts of a world: builds them from configurations, and writes configurations as JSON."""
+"""Builds the parts of a world from configurations, and converts configurations to JSON values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def part_to_dict(part: nn.Module) -> dict[str, Any]:
 
 
 def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
-    """Build an untrained "tokenizer", "latent-action" or "dynamics" from `part_to_dict`."""
+    """Build an untrained "tokenizer", "latent-action" or "dynamics" from `part_to_dict` values."""
     values = dict(values)
     if name == "tokenizer":
         kind = values.pop("kind", None)
@@ -62,7 +62,7 @@ def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
 
 
 def config_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Undo `dataclasses.asdict`. Unknown keys raise ValueError, and values are checked again."""
+    """Build a config from its `asdict` values. Raises ValueError if a key or value is invalid."""
     hints = get_type_hints(cls)
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(names))

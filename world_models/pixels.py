@@ -13,11 +13,11 @@ __all__ = ["check_patch", "patches_from_pixels", "pixels_from_patches", "to_floa
 
 
 def check_patch(frame_size: int, patch: int) -> None:
-    """Raise ValueError unless whole patches fill a frame."""
+    """Raise ValueError unless `frame_size` is a multiple of `patch`."""
     if patch < 1 or frame_size % patch:
         raise ValueError(
-            f"frame_size {frame_size} is not a multiple of patch {patch}; take a patch such as "
-            "4 or 8"
+            f"frame_size {frame_size} is not a multiple of patch {patch}; choose a patch size "
+            "such as 4 or 8"
         )
 
 
@@ -37,12 +37,12 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def patches_from_pixels(pixels: Tensor, patch: int) -> Tensor:
-    """Cut ``(..., C, H, W)`` into ``(..., N, patch * patch * C)``."""
+    """Cut pixels ``(..., C, H, W)`` into patches ``(..., N, patch * patch * C)``."""
     return rearrange(pixels, "... c (h p) (w q) -> ... (h w) (p q c)", p=patch, q=patch)
 
 
 def pixels_from_patches(patches: Tensor, patch: int, size: int) -> Tensor:
-    """Undo `patches_from_pixels` for square frames of ``size`` pixels."""
+    """Inverse of `patches_from_pixels` for frames of ``size`` x ``size`` pixels."""
     return rearrange(
         patches, "... (h w) (p q c) -> ... c (h p) (w q)", h=size // patch, p=patch, q=patch
     )

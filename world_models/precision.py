@@ -1,4 +1,4 @@
-"""The floating-point type to compute in: bfloat16 if the device is faster in it."""
+"""Chooses the floating-point type: bfloat16 if the device computes faster in it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ import torch
 __all__ = ["bfloat16_speedup", "choose_dtype"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MIN_SPEEDUP = 1.1  # of a product, below which bfloat16 is not worth its rounding
-SLOW = 1.5  # a dtype that is slower by this factor is warned about
+MIN_SPEEDUP = 1.1  # of a matrix product, below which bfloat16 is not worth its rounding error
+SLOW = 1.5  # a dtype that is slower by this factor causes a warning
 SHAPE = (1024, 128, 512)  # rows, inputs and outputs of the timed product: a layer of a small world
-REPEATS, MAX_SECONDS = 12, 0.5  # at most, of one timed product
+REPEATS, MAX_SECONDS = 12, 0.5  # limits of one timed product
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Return the dtype with this name.
 
     Args:
-        wanted: "float32", "bfloat16", "float16"; or "auto" for bfloat16 if the device computes
-            in it natively and, on a CPU, a product is measured to be faster in it, else float32.
+        wanted: "float32", "bfloat16", "float16" or "auto". "auto" means bfloat16 if the device
+            supports it natively and, on a CPU, a timed matrix product is faster in it; otherwise
+            float32.
         device: The device to compute on.
 
     Raises:
         ValueError: If there is no such dtype.
 
     Warns:
-        UserWarning: If "bfloat16" is much slower here than float32; says by which factor.
+        UserWarning: If "bfloat16" is much slower than float32 on this device; states the factor.
     """
     if wanted == "auto":
         return torch.bfloat16 if _is_faster(device) else torch.float32
@@ -47,9 +48,9 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 @cache
 def bfloat16_speedup(device: torch.device) -> float:
-    """Time of a float32 product over the time of the same product in bfloat16, measured once.
+    """Time of a matrix product in float32 divided by its time in bfloat16, measured once.
 
-    At most 1 if the device does not compute in bfloat16 natively.
+    The result is at most 1 if the device does not support bfloat16 natively.
     """
     x, weight = (torch.randn(shape, device=device) for shape in (SHAPE[:2], SHAPE[1:]))
     speedup = _seconds(x, weight) / _seconds(x.bfloat16(), weight.bfloat16())
@@ -57,7 +58,7 @@ def bfloat16_speedup(device: torch.device) -> float:
 
 
 def _is_faster(device: torch.device) -> bool:
-    if device.type == "cuda":  # not measured, so that all processes of a training agree
+    if device.type == "cuda":  # not measured, so that all processes of a run agree
         return _is_native(device)
     return _is_native(device) and bfloat16_speedup(device) >= MIN_SPEEDUP
 
@@ -69,7 +70,7 @@ def _is_native(device: torch.device) -> bool:
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    """The shortest of a few times."""
+    """Shortest time of several matrix products, in seconds."""
     best, begin = float("inf"), time.perf_counter()
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -73,8 +73,9 @@ def coinrun() -> WorldConfig:
 
 
 def atari(num_actions: int = 5) -> WorldConfig:
-    """One Atari 2600 game: few sprites on still backgrounds."""
-    return _motion_world(PatchCodebookConfig(threshold=2e-4), num_actions, num_layers=5)
+    """One Atari 2600 game: few sprites on still backgrounds, and one pass per frame."""
+    world = _motion_world(PatchCodebookConfig(threshold=2e-4), num_actions, num_layers=5)
+    return replace(world, dynamics=replace(world.dynamics, objective="one_pass"))
 
 
 def atari_many(num_actions: int = 5) -> WorldConfig:
@@ -106,7 +107,7 @@ def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
 
 
 def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
-    """Build an untrained world, with ``latent_action`` including a latent action model."""
+    """Build an untrained world; ``latent_action`` adds a latent action model."""
     tokenizer = build_tokenizer(config.tokenizer)
     return WorldModel(
         tokenizer,
@@ -130,7 +131,7 @@ def _motion_world(
     dynamics = DynamicsConfig(
         transformer=size,
         num_actions=num_actions,
-        action_input="add",  # learned sooner than one channel among many
+        action_input="add",  # actions are learned sooner than with "concat"
         brightness=brightness,
     )
     return replace(base, tokenizer=tokenizer, dynamics=dynamics)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 __all__ = ["Listener", "progress_bar", "shown_by"]
 
 Listener = Callable[[float, float | None, str], None]
-"""Called with the share that is done, the seconds left if they are known, and a note."""
+"""Called with the completed fraction, the remaining seconds (None if unknown) and a note."""
 
 _listeners: list[Listener] = []
 
@@ -20,7 +20,7 @@ _listeners: list[Listener] = []
 def progress_bar(**options: Any) -> tqdm:
     """Return a bar on the terminal; within `shown_by`, one that only reports to the listener.
 
-    `options` are those of `tqdm`.
+    `options` are passed to `tqdm`.
     """
     return _Told(_listeners[-1], **options) if _listeners else tqdm(**options)
 
@@ -36,7 +36,7 @@ def shown_by(listener: Listener) -> Iterator[None]:
 
 
 class _Told(tqdm):
-    """A bar that is not drawn."""
+    """A bar that reports to a listener and is not drawn."""
 
     def __init__(self, listener: Listener, **options: Any):
         self._listener = listener

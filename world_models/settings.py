@@ -1,4 +1,4 @@
-"""The settings of a job, saved in its folder: a job is only resumed with the same settings."""
+"""Saves the settings of a job in its folder, so that it is resumed with the same settings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["begin"]
 def begin(
     path: Path, settings: Mapping[str, Any], may_change: Collection[str] = (), *, write: bool = True
 ) -> dict[str, str]:
-    """Save the settings of a new job as JSON, or check that a resumed job has the saved ones.
+    """Save the settings of a new job as JSON, or check that a resumed job has the same ones.
 
-    Of several processes, only one should `write`.
+    If several processes run the job, only one should set `write`.
 
     Returns:
-        The settings of `may_change` that differ, each with the difference in words. The file keeps
-        their first values.
+        The settings in `may_change` that differ, each with a description of the difference. The
+        file keeps their original values.
 
     Raises:
-        ValueError: If another setting differs; the message has both values and says what to do.
+        ValueError: If another setting differs; the message states both values and what to do.
     """
     wanted = json.loads(json.dumps(settings, default=str))
     if not path.exists():
@@ -52,7 +52,7 @@ def begin(
 
 
 def _difference(name: str, saved: Any, wanted: Any) -> str | None:
-    """The first difference of two JSON values, in words; None if they are equal."""
+    """Describe the first difference between two JSON values; None if they are equal."""
     if saved == wanted:
         return None
     if isinstance(saved, dict) and isinstance(wanted, dict):

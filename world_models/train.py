@@ -41,9 +41,9 @@ class Command:
 
 
 KINDS = {
-    "tokenizer": "Train a tokenizer, or with --from only a world's decoder, keeping its tokens.",
+    "tokenizer": "Train a tokenizer; with --from only a world's decoder. Its tokens do not change.",
     "latent-action": "Train a latent action model, which infers the action between two frames.",
-    "dynamics": "Train a dynamics on tokens, which are computed once and cached beside the data.",
+    "dynamics": "Train a dynamics model on tokens, which are computed once and cached.",
 }
 EXAMPLES = """examples:
   {prog} tokenizer coinrun --data data/coinrun --out runs/tokenizer
@@ -51,8 +51,8 @@ EXAMPLES = """examples:
   {prog} bundle --data data/coinrun --tokenizer runs/tokenizer --dynamics runs/dynamics \\
       --out worlds/CoinRun
 
-{prog} tokenizer RECIPE --help lists every setting with its default; likewise for the others.
-genie-gym build does all of it, from the game to the world.
+{prog} KIND RECIPE --help lists every setting with its default; so does bundle --help.
+genie-gym build runs all of these steps, from the game to the world.
 """
 
 
@@ -81,8 +81,8 @@ def main(argv: list[str]) -> int:
         prog=f"{_prog()} {kind} {argv[1]}",
     )
     if command.options.from_world and command.recipe.model != recipe.model:
-        raise ValueError("--from uses the model of the world; leave out --model settings")
-    from world_models.training import runs  # imports Lightning, which --help need not wait for
+        raise ValueError("--from uses the model of the world; leave out --model options")
+    from world_models.training import runs  # imports Lightning, which --help does not need
 
     result = getattr(runs, f"train_{kind.replace('-', '_')}")(command.recipe, command.options)
     if dist.is_initialized():
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
 
 def usage() -> str:
     """The help that is printed before a recipe is chosen."""
-    kinds = {**KINDS, "bundle": "Make a world of the trained parts."}
+    kinds = {**KINDS, "bundle": "Make a world from the trained parts."}
     recipes = {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}
     return "\n".join(
         [

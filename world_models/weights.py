@@ -19,8 +19,8 @@ class WeightsError(ValueError):
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors from any device. The write is not atomic."""
-    # Copies, because safetensors refuses tensors that share memory. Written here, because the files
-    # that safetensors writes are readable by their owner only.
+    # Tensors are copied because safetensors refuses tensors that share memory. The file is written
+    # here because only the owner could read a file that safetensors writes.
     copies = {name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}
     path.write_bytes(save(copies))
 

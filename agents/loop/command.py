@@ -31,8 +31,8 @@ genie-gym loop ENV --help lists every setting of the game's recipe.
 class LoopConfig:
     """Improves a world by exploring where it is uncertain.
 
-    Trains a world on random play. Each round then trains an AutoExplore agent, collects with it,
-    fine-tunes the world, and compares it with a world fine-tuned on random play.
+    Trains a world on random play. Each round then trains an AutoExplore agent, collects data
+    with it, fine-tunes the world, and compares it with a world fine-tuned on random play.
 
     Run the same command again to resume after an interruption, or to add rounds.
 
@@ -44,7 +44,7 @@ class LoopConfig:
         world: Name or path of a world to start from; by default one is trained on random play.
         test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test of
             another loop); by default an agent is trained on the game's own reward and
-            collects them.
+            collects these episodes.
         only: Run only this stage.
         list: Only print the stages and which of them are done.
     """

@@ -1,7 +1,7 @@
 """The stages of ``genie-gym dream-train --rounds``: improve a world with its agents' real play.
 
-Each round trains an agent in the dream, collects real play with it, mixed with other play, and
-fine-tunes the world. Finally, an agent is trained in the last world.
+Each round trains an agent in the dream, collects real play with the agent, mixed with other play,
+and fine-tunes the world. Finally, an agent is trained in the last world.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["DreamRounds"]
 
-SEED = 3_000_000  # of collections: neither episodes of `genie-gym build` nor those of scores
+SEED = 3_000_000  # of collections; `genie-gym build` and the scores use other seeds
 
 
 class DreamRounds:
@@ -38,7 +38,7 @@ class DreamRounds:
         self._parts = Parts(recipe=_recipe(config), seed=config.seed)
 
     def stages(self) -> list[Stage]:
-        """Returns all stages, each after the ones it needs."""
+        """Returns all stages in order of dependency."""
         frames, parts = self._config.round_frames, self._parts
         seed = SEED + self._config.seed
         stages = [
@@ -57,7 +57,7 @@ class DreamRounds:
         return self._out / f"round-{number}" / "agent"
 
     def results(self) -> list[dict[str, Any]]:
-        """Returns the evaluations of the agents so far, as they were saved."""
+        """Returns the saved evaluations of the agents trained so far."""
         folders = map(self.agent, range(1, self._config.rounds + 2))
         return [load_card(folder).training for folder in folders if folder.is_dir()]
 

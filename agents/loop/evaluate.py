@@ -44,7 +44,7 @@ class WorldEvaluationConfig:
 def evaluate_world(
     world: str | Path, data: Path, config: WorldEvaluationConfig
 ) -> dict[str, float]:
-    """Predicts windows of real play and compares the frames.
+    """Predicts windows of real play and compares the predicted with the real frames.
 
     Args:
         world: Name or path of the world.
@@ -52,10 +52,11 @@ def evaluate_world(
         config: Settings of the evaluation.
 
     Returns:
-        Means in dB. ``psnr``: all pixels of the predicted frames. ``changed_psnr``: only pixels
-        that differ from the last prompt frame. Both also for repeating that frame (``_copy``) and
-        for the tokenizer's reconstruction of the real frames (``_ceiling``). ``delta_psnr`` and
-        ``delta_changed_psnr``: loss at the 4th frame when the actions are random.
+        Means in dB. ``psnr`` covers all pixels of the predicted frames, ``changed_psnr`` only
+        pixels that differ from the last prompt frame. The suffix ``_copy`` scores the repeated
+        last prompt frame, ``_ceiling`` the tokenizer's reconstruction of the real frames.
+        ``delta_psnr`` and ``delta_changed_psnr`` are the loss at the 4th frame when the actions
+        are random.
     """
     loaded = open_world(world, dtype="float32")
     dreamer = Dreamer(loaded.model, device=loaded.device)

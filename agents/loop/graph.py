@@ -1,8 +1,9 @@
-"""The stages of the loop. Its two arms differ only in the policy that collects.
+"""The stages of the loop. Its two arms differ only in the policy that collects data.
 
-``explored`` collects with an AutoExplore agent, trained in each round on the uncertainty of the
-arm's latest world; ``control`` collects as many frames with random play. Both fine-tune the
-tokenizer's decoder and the dynamics, and are evaluated on data that neither arm collected.
+``explored`` collects data with an AutoExplore agent, which is trained in each round on the
+uncertainty of the arm's latest world; ``control`` collects the same number of frames with random
+play. Both arms fine-tune the tokenizer's decoder and the dynamics, and are evaluated on data that
+neither arm collected.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Loop:
     test_data: Path | None = None
 
     def stages(self) -> list[Stage]:
-        """Returns all stages, each after the ones it needs."""
+        """Returns all stages in order of dependency."""
         stages = [
             *self._test_set(),
             *self._first_world(),

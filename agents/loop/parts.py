@@ -1,4 +1,4 @@
-"""What the stages of a loop do: collect, fine-tune, and pack a world."""
+"""The work of a loop's stages: collect data, fine-tune a world, and pack it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Parts:
     def collect(
         self, data: Path, policy: str, episodes: int, seed: int, epsilon: float = 0.0
     ) -> bool:
-        """Collects episodes; True when all are there."""
+        """Collects episodes; returns True once all are collected."""
         return collect(self._collection(data, policy, episodes, seed, epsilon)) == 0
 
     def collect_frames(
@@ -57,12 +57,12 @@ class Parts:
     def fine_tuning(
         self, prefix: str, folder: Path, data: Path, before: str, after: Path
     ) -> list[Stage]:
-        """Returns the stages that fine-tune a world on more data; the first needs ``data``.
+        """Returns the stages that fine-tune a world on more data.
 
         Args:
             prefix: Prefix of the names of the stages.
             folder: Folder of the training runs.
-            data: The data, collected by the stage ``{prefix}data``.
+            data: Dataset collected by the stage ``{prefix}data``, which must run first.
             before: Name or path of the world.
             after: Folder of the fine-tuned world.
         """
@@ -87,17 +87,17 @@ class Parts:
         ]
 
     def tokenizer(self, data: Path, out: Path, world: str | None, fit: FitConfig) -> bool:
-        """Trains a tokenizer, or fine-tunes the decoder of a world."""
+        """Trains a tokenizer, or fine-tunes the decoder of a world's tokenizer."""
         recipe = replace(self.recipe.training.tokenizer, fit=replace(fit, seed=self.seed))
         return work.train_tokenizer(recipe, DataOptions(data=data, out=out, from_world=world))
 
     def dynamics(
         self, data: Path, out: Path, tokenizer: Path, world: str | None, fit: FitConfig
     ) -> bool:
-        """Trains a dynamics, or fine-tunes that of a world."""
+        """Trains a dynamics model, or fine-tunes that of a world."""
         recipe = replace(self.recipe.training.dynamics, fit=replace(fit, seed=self.seed))
         if world and not isinstance(open_world(world).model.tokenizer, MotionTokenizer):
-            recipe = replace(recipe, corruption=0.0)  # which needs a motion tokenizer
+            recipe = replace(recipe, corruption=0.0)  # corruption requires a motion tokenizer
         options = DynamicsOptions(data=data, out=out, from_world=world, tokenizer=str(tokenizer))
         return work.train_dynamics(recipe, options)
 
@@ -136,7 +136,7 @@ class Parts:
 
 
 def _shortened(fit: FitConfig, steps: int) -> FitConfig:
-    """Returns the same training for `steps` steps, with warm-up and save interval in proportion."""
+    """Returns the settings for `steps` steps, with warm-up and save interval scaled to match."""
     share = steps / fit.steps
     return replace(
         fit,

@@ -1,6 +1,6 @@
 """Recipes of the loop, one per game: the settings and the size of each stage.
 
-The paper's three games use the paper's sizes and need GPUs and the ROM; the others take hours to
+The paper's three games use the paper's sizes and require GPUs and the ROM; the others take hours to
 days on two CPU cores. Every field can be overridden on the command line.
 """
 

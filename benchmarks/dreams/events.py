@@ -1,9 +1,9 @@
 """Precision and recall of the rewards and terminations that a dream predicts.
 
-Each episode is cut into stretches of at most n steps, from one of its first steps on, chosen at
-random. A dream starts before each stretch. If there are too many stretches, a sample is drawn, with
-and without events, and each is weighted by the number it represents, so that events are as rare as
-in play.
+Each episode is cut into stretches of at most n steps; the first begins at a random step near the
+start. A dream predicts each stretch from the real frames before it. If there are too many
+stretches, some with and some without events are sampled. Each is weighted by the number of
+stretches that it represents, so that events are as rare as in play.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["Found", "Stretch", "cut", "find_events", "matched"]
 
-LIKELY = 0.5  # minimum termination probability, and share of the usual reward, of an event
+LIKELY = 0.5  # minimum of an event: termination probability, or fraction of the usual reward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> li
 
 
 def cut(episodes: EpisodeDataset, *, prompt: int, steps: int, seed: int) -> list[Stretch]:
-    """Cut all episodes into stretches; the first starts at one of n steps after the prompt."""
+    """Cut all episodes into stretches; the first begins up to n steps after the prompt."""
     rng, stretches = np.random.default_rng(seed), []
     for index, num_frames in enumerate(episodes.num_frames):
         whole = episodes.transitions(index, 0, int(num_frames))
@@ -208,7 +208,7 @@ def _count(
 ) -> None:
     length = len(stretch.rewards)
     seen = length + tolerance
-    ends = _steps(termination[:seen] >= LIKELY)[:1]  # a dream has at most one end
+    ends = _steps(termination[:seen] >= LIKELY)[:1]  # a dream has at most one termination
     reward = reward[: ends[0] + 1 if ends else seen]
     for sign in (1, -1):
         found["reward"].add(

@@ -48,7 +48,7 @@ def inception(weights: Path | None) -> nn.Module:
     except ImportError as fault:
         raise FidUnavailableError(str(fault)) from None
     except (OSError, RuntimeError, EOFError, UnpicklingError) as fault:
-        raise FidUnavailableError(f"{weights} holds no Inception weights: {fault}") from None
+        raise FidUnavailableError(f"{weights} contains no Inception weights: {fault}") from None
 
 
 def frechet_distance(features: nn.Module, real: Tensor, frames: Tensor) -> float:

@@ -43,8 +43,7 @@ def collected(
     """
     if seed in _data(card).get("seeds", ()):
         raise ValueError(
-            f"the world {card.name} was trained on episodes of seed {seed}: "
-            "give another --play-seed"
+            f"the world {card.name} was trained on episodes of seed {seed}: use another --play-seed"
         )
     kwargs, policy = unseen_levels(card), checked_spec(policy)
     settings = [card.env_id, kwargs, max_steps, seed, policy, *_agents_of(policy)]
@@ -67,7 +66,7 @@ def collected(
 
 
 def _agents_of(policy: str) -> list[str]:
-    """Return a checksum of each saved agent in a policy: agents may be trained on."""
+    """Return a checksum of each saved agent in a policy, because an agent may change."""
     folders = map(Path, shares_of(policy))
     return [
         hashlib.sha256(b"".join(map(Path.read_bytes, sorted(folder.glob("policy.*"))))).hexdigest()
@@ -92,8 +91,8 @@ def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> Episod
     if not len(chosen):
         raise ValueError(
             f"none of the {len(dataset)} episodes in {data} is of {card.env_id} and in the split "
-            f"{split!r} (about one in a hundred is in 'test'); --split all takes every episode of "
-            "a dataset that the world was not trained on"
+            f"{split!r} ('test' has about one in a hundred): if the world was not trained on this "
+            "dataset, use --split all"
         )
     return _checked(card, chosen)
 
@@ -123,7 +122,7 @@ def _checked(card: WorldCard, episodes: EpisodeDataset) -> EpisodeDataset:
     size = card.frame_size
     if episodes.frame_shape != (size, size, 3):
         raise ValueError(
-            f"{episodes.path} has frames {episodes.frame_shape}, the world {card.name} takes "
+            f"{episodes.path} has frames {episodes.frame_shape}, but {card.name} expects "
             f"{(size, size, 3)}: collect episodes with frames of that size"
         )
     return episodes

@@ -21,7 +21,7 @@ from world_models.inference.state import WorldState
 
 __all__ = ["LongDream", "Obedience", "contrast", "dream_long", "each_action", "motion", "obedience"]
 
-FLAT = 0.25  # share of the usual real contrast below which a frame counts as flat
+FLAT = 0.25  # fraction of the usual real contrast below which a frame counts as flat
 FROZEN = 50  # unchanged frames after which a dream counts as frozen
 LAST = 100  # frames at the end that are compared with real frames
 NUM_OTHERS = 4  # other action sequences tried in each dream
@@ -29,7 +29,7 @@ NUM_OTHERS = 4  # other action sequences tried in each dream
 
 @dataclass(frozen=True, kw_only=True)
 class Obedience:
-    """Effect of other actions beyond the effect of chance, at each step after a frame.
+    """Effect of other actions minus that of other random numbers, at each step after a frame.
 
     Attributes:
         psnr: Effect in dB.
@@ -46,10 +46,10 @@ class LongDream:
 
     Attributes:
         frames: uint8 ``(B, n, H, W, 3)``.
-        obedience: Effect of other actions; the key is the number of frames generated before.
-        held: Frames in which each action is held from that moment, uint8 ``(A, m, H, W, 3)``; same
-            keys.
-        real_contrast: Usual contrast of real frames.
+        obedience: Effect of other actions, by number of frames generated before.
+        held: Frames after holding each action from then on, uint8 ``(A, m, H, W, 3)``, with the
+            same keys.
+        real_contrast: Median contrast of real frames.
         real_motion: Mean motion of real play.
     """
 
@@ -94,7 +94,7 @@ def dream_long(
         actions: The action set.
         num_frames: Number of frames to generate.
         marks: Numbers of generated frames after which other actions are tried.
-        steps: Number of steps for which they are tried.
+        steps: Number of steps for which other actions are tried.
         seed: Seed of the actions.
     """
     rngs = [np.random.default_rng([seed, row]) for row in range(len(windows))]
@@ -127,8 +127,9 @@ def obedience(
     """Measure the effect of other actions on dreams in progress.
 
     Every dream is continued three times: with its `actions`; with the same actions but other random
-    numbers; and with random actions and other random numbers. The effect is the distance of the
-    third from the first minus that of the second: 0 for a dream that ignores its actions.
+    numbers; and with random actions and other random numbers. The effect is the distance
+    between the third and the first dream minus the distance between the second and the first. It
+    is 0 for a dream that ignores its actions.
 
     Args:
         dreamer: The world, in mode "stream".
@@ -178,7 +179,7 @@ def motion(frames: Tensor) -> Tensor:
 
 
 def _share_frozen(motions: Tensor) -> float:
-    """Return the share of frames that have not changed for `FROZEN` frames."""
+    """Return the fraction of frames that have not changed for `FROZEN` frames."""
     if motions.shape[1] < FROZEN:
         return float((motions == 0).all(1).float().mean())
     return float((motions.unfold(1, FROZEN, 1) == 0).all(-1).float().mean())

@@ -81,15 +81,16 @@ class Measured:
         scores: Scores of the clips.
         speed: Dreamed frames per second; the time includes the prompts.
         tolerance: Steps by which a predicted event may be early or late.
-        held: Each action held for a whole dream from the first window's prompt, uint8
-            ``(A, n, H, W, 3)``.
-        fid: FID of dream, copy and ceiling; empty without a network.
+        held: Dreams from the first window's prompt, one per action, which is held throughout,
+            uint8 ``(A, n, H, W, 3)``.
+        fid: FID of dream, copy and ceiling; empty without a feature network.
         horizon: Scores of dreams of 100 frames; only in mode "stream".
         events: Counts of rewards and terminations; only in mode "stream".
         long: The long dreams; only in mode "stream".
-        survival: Which frames of the long dreams are pictures of the game; None if that cannot be
-            told (see `survival`).
-        player: In which of them CoinRun's player is whole and in its place; None for other games.
+        survival: Which frames of the long dreams are pictures of the game; None if this cannot
+            be measured (see `survival`).
+        player: In which frames of the long dreams CoinRun's player is whole and in its place; None
+            for other games.
     """
 
     windows: Windows
@@ -144,7 +145,7 @@ def measure(
         amounts: Number of windows, dreams and frames.
         clean: Applied to frames before they are compared.
         features: The feature network of FID; None skips FID.
-        outcomes: Whether the world predicts rewards and ends, which are then counted.
+        outcomes: Whether the world predicts rewards and terminations; if so, they are counted.
         say: Called with each progress message.
     """
     prompt, steps, seed = amounts.prompt, amounts.steps, amounts.seed
@@ -201,7 +202,7 @@ def measure(
 
 
 def _held(dreamer: Dreamer, windows: Windows, count: int) -> Tensor:
-    """Generate a dream with each action held, with the same random numbers for all."""
+    """Generate a dream for each held action, with the same random numbers for all."""
     prompt = windows.prompt[:1].expand(count, -1, -1, -1, -1)
     held = torch.arange(count)[:, None].expand(-1, windows.num_steps)
     between = windows.actions[:1, : windows.num_prompt - 1].expand(count, -1)

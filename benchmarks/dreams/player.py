@@ -1,9 +1,9 @@
 """Survival of CoinRun's player: whether it is whole and in its place.
 
-The camera follows the player, so the game draws it at the same place of every frame, pixel by pixel
-the same in each of its poses. Real frames with the same pixels at the player's chest show the same
-pose. The pixels that nearly all of them share are the player, and form a template of the pose. All
-others are what is behind it.
+The camera follows the player, so the game draws the player at the same place in every frame, with
+the same pixels for the same pose. Real frames with the same pixels at the player's chest show the
+same pose. The pixels that nearly all of these frames share belong to the player, and form a
+template of the pose. All other pixels belong to the background.
 
 Shapes: F frames, H height, W width.
 """
@@ -26,13 +26,13 @@ __all__ = ["player_survival"]
 TOP, LEFT = 26, 27  # where the player's box begins in the frame, in pixels
 HEIGHT, WIDTH = 12, 10  # size of the box
 CHEST = (slice(4, 8), slice(4, 6))  # pixels of the box that tell poses apart
-FEWEST_FRAMES, FEWEST_EPISODES = 15, 3  # that must show a pose
-SHARED = 0.98  # share of a pose's frames that have a pixel of its template
-SAME = 2  # grey levels by which such a pixel may differ in real frames
-LIKE = 25  # grey levels by which it may differ in a dream
-WHOLE = 0.9  # share of a template's pixels that a frame must show
+FEWEST_FRAMES, FEWEST_EPISODES = 15, 3  # minimum numbers that must show a pose
+SHARED = 0.98  # minimum fraction of a pose's frames that share a template pixel
+SAME = 2  # grey levels by which a template pixel may differ in real frames
+LIKE = 25  # grey levels by which a template pixel may differ in a dream
+WHOLE = 0.9  # fraction of a template's pixels that a frame must show
 ASIDE = 3  # pixels by which players are displaced to check the measure
-BLIND = 0.1  # the measure is not reported if more than this share of displaced players passes
+BLIND = 0.1  # the measure is not reported if more than this fraction of displaced players passes
 
 
 class Template(NamedTuple):
@@ -40,8 +40,8 @@ class Template(NamedTuple):
 
     Attributes:
         rows: Rows of its pixels in the box.
-        columns: Their columns.
-        colours: Their colours, ``(pixels, 3)``.
+        columns: Columns of these pixels.
+        colours: Colours of these pixels, ``(pixels, 3)``.
     """
 
     rows: NDArray[np.intp]
@@ -52,7 +52,7 @@ class Template(NamedTuple):
 def player_survival(frames: Tensor, episodes: EpisodeDataset) -> Survival | None:
     """Judge every second frame of dreams of CoinRun.
 
-    Half of the episodes show the poses, the other half is judged like the dreams.
+    The poses come from half of the episodes; the other half is judged like the dreams.
 
     Returns None if the episodes show too few poses, or if the measure would accept real frames in
     which the player is displaced.

@@ -1,7 +1,7 @@
-"""The rewards and ends of long dreams, per 1,000 steps, compared with the game.
+"""The rewards and terminations of long dreams, per 1,000 steps, compared with the game.
 
 The same policies play the dream and the game from the same starts. A world that predicts held-out
-play well may still pay a policy too much, or end too often, in situations that its dream leads to.
+play well may still overpay a policy, or terminate too often, in situations that its dream leads to.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ NO_LIMIT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What a policy was paid, and how often its episodes ended, per 1,000 steps.
+    """Rewards and terminations of a policy per 1,000 steps.
 
     Attributes:
         name: Name of the policy.
         rewards: Sum of the rewards in the dream and in the game.
-        ends: Number of ends in the dream and in the game.
+        ends: Number of terminations in the dream and in the game.
     """
 
     name: str
@@ -81,6 +81,6 @@ def measure_rates(
 
 
 def per_1000_steps(played: Played) -> tuple[float, float]:
-    """Return the sum of the rewards and the number of ends, per 1,000 steps."""
+    """Return the sum of the rewards and the number of terminations, per 1,000 steps."""
     per_step = 1000 / float(played.lengths.sum())
     return float(played.rewards.sum()) * per_step, float(played.terminated.sum()) * per_step

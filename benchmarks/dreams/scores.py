@@ -46,7 +46,7 @@ class Clips:
         dream: The world's dream with the same actions.
         ceiling: The real frames encoded and decoded by the tokenizer.
         random: A dream with all actions drawn at random.
-        last_replaced: Frame t is from a dream in which only the action before it is replaced.
+        last_replaced: Frame t is from a dream in which only the action before frame t is replaced.
         uncertainty: The world's uncertainty of each frame of `dream`, ``(B, n)``.
     """
 
@@ -76,9 +76,9 @@ def as_it_is(frames: Tensor) -> Tensor:
 def dream_clips(
     dreamer: Dreamer, windows: Windows, num_actions: int, seed: int, clean: Picture = as_it_is
 ) -> tuple[Clips, float]:
-    """Generate all windows with their own and with other actions; return frames per second.
+    """Generate all windows with true and with other actions; return clips and frames/s.
 
-    The speed is that of the windows with their own actions, and includes the prompts.
+    The speed is measured with the true actions; the time includes the prompts.
 
     Args:
         dreamer: The world.
@@ -124,10 +124,10 @@ class Scores:
     """Scores of every frame: name -> ``(B, n)``, with NaN if a frame has no pixel to score.
 
     The names are ``psnr``, ``ssim``, ``changed_psnr`` (over the pixels that differ from the
-    prompt's last frame) and ``moving_psnr`` (over those that differ from the real frame just
-    before). With the suffix ``_copy`` they score copying, with ``_ceiling`` the tokenizer.
-    ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the loss of PSNR by other actions, and
-    ``delta_changed_psnr_...`` the same over changed pixels.
+    prompt's last frame) and ``moving_psnr`` (over the pixels that differ from the previous
+    real frame). The suffix ``_copy`` scores the copied last frame, ``_ceiling`` the tokenizer.
+    ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the loss of PSNR due to other actions,
+    and ``delta_changed_psnr_...`` the same loss over changed pixels.
     """
 
     frames: Mapping[str, Tensor]
@@ -153,8 +153,8 @@ class Scores:
     def figures(self) -> dict[str, float]:
         """Return all figures by name; scores without any frame are left out.
 
-        A mean has the plain name; its value at step t is ``..._step{t}``. Delta scores are given
-        only at single steps: ``delta{t}_psnr_genie``.
+        ``NAME`` is the mean over all frames, ``NAME_step{t}`` the mean at step t. Delta scores are
+        given only per step: ``delta{t}_psnr_genie``.
         """
         found: dict[str, float] = {}
         for name in self.frames:
@@ -203,6 +203,6 @@ def rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
 
 
 def _within_steps(uncertainty: Tensor, error: Tensor) -> float:
-    """Return the mean rank correlation within each step, so that step number has no effect."""
+    """Return the mean rank correlation within each step, so that the step has no effect."""
     pairs = zip(uncertainty.unbind(1), error.unbind(1), strict=True)
     return float(torch.tensor([rank_correlation(u, e) for u, e in pairs]).nanmean())

@@ -1,14 +1,15 @@
 """Survival: how long dreams remain pictures of the game.
 
 A frame is a picture of the game if it passes two tests. First, each of its patches looks like a
-real patch at the same place. The frame's distance is that of its worst patch to the nearest real
-one; the limit is 1.5 times the 99th percentile of the distances of real frames of other episodes.
-Second, nothing is missing: at least 0.9 times as many pixels differ from the background (the median
-of real frames) as in the 1st percentile of real frames.
+real patch at the same place. A frame's distance is the distance of its worst patch from the
+nearest real patch; the limit is 1.5 times the 99th percentile of this distance in real frames of
+other episodes. Second, nothing is missing: the number of pixels that differ from the background
+(the median of real frames) is at least 0.9 times the 1st percentile of this number in real frames.
 
 In a game on a single screen, held-out play shows nearly everything that can appear at each place.
-In a scrolling game it does not, and the limits are loose. So real frames that were shuffled and
-blurred are judged, too. If these pass, the measure detects nothing and is not reported.
+In a scrolling game, it does not, and the limits are loose. Therefore, real frames that were
+shuffled and blurred are judged, too. If these pass, the measure detects nothing and is not
+reported.
 
 Shapes: F frames, L patches of a frame, D values of a patch, H height, W width.
 """
@@ -38,17 +39,17 @@ MARKS = (50, 100, 200)
 """Survival is reported for frames 1 to 50, 51 to 100 and 101 to 200 of a dream."""
 
 EVERY = 2
-"""Of this many frames of a dream, one is judged."""
+"""Every EVERY-th frame of a dream is judged."""
 USUAL = 400
-"""About as many real frames are judged, and set the limits."""
+"""About this many real frames are judged; as many others set the limits."""
 
 _PERCENTILE, _BEYOND = 0.99, 1.5  # limit of the distance: the percentile, and a factor on it
 _FEW, _BELOW = 0.01, 0.9  # limit of the number of pixels: the percentile, and a factor on it
-_INVISIBLE = 0.05  # distance of a patch: two grey levels
+_INVISIBLE = 0.05  # minimum limit of the distance: two grey levels
 _PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
-_KNOWN = 3000  # most real frames to compare with
+_KNOWN = 3000  # maximum number of real frames to compare with
 _BLUR = 9  # pixels; how much damaged frames are blurred
-_BLIND = 0.1  # the measure is not reported if more than this share of damaged frames passes
+_BLIND = 0.1  # the measure is not reported if more than this fraction of damaged frames passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,9 @@ class Survival:
     """Which frames are pictures of the game, or pass another test.
 
     Attributes:
-        dream: For every second frame of the dreams, bool ``(B, n)``.
-        real: For frames of held-out real play, bool ``(F,)``.
-        name: What the names of the figures begin with.
+        dream: Result for every second frame of the dreams, bool ``(B, n)``.
+        real: Result for frames of held-out real play, bool ``(F,)``.
+        name: Prefix of the names of the figures.
     """
 
     dream: Tensor
@@ -66,7 +67,7 @@ class Survival:
     name: str = "survival"
 
     def figures(self) -> dict[str, float]:
-        """Return the shares of frames that pass: ``survival_real``, ``survival_50`` etc."""
+        """Return the fractions of frames that pass: ``survival_real``, ``survival_50`` etc."""
         found, before = {f"{self.name}_real": float(self.real.float().mean())}, 0
         for mark in MARKS:
             if self.dream.shape[1] * EVERY >= mark:
@@ -107,7 +108,7 @@ class _Game:
 
     Args:
         known: Real frames to compare with.
-        usual: Real frames that give the limits.
+        usual: Real frames that set the limits.
     """
 
     def __init__(self, known: Tensor, usual: Tensor):
@@ -152,7 +153,7 @@ def _damaged(frames: Tensor) -> Tensor:
 
 
 def _patches(frames: Tensor) -> Tensor:
-    """Return the patches of each place, ``(L, F, D)``."""
+    """Return the patches at each place, ``(L, F, D)``."""
     small = F.avg_pool2d(to_float(frames), _POOL)  # (F, 3, H / 2, W / 2)
     side = _PATCH // _POOL
     return F.unfold(small, side, stride=side).permute(2, 0, 1).contiguous()

@@ -58,7 +58,7 @@ def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
 
 
 def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
-    """Return a row for the play that the dream overpays most."""
+    """Return a row for the policy that the dream overpays most."""
     overpaid = exploits.overpaid()
     worst = max(overpaid, key=overpaid.__getitem__)
     dream, real = exploits.returns[worst]

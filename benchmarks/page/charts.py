@@ -130,7 +130,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 def _dot(x: float, y: float, what: str, value: float, style: str) -> str:
     text = f"{what}: {value:.2f}"
-    below = style == "dream"  # it lies between the others, so its number would overlap theirs
+    below = style == "dream"  # below, because this dot lies between the others
     return (
         f'<g><title>{escape(text)}</title><circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
         f'<text class="value" x="{x:.1f}" y="{y + (22 if below else -11):.0f}" '

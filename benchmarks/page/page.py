@@ -27,7 +27,7 @@ class Subject:
         mode: How the frames were generated.
         data: One sentence on the real episodes.
         command: The command that made the report.
-        no_fid: Why FID is missing; empty if it is not.
+        no_fid: Why FID is missing; empty if FID is present.
         meanings: Names of the actions.
     """
 

@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
 
-The arms lead from the paper's plain model to ours; each adds one change to the previous arm. One
-more arm makes only the last change, and two more differ from ours in one setting. All arms share
+The first arm is the paper's plain model. Each next arm adds one change, up to our model. One more
+arm makes only the last change, and two more differ from our model in one setting. All arms share
 the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is constant
 after warm-up and the weights are averaged, so that one run can be evaluated at any step: at an
 equal number of steps and at equal time. The time of an arm is its number of steps times its seconds
@@ -99,12 +99,12 @@ QUICK = Size(episodes=12, tokenizer_steps=4, steps=2, timed_steps=1, windows=2)
 
 @dataclass(frozen=True, kw_only=True)
 class VariedLossConfig(DynamicsLossConfig):
-    """The loss of a dynamics, with constants turned into options.
+    """The loss of a dynamics model, with its constants turned into options.
 
     Attributes:
         TDCE_WEIGHT: Weight of the token distance added to cross-entropy.
         OUTCOME_WEIGHT: Weight of the reward loss and of the termination loss.
-        LEARNED_SHARE: Share of the layers in which gradients flow into clean frames.
+        LEARNED_SHARE: Fraction of the layers in which gradients flow into clean frames.
     """
 
     TDCE_WEIGHT: float = DynamicsLossConfig.TDCE_WEIGHT  # type: ignore[misc]

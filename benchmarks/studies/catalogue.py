@@ -80,7 +80,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--public", type=Path, help="the public annotation, for a comparison by row"
     )
-    parser.add_argument("--public-controls", type=Path, help="its control labels of 50 games")
+    parser.add_argument("--public-controls", type=Path, help="public control labels of 50 games")
 
 
 def measure(given: Namespace) -> Measured:
@@ -154,7 +154,7 @@ def _beside(label: str, ours: Counter[str], public: dict[str, int]) -> list[dict
 
 
 def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Count the labels written before the probe that the probe confirms, by control."""
+    """Count, for each control, the labels from before the probe that the probe confirms."""
     words = measured_words(PROBES)
     with (PROBES / "known.csv").open(newline="", encoding="utf-8") as file:
         known = {row["game"]: Labels.from_row(row) for row in csv.DictReader(file)}
@@ -177,7 +177,7 @@ def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
 
 
 def _agreement_with_public(path: Path) -> dict[str, float]:
-    """Return the shares of rows on which ours and the public annotation agree, by label."""
+    """Return, for each label, the fraction of rows where our and the public annotation agree."""
     public, unknown = read_annotation(path)
     both = [(game.labels, public[game.name]) for game in games() if game.name in public]
     figures: dict[str, float] = {"public_rows": len(both), "public_unknown": len(unknown)}
@@ -193,7 +193,7 @@ def _agreement_with_public(path: Path) -> dict[str, float]:
 
 
 def _agreement_with_public_controls(path: Path) -> dict[str, float]:
-    """Return the shares of games whose control label is the public one, by control."""
+    """Return, for each control, the fraction of games whose label equals the public one."""
     public = read_controls(path)
     both = [(game.labels, public[game.name]) for game in games() if game.name in public]
     figures: dict[str, float] = {

@@ -6,9 +6,9 @@ It scores 10 frames after 1 real frame, with the velocity map covered:
 * a ceiling without a residual: patches are only displaced;
 * ceilings with a perfect residual: each displaced patch whose error exceeds a threshold is replaced
   by the real one (``perfect_3``: above 0.003);
-* the dream and the ceiling apart for pixels that were in view in the first frame (followed by the
-  camera's motion), and for those that came into view later;
-* a dream as now for what came into view, and as good as the ceiling for all else ("best_seen").
+* the dream and the ceiling, separately for pixels that were in view in the first frame (tracked by
+  the camera's motion) and for pixels that came into view later;
+* the dream for pixels that came into view, and the ceiling for all others ("best_seen").
 
 Run: python -m benchmarks.studies.coinrun_limits [--world W] [--quick] [--json FILE]
 """
@@ -95,7 +95,7 @@ def _errors(shown: Tensor, real: Tensor) -> Tensor:
 
 
 def _each_frame(frames: Tensor, start: Tensor, step: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Follow the frames: `step` gets the last result and a frame; returns results 1.. ."""
+    """Apply `step` to the last result and the next frame, repeatedly; return all results."""
     found, last = [], start
     for frame in frames[:, 1:].split(1, 1):
         last = step(last, frame)
@@ -105,7 +105,7 @@ def _each_frame(frames: Tensor, start: Tensor, step: Callable[[Tensor, Tensor], 
 
 @torch.no_grad()
 def _replaced(frames: Tensor, patch: int, threshold: float) -> tuple[Tensor, float]:
-    """Displace patches, and replace those with a larger error by the real ones."""
+    """Displace patches, and replace those whose error exceeds the threshold by real ones."""
     shares: list[float] = []
 
     def step(last: Tensor, frame: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def _seen(frames: Tensor, patch: int) -> Tensor:
     for before, frame in zip(frames[:, :-1].split(1, 1), frames[:, 1:].split(1, 1), strict=True):
         camera = most_common(match(frame, before, patch, 0.003).displacement)
         tokens = camera[..., None].expand(-1, -1, (frames.shape[-1] // patch) ** 2)
-        # Beyond its border, a frame continues with its outermost pixels, so these count as unseen.
+        # Displacing repeats the outermost pixels beyond the border, so these count as unseen.
         framed = seen.clone()
         for edge in (framed[..., :1, :], framed[..., -1:, :], framed[..., :1], framed[..., -1:]):
             edge.zero_()

@@ -25,12 +25,12 @@ class StudyRecipe:
     Attributes:
         agent: Training settings of the agent.
         world: Recipe of the base models.
-        tuning: Fine-tuning steps as a share of the base models' steps.
+        tuning: Fine-tuning steps as a fraction of the base models' steps.
         random_episodes: Episodes of random play for training.
         agent_episodes: Episodes of the agent's play for fine-tuning.
         test_episodes: Episodes of each test set.
         max_steps: Maximum length of an episode.
-        amounts: Number of windows and frames to measure of each world.
+        amounts: Number of windows and frames to measure for each world.
         mode: Mode in which frames are generated.
     """
 
@@ -46,7 +46,7 @@ class StudyRecipe:
 
 
 def tiny() -> StudyRecipe:
-    """Return a study that takes two hours; it gives the published order, not the values."""
+    """Return a study that takes two hours; it reproduces the published order, not the values."""
     return StudyRecipe(
         agent=replace(quick_agent_recipe(), steps=500_000),
         world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),

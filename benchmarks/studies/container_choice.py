@@ -4,7 +4,7 @@ Run: python -m benchmarks.studies.container_choice [--quick] [--json FILE]
 
 Each candidate stores the same frames in chunks of 24, padded so that each episode starts a chunk.
 Reading is from the page cache on one pinned core. "columns" stores each frame column by column. The
-script needs `zarr` (3 or later), which the rest of the project does not.
+script requires `zarr` 3 or later; the rest of the project does not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure what each setting of `genie-gym dream-train` contributes, on one game.
 
-Each variant changes one setting. Agents are played in the real game and, from the same first
-frames, in the dream that they were trained in.
+Each variant changes one setting. Each agent plays the real game and, from the same
+first frames, the dream that it was trained in.
 
 Run: python -m benchmarks.studies.dream_ablation [--world W] [--seeds N] [--quick] [--json FILE]
 """
@@ -78,7 +78,7 @@ def measure(given: Namespace) -> Measured:
 
     Returns:
         For each variant: ``real_return`` with ``_low`` and ``_high`` of a 95 % interval over the
-        seeds, and ``overpay``: dreamed over real return.
+        seeds, and ``overpay``: dreamed return divided by real return.
     """
     config = base(given)
     figures: dict[str, float] = {}
@@ -111,7 +111,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=40_960, help="per agent")
     parser.add_argument("--seeds", type=int, default=3, help="agents per variant")
     parser.add_argument(
-        "--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="what to compare"
+        "--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="variants to run"
     )
     parser.add_argument(
         "--work", type=Path, default=Path("runs/dream-ablation"), help="folder of runs"

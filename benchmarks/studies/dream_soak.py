@@ -21,7 +21,7 @@ FRAMES, QUICK_FRAMES = 100_000, 5_000
 NUM_ROWS = 16
 RESET_CHANCE = 0.02  # probability per row and step
 BLOCK = 1_000
-WARM_UP = 0.05  # share of the frames after which memory must stop growing
+WARM_UP = 0.05  # fraction of the frames after which memory must stop growing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class Soaked:
     not_finite: int
 
     def memory_growth(self) -> float:
-        """Return the peak memory after warm-up over the memory at its end, minus 1."""
+        """Return the peak memory after warm-up relative to that at its end, minus 1."""
         settled = self.memory[int(WARM_UP * len(self.memory)) :]
         return float(settled.max() / settled[0] - 1)
 
     def drift(self) -> NDArray[np.float64]:
-        """Return the last block over the first block, minus 1, for each statistic."""
+        """Return the relative change from the first to the last block, for each statistic."""
         return self.looks[-1] / self.looks[0] - 1
 
     def spread(self) -> NDArray[np.float64]:
@@ -119,7 +119,7 @@ def _summary(env: GenieVectorEnv, soaked: Soaked) -> Measured:
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--world", default="CoinRun", help="name or path of the world")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="number, a multiple of 1000")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="frames, a multiple of 1000")
 
 
 def measure(given: Namespace) -> Measured:

@@ -191,7 +191,7 @@ def all_runs(
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--env", default="Procgen/CoinRun-v0", help="env id of a real game")
-    parser.add_argument("--world", default="CoinRun", help="world of that game, name or path")
+    parser.add_argument("--world", default="CoinRun", help="name or path of a world of that game")
     parser.add_argument("--mode", default="streaming", help="reward mode of AutoExplore")
     parser.add_argument("--steps", type=int, default=100_000, help="env steps of each run")
     parser.add_argument("--num-envs", type=int, default=16, help="number of rows of each run")

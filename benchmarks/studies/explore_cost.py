@@ -64,7 +64,7 @@ def steps_per_second(env: VectorEnv, steps: int) -> float:
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=NUM_ROWS, help="number of CoinRun rows")
-    parser.add_argument("--world", help="world to measure, name or path")
+    parser.add_argument("--world", help="name or path of the world to measure")
 
 
 def measure(given: Namespace) -> Measured:

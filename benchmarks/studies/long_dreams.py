@@ -1,7 +1,7 @@
-"""Draw dreams of 1,000 frames of the worlds of the package, one picture per world.
+"""Draw dreams of 1,000 frames for the shipped worlds, one picture per world.
 
 Each row of a picture is one dream: the real frame that it starts from, then dreamed frames. The
-titles count the steps. The play is sticky, and predicted ends of episodes are ignored.
+titles count the steps. The play is sticky, and predicted terminations are ignored.
 
 Run: python -m benchmarks.studies.long_dreams [--out DIR] [--worlds W ...]
 """
@@ -33,7 +33,7 @@ def draw(world: str) -> Picture:
     assert loaded.starts is not None, f"{world} has no real frames to start from"
     plan = sticky_plan(loaded.actions)
     plays = [plan(np.random.default_rng(row), STEPS[-1]) for row in range(DREAMS)]
-    # Starts are in the order of their episodes; evenly spaced ones are of different episodes.
+    # Starts are ordered by episode, so evenly spaced ones come from different episodes.
     starts = np.linspace(0, len(loaded.starts.frames) - 1, DREAMS).round().astype(int)
     first = loaded.starts.frames[torch.from_numpy(starts), :1]
     dreamer = Dreamer(loaded.model, device=loaded.device)

@@ -89,11 +89,11 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.pool_games():
             raise ValueError(
-                "--pool needs an untested game of a tested platform, but has none: add one"
+                "--pool has no game of a tested platform that is not tested itself: add one"
             )
 
     def pool_games(self) -> list[str]:
-        """Return the games of the base world: those of the tested platforms, minus tested ones."""
+        """Return the games of the base world: those of tested platforms, without tested games."""
         names = self.pool
         if names is None:
             names = tuple(game.name for game in catalogue.playable_games())

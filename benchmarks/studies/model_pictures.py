@@ -195,7 +195,7 @@ def visibility() -> str:
 
 
 def _two_streams(row: int, column: int, num_clean: int) -> Colour | None:
-    """Clean frames attend to clean frames up to themselves; masked ones to past and self."""
+    """Clean frames attend to clean frames up to themselves, masked ones to past and self."""
     if row < num_clean:
         return DYNAMICS if column <= row else None
     if column < num_clean:

@@ -1,10 +1,10 @@
-"""Measure the speed of importing and of running worlds of the official size, on random weights.
+"""Measure the speed of importing and of running worlds of the official size, with random weights.
 
 Run: python -m benchmarks.studies.official_world [--quick] [--steps N] [--compile] [--json FILE]
 
 It writes checkpoints of the real size to a temporary folder, up to 4 GB. They include the state of
 the optimiser, as the authors' files do; ``official_sizes.json`` has the names and shapes of their
-tensors. A step that passes the horizon is slower than others, so speeds are means over whole clips.
+tensors. A step across the horizon is slower than others, so speeds are means over whole clips.
 If FILE is the committed result, the tables of docs/official.md are updated, too.
 """
 
@@ -127,7 +127,7 @@ def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path
 def steps_per_second(world: Path, steps: int, num_steps: int, **options: object) -> float:
     """Return the env steps per second, after a first step as warm-up."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it has no rewards
+        warnings.simplefilter("ignore")  # the world has no rewards
         env = GenieEnv(world, steps=steps, **options)
     env.reset(seed=0)
     env.step(0)
@@ -158,7 +158,7 @@ def renewal_psnr(model: WorldModel, frames: Tensor, actions: Tensor, carried: in
 
 
 def renewal_cost(model: WorldModel, frames: Tensor, carried: int) -> float:
-    """Return the time of new clips relative to that of the steps between them, in a long dream."""
+    """Return the time to begin a new clip relative to that of the steps between two clips."""
     actions = torch.zeros(1, carried, dtype=torch.int64)
     begun = time.perf_counter()
     state = model.start(frames[:, :carried], actions[:, 1:])
@@ -236,9 +236,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
 
     def options(parser: ArgumentParser) -> None:
-        parser.add_argument("--steps", type=int, default=24, help="env steps per speed")
-        parser.add_argument("--compile", action="store_true", help="compiled steps, too")
-        parser.add_argument("--folder", type=Path, help="where 4 GB of files are written")
+        parser.add_argument("--steps", type=int, default=24, help="env steps per measurement")
+        parser.add_argument("--compile", action="store_true", help="also measure compiled steps")
+        parser.add_argument("--folder", type=Path, help="folder for 4 GB of temporary files")
 
     before = RESULT.read_text()
     status = run_benchmark(

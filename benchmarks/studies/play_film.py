@@ -1,4 +1,4 @@
-"""Film the page of `genie-gym play` for the README: a dream beside the real game, and a rewind.
+"""Record the page of `genie-gym play` for the README: a dream beside the real game, and a rewind.
 
 Run: python -m benchmarks.studies.play_film [--world W] [--seed N] [--out docs/images/play.gif]
 """
@@ -20,16 +20,16 @@ from genie_gym.play.library import Library
 from genie_gym.play.server import Address, PlayApp, running
 
 SIZE = (1280, 800)
-SHOWN = (880, 550)  # of the film
-MILLISECONDS = 110  # that a frame of the film is shown
+SHOWN = (880, 550)  # size of the film
+MILLISECONDS = 110  # duration of a frame of the film
 COLOURS = 96
 RIGHT, LEFT, JUMP_RIGHT = 1, 2, 4
 RUN = [RIGHT] * 7 + [JUMP_RIGHT] * 6 + [RIGHT] * 7  # what the player does
-AGAIN = [LEFT] * 12  # and after rewinding
+AGAIN = [LEFT] * 12  # what the player does after rewinding
 
 
 class Film:
-    """A page that is stepped and photographed."""
+    """Steps the page and collects screenshots."""
 
     def __init__(self, driver: Any):
         self.driver = driver
@@ -76,7 +76,7 @@ class Film:
 
 
 def film(world: str, seed: int, out: Path) -> None:
-    """Play, rewind, branch, and write what the page looked like."""
+    """Play, rewind, play on with other actions, and write the screenshots as a GIF."""
     with tempfile.TemporaryDirectory() as recordings:
         engine = Engine(Library(world), Path(recordings), seed)
         app = PlayApp(engine, max_sessions=1, idle_seconds=600).app
@@ -85,7 +85,7 @@ def film(world: str, seed: int, out: Path) -> None:
                 driver.get(url)
                 shot = Film(driver)
                 until(lambda: shot.frame("end"), 120)
-                # The page is stepped, so its frames per second mean nothing.
+                # The film steps the page, so its frames per second are meaningless.
                 shot.hide("status")
                 shot.ask("pause", True)
                 shot.ask("real", True)
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = ArgumentParser(prog=prog("studies.play_film"), description=__doc__)
     parser.add_argument("--world", default="CoinRun", help="name or path of the world")
-    parser.add_argument("--seed", type=int, default=5, help="of the real game and the dream")
+    parser.add_argument("--seed", type=int, default=5, help="seed of the real game and the dream")
     parser.add_argument("--out", type=Path, default=Path("docs/images/play.gif"))
     given = parser.parse_args(argv)
     film(given.world, given.seed, given.out)

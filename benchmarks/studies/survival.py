@@ -1,8 +1,8 @@
 """Check that the survival measure distinguishes intact dreams from damaged ones.
 
 It judges dreams of 200 frames of the shipped worlds: unchanged, sampled at temperature 3, and with
-noise on all matrices of the dynamics that is as large as their weights. Held-out real play is
-judged, too.
+noise on all matrices of the dynamics, as large as their weights. Held-out real play is judged,
+too.
 
 Run: python -m benchmarks.studies.survival [--json FILE]
 """
@@ -27,7 +27,7 @@ from genie_gym.evaluation.unseen import SEED
 from genie_gym.evaluation.windows import Windows, draw_windows
 from world_models.inference.world import WorldModel
 
-WORLDS = ("Pong", "Freeway", "CrazyClimber", "Hero")  # CoinRun scrolls
+WORLDS = ("Pong", "Freeway", "CrazyClimber", "Hero")  # not CoinRun, which scrolls
 HOT = 3.0  # temperature
 DREAMS, QUICK_DREAMS = 8, 2
 

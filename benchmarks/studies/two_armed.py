@@ -1,8 +1,8 @@
 """Check where an agent goes if its only reward is a world's uncertainty.
 
 A walker switches a television on by standing in the right half. Left and right do not differ
-otherwise, and the game gives no reward. The television shows what the world knows, what it has not
-learned, or pure noise.
+otherwise, and the game gives no reward. The television shows what the world has learned, what it
+has not learned, or pure noise.
 
 Run: python -m benchmarks.studies.two_armed [--quick] [--json FILE]
 """
@@ -42,7 +42,7 @@ from world_models.worlds.bundle import StartBank, save_world
 from world_models.worlds.card import WorldCard
 
 ACTIONS = ActionSet(name="walk-3", meanings=("STAY", "RIGHT", "LEFT"))
-SIDE, CELL = 4, 4  # cells of a frame each way, pixels of a cell each way
+SIDE, CELL = 4, 4  # cells per side of a frame, pixels per side of a cell
 LENGTH = 16  # steps of an episode
 NUM_ROWS = 8
 ROLLOUT = 64
@@ -60,7 +60,7 @@ CASES = {
 
 
 class TelevisionVectorEnv(FrameVectorEnv):
-    """A player walks along the bottom; in the right half, it switches a screen above it on.
+    """A player walks along the bottom; in the right half, it switches on a screen above.
 
     Infos: ``on``, whether the screen is on.
 
@@ -213,7 +213,7 @@ def explored(world: Path, programme: str, *, steps: int, seed: int) -> Televisio
 
 
 def shares(env: Television) -> NDArray[np.float64]:
-    """Return the share of steps with the screen on in each rollout."""
+    """Return the fraction of steps with the screen on in each rollout."""
     return np.array(env.on).reshape(-1, ROLLOUT, NUM_ROWS).mean((1, 2))
 
 

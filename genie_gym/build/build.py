@@ -22,9 +22,10 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["ROUND_SHARES", "SHARES", "Build"]
 
-# Shares of the time for the first world. Time that a stage does not use goes to later stages.
+# Relative time of each stage for the first world. Time that a stage does not use goes to later
+# stages.
 SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 58.0, "score": 10.0}
-# The same for a round of learning from an agent's play.
+# Relative time of each stage in a round of learning from an agent's play.
 ROUND_SHARES = {"agent": 16.0, "collect": 6.0, "dynamics": 20.0, "score": 8.0}
 # Strings, because this layer must not import the layers above it.
 FIDELITY = "benchmarks.fidelity:main"
@@ -42,7 +43,7 @@ class Build:
         name: Name of the finished world.
         env: Env id of the real game.
         out: Folder of the build. Finished worlds are in its subfolder ``worlds``.
-        sizes: Decides how much is played and trained.
+        sizes: Decides how many episodes are collected and how long each part is trained.
         stages: The stages added so far.
     """
 
@@ -123,7 +124,7 @@ class Build:
         outcome_only: bool = False,
         share: float = SHARES["dynamics"],
     ) -> Path:
-        """Train a dynamics on a tokenizer's tokens, or fine-tune the dynamics of a world."""
+        """Train a dynamics model on a tokenizer's tokens, or fine-tune a world's dynamics model."""
         out = self.out / "runs" / name
         options = DynamicsOptions(
             data=data,
@@ -139,7 +140,7 @@ class Build:
     ) -> Path:
         """Write a world. Further arguments are fields of `BundleOptions`.
 
-        The last part of `name` is the world's name: ``round-1/Boxing`` is also called Boxing.
+        The last part of `name` is the world's name: ``round-1/Boxing`` is a world named Boxing.
         """
         out = self.out / "worlds" / name
         options = {"storage": "float32", **options}
@@ -152,7 +153,7 @@ class Build:
     def score(self, world: Path, *arguments: str, share: float = SHARES["score"]) -> Path:
         """Compare the world with the real game and record the scores in its card.
 
-        If that fails, the stage is done all the same, and the file of the scores says why.
+        If scoring fails, the stage still counts as done, and the score file contains the error.
         """
         stage = f"score-{self._label(world)}"
 
@@ -162,7 +163,7 @@ class Build:
                 checks = self.sizes.checks(world, self._due(stage))
                 options = ("--record", *figures, *checks, *arguments)
                 return _named(FIDELITY)([str(world), *options]) == 0
-            except Exception as fault:  # a trained world is of use without scores, too
+            except Exception as fault:  # a trained world is useful even without scores
                 traceback.print_exc()
                 write_fault(self.figures(world), fault)
                 return True
@@ -174,7 +175,7 @@ class Build:
         return self.out / f"fidelity-{self._label(world)}.json"
 
     def install(self, world: Path, folder: Path) -> Path:
-        """Copy a finished world into a folder of worlds; it replaces one of the same name."""
+        """Copy a finished world into a folder of worlds, replacing a world of the same name."""
         out = folder / world.name
 
         def run() -> bool:
@@ -190,7 +191,7 @@ class Build:
         return "-".join((folders[-1], *folders[:-1]))
 
     def _due(self, stage: str) -> float:
-        """Return the share of the whole time after which a stage should end."""
+        """Return the fraction of the build time after which a stage should end."""
         names = [known.name for known in self.stages]
         shares = [known.share for known in self.stages]
         return sum(shares[: names.index(stage) + 1]) / sum(shares)

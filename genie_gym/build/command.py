@@ -35,7 +35,7 @@ _RECIPES: dict[Kind, str] = {"sprites": "atari", "scenes": "coinrun"}
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Makes the dream of a game: plays it, trains a world, checks it and packs it.
+    """Makes the dream of a game: plays the game, trains a world, checks it and packs it.
 
     Run the same command again to resume after an interruption.
 
@@ -43,22 +43,24 @@ class BuildConfig:
 
     Attributes:
         env: Env id of the game: RetroAct/Boxing-Atari2600-v0, Procgen/CoinRun-v0, or any Gymnasium
-            env with Discrete actions and pictures; MODULE:ID imports the module that registers it.
-        minutes: Time for all stages. A few training steps are timed first.
-        rounds: Rounds after the first world, in the same minutes: an agent is trained in the dream,
-            plays the real game, and the world is fine-tuned on its play mixed with other play.
-        preset: How frames become tokens. sprites: a codebook of patches, for games with few sprites
-            on still backgrounds. scenes: a network, for games with a moving camera or detailed
-            pictures. auto: chosen by the game's labels and a look at its play.
-        policy: Policy that plays; see `genie-gym collect --help`.
+            env with a Discrete action space and image observations. MODULE:ID imports the module
+            that registers the env.
+        minutes: Time for all stages together. A few training steps are timed first.
+        rounds: Number of rounds after the first world, within the same minutes. In each round an
+            agent is trained in the dream and plays the real game, and the world is fine-tuned on
+            this play mixed with other play.
+        preset: How frames become tokens. sprites: a patch codebook, for games with few sprites on
+            still backgrounds. scenes: a neural network, for games with a moving camera or detailed
+            frames. auto: chosen by the game's labels and a short trial of random play.
+        policy: Policy that plays the game; see `genie-gym collect --help`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
         env_kwargs: Further arguments of the env, as KEY VALUE pairs.
         name: Name of the world; by default the game's title.
         out: Folder of the build; by default runs/build/NAME.
-        worlds: Folder that the finished world is put into; by default the user's folder of worlds,
-            where gym.make finds it.
-        replace: Replace a world of that name in this folder.
+        worlds: Folder to copy the finished world to; by default the user's folder of worlds, where
+            gym.make finds it.
+        replace: Replace an existing world of the same name in the folder `worlds`.
         json: Output file for the scores and for the minutes that each stage took.
         list: Only print the stages and which of them are done.
     """
@@ -84,7 +86,7 @@ class BuildConfig:
         if self.rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {self.rounds}")
         if self.seed == SEED:
-            raise ValueError(f"seed {SEED} is kept for scoring worlds: give another --seed")
+            raise ValueError(f"seed {SEED} is reserved for scoring worlds: use another --seed")
 
     @property
     def folder(self) -> Path:
@@ -113,7 +115,7 @@ def main(argv: list[str]) -> int:
 
 
 def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
-    """Makes a world, or resumes; False if it was interrupted.
+    """Makes a world or resumes its build. Returns False if interrupted.
 
     Args:
         config: The settings.
@@ -147,7 +149,7 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     display = Display(planned.stages, manifest, config.minutes, out)
     with display.showing():
         finished = run_stages(planned.stages, manifest, log=display.begin)
-        if finished and not _same(world, config.installed):  # deleted, or now another --worlds
+        if finished and not _same(world, config.installed):  # deleted, or --worlds has changed
             run_stages(planned.stages, manifest, only="install", log=display.begin)
     if not finished:
         print("stopped: run the same command to resume")
@@ -193,7 +195,7 @@ def _for_actions(recipe: WorldRecipe, num_actions: int) -> WorldRecipe:
 
 
 def _same(world: Path, other: Path) -> bool:
-    """Returns whether both worlds exist and are the same; they may have other scores."""
+    """Returns whether both worlds exist and are the same apart from their scores."""
     try:
         return _weights(world) == _weights(other)
     except BundleError:
@@ -201,7 +203,7 @@ def _same(world: Path, other: Path) -> bool:
 
 
 def _weights(world: Path) -> dict[str, Any]:
-    """Returns the checksums of a world's files but its README, which has the scores."""
+    """Returns the checksums of a world's files, except the README, which contains the scores."""
     files = WorldCard.read(world).files
     return {name: record for name, record in files.items() if name != "README.md"}
 

@@ -15,7 +15,7 @@ from world_models.progress import shown_by
 
 __all__ = ["Display"]
 
-_LINE_SECONDS = 60  # between lines where the display is not a terminal
+_LINE_SECONDS = 60  # between lines if the output is not a terminal
 _PREVIEW_SECONDS = 5
 
 
@@ -26,9 +26,9 @@ class Display:
 
     Args:
         stages: All stages.
-        manifest: Their log.
+        manifest: The log of the stages.
         minutes: Time for the build.
-        out: Folder of the build; the newest picture of training is copied to ``preview.png``.
+        out: Folder of the build; the newest training sample is copied to ``preview.png``.
         stream: Where to show it; by default stderr.
     """
 
@@ -72,7 +72,7 @@ class Display:
         self.update(0.0, None, "")
 
     def update(self, share: float, left: float | None, note: str) -> None:
-        """Shows the share of the stage that is done; see `world_models.progress.Listener`."""
+        """Shows the fraction of the stage that is done; see `world_models.progress.Listener`."""
         now = time.monotonic()
         self._preview(now)
         terminal = self._stream.isatty()

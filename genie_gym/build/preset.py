@@ -1,4 +1,4 @@
-"""Chooses how frames become tokens: by the labels of a game, and by a look at its play."""
+"""Chooses how frames become tokens, by a game's labels and a short trial of random play."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ Kind = Literal["sprites", "scenes"]
 # Genres whose camera usually scrolls, follows the player, or shows the player's view.
 _SCROLLING = ("pl", "pl_fly", "space_shooter", "shooter", "action", "race", "sim")
 
-_EPISODES, _STEPS, _HELD = 4, 200, 4  # the look: random actions, each held for a few steps
-_PATCH = 8  # pixels of a patch's side
-_CHANGE = 2e-4  # mean squared difference of a patch that changes, colours from 0 to 1
-_MOST = 0.5  # a step moves the camera if more than this share of the patches changes
-_OFTEN = 0.1  # the camera moves if more than this share of the steps moves it
+_EPISODES, _STEPS, _HELD = 4, 200, 4  # the trial: random actions, each held for a few steps
+_PATCH = 8  # side length of a patch in pixels
+_CHANGE = 2e-4  # a patch changes if its mean squared difference (colours 0 to 1) is above this
+_MOST = 0.5  # a step moves the camera if more than this fraction of the patches changes
+_OFTEN = 0.1  # a game's camera moves if more than this fraction of the steps moves it
 
 
 def kind_of(env: str, **kwargs: Any) -> Kind:
     """Returns the preset for an env.
 
-    A codebook of patches learns a game with few sprites on still backgrounds within minutes. A
-    moving camera shows new patches all the time, so such games need a network. If the labels of a
-    game say that its camera moves, or if an env has no labels, it is played for a moment to see.
+    For a game with few sprites on still backgrounds, a patch codebook can be trained within
+    minutes. A moving camera shows new patches all the time, so such games need a neural network.
+    If a game's labels suggest that its camera moves, or if an env has no labels, a short trial of
+    random play decides.
 
     Args:
         env: The env id.
@@ -53,7 +54,7 @@ def kind_by_labels(env: str) -> Kind | None:
 
 
 def camera_moves(env: str, **kwargs: Any) -> bool:
-    """Returns whether most of the picture changes in many steps of random play."""
+    """Returns whether most of the frame changes in many steps of random play."""
     rows, rng = make_rows(env, _EPISODES, **kwargs), np.random.default_rng(0)
     last, _ = rows.reset(seed=0)
     moved = []
@@ -68,7 +69,7 @@ def camera_moves(env: str, **kwargs: Any) -> bool:
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Returns which patches change from frames ``(B, H, W, 3)`` to others: bool ``(B, N)``."""
+    """Returns which patches differ between frames ``(B, H, W, 3)`` and others: bool ``(B, N)``."""
     error = np.square((after.astype(np.float32) - before) / 255).mean(-1)
     rows, height, width = error.shape
     grid = error.reshape(rows, height // _PATCH, _PATCH, width // _PATCH, _PATCH)

@@ -1,6 +1,6 @@
 """Recipes for worlds: `from_play` for any game, and one function for each world in the package.
 
-``genie-gym build ENV`` runs the first, ``genie-gym worlds make NAME`` one of the others.
+``genie-gym build ENV`` runs `from_play`; ``genie-gym worlds make NAME`` runs one of the others.
 
 The two-stream worlds in the package were trained with gradients through all layers of the past
 frames. These recipes omit the gradients in the first half of the layers, to save time.
@@ -23,8 +23,8 @@ __all__ = ["WORLDS", "from_play"]
 # At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
 # back: in any single frame its return is unlikely, so it was never sampled.
 ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
-# Round R of a build with seed S collects with seed ROUND_SEED + S + R: other episodes than those of
-# the first collection, and than those that worlds are scored on.
+# Round R of a build with seed S collects with seed ROUND_SEED + S + R, so its episodes differ from
+# those of the first collection and from those that worlds are scored on.
 ROUND_SEED = 2_000_000
 CALIBRATION_SEED = 3_000_001
 
@@ -44,18 +44,19 @@ def from_play(
     pictures: Path | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Collects play, and trains a world on it that predicts a frame in one pass.
+    """Collects play and trains a world that predicts each frame in one pass.
 
     Args:
         build: The build. Its `sizes` may change the numbers of episodes and steps.
         recipe: Models and how they are trained.
-        policy: Policy that plays.
+        policy: Policy that plays the game.
         episodes: Episodes to play.
         steps: Training steps of the dynamics.
         events: See `DynamicsRecipe`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
-        rounds: How often to train an agent in the dream, play with it, and fine-tune the world.
+        rounds: Number of rounds; each trains an agent in the dream, collects its play in the real
+            game, and fine-tunes the world on it.
         sampling: How the world samples frames.
         pictures: Folder for a film strip and other pictures of the finished world.
         env_kwargs: Arguments of the env.
@@ -66,8 +67,10 @@ def from_play(
     play: dict[str, Any] = {"seed": seed, "max_steps": max_steps, "env_kwargs": env_kwargs}
     data = build.collect("mixed", policy, episodes, **play)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
-    # At equal time, twice as many steps with half the batch learn more.
-    dynamics = _one_pass_recipe(recipe.dynamics, steps=steps, batch_size=4, events=events)
+    model = replace(recipe.dynamics.model, objective="one_pass")
+    dynamics = replace(recipe.dynamics, model=model, events=events)
+    # In the same time, twice as many steps with half the batch size train a better model.
+    dynamics = _fitted(dynamics, steps=steps, batch_size=4)
     run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
     world = _finish(build, data, tokenizer, run, sampling, pictures)
     for number in range(1, rounds + 1):
@@ -79,27 +82,25 @@ def coinrun(build: Build) -> Path:
     """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
+    plain = replace(recipe.dynamics, events=0.0)
     data = build.collect("sticky", "sticky", 1000, max_steps=256, env_kwargs=levels)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
-    # Pairs of frames teach first what a single frame shows, such as the shades of the velocity map.
+    # Training on pairs of frames first teaches what a single frame shows, such as the shades of the
+    # velocity map.
     pairs = _fitted(
-        replace(recipe.dynamics, frames=2),
-        steps=500,
-        batch_size=64,
-        learning_rate=3e-3,
-        ema_decay=0.95,
+        replace(plain, frames=2), steps=500, batch_size=64, learning_rate=3e-3, ema_decay=0.95
     )
     pairs = replace(pairs, loss=replace(pairs.loss, mask_steps=1, context_noise=0.0))
     run = build.dynamics("pairs", pairs, data, tokenizer=tokenizer)
     world = build.bundle("CoinRunPairs", data, tokenizer, run)
-    longer = _fitted(replace(recipe.dynamics, events=0.1), steps=3000, learning_rate=2e-3)
+    longer = _fitted(recipe.dynamics, steps=3000)
     run = build.dynamics("dynamics", longer, data, world=world)
     world = build.bundle("CoinRunLonger", data, world, run)
     more = build.collect("more", "sticky", 300, max_steps=256, seed=1, env_kwargs=levels)
-    own = _fitted(replace(recipe.dynamics, self_forcing=0.5), steps=800, learning_rate=1e-3)
+    own = _fitted(replace(plain, self_forcing=0.5), steps=800, learning_rate=1e-3)
     run = build.dynamics("self-forcing", own, more, world=world)
     world = build.bundle("CoinRunSelfForcing", more, world, run)
-    outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250)
+    outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250, learning_rate=1.5e-3)
     run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
     return build.score(build.bundle("CoinRun", data, world, run, storage="int8"))
 
@@ -110,23 +111,23 @@ def crazy_climber(build: Build) -> Path:
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)
     both = build.merge("both", sticky, build.collect("random", "random", 80, seed=5))
-    run = build.dynamics(
-        "dynamics", _one_pass_recipe(recipe.dynamics, steps=4000), both, tokenizer=tokenizer
-    )
+    first = _fitted(recipe.dynamics, steps=4000, batch_size=8)
+    run = build.dynamics("dynamics", first, both, tokenizer=tokenizer)
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
-    # Adds held and alternating actions. Without them the dream rewards play that earns nothing.
+    # Adds held and alternating actions. Without them the dream rewards play that earns no reward
+    # in the real game.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
-    tuned = _fitted(_one_pass_recipe(recipe.dynamics, steps=1000), learning_rate=7e-4)
+    tuned = _fitted(recipe.dynamics, steps=1000, batch_size=8, learning_rate=7e-4)
     world = _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
-    # Adds play of an agent that learned in this dream: other play seldom climbs far.
-    longer = _one_pass_recipe(recipe.dynamics, steps=3000)
+    # Adds play of an agent that was trained in this dream: other policies seldom climb far.
+    longer = _fitted(recipe.dynamics, steps=3000, batch_size=8)
     return _calibrated(build, _round(build, 1, world, every, longer, MIXED), every, longer)
 
 
 def freeway(build: Build) -> Path:
     """Makes a world of Freeway from mixed play and a player that walks up. An hour on one core.
 
-    Other play hardly ever crosses the road.
+    Other policies hardly ever cross the road.
     """
     policy = f"{MIXED},agents.experts:freeway=10"
     return from_play(
@@ -136,7 +137,7 @@ def freeway(build: Build) -> Path:
         episodes=200,
         steps=6000,
         events=0.3,
-        # At 0.5, chickens and cars double.
+        # At temperature 0.5, the dream shows chickens and cars twice.
         sampling=replace(ONE_PASS, temperature=0.2),
     )
 
@@ -149,15 +150,18 @@ def frostbite(build: Build) -> Path:
 def hero(build: Build) -> Path:
     """Makes a world of H.E.R.O. from sticky play. Takes an hour on one core."""
     recipe = RECIPES["atari"]()
+    model = replace(recipe.dynamics.model, objective="two_stream")
+    dynamics = replace(recipe.dynamics, model=model, events=0.0)
+    dynamics = _fitted(dynamics, steps=1800, learning_rate=1.5e-3)
     data = build.collect("sticky", "sticky", 60)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
-    run = build.dynamics("dynamics", recipe.dynamics, data, tokenizer=tokenizer)
+    run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
     world = build.bundle("HeroFirst", data, tokenizer, run)
     for name, steps in (("more", 1000), ("last", 500)):
-        tuned = _fitted(recipe.dynamics, steps=steps, learning_rate=7e-4)
+        tuned = _fitted(dynamics, steps=steps, learning_rate=7e-4)
         run = build.dynamics(name, tuned, data, world=world)
         world = build.bundle(f"Hero{name.title()}", data, world, run)
-    outcome = _fitted(replace(recipe.dynamics, events=0.1), steps=300)
+    outcome = _fitted(replace(dynamics, events=0.1), steps=300)
     outcome = replace(outcome, loss=replace(outcome.loss, event_weight=1.0))
     run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
     return build.score(build.bundle("Hero", data, world, run, storage="int8"))
@@ -166,7 +170,7 @@ def hero(build: Build) -> Path:
 def pong(build: Build) -> Path:
     """Makes a world of Pong from mixed play and a player that hits the ball. An hour on one core.
 
-    Other play hits the ball too rarely for a world to learn what follows.
+    Other policies hit the ball too rarely for a world to learn what follows.
     """
     policy = f"{MIXED},agents.experts:pong=10"
     return from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=4000)
@@ -181,19 +185,6 @@ WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
 """World name -> (env id, recipe)."""
-
-
-def _one_pass_recipe(
-    recipe: DynamicsRecipe, *, steps: int, batch_size: int = 8, events: float = 0.1
-) -> DynamicsRecipe:
-    model = replace(recipe.model, objective="one_pass")
-    return _fitted(
-        replace(recipe, model=model, events=events),
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=2e-3,
-        save_every=500,
-    )
 
 
 def _round(
@@ -211,8 +202,8 @@ def _round(
 ) -> Path:
     """Trains an agent in a world, adds its real play to the data, and fine-tunes the world.
 
-    The tokenizer does not change, so only the new play has to be encoded. `seed` is that of the
-    first collection; `play` are further arguments of `Build.collect`.
+    The tokenizer does not change, so only the new play has to be encoded. `seed` is the
+    seed of the first collection; `play` holds further arguments of `Build.collect`.
     """
     name = f"round-{number}"
     agent = build.agent(name, world, data)
@@ -226,11 +217,11 @@ def _round(
 
 
 def _calibrated(build: Build, world: Path, data: Path, recipe: DynamicsRecipe) -> Path:
-    """Fine-tunes the outcome head on dreams, where rewards are as rare as in play.
+    """Fine-tunes the outcome head on dreams in which rewards are as rare as in real play.
 
-    The other stages draw rewards more often and weigh them more. A dream then pays too much where
-    its picture does not show whether a reward is due. Half the play is an agent's that was trained
-    in the world.
+    The other stages oversample rewards and give them a larger loss weight. As a result, a dream
+    predicts too much reward where its frame does not show whether a reward is due. Half of the play
+    is by an agent that was trained in the world.
     """
     agent = build.agent("calibration", world, data)
     play = build.collect(
@@ -257,7 +248,7 @@ def _finish(
     pictures: Path | None = None,
     name: str | None = None,
 ) -> Path:
-    """Packs and scores a world that predicts a frame in one pass."""
+    """Packs and scores a world."""
     options = {"storage": "int8", "sampling": sampling}
     world = build.bundle(name or build.name, data, tokenizer, dynamics, **options)
     shown = () if pictures is None else ("--pictures", str(pictures))

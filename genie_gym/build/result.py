@@ -40,7 +40,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def write_fault(path: Path, fault: Exception) -> None:
-    """Adds to the scores of a world why it could not be scored, or not completely."""
+    """Adds the error that stopped the scoring to the scores of a world."""
     found = read_result(path) if path.exists() else {"figures": {}}
     write_json(path, {**found, "fault": f"{type(fault).__name__}: {fault}"})
 
@@ -56,7 +56,7 @@ def write_result(
     Args:
         out: The file to write.
         scores: The result file of the check.
-        minutes: The minutes given.
+        minutes: The time limit of the build.
         entries: The log of the stages.
     """
     took: dict[str, float] = defaultdict(float)
@@ -110,7 +110,7 @@ def report(result: Mapping[str, Any], world: Path, strip: Path) -> str:
 
 
 def _table(figures: Mapping[str, float], strip: Path) -> list[str]:
-    """Returns the scores, the gates, and where to look."""
+    """Returns the lines with the scores, the gates, and the path of the film strip."""
     dreamed = f"after 1 real frame, {figures.get('steps', 10):.0f} dreamed"
     lines = [f"{dreamed:<52}{'dream':>8}{'copying':>9}{'ceiling':>9}"]
     for title, name in _SCORES:
@@ -122,5 +122,5 @@ def _table(figures: Mapping[str, float], strip: Path) -> list[str]:
 
 
 def _export(world: Path) -> str:
-    """Returns the command of the shell after which `gymnasium.make` finds the world first."""
+    """Returns the shell command that makes `gymnasium.make` find this world first."""
     return f"  export {VARIABLE}={shlex.quote(str(world.parent))}"

@@ -14,15 +14,15 @@ from world_models.training.run_options import DataOptions
 __all__ = ["Scaled", "Sizes", "Train", "lasting"]
 
 MIN_STEPS = 10
-Train = Callable[[Any, Any], bool]  # takes a recipe and options; False if it was interrupted
+Train = Callable[[Any, Any], bool]  # takes a recipe and options; returns False if interrupted
 
 
 class Sizes(Protocol):
-    """Decides how much each stage plays or trains, and does it.
+    """Decides how much each stage plays or trains, and runs it.
 
     `collect` and `train` return False if they were interrupted.
 
-    `due` is the share of the time for the whole build after which a stage should end.
+    `due` is the fraction of the build time after which a stage should end.
     """
 
     def collect(self, stage: str, config: CollectConfig, due: float) -> bool:

@@ -23,7 +23,7 @@ class Stage:
         name: Name of the stage.
         needs: Names of the stages that must be done first.
         run: Does the remaining work; returns True when finished, False when interrupted.
-        share: Share of the time for all stages, relative to the shares of the others.
+        share: Time for this stage, relative to the `share` of the other stages.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Stage:
 class Manifest:
     """A log of which stages were started and which are done: an append-only file of JSON lines.
 
-    A line that was cut off by a kill is ignored.
+    An incomplete line, left by a killed process, is ignored.
 
     Args:
         path: Path of the file.

@@ -25,16 +25,16 @@ from world_models.worlds.card import WorldCard
 
 __all__ = ["Timed", "dream_speed"]
 
-_FRAMES_PER_MINUTE = 8000  # maximum to collect; more could not be used in time
+_FRAMES_PER_MINUTE = 8000  # maximum to collect; training has no time for more
 _FIRST_EPISODES = 4  # played first, to measure the speed
 _MIN_EPISODES = 8
 _TRIAL_STEPS = 4  # training steps of warm-up; then as many are timed
-_LEAST_SHARE = 0.02  # of the whole time; a training gets at least this, even if it starts late
-_NET = 0.95  # share of a training's time for its steps; the rest is for start and last checkpoint
-_NET_OF_EVALUATION = 0.8  # share of an agent's time for its training; the rest is evaluation
+_LEAST_SHARE = 0.02  # a training gets at least this fraction of the build time, even if late
+_NET = 0.95  # fraction of a training's time for steps; the rest: startup and the last checkpoint
+_NET_OF_EVALUATION = 0.8  # fraction of an agent's time for training; the rest is for evaluation
 _FASTER = 4  # if the machine becomes faster, train at most this many times the planned steps
-# The checks, largest first: dreamed frames, and those of each policy that the dream may overpay;
-# played episodes; arguments of `bench fidelity`.
+# The checks, largest first. Each has: dreamed frames; further dreamed frames per policy that is
+# tested for too high dreamed returns; episodes of real play; arguments of `bench fidelity`.
 _CHECKS: tuple[tuple[int, int, int, str], ...] = (
     (22200, 8 * 100, 64, ""),
     (9040, 2 * 30, 24, "--quick"),
@@ -54,9 +54,9 @@ _DREAMS, _DREAM_STEPS = 8, 5  # dreams, and steps of each, that are timed
 class Timed:
     """Sizes that make the whole build end on time, even if the machine's speed changes.
 
-    Each stage is due at a share of the build's time, and may use the time that is left until then.
+    Each stage is due after a fraction of the build time, and may use the time left until then.
     Training ends by the clock (`FitConfig.minutes`). Playing stops when no further episode fits.
-    The check is the largest of a few that fits, given the speed of the world.
+    The check is the largest for which the world is fast enough.
 
     The sizes are stored in ``plan.json``, so that a resumed stage uses the same ones.
 
@@ -78,7 +78,7 @@ class Timed:
         self._speed = speed or dream_speed
 
     def collect(self, stage: str, config: CollectConfig, due: float) -> bool:
-        """Plays as many episodes as fit, in blocks that each take half of the time left."""
+        """Plays as many episodes as the time allows; each block takes half of the time left."""
         plan = {"episodes": 0, "used": 0.0, **self._planned(stage, due)}
         done = plan["episodes"] and plan["episodes"] - 1  # the last block may be incomplete
         episodes = plan["episodes"] or _FIRST_EPISODES + _played(config)
@@ -126,7 +126,7 @@ class Timed:
         return _NET_OF_EVALUATION * max(least, self._planned(stage, due)["seconds"]) / 60
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
-        """See `Sizes.checks`. The check is the largest that fits."""
+        """See `Sizes.checks`. Chooses the largest check that fits into the time left."""
         left = due * self._seconds - self._took()
         speed, policies = self._speed(world), 1 + len(turns(WorldCard.read(world).num_actions))
         for frames, each, episodes, arguments in _CHECKS:
@@ -135,7 +135,7 @@ class Timed:
         return tuple(_LEAST_CHECK.split())
 
     def _planned(self, stage: str, due: float) -> dict[str, Any]:
-        """Returns the plan of a stage; a new plan has the seconds until the stage is due."""
+        """Returns a stage's plan; a new plan contains the seconds until the stage is due."""
         if stage not in (plans := self._read()):
             self._keep(stage, {"seconds": due * self._seconds - self._took()})
             plans = self._read()
@@ -157,7 +157,7 @@ class Timed:
 
 
 def dream_speed(world: Path) -> float:
-    """Returns the frames per second of a few dreams of a world, side by side."""
+    """Returns the total frames per second of a few dreams of a world in parallel."""
     env = GenieVectorEnv(world, _DREAMS, dtype="float32")
     env.reset(seed=0)
     action = np.zeros(_DREAMS, np.int64)

@@ -22,11 +22,11 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> bool:
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
-    """Train a dynamics, or fine-tune the dynamics of a world."""
+    """Train a dynamics model, or fine-tune the dynamics model of a world."""
     from world_models.training import runs
 
     if recipe.events and not _has_events(options):
-        print("these episodes have no reward and no end: the world cannot learn to predict either")
+        print("no episode has a reward or a termination: the world cannot learn to predict them")
         recipe = replace(recipe, events=0.0)
     return runs.train_dynamics(recipe, options).finished
 

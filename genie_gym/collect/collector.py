@@ -29,7 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Settings of a collection. Together with its number, they determine an episode.
+    """Settings of a collection. An episode is determined by these settings and its number.
 
     Attributes:
         env_id: Any env id of this package.
@@ -88,7 +88,7 @@ class Recorder(Protocol[T_co]):
     """Records one episode while it is played."""
 
     def add(self, frame: NDArray[np.uint8]) -> None:
-        """Records the next frame; copy it, since the caller reuses the array."""
+        """Records the next frame. Implementations must copy it: the caller reuses the array."""
 
     def finish(self, transitions: Transitions) -> T_co:
         """Ends the episode and returns the recording."""
@@ -178,7 +178,7 @@ class _Rows(Generic[T]):
             temperature=collection.temperature,
             env_kwargs=collection.env_kwargs,
         )
-        # The episode in each row; None if none is left: the row is stepped but not recorded.
+        # The episode in each row; None if no episode is left: the row is stepped but not recorded.
         self.tracks: list[_Track[T] | None] = [None] * env.num_envs
 
     def play(self, on_steps: Callable[[int], None]) -> Iterator[T]:

@@ -45,26 +45,26 @@ class CollectConfig:
 
     Attributes:
         env: Env id, for example Procgen/CoinRun-v0; or a selection of games, for example
-            @playable-platformers, whose playable games share the episodes evenly.
+            @playable-platformers: the episodes are divided evenly between its playable games.
         out: The dataset directory.
         policy: random, sticky, held (each action for 8 to 64 steps), alternating (between two
             actions), the folder of a saved agent, MODULE:FUNCTION (see the documentation of
-            episodes), or several of these with their shares of the episodes, such as
+            episodes), or several of these with weights, such as
             sticky=2,runs/agent=1. mixed stands for random=3,sticky=3,held=2,alternating=2.
         episodes: Total number of episodes in the collection.
         max_steps: Maximum steps per episode.
         workers: Number of worker processes.
-        num_envs: Rows of each worker's vector env; by default 64 for CoinRun, else the cores
-            are divided between the workers.
+        num_envs: Rows of each worker's vector env; by default 64 for CoinRun, otherwise the
+            number of cores divided by the number of workers.
         seed: Seed of the collection.
         epsilon: Probability that an action is replaced by a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
             action.
-        part: K/N: collect only part K of N (K from 0), to share a collection between machines.
+        part: K/N: collect only part K of N (K from 0), to divide a collection between machines.
         env_kwargs: Further arguments of the env, as KEY VALUE pairs.
-        flush_seconds: Maximum seconds before a finished episode is on disk; a kill loses no more
-            than that.
-        ray: Run the workers as Ray tasks instead of processes (needs the extra `scale`).
+        flush_seconds: Maximum seconds until a finished episode is on disk. If the process is
+            killed, older episodes are safe.
+        ray: Run the workers as Ray tasks instead of processes (requires the `scale` extra).
     """
 
     env: Annotated[str, tyro.conf.Positional]
@@ -137,7 +137,7 @@ def collect(config: CollectConfig) -> int:
         return 0
     _tell_of_others(config.out, collection)
     with _alone(config.out, collection, config.part), _stopped_by_ctrl_c() as stop:
-        if wanted := _missing(config.out, collection, mine):  # another process may have ended now
+        if wanted := _missing(config.out, collection, mine):  # another process may have added them
             with _Bar(config.env, len(mine), len(mine) - len(wanted)) as bar:
                 _run(config, collection, wanted, bar, stop)
         missing = len(_missing(config.out, collection, mine))
@@ -153,7 +153,7 @@ def _missing(out: Path, collection: Collection, mine: Iterable[int]) -> list[int
 
 
 def _tell_of_others(out: Path, collection: Collection) -> None:
-    """Prints how the episodes that the dataset already has differ from these."""
+    """Prints how the settings of episodes already in the dataset differ from this collection's."""
     if not any(out.glob("manifest-*.jsonl")):
         return
     wanted = asdict(collection)
@@ -177,8 +177,8 @@ def _alone(out: Path, collection: Collection, part: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RuntimeError(
-            f"another process is collecting these episodes into {out}: to share the work, give "
-            "each process its --part K/N"
+            f"another process is collecting these episodes into {out}: to divide the work, start "
+            "each process with its own --part K/N"
         ) from None
     try:
         yield
@@ -187,7 +187,7 @@ def _alone(out: Path, collection: Collection, part: str) -> Iterator[None]:
 
 
 def _collect_selection(config: CollectConfig) -> int:
-    """Collects game by game, into one dataset and with one action set."""
+    """Collects one game after another into one dataset, with one action set."""
     chosen = selection(config.env)
     if chosen.missing:
         print(f"skipped, ROM missing: {', '.join(game.name for game in chosen.missing)}")
@@ -237,7 +237,7 @@ class _Bar:
 
     def __init__(self, name: str, total: int, done: int):
         self._options = {"desc": name, "total": total, "initial": done, "unit": "episode"}
-        self._bar: tqdm | None = None  # none yet: an env that cannot be made shows only its error
+        self._bar: tqdm | None = None  # set late: an env that cannot be made shows only its error
         self._steps = 0
         self._lock = threading.Lock()
 
@@ -278,7 +278,7 @@ def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
 
 
 def _default_num_envs(env_id: str, workers: int) -> int:
-    # CoinRun steps 64 rows in one native call; a retro row is a process of its own.
+    # CoinRun steps 64 rows in one native call; each retro row is a process of its own.
     return 64 if env_id.startswith("Procgen/") else max(1, (os.cpu_count() or 1) // workers)
 
 

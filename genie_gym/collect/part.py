@@ -35,7 +35,7 @@ def collect_part(
     on_progress: Progress = lambda steps, episodes: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Plays and stores episodes; when it is stopped, finished episodes are kept.
+    """Plays and stores episodes; if collection is stopped, finished episodes are kept.
 
     Args:
         collection: Settings of the collection.
@@ -43,7 +43,7 @@ def collect_part(
         out: The dataset directory; other writers may use it at the same time.
         num_envs: Rows of this worker's vector env.
         name: Name of the writer, used in the names of its shards and manifest.
-        flush_seconds: Maximum seconds before a finished episode is on disk.
+        flush_seconds: Maximum seconds until a finished episode is on disk.
         on_progress: Called a few times per second.
         should_stop: Called after each step; True stops the collection.
     """
@@ -94,11 +94,11 @@ class _BackgroundWriter:
         return self._chunks.pop() if self._chunks else Chunk(frame_shape)
 
     def compress(self, encoder: EpisodeEncoder, chunk: Chunk) -> None:
-        """Queue a chunk to be added to an episode."""
+        """Queue a chunk for compression into an episode."""
         self._submit(self._compress, encoder, chunk)
 
     def store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
-        """Queue an episode that has ended to be written."""
+        """Queue a finished episode for writing."""
         self._submit(self._store, encoder, transitions)
 
     def finish(self) -> None:

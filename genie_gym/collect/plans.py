@@ -1,4 +1,4 @@
-"""Plans: play that ignores the frames, so that an episode's actions are sampled at its start."""
+"""Plans: policies that ignore the frames and sample an episode's actions at its start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genie_gym.actions import ActionSet
 __all__ = ["PLANS", "Plan", "alternating_plan", "held_plan", "random_plan", "sticky_plan"]
 
 Plan = Callable[[np.random.Generator, int], NDArray[np.int64]]
-"""Samples a number of actions."""
+"""Takes a random generator and a number of actions, and returns that many sampled actions."""
 
 
 def random_plan(num_actions: int) -> Plan:
@@ -21,7 +21,7 @@ def random_plan(num_actions: int) -> Plan:
 
 
 def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
-    """Samples actions that are held for several steps, mostly moves; goes further than random play.
+    """Samples actions that are held for several steps; gets further than uniformly random actions.
 
     Actions to the right have weight 4, NOOP 1 and all others 2. An action is held for a
     geometrically distributed number of steps with mean `mean_hold`.
@@ -39,7 +39,7 @@ def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
 
 
 def held_plan(num_actions: int) -> Plan:
-    """Holds a random action for 8 to 64 steps, then another, as an agent that walks does."""
+    """Holds a random action for 8 to 64 steps, then another, like an agent that walks."""
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
         holds = rng.integers(8, 65, size=length // 8 + 1)
@@ -51,8 +51,8 @@ def held_plan(num_actions: int) -> Plan:
 def alternating_plan(num_actions: int) -> Plan:
     """Alternates between two random actions every 1, 2, 4 or 8 steps; 32 to 128 steps per pair.
 
-    Agents trained in a dream learn such play if the dream rewards it, and the other policies hardly
-    ever show the world what it really leads to.
+    Agents trained in a dream learn to alternate actions if the dream rewards it. The other policies
+    rarely alternate, so without this plan the world has little data on the real outcome.
     """
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:

@@ -81,7 +81,7 @@ class EpsilonGreedy:
             part.begin(row, own)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Returns the policy's actions, some replaced."""
+        """Returns the policy's actions, some of them replaced by random ones."""
         chosen, random = self._policy.act(frames), self._random.act(frames)
         return np.where(self._coins.act(frames) == 1, random, chosen)
 
@@ -90,8 +90,8 @@ class Mixture:
     """Plays each episode with one of several policies, chosen at its start.
 
     Args:
-        policies: The policies, each for all rows.
-        shares: The probability of each policy.
+        policies: The policies; each must handle all rows.
+        shares: The probability of each policy, up to a common factor.
         num_envs: Number of sub-envs, called rows.
     """
 

@@ -15,29 +15,29 @@ from genie_gym.collect.policies import EpsilonGreedy, Mixture, Planned, Policy
 __all__ = ["MIXED", "checked_spec", "half_by", "make_policy", "shares_of"]
 
 MIXED = "random=3,sticky=3,held=2,alternating=2"
-"""What the policy ``mixed`` stands for."""
+"""The specification that the name ``mixed`` stands for."""
 
 # Loads a saved agent. A string, because this layer must not import the layer above.
 _LOAD_AGENT = "agents.saved_policy:load_policy"
 
 
 def checked_spec(spec: str) -> str:
-    """Returns the specification in full: shares instead of ``mixed``, absolute folders.
+    """Returns the specification with ``mixed`` expanded and folders as absolute paths.
 
     Raises:
-        ValueError: If it is malformed.
+        ValueError: If the specification is malformed.
     """
     shares = shares_of(spec)
     return _joined(shares) if len(shares) > 1 else next(iter(shares))
 
 
 def shares_of(spec: str) -> dict[str, float]:
-    """Returns the policies of a specification, each with its share of the episodes.
+    """Returns the policies of a specification with their weights.
 
-    An existing folder is one policy, whatever its name.
+    An existing folder counts as one policy, even if its name contains ``=``.
 
     Raises:
-        ValueError: If it is malformed.
+        ValueError: If the specification is malformed.
     """
     spec = MIXED if spec == "mixed" else spec
     if "=" not in spec or Path(spec).is_dir():
@@ -49,14 +49,14 @@ def shares_of(spec: str) -> dict[str, float]:
 
 
 def half_by(agent: Path, others: str) -> str:
-    """Returns the specification of play by an agent, and as often by other policies.
+    """Returns the specification of play that is half by an agent and half by other policies.
 
     Args:
         agent: Folder of a saved agent, which need not exist yet.
         others: Specification of the other policies.
 
     Raises:
-        ValueError: If it is malformed, or if a folder's path cannot be told from shares.
+        ValueError: If `others` is malformed, or if a folder's path looks like ``NAME=SHARE``.
     """
     shares, name = shares_of(others), str(agent.resolve())
     return _joined({**shares, name: shares.get(name, 0.0) + sum(shares.values())})
@@ -77,14 +77,14 @@ def make_policy(
     Args:
         spec: The name of a plan; ``"mixed"``; the folder of a saved agent; ``"MODULE:FUNCTION"``,
             a function that takes the action set and the number of rows and returns a `Policy`; or
-            several of these with their shares of the episodes: ``"sticky=2,FOLDER=1"``.
+            several of these with weights: ``"sticky=2,FOLDER=1"``.
         actions: The env's action set.
         num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
         epsilon: Probability that an action is replaced by a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
             action.
-        env_kwargs: The env's keyword arguments; a saved agent checks those it depends on.
+        env_kwargs: The env's keyword arguments; a saved agent checks the ones it depends on.
     """
 
     def make(one: str) -> Policy:
@@ -117,13 +117,13 @@ def make_policy(
 
 
 def _checked(name: str) -> str:
-    """Returns the name of one policy, a folder as an absolute path."""
+    """Returns the name of one policy; a folder is returned as an absolute path."""
     if name in PLANS or _is_function(name):
         return name
     if not Path(name).is_dir():
         raise ValueError(
             f"policy must be one of {', '.join(PLANS)}, mixed, the folder of a saved agent, "
-            f"MODULE:FUNCTION, or shares such as sticky=2,FOLDER=1; got {name!r}"
+            f"MODULE:FUNCTION, or a mixture such as sticky=2,FOLDER=1; got {name!r}"
         )
     return str(Path(name).resolve())
 
@@ -151,7 +151,7 @@ def _joined(shares: Mapping[str, float]) -> str:
     spec = ",".join(f"{name}={share:g}" for name, share in shares.items())
     if [name for name, _ in _parsed(spec)] != list(shares):
         raise ValueError(
-            f"the policies of {spec!r} cannot be told apart: rename the folder whose path has a "
+            f"the policies in {spec!r} are ambiguous: rename the folder whose path contains a "
             "number between = and a comma"
         )
     return spec

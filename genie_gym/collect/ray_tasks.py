@@ -24,7 +24,7 @@ def collect_in_ray(
     on_progress: Progress,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Runs each part as a Ray task; starts a local Ray if none is running."""
+    """Runs each part as a Ray task; starts a local Ray instance if none is running."""
     ray = require("ray", extra="scale", what="--ray needs Ray")
     owns_ray = not ray.is_initialized()
     if owns_ray:
@@ -49,7 +49,7 @@ def collect_in_ray(
 
 
 class _Mailbox:
-    """An actor that sums up the tasks' progress and tells them when to stop."""
+    """An actor that adds up the progress of the tasks and tells the tasks when to stop."""
 
     def __init__(self) -> None:
         self._steps = self._episodes = 0

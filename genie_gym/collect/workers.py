@@ -1,8 +1,8 @@
 """Runs the parts of a collection in worker processes; this module is also the worker's program.
 
 A worker gets its task as one line of JSON on its standard input, reports progress as lines on its
-standard output, and stops cleanly when its standard input ends. So it also stops when the parent is
-killed.
+standard output, and stops cleanly when its standard input is closed. So it also stops when the
+parent is killed.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Worker:
             stderr=self._errors,
             start_new_session=True,  # the parent handles Ctrl-C and closes the worker's input
         )
-        with contextlib.suppress(BrokenPipeError):  # it has ended already; `check` says why
+        with contextlib.suppress(BrokenPipeError):  # it ended already; `check` says why
             self._input.write(json.dumps(task).encode() + b"\n")
             self._input.flush()
         self._reader = threading.Thread(target=self._read, args=(on_progress,), daemon=True)
@@ -135,7 +135,7 @@ class _Worker:
 def _main() -> None:
     task = json.loads(sys.stdin.buffer.readline())
     stop = threading.Event()
-    # Keeps output of the emulators apart from the progress lines.
+    # Keeps the emulators' output separate from the progress lines.
     report = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 

@@ -1,1 +1,1 @@
-"""Import and export of episodes (pictures, Minari, GenieRedux), and the `data` commands."""
+"""Import and export of episodes (images, Minari, GenieRedux, LeRobot), and the `data` commands."""

@@ -19,19 +19,19 @@ Directory = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Print a summary of a dataset, and write a contact sheet if asked. Changes no dataset."""
+    """Print a summary of a dataset, and optionally write a contact sheet. Changes no dataset."""
 
     path: Directory
     """Dataset directory."""
     sheet: Path | None = None
-    """Write a contact sheet, a picture of some episodes, to this path."""
+    """Write a contact sheet, an image with frames of some episodes, to this path."""
     on_damage: OnDamage = "skip"
     """Whether to refuse a damaged dataset, or to skip damaged episodes with a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Check every byte of a dataset and list the damage. The exit status is 1 if there is any."""
+    """Check every byte of a dataset and list the damage. The exit status is 1 if it is damaged."""
 
     path: Directory
     """Dataset directory."""
@@ -39,7 +39,7 @@ class Verify:
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """Copy datasets into one, without duplicates; small shards become large ones."""
+    """Copy datasets into one, without duplicates; small shards are joined into large ones."""
 
     sources: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Dataset directories."""
@@ -56,27 +56,25 @@ class Export:
     path: Directory
     """Dataset directory."""
     out: Path | None = None
-    """Picture to write; its suffix (.gif, .mp4, .png) selects the format."""
+    """File to write; its suffix (.gif, .mp4, .png) selects the format."""
     minari: str | None = None
-    """Id of a new local Minari dataset to write instead, e.g. coinrun/random-v0."""
+    """Write a new local Minari dataset with this id instead, e.g. coinrun/random-v0."""
     lerobot: Path | None = None
-    """Directory of a new dataset in the layout of LeRobotDataset v3.0 to write instead."""
+    """Write a new dataset in the LeRobotDataset v3.0 format to this directory instead."""
     episode: int = 0
     """Index of the episode."""
     start: int = 0
     """First frame."""
     length: int | None = None
-    """Number of frames; by default all up to the end."""
+    """Number of frames; by default all frames to the end of the episode."""
     fps: int = 15
     """Frames per second."""
     scale: int = 4
-    """Enlargement of each pixel."""
+    """Factor by which each frame is enlarged."""
 
     def __post_init__(self) -> None:
         if [self.out, self.minari, self.lerobot].count(None) != 2:
-            raise ValueError(
-                "expected --out PICTURE, --minari ID or --lerobot DIR: give exactly one"
-            )
+            raise ValueError("expected exactly one of --out FILE, --minari ID and --lerobot DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,7 @@ class Import:
     layout: Literal["minari", "genieredux"]
     """Format of SOURCE."""
     frame_size: int | None = None
-    """Pad frames to a square and resize them to this many pixels; by default as stored."""
+    """Pad frames to a square and resize it to this side length; by default keep their size."""
     image_key: str | None = None
     """Minari only: key of the image in a Dict observation."""
     env_id: str | None = None
@@ -165,7 +163,7 @@ def merge_datasets(options: Merge) -> int:
 
 
 def export(options: Export) -> int:
-    """Write the picture, the Minari dataset or the LeRobot dataset."""
+    """Write the image or video, the Minari dataset or the LeRobot dataset."""
     dataset = EpisodeDataset(options.path)
     if options.lerobot is not None:
         from genie_gym.data.lerobot_io import export_lerobot
@@ -190,7 +188,7 @@ def export(options: Export) -> int:
 
 
 def import_dataset(options: Import) -> int:
-    """Import the episodes of another format."""
+    """Import episodes from another format."""
     common: dict[str, Any] = {
         "frame_size": options.frame_size,
         "action_set": options.action_set,

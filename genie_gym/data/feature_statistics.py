@@ -23,7 +23,7 @@ def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
 
 
 def pooled_statistics(parts: list[dict[str, Statistics]]) -> dict[str, Statistics]:
-    """Combines the statistics of single episodes into those of all episodes."""
+    """Combines the statistics of single episodes into statistics of all episodes."""
     pooled = {}
     for feature in parts[0]:
         columns = {

@@ -30,8 +30,8 @@ class GenieReduxSource:
         env_id: Env id to record; by default `GenieReduxData/<name in info.json>`.
         action_set: Name of the action set to record.
         action_meanings: Names of the actions; by default `action_0`, `action_1`, ...
-        frame_size: Pad frames to a square and resize them to this many pixels; by default as
-            stored.
+        frame_size: Pad frames to a square and resize it to this side length; by default frames keep
+            their size.
     """
 
     root: Path
@@ -55,12 +55,13 @@ def import_genieredux(source: GenieReduxSource, out: Path) -> int:
     sessions = sorted(path.parent for path in root.glob("*/*/actions.json"))
     if not sessions:
         raise FileNotFoundError(
-            f"expected INSTANCE/SESSION/actions.json under {root}, found none: give the directory "
+            f"expected INSTANCE/SESSION/actions.json under {root}, found none: use the directory "
             "that contains info.json"
         )
     warnings.warn(
         "frames in the GenieRedux layout are compressed with JPEG or MP4: a model trained on them "
-        "cannot exceed about 28 to 32 dB against the real game. Collect new data if you can",
+        "cannot exceed a PSNR of about 28 to 32 dB against the real game. Collect new data if you "
+        "can",
         stacklevel=2,
     )
     info_file = root / "info.json"
@@ -104,7 +105,7 @@ def _records(session: Path) -> list[dict[str, Any]]:
 
 
 def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
-    """Returns actions (T,) and the numbers of the T + 1 frames that they connect."""
+    """Returns actions (T,) and the numbers of the T + 1 frames before, between and after them."""
     moves = []
     for record in _records(session):
         source = int(record["src_id"] if "src_id" in record else record["src_frame_id"])
@@ -143,7 +144,7 @@ def _num_actions(source: GenieReduxSource, info: dict, sessions: Sequence[Path])
     if isinstance(first, list) and len(first) > 1:
         return len(first)
     raise ValueError(
-        f"{source.root}/info.json has no action_space: give the action names with action_meanings"
+        f"{source.root}/info.json has no action_space: pass the action names as action_meanings"
     )
 
 
@@ -167,7 +168,7 @@ def _read_frames(session: Path, times: Sequence[int], size: int | None) -> np.nd
 
 
 def _video_frames(path: Path) -> dict[int, np.ndarray]:
-    """Returns the frames of a video, by number."""
+    """Returns the frames of a video by frame number."""
     capture = cv2.VideoCapture(str(path))
     frames: dict[int, np.ndarray] = {}
     while True:

@@ -1,8 +1,8 @@
-"""Exports datasets in the layout of LeRobotDataset v3.0 (extra `lerobot`).
+"""Exports datasets in the LeRobotDataset v3.0 format (requires the `lerobot` extra).
 
-Frames become lossless H.264 videos in RGB, which ffmpeg, and tools built on it, decode to the same
-bytes. A row is a frame, the action taken there and its results. So the last frame of an episode,
-where no action was taken, is left out.
+Frames become lossless H.264 videos in RGB; ffmpeg and tools built on it decode them to the same
+bytes. Each row contains a frame, the action taken at this frame, and the resulting reward and done
+flags. The last frame of an episode has no action, so it is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["export_lerobot"]
 
 VERSION = "v3.0"
 IMAGE = "observation.image"
-FILE_FRAMES = 50_000  # from which a new file begins; about 150 MB of video
+FILE_FRAMES = 50_000  # a new file begins after this many frames; about 150 MB of video
 FILES_PER_CHUNK = 1000
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -209,7 +209,7 @@ def _video(path: Path, shape: tuple[int, ...], fps: int) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width, _ = shape
     given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
-    # Without loss; every second frame can be decoded alone, as in LeRobot's own videos.
+    # Lossless; every second frame is a keyframe, as in LeRobot's own videos.
     lossless = ["-c:v", "libx264rgb", "-crf", "0", "-preset", "veryfast", "-g", "2", "-bf", "0"]
     process = subprocess.Popen(
         [ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *given, "-i", "-", *lossless, path],
@@ -219,7 +219,7 @@ def _video(path: Path, shape: tuple[int, ...], fps: int) -> Iterator[IO[bytes]]:
     assert process.stdin is not None
     try:
         yield process.stdin
-    except BrokenPipeError:  # what ffmpeg says is raised below
+    except BrokenPipeError:  # ffmpeg's own message is raised below
         pass
     finally:
         said = process.communicate()[1].decode(errors="replace").strip()
@@ -248,7 +248,7 @@ def _write_table(path: Path, columns: dict[str, Any]) -> None:
 
 
 def _write_tasks(path: Path, tasks: list[str]) -> None:
-    """Write the table that pandas reads as a column of numbers with the tasks as its index."""
+    """Write a table that pandas reads as one column, `task_index`, indexed by the task texts."""
     arrow = require("pyarrow", extra="lerobot", what="LeRobot datasets need pyarrow")
     index = "__index_level_0__"
     table = arrow.table({"task_index": range(len(tasks)), index: tasks})

@@ -1,8 +1,8 @@
-"""Imports and exports Minari datasets (extra `minari`).
+"""Imports and exports Minari datasets (requires the `minari` extra).
 
 Minari up to 0.5.3 stores uint8 images of shape (H, W, 3) as JPEG, but stores channel-first arrays
-losslessly in HDF5. So frames are exported channels first, and the import restores them exactly.
-Images that Minari stored as JPEG are imported as decoded.
+losslessly in HDF5. So frames are exported channel-first, and the import restores them exactly.
+Images that Minari stored as JPEG are decoded and imported with their compression loss.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class MinariSource:
     Attributes:
         dataset: Id of a local Minari dataset, or its directory.
         image_key: Key of the image in a Dict observation; optional if there is only one image.
-        frame_size: Pad frames to a square and resize them to this many pixels; by default as
-            stored.
+        frame_size: Pad frames to a square and resize it to this side length; by default frames keep
+            their size.
         action_meanings: Names of the actions; by default `action_0`, `action_1`, ...
         action_set: Name of the action set to record.
     """
@@ -101,7 +101,7 @@ def import_minari(source: MinariSource, out: Path) -> int:
     if _is_jpeg(space):
         warnings.warn(
             f"Minari stored the frames of {data.id} as JPEG: a model trained on them cannot exceed "
-            "about 28 to 32 dB against the real env",
+            "a PSNR of about 28 to 32 dB against the real env",
             stacklevel=2,
         )
     records = read_manifest(out).records
@@ -135,7 +135,7 @@ def _to_buffer(episode: Episode) -> Any:
 
 
 def _image_space(space: gym.Space, key: str | None) -> tuple[str | None, gym.Space]:
-    """Returns the key of the image, if the observation is a Dict, and its space."""
+    """Returns the key of the image (None if the observation is no Dict) and its space."""
     if isinstance(space, gym.spaces.Dict):
         images = [name for name, part in space.items() if _is_image(part)]
         if key is None and len(images) == 1:
@@ -168,7 +168,8 @@ def _episodes(
     space = data.action_space
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(
-            f"actions must be Discrete, because a world model needs named actions, got {space}"
+            "the action space must be Discrete, because a world model needs named actions, got "
+            f"{space}"
         )
     meanings = source.action_meanings or tuple(f"action_{n}" for n in range(space.n))
     metadata = data.storage.get_episode_metadata(data.episode_indices)
@@ -211,9 +212,9 @@ def _info(
 
 
 def _origin(info: EpisodeInfo) -> str:
-    """Identifies an episode: by the dataset it was imported from and its number there.
+    """Returns an episode's identity: the dataset it was imported from and its number there.
 
-    An episode of this package is identified by all of its metadata.
+    For an episode of this package, the identity is all of its metadata.
     """
     if "imported_from" in info.extra:
         return f"{info.extra['imported_from']} {info.index}"

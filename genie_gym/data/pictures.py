@@ -20,7 +20,7 @@ def save_frames(frames: np.ndarray, path: Path, *, fps: int = 15, scale: int = 4
         frames: uint8 (T, H, W, 3).
         path: File with the suffix .gif, .mp4 or .png.
         fps: Frames per second of GIF and MP4.
-        scale: Enlargement of each pixel.
+        scale: Factor by which each frame is enlarged.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
@@ -72,7 +72,7 @@ def _labelled_row(dataset: EpisodeDataset, index: int, columns: int, scale: int)
 
 
 def _side_by_side(frames: np.ndarray) -> np.ndarray:
-    """Join frames (T, H, W, 3) into one picture, with two black columns after each."""
+    """Join frames (T, H, W, 3) into one image, with two black pixel columns after each frame."""
     return np.concatenate(list(np.pad(frames, ((0, 0), (0, 0), (0, 2), (0, 0)))), axis=1)
 
 

@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class UnknownArgumentError(TypeError, ValueError):
-    """An env has no keyword argument of that name; the message lists those that it has."""
+    """An env has no keyword argument of this name; the message lists the valid names."""
 
 
 def named_arguments(cls: type[T]) -> type[T]:
-    """Makes a class raise UnknownArgumentError for keyword arguments that it does not have."""
+    """Makes a class raise UnknownArgumentError for keyword arguments that it does not accept."""
     init = cls.__init__
     names = [
         name
@@ -43,7 +43,7 @@ def named_arguments(cls: type[T]) -> type[T]:
             if name not in names:
                 near = get_close_matches(name, names, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                # Begins as Python's own message, which TorchRL looks for.
+                # Begins like Python's own message, which TorchRL looks for.
                 raise UnknownArgumentError(
                     f"unexpected keyword argument {name!r}: this env takes "
                     f"{', '.join(names)}.{hint}"

@@ -30,7 +30,7 @@ class Channel:
         """Sends a message.
 
         Raises:
-            TimeoutError: If the other side does not read it within ``timeout`` seconds.
+            TimeoutError: If the other side does not read the message within ``timeout`` seconds.
             OSError: If the connection is closed.
         """
         self._socket.settimeout(timeout)

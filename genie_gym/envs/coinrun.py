@@ -51,7 +51,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
     """A vector env of CoinRun. Each row (sub-env) depends only on its own seed and actions.
 
     An episode is *terminated* by the coin (reward 10), a saw, an enemy or lava, and *truncated* by
-    the time limit. The last frame of an episode is the true one, which procgen itself never shows.
+    the time limit. The env returns the true last frame of an episode, which procgen never shows.
     Each row plays the same sequence of levels as in procgen.
 
     Infos: ``level_seed``, the seed of the level in which the step was taken, and
@@ -70,7 +70,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
         autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None for procgen's own 1000.
         render_mode: None, "rgb_array" or "human"; pictures have 512x512 pixels.
-        num_threads: Threads that share the rows; by default one per processor.
+        num_threads: Number of threads that step the rows; by default one per CPU core.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class CoinRunVectorEnv(FrameVectorEnv):
             if games is not None:
                 games.close()
 
-    # Parts of the above --------------------------------------------------------------------
+    # Helpers -------------------------------------------------------------------------------
 
     def _act(
         self,

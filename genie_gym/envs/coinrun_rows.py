@@ -41,7 +41,7 @@ class CoinRunRows:
         self._snapshots = [b""] * num
         self._snapshot_times = np.zeros(num, np.int64)
         self._time = 0
-        self._last_moves = np.zeros((_SNAPSHOT_EVERY, num), np.int32)  # a ring, by time
+        self._last_moves = np.zeros((_SNAPSHOT_EVERY, num), np.int32)  # a ring buffer over time
 
     def seed(self, row: int, rand_seed: int) -> None:
         """Sets the seed of the row's next level and of those after it."""
@@ -76,7 +76,7 @@ class CoinRunRows:
                 self._take_snapshot(row, self.games.save(row))
 
     def shown(self, row: int) -> bytes:
-        """Returns the saved game that a row shows.
+        """Returns the state of the game that a row shows.
 
         After the end of an episode, procgen's own game is already in the next level.
         """
@@ -86,7 +86,7 @@ class CoinRunRows:
         return self._scratch.save(0)
 
     def save(self, row: int) -> bytes:
-        """Returns all that determines a row's future and its picture, as bytes."""
+        """Returns everything that determines a row's future and its rendering, as bytes."""
         level = self._next_levels[row]
         if level is None:
             game = self.games.save(row)
@@ -94,7 +94,7 @@ class CoinRunRows:
         return _SAVED.pack(True, len(level)) + level + self.shown(row)
 
     def load(self, row: int, state: bytes) -> None:
-        """Restores a row from what `save` returned; the other rows do not change."""
+        """Restores a row from the result of `save`; the other rows do not change."""
         next_started, size = _SAVED.unpack_from(state)
         game, shown = state[_SAVED.size :][:size], state[_SAVED.size :][size:]
         self.games.load(row, game)
@@ -108,7 +108,7 @@ class CoinRunRows:
 
     def _show_ends(self, live: NDArray[np.bool_]) -> None:
         """Saves the next level of rows whose episode ended, and shows their true last frame."""
-        # Also for rows that are not live: a truncated row may still reach an end when stepped.
+        # Also for rows that are not live: a truncated row may still reach its end when stepped.
         for row in np.flatnonzero(self.games.ended):
             if self._next_levels[row] is None:
                 self._next_levels[row] = self.games.save(row)

@@ -2,7 +2,7 @@
 
 Procgen starts the next level inside the step that ends an episode, so it never draws the last
 frame of an episode. To draw it, the last steps are replayed in a harmless copy of the game, which
-cannot end. Up to its end a game is identical to its harmless copy; the tests check this.
+cannot end. Until a game ends, it is identical to its harmless copy; the tests check this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["agent_position", "drawn_cheaply", "drawn_like", "harmless", "without_clock"]
 
-# Lengths, in 4-byte fields, of the parts between those of variable length.
+# Lengths of the parts of fixed length, in 4-byte fields.
 _OPTIONS = 17
 _EPISODE = 15
 _ENTITY = 31
@@ -62,10 +62,10 @@ def without_clock(state: bytes) -> bytes:
 
 
 def harmless(state: bytes) -> bytes:
-    """Returns a copy that looks the same, but that time, saw, enemy, lava or coin cannot end.
+    """Returns a copy that looks the same but cannot be ended by time, saw, enemy, lava or coin.
 
-    Saws and enemies get a negative collision margin; lava gets its negative type, which is drawn
-    the same but has no effect; the coin becomes an entity, which is only drawn.
+    Saws and enemies get a negative collision margin. The type of lava is negated: it is drawn the
+    same but has no effect. The coin becomes an entity that is only drawn.
     """
     layout = _Layout(state)
     layout.episode[_TIMEOUT] = _NEVER

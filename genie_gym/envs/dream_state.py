@@ -16,5 +16,5 @@ def to_bytes(state: WorldState) -> bytes:
 
 
 def from_bytes(data: bytes, device: torch.device) -> WorldState:
-    """Unpacks what `to_bytes` returned."""
+    """Unpacks the result of `to_bytes`."""
     return WorldState.from_tensors({name: x.to(device) for name, x in load(data).items()})

@@ -1,8 +1,8 @@
 """The process of one emulator: `python -m genie_gym.envs.emulator CONFIG`.
 
 stable-retro allows one emulator per process, and a crash of an emulator ends its process. So each
-row of a retro env has its own process. It receives commands on a socket, writes frames into memory
-shared with its parent, and ends when the parent does.
+row of a retro env has its own process. This process receives commands on a socket, writes frames
+into memory that it shares with its parent, and ends when the parent ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from genie_gym.envs.channel import Channel
 
 __all__ = ["Emulator", "EmulatorConfig", "outcome_dtype", "unpacked"]
 
-# Commands of the parent. HELLO goes the other way, with the names of the game's variables.
+# Commands of the parent. Only HELLO is sent to the parent, with the names of the game's variables.
 HELLO, RESET, STEP, SAVE, LOAD, SCREEN, MEMORY = b"h", b"r", b"s", b"v", b"l", b"p", b"m"
 SHAPE = struct.Struct("<HH")  # height and width of a screen
 
@@ -41,7 +41,7 @@ class EmulatorConfig:
 
     Attributes:
         game: stable-retro's id, e.g. ``"Kangaroo-Atari2600-v0"``; also the name of its folder.
-        folder: Absolute path of the folder that the game's folder is in.
+        folder: Absolute path of the folder that contains the game's folder.
         state: Name of the start state; None for the console's power-on state.
         buttons: Names of the buttons that each action holds down.
         restricted: Whether to leave out the buttons that the scenario forbids, such as START.
@@ -149,7 +149,7 @@ class Emulator:
         return self._saved
 
     def load(self, saved: bytes) -> bytes:
-        """Restores a saved state from its snapshot if snapshots are exact, else by replaying it.
+        """Restores a saved state from its snapshot if snapshots are exact, else by a replay.
 
         Returns:
             An error message; empty on success.
@@ -188,7 +188,7 @@ class Emulator:
         for _ in range(frames):
             self._em.step()
         self._data.reset()
-        self._data.update_ram()  # rewards are computed from changes of the memory since here
+        self._data.update_ram()  # rewards are computed from memory changes after this point
 
     def _hold(self, mask: int, frames: int) -> tuple[float, bool]:
         """Emulates at most `frames` frames of the episode; returns reward and `terminated`."""

@@ -1,4 +1,4 @@
-"""Gives any Gymnasium env with `Discrete` actions and pictures the interface of this package."""
+"""Adapts any Gymnasium env with a `Discrete` action space and images to this package."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from genie_gym.envs.vector import FrameVectorEnv
 __all__ = ["ForeignVectorEnv", "check_actions_of"]
 
 _MAX_SEED = 2**31 - 1
-_SMALLEST = 16  # pixels; a smaller "picture" is rather a map of codes, as in MiniGrid
+_SMALLEST = 16  # minimum image side in pixels; smaller arrays are codes, not images (MiniGrid)
 
 
 class ForeignVectorEnv(FrameVectorEnv):
-    """A vector env of any Gymnasium env from outside this package. Rows run one after another.
+    """A vector env of any Gymnasium env from outside this package. Rows are stepped in sequence.
 
-    Frames are the env's observations if those are pictures, else what it renders. They are padded
-    with black to a square and resized. A saved state is the seed and the actions of the episode,
-    which are replayed, so the env must depend on nothing else.
+    Frames are the env's observations if these are images, otherwise its rendering. They are padded
+    with black to a square and resized. A saved state holds the seed and the actions of the episode.
+    Loading it replays them, so the env must be deterministic given the seed and the actions.
 
     Args:
         env_id: Id of the env, with or without the module that registers it:
             ``"minigrid:MiniGrid-Empty-5x5-v0"``.
         num_envs: Number of sub-envs, called rows.
-        frames: "observation", "render", or "auto" for the observations if they are pictures.
+        frames: "observation", "render", or "auto" to use the observations if they are images and
+            the rendering otherwise.
         frame_size: Height and width of a frame, in pixels.
         action_set: If given, it must be the name of the env's own action set.
         autoreset_mode: When a row starts its next episode after one has ended.
@@ -42,7 +43,7 @@ class ForeignVectorEnv(FrameVectorEnv):
         **kwargs: Arguments of the env.
 
     Raises:
-        ValueError: If its actions are not `Discrete`, or it has no pictures.
+        ValueError: If the action space is not `Discrete`, or the env has no images.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class ForeignVectorEnv(FrameVectorEnv):
         for env in self._envs:
             env.close()
 
-    # Parts of the above --------------------------------------------------------------------
+    # Helpers -------------------------------------------------------------------------------
 
     def _begin_row(self, row: int, seed: int) -> None:
         observation, _ = self._envs[row].reset(seed=seed)
@@ -144,11 +145,13 @@ def check_actions_of(env: gym.Env, env_id: str) -> ActionSet:
     """Returns the named actions of an env.
 
     Raises:
-        ValueError: If they are not `Discrete`.
+        ValueError: If the action space is not `Discrete`.
     """
     space = env.action_space
     if not isinstance(space, Discrete):
-        raise ValueError(f"{env_id} has the actions {space}: only envs with Discrete actions work")
+        raise ValueError(
+            f"{env_id} has action space {space}: only Discrete action spaces are supported"
+        )
     num, inner = int(space.n), env.unwrapped
     names = [f"ACTION-{number}" for number in range(num)]
     if hasattr(inner, "get_action_meanings"):  # as in ALE
@@ -165,17 +168,17 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
 
 
 def _source(env_id: str, frames: str, kwargs: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Returns whether frames are rendered, and the arguments with which the env has them."""
+    """Returns whether frames are rendered, and the arguments that make the env provide them."""
     env = _make(env_id, kwargs)
     space, modes = env.observation_space, env.metadata.get("render_modes") or []
     env.close()
     if frames == "observation" or frames == "auto" and _is_picture(space):
         if not _is_picture(space):
-            raise ValueError(f"the observations of {env_id} are not pictures: {space}")
+            raise ValueError(f"the observations of {env_id} are not images: {space}")
         return False, kwargs
     if "rgb_array" not in modes:
         raise ValueError(
-            f"{env_id} has no pictures: its observations are {space}, and it cannot render "
+            f"{env_id} has no images: its observation space is {space}, and it has no render mode "
             "'rgb_array'"
         )
     return True, {**kwargs, "render_mode": "rgb_array"}

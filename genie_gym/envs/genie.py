@@ -47,47 +47,47 @@ class GenieVectorEnv(FrameVectorEnv):
 
     An episode, called a dream, starts from real frames. Pass them as ``reset(options={"frames":
     ..., "actions": ...})``, with or without a leading axis of rows; by default they are sampled
-    from those stored with the world. `reset` returns the last one. Later frames are generated.
+    from the starts stored with the world. `reset` returns the last real frame, `step` dreamed ones.
 
-    The reward is the expected reward that the world predicts; `reward` can change it to a reward
-    that the game pays. The world also predicts the probability that the action ended the episode;
-    the env samples *terminated* from it, so episodes end as often as in the data. An episode is
-    truncated by `max_episode_steps` and `truncate_when_unsure`.
+    The reward is the expected reward that the world predicts; the argument `reward` can change it
+    to a reward that the game gives. The world also predicts the probability that the action ended
+    the episode; the env samples *terminated* from this probability, so episodes end as often as in
+    the data. An episode is truncated by `max_episode_steps` and `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
     any number of rows; on a GPU or when compiled, only for the same number of rows.
 
     Infos: ``entropy``, the world's uncertainty about the frame, from 0 to 2: the mean of
     2H / ln K over the most uncertain quarter of the tokens (0 for the frame of `reset`).
-    ``outcome``, always False, only if the world predicts neither rewards nor ends of episodes:
-    then the reward is 0, and no episode terminates.
+    ``outcome``, always False, is present only if the world predicts neither rewards nor ends of
+    episodes; then the reward is 0, and no episode terminates.
 
     Args:
         world: Name or path of the world.
         num_envs: Number of sub-envs, called rows.
         device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16"; "auto" takes bfloat16 if the device computes
+        dtype: "float32", "bfloat16" or "float16"; "auto" is bfloat16 if the device computes
             in it natively, else float32.
-        num_threads: Maximum number of CPU threads, which share the rows; by default
-            ``torch.get_num_threads()``. A few rows of a small model take one thread.
+        num_threads: Maximum number of CPU threads, between which the rows are divided; by default
+            ``torch.get_num_threads()``. A few rows of a small model use one thread.
         compile: Compile the step. It runs faster, especially with few rows, but compiling takes
             minutes, depending on ``num_envs``, and on a CPU needs a C++ compiler.
-        steps: Maximum number of sampling passes per frame. None uses the world's own setting, as
-            it does in the next three arguments.
+        steps: Maximum number of sampling passes per frame. For this argument and the next three,
+            None uses the world's own setting.
         temperature: Softmax temperature of sampling; 0 takes the most likely token.
-        threshold: Probability from which a token is unmasked ahead of the schedule; at 1 every
-            frame takes all passes.
-        carried_frames: Number of last frames from which the dream continues when the dynamics has
+        threshold: Minimum probability at which a token is unmasked ahead of the schedule; with 1,
+            every frame takes all passes.
+        carried_frames: Number of most recent frames to continue from when the dynamics model has
             used all its positions; only for worlds with a `horizon`.
-        starts: Dataset folder to sample the starts of episodes from, in place of the few starts
-            that are stored with the world. A quarter of them are beginnings of episodes.
+        starts: Dataset folder to sample the starts of episodes from, instead of the few starts
+            stored with the world. A quarter of the sampled starts are beginnings of episodes.
         reward: "expected" for the mean of the predicted rewards; "sampled" for a random reward of
             the game, drawn so that its mean is the expected reward; "rounded" for the reward of the
-            game that is nearest to it. If the world does not store the rewards of the game, whole
-            numbers are used.
-        truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this. An agent then
-            cannot learn from frames that the world does not know.
-        uncertainty_penalty: Subtract this times ``entropy`` from the reward.
+            game nearest to the expected one. If the world does not store the rewards of the game,
+            whole numbers are used.
+        truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this value. This keeps an
+            agent from learning on frames that the world cannot predict well.
+        uncertainty_penalty: Factor of ``entropy`` that is subtracted from the reward.
         action_set: If given, it must be the name of the world's action set.
         autoreset_mode: When a row starts its next episode after one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
@@ -158,7 +158,7 @@ class GenieVectorEnv(FrameVectorEnv):
         if parts > 1 and not compile and self.world.device.type == "cpu":
             self._step_model = partial(step_in_parts, self.model.step, parts)
         self._num_threads = num_threads
-        if not compile:  # compiled code shares every operation
+        if not compile:  # compiled code runs each operation on all threads
             self._num_threads = threads_of_an_operation(self.model, num_threads)
         self._output = output
         self._starts = self.world.starts
@@ -259,7 +259,7 @@ class GenieVectorEnv(FrameVectorEnv):
         super().close_extras(**kwargs)
         self._state = None
 
-    # Parts of the above --------------------------------------------------------------------
+    # Helpers -------------------------------------------------------------------------------
 
     def _prompt(self, options: dict[str, Any]) -> Prompt | None:
         return read_prompt(
@@ -272,9 +272,9 @@ class GenieVectorEnv(FrameVectorEnv):
     def _start_bank(self) -> StartBank:
         if self._starts is None:
             raise ValueError(
-                f"the world {self.world.card.name} has no start bank: give it real frames with "
-                "reset(options={'frames': ..., 'actions': ...}), and autoreset_mode='Disabled' to "
-                "do so for each episode, or a dataset with starts=FOLDER"
+                f"the world {self.world.card.name} has no start bank: pass real frames with "
+                "reset(options={'frames': ..., 'actions': ...}) and set autoreset_mode='Disabled' "
+                "to do so for each episode, or pass a dataset with starts=FOLDER"
             )
         return self._starts
 

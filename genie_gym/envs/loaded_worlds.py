@@ -52,7 +52,7 @@ class LoadedWorld:
         return ActionSet(name=self.card.action_set, meanings=self.card.action_meanings)
 
     def starts_from(self, data: Path) -> StartBank:
-        """Samples starts from the episodes of a dataset; one copy per process."""
+        """Samples starts from the episodes of a dataset; the result is cached per process."""
         episodes = EpisodeDataset(data)
         if (episodes.action_meanings, episodes.frame_shape[0]) != (
             self.card.action_meanings,
@@ -61,8 +61,9 @@ class LoadedWorld:
             raise ValueError(
                 f"starts must be a dataset of the world's own game: {self.card.name} has the "
                 f"actions {', '.join(self.card.action_meanings)} and frames of "
-                f"{self.card.frame_size} pixels, but {data} has "
-                f"{', '.join(episodes.action_meanings)} and {episodes.frame_shape[0]}"
+                f"{self.card.frame_size} pixels, but {data} has the actions "
+                f"{', '.join(episodes.action_meanings)} and frames of "
+                f"{episodes.frame_shape[0]} pixels"
             )
         games = {entry.info.env_id for entry in episodes.entries}
         if others := games - {self.card.env_id, f"GenieRedux/{self.card.name}-v0"}:
@@ -73,7 +74,7 @@ class LoadedWorld:
         return _sampled(data.resolve(), episodes.fingerprint)
 
     def check_action_set(self, name: str | None) -> None:
-        """Raises ValueError if a name is given that is not the world's action set."""
+        """Raises ValueError unless `name` is None or the name of the world's action set."""
         if name is not None and name != self.card.action_set:
             action_set(name)  # raises a more helpful error if the name is misspelt
             raise ValueError(
@@ -104,7 +105,7 @@ def open_world(
 
 
 def real_kwargs(card: WorldCard) -> dict[str, Any]:
-    """Returns the arguments with which the real env looks and acts as a world does."""
+    """Returns the arguments that make the real env look and act like a world."""
     return {"action_set": card.action_set, **card.env_kwargs}
 
 
@@ -117,13 +118,13 @@ def choose_device(device: str) -> torch.device:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as fault:
         raise ValueError(
-            f"device {device!r} cannot be used here ({fault}): use 'cpu' or 'auto'"
+            f"device {device!r} is not available ({fault}): use 'cpu' or 'auto'"
         ) from None
     return chosen
 
 
 def _how_to_make(world: str) -> str:
-    """Returns the commands that make a world, by its name."""
+    """Returns the commands that make the world with this name."""
     if world == "CoinRun":
         return "genie-gym build Procgen/CoinRun-v0"
     if world == "CoinRunOfficial":
@@ -134,7 +135,7 @@ def _how_to_make(world: str) -> str:
     steps = [f"genie-gym build {game.env_id}"]
     if not game.playable:
         ale = " (or genie-gym roms import --ale)" if game.platform == "Atari2600" else ""
-        steps = [f"genie-gym roms import PATH{ale}   # its ROM is not here", *steps]
+        steps = [f"genie-gym roms import PATH{ale}   # its ROM is missing", *steps]
     return "\n  ".join(steps)
 
 

@@ -1,4 +1,4 @@
-"""Makes vector envs of frames from ids of this package or of any other Gymnasium env."""
+"""Makes vector envs with frames as observations, from the id of any Gymnasium env."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def make_rows(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
     """Makes a vector env whose observations are frames.
 
     Args:
-        env_id: Any id that Gymnasium knows, or ``"MODULE:ID"``.
+        env_id: Any registered Gymnasium id, or ``"MODULE:ID"``.
         num_envs: Number of sub-envs, called rows.
         **kwargs: Arguments of the env, and `autoreset_mode` and `max_episode_steps`.
 
     Raises:
-        ValueError: If there is no such env, or it has no pictures or no `Discrete` actions.
+        ValueError: If there is no such env, or it has no images or no `Discrete` action space.
     """
     if is_ours(find_spec(env_id)):
         return gym.make_vec(env_id, num_envs=num_envs, **kwargs)

@@ -25,7 +25,7 @@ def load_procgen() -> Any:
     """Imports procgen.
 
     Raises:
-        MissingDependencyError: If it is not installed or has no build for this Python.
+        MissingDependencyError: If procgen is not installed or has no build for this Python.
     """
     try:
         with _quiet_import():

@@ -1,4 +1,4 @@
-"""The prompt of a dream: the real frames and actions that `reset` is given."""
+"""The prompt of a dream: the real frames and actions that are passed to `reset`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_prompt(
         num_actions: Number of actions of the env.
 
     Returns:
-        The prompt; None without options.
+        The prompt; None if `options` is empty.
 
     Raises:
         ValueError: If an option is unknown or malformed.

@@ -34,12 +34,12 @@ class RetroVectorEnv(FrameVectorEnv):
     stops early when the game's scenario ends the episode. Buttons that the scenario forbids are
     not pressed. The observation is the last emulated frame (on the flickering Atari 2600 the
     pixelwise maximum of the last two), padded with black to a square and area-resized. ``info``
-    has the game's variables (score, lives, ...) under stable-retro's names.
+    contains the game's variables (score, lives, ...) under stable-retro's names.
 
     The games are deterministic: every episode starts in the same state, whatever the seed.
     Loading a saved state takes milliseconds. Where the emulator's own snapshots are not exact
-    (paddle games, some cartridges, games with reward scripts) it replays the episode instead,
-    which takes about a millisecond per step.
+    (paddle games, some cartridges, games with reward scripts), the env replays the episode, which
+    takes about a millisecond per step.
 
     If an emulator process dies or does not answer in time, the call raises `WorkerDiedError`, and
     the next `reset` starts a new process.
@@ -58,7 +58,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
     Raises:
         MissingRomError: If the game's ROM has not been imported.
-        MissingDependencyError: If stable-retro is not installed or not available here.
+        MissingDependencyError: If stable-retro is not installed or has no build for this platform.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class RetroVectorEnv(FrameVectorEnv):
                     answers.append(worker.answer())
                 except WorkerDiedError as death:
                     deaths.append(death)
-        except BaseException:  # Ctrl-C: unread answers would be taken for those of later commands
+        except BaseException:  # Ctrl-C: later commands would read the answers that are left
             for worker in workers:
                 worker.kill()
             self._begun[:] = False

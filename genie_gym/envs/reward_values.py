@@ -1,4 +1,4 @@
-"""Turns the expected reward of a dream into a reward that the game can pay."""
+"""Converts the expected reward of a dream to a reward that the game can give."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def payable(
     values: Sequence[float],
     draws: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
-    """Returns a value near each expected reward.
+    """Returns a possible reward near each expected reward.
 
     Args:
         expected: Expected rewards.
-        values: The rewards that the game pays, ascending; empty for all whole numbers.
-        draws: Uniform numbers in [0, 1), one per reward. With them, one of the two neighbouring
-            values is drawn such that its mean is the expected reward (or the outermost value, for
-            rewards beyond it). Without them, the nearer one is taken.
+        values: The rewards that the game gives, ascending; empty for all whole numbers.
+        draws: Uniform random numbers in [0, 1), one per reward. If given, one of the two
+            neighbouring values is sampled so that its mean is the expected reward; rewards outside
+            the range of `values` are clipped to it. If None, the nearer value is used.
     """
     rewards = np.asarray(expected, np.float64)
     if len(values) == 1:

@@ -33,7 +33,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
     @property
     def action_meanings(self) -> tuple[str, ...]:
-        """What each action index means."""
+        """The meaning of each action index."""
         return self.vector_env.action_meanings
 
     def reset(
@@ -52,7 +52,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
 
     def save_state(self) -> bytes:
-        """Returns the state as bytes, which `load_state` restores in any process."""
+        """Returns the state as bytes; `load_state` can restore it in any process."""
         return self.vector_env.save_state()[0]
 
     def load_state(self, state: bytes) -> NDArray[np.uint8]:
@@ -66,7 +66,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0]
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Returns a picture in mode "rgb_array"; in mode "human" it shows a window."""
+        """Returns an image in mode "rgb_array"; shows a window in mode "human"."""
         pictures = self.vector_env.render()
         return None if pictures is None else pictures[0]
 

@@ -44,7 +44,7 @@ class RowState:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, kind: str) -> RowState:
-        """Unpacks what `to_bytes` returned.
+        """Unpacks the result of `to_bytes`.
 
         Raises:
             ValueError: If the bytes are damaged or belong to another kind of env.

@@ -89,7 +89,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._rng_seeds: list[int | None] = [None] * self.num_envs
         self._window: Window | None = None
         self.copy = True  # False returns `frames` itself, which the next step overwrites
-        self.alone = False  # True for the row of a single env, whose errors name no rows
+        self.alone = False  # True in a single env, whose error messages do not mention rows
 
     # What a simulator implements -----------------------------------------------------------
 
@@ -97,8 +97,8 @@ class FrameVectorEnv(VectorEnv, ABC):
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """Starts an episode in each of these rows; the other rows must not change.
 
-        Writes ``self.frames[rows]`` and takes randomness only from ``self.np_random[row]``.
-        `_rows_reseeded` is called first for rows whose generator is new.
+        It writes ``self.frames[rows]`` and takes randomness only from ``self.np_random[row]``. For
+        rows with a new random generator, `_rows_reseeded` is called before this method.
 
         Returns:
             Info columns: for each key, an array with one entry per row in ``rows``.
@@ -106,7 +106,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @abstractmethod
     def _step_rows(self, rows: Rows, actions: NDArray[np.int64]) -> RowsOutcome:
-        """Steps these rows and writes ``self.frames[rows]``; the others must not change."""
+        """Steps these rows and writes ``self.frames[rows]``; the other rows must not change."""
 
     @abstractmethod
     def _save_row(self, row: int) -> bytes:
@@ -114,7 +114,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @abstractmethod
     def _load_rows(self, rows: Rows, state: bytes) -> None:
-        """Restores these rows from what `_save_row` returned in any env of this kind."""
+        """Restores these rows from a state that `_save_row` returned in any env of this kind."""
 
     def _show_frame(self, rows: Rows, frame: NDArray[np.uint8]) -> None:
         """Sets the newest frame of these rows."""
@@ -125,26 +125,26 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self.frames.copy() if self.copy else self.frames
 
     def _fetch_frames(self) -> None:
-        """Called before ``self.frames`` is read, for envs that keep their frames elsewhere."""
+        """Updates ``self.frames`` in envs that keep their frames elsewhere; called before reads."""
 
     def _rows_reseeded(self, rows: Rows) -> None:
         """Called before `_begin_rows` with the rows that have new random generators."""
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        """Raises ValueError for unknown reset options; by default there are none."""
+        """Raises ValueError for unknown reset options; by default, no option is known."""
         if options:
             known = "no reset options" if self.alone else "only the reset option 'reset_mask'"
             raise ValueError(f"this env has {known}, got {sorted(options)}")
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
-        """Returns the rendered picture of a row; by default its frame."""
+        """Returns the rendered image of a row; by default its frame."""
         return self.frames[row].copy()
 
     # Gymnasium's interface -----------------------------------------------------------------
 
     @property
     def action_meanings(self) -> tuple[str, ...]:
-        """What each action index means."""
+        """The meaning of each action index."""
         return self.actions.meanings
 
     @property  # type: ignore[misc]
@@ -244,7 +244,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations(), rewards, terminated, truncated, infos
 
     def save_state(self) -> list[bytes]:
-        """Returns the state of each row as bytes, which `load_state` restores in any process."""
+        """Returns the state of each row as bytes; `load_state` can restore it in any process."""
         self._check_open()
         self._check_begun()
         self._fetch_frames()
@@ -268,7 +268,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
         Args:
             states: States saved by this env or another of the same kind.
-            rows: The row that each state goes to; by default all rows in order.
+            rows: The row to load each state into; by default all rows in order.
 
         Returns:
             The frames of all rows.
@@ -280,7 +280,7 @@ class FrameVectorEnv(VectorEnv, ABC):
                 f"expected one state per row and rows from 0 to {self.num_envs - 1}, got "
                 f"{len(states)} states for rows {rows}"
             )
-        distinct = {id(state): state for state in states}  # one state often goes to many rows
+        distinct = {id(state): state for state in states}  # a state is often loaded into many rows
         unpacked = {key: RowState.from_bytes(s, kind=self.kind) for key, s in distinct.items()}
         if any(len(state.frame) != self.frames[0].nbytes for state in unpacked.values()):
             raise ValueError(
@@ -294,7 +294,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Returns one picture per row in mode "rgb_array"; in mode "human" it shows a window."""
+        """Returns one image per row in mode "rgb_array"; shows a window in mode "human"."""
         self._check_open()
         if self.render_mode is None:
             raise error.Error(
@@ -314,7 +314,7 @@ class FrameVectorEnv(VectorEnv, ABC):
             self._window.close()
             self._window = None
 
-    # Parts of the above --------------------------------------------------------------------
+    # Helpers -------------------------------------------------------------------------------
 
     def _begin(self, rows: Rows, options: dict[str, Any], infos: dict[str, Any]) -> None:
         columns = self._begin_rows(rows, options)

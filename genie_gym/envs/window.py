@@ -33,7 +33,7 @@ class Window:
         self._screen: Any = None
 
     def show(self, frame: NDArray[np.uint8]) -> None:
-        """Draws a frame (H, W, 3), enlarged by an integer factor, and waits to keep the speed."""
+        """Draws a frame (H, W, 3), enlarged by an integer factor, and waits to limit the fps."""
         pygame = self._pygame
         height, width = frame.shape[:2]
         scale = max(1, math.ceil(_MIN_SIDE / max(height, width)))
@@ -58,7 +58,7 @@ class Window:
 def tile(
     pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None, background: int = 0
 ) -> NDArray[np.uint8]:
-    """Arranges pictures in a grid, row by row; smaller ones are padded.
+    """Arranges pictures in a grid, row by row; smaller pictures are padded.
 
     Args:
         pictures: Pictures (H, W, 3), of any sizes.

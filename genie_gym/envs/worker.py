@@ -32,7 +32,7 @@ _SECONDS_TO_END = 1.0
 class SharedFrames:
     """Memory for the frames of all rows, shared with their emulator processes.
 
-    It is anonymous, so it is freed however the processes end.
+    The memory is anonymous, so it is freed no matter how the processes end.
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -51,13 +51,13 @@ class SharedFrames:
 class Worker:
     """An emulator process: `ask` sends a command, `answer` waits for the result.
 
-    The constructor does not wait for the process, so several can start in parallel; the first
-    `ask` does.
+    The constructor does not wait for the process, so several processes can start in parallel; the
+    first `ask` waits.
 
     Args:
         config: Settings of the emulator.
         frames: Memory that the process writes its frames into.
-        row: Index of this worker's frame in it.
+        row: Index of this worker's frame in `frames`.
         timeout: Seconds to wait for an answer before killing the process.
     """
 
@@ -190,7 +190,7 @@ def _signal_name(number: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], channel: Channel, output: IO[bytes], owner: int) -> None:
-    """Closes the resources of a worker; only its owner also ends the process."""
+    """Closes the resources of a worker; ends its process only if the owner calls this."""
     channel.close()
     output.close()
     if os.getpid() != owner:

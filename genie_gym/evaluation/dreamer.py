@@ -26,7 +26,7 @@ _FRAMES_PER_CALL = {"autoregressive": 2, "one_go": None}  # as the paper evaluat
 
 @dataclass(frozen=True, kw_only=True)
 class Dream:
-    """n frames into the future of B windows, on the CPU.
+    """The n frames generated after each of B windows, on the CPU.
 
     Attributes:
         frames: uint8 ``(B, n, H, W, 3)``; ``actions[:, k - 1 + t]`` leads to frame t.
@@ -71,7 +71,7 @@ class Dreamer:
         Args:
             prompt: Real frames, uint8 ``(B, k, H, W, 3)``.
             actions: int64 ``(B, k - 1 + n)``: k - 1 between the prompt's frames, then n more.
-            seeds: One per window, int64 ``(B,)``.
+            seeds: One seed per window, int64 ``(B,)``.
         """
         ask = self._stream if self.mode == "stream" else self._imagine
         parts: list[Dream] = self._batches(ask, prompt, actions, seeds)
@@ -85,12 +85,12 @@ class Dreamer:
     def last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """Generate each of n frames with only the action that leads to it replaced.
+        """Generate n frames; for each frame, only the action that leads to it is replaced.
 
         Args:
             prompt: See `dream`.
             actions: See `dream`.
-            others: int64 ``(B, n)``: replacements of the last n actions, one at a time.
+            others: int64 ``(B, n)``: the replacement of each of the last n actions.
             seeds: See `dream`.
         """
         ask = self._stream_last_replaced if self.mode == "stream" else self._imagine_last_replaced
@@ -151,7 +151,7 @@ class Dreamer:
     def _imagine_last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """Sample all n frames for each replacement, as in the dream they are compared with."""
+        """Sample all n frames for each replacement, like the dream that they are compared with."""
         between, frames = prompt.shape[1] - 1, []
         for t in range(others.shape[1]):
             changed = actions.clone()

@@ -14,7 +14,7 @@ from world_models.pixels import to_float
 __all__ = ["BEST", "NOTICEABLE", "differing", "frame_psnr", "frame_ssim"]
 
 BEST = 60.0
-"""Largest PSNR in dB, given to a frame whose error is at most a quarter of a grey level."""
+"""Largest PSNR in dB, for frames with an RMS error of at most a quarter of a grey level."""
 NOTICEABLE = 8
 """Grey levels, of 255, by which a channel must differ for a pixel to count as different."""
 
@@ -32,7 +32,7 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
     Args:
         frames: The frames to score.
         real: The real frames.
-        where: Bool ``(..., H, W)``: score only these pixels. A frame without any scores NaN.
+        where: Bool ``(..., H, W)``: score only these pixels; NaN for a frame that has none.
     """
     error = ((frames.float() - real.float()) / 255).square().mean(-1)  # (..., H, W)
     if where is None:

@@ -1,4 +1,4 @@
-"""Scripted play that a dream may overpay: one action repeated, or two in alternation."""
+"""Scripted policies that a dream may reward too much: one action repeated, or two alternating."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from itertools import combinations
 
 __all__ = ["MOST_PAIRS", "turns"]
 
-MOST_PAIRS = 36  # as many as nine actions have
+MOST_PAIRS = 36  # the number of pairs of nine actions
 
 
 def turns(num_actions: int) -> list[tuple[int, ...]]:
     """Returns the actions that each policy takes in turn: single actions, then pairs.
 
-    There are at most `MOST_PAIRS` pairs: of more, evenly spread ones are chosen.
+    If there are more than `MOST_PAIRS` pairs, evenly spread ones are chosen.
     """
     singles: list[tuple[int, ...]] = [(action,) for action in range(num_actions)]
     pairs = list(combinations(range(num_actions), 2))

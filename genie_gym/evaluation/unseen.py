@@ -1,4 +1,4 @@
-"""Real play that worlds were not trained on: the seed and the levels that are kept for it."""
+"""Real play that worlds were not trained on: the seed and the levels reserved for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unseen_levels(card: WorldCard) -> dict[str, Any]:
     """Returns the env arguments of a card, changed to levels that the world was not trained on.
 
     A world trained on levels S to S + N - 1 is tested on levels S + N and above. A world trained on
-    levels drawn from all 2^31 is tested on other draws.
+    levels drawn from all 2^31 levels is tested on other draws.
     """
     kwargs = dict(card.env_kwargs)
     if num := int(kwargs.get("num_levels", 0)):

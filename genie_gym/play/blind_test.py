@@ -25,7 +25,7 @@ _Z = 1.959964  # 95 % of a normal distribution lies within this many standard de
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a share; (0, 1) without trials."""
+    """Wilson's 95 % confidence interval of a proportion; (0, 1) without trials."""
     if not trials:
         return 0.0, 1.0
     share, z2 = successes / trials, _Z * _Z
@@ -78,7 +78,7 @@ class BlindTest:
         return responses.FileResponse(PAGE / "blind.html")
 
     async def _overview(self, request: Any) -> Any:
-        """The trials without an answer, so that a reloaded page continues, and the final result."""
+        """The unanswered trials (so that a reloaded page can continue) and the final result."""
         frames = self._trials[0].real
         done = len(self._answers) == len(self._trials)
         return responses.JSONResponse(

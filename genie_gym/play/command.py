@@ -40,7 +40,7 @@ class Play:
     """End a session whose controls are not touched for this many minutes."""
     blind_test: tuple[str, str] | None = None
     """Two worlds to compare by eye instead: the page shows pairs of clips and asks which one is
-    nearer to the real game. `real` in place of a world shows the real clip itself."""
+    nearer to the real game. Use `real` in place of a world to show the real clip itself."""
     pairs: int = 20
     """Blind test: number of questions."""
     clip_frames: int = 30
@@ -52,7 +52,7 @@ class Play:
     device: str = "auto"
     """A torch device; auto uses a GPU if there is one."""
     dtype: str = "auto"
-    """float32, bfloat16, float16, or auto for the fastest that the device computes natively."""
+    """float32, bfloat16, float16, or auto for the fastest that the device supports natively."""
 
     def __post_init__(self) -> None:
         if self.max_sessions < 1:

@@ -1,7 +1,7 @@
 """Steps the dreams of all sessions in one world, in batches.
 
 Sessions play at different speeds, so different dreams are due each time. A dream is a row of a
-batch. If the dreams that are due do not form a batch yet, their rows are copied into a new one.
+batch. If the dreams that are due do not form a batch yet, their rows are copied into a new batch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedDream:
-    """A dream's state, to come back to."""
+    """A saved state of a dream, which `Dream.load` restores."""
 
     state: WorldState
     rng: dict[str, Any]
@@ -102,11 +102,11 @@ class DreamRows:
     """Starts and steps the dreams of one world.
 
     A dream gives the same frames, rewards and end as the env of this world with the same seed and
-    actions. The dreams that are stepped beside it make no difference.
+    actions. The other dreams in its batch make no difference.
 
     Args:
         world: The world; shared with envs.
-        num_threads: Maximum number of CPU threads, which share the dreams of a step.
+        num_threads: Maximum number of CPU threads, between which the dreams of a step are divided.
     """
 
     def __init__(self, world: LoadedWorld, num_threads: int):
@@ -125,8 +125,8 @@ class DreamRows:
         starts = self.world.starts
         if starts is None:
             raise ValueError(
-                f"the world {self.world.card.name} has no start bank: switch the real game on, "
-                "and the dream starts from its first frame"
+                f"the world {self.world.card.name} has no start bank: switch the real game on to "
+                "start the dream from its first frame"
             )
         rng, _ = seeding.np_random(seed)
         drawn = int(rng.integers(len(starts.frames)))

@@ -24,17 +24,17 @@ from genie_gym.play.session import Session, Viewer
 __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
-_TOGETHER = 0.004  # seconds; sessions due within them are stepped in one batch
+_TOGETHER = 0.004  # seconds; sessions that are due within this time are stepped in one batch
 _SEEDS = 1000  # a session begins with a random seed below this
 _FILMS = 8  # number of films kept for download per session
-_EXPECTED = (ValueError, RuntimeError, OSError, ImportError)  # other errors are also logged
+_EXPECTED = (ValueError, RuntimeError, OSError, ImportError)  # errors of other types are logged
 
 
 class Engine:
     """Steps the dreams of all sessions in one thread.
 
     Slow work, such as opening a world or writing a film, runs in a second thread, so that the other
-    sessions go on meanwhile.
+    sessions continue meanwhile.
 
     Args:
         library: Worlds and drivers.

@@ -41,9 +41,9 @@ def same_secret(given: str, secret: str) -> bool:
 class Guard:
     """Refuses requests of foreign pages, and requests without the token if there is one.
 
-    Any page that is open in a browser can make it send requests to this server. So requests that
-    open a WebSocket or change something must have this server as their `Origin`. Without a token,
-    the `Host` of every request must be this machine.
+    Any page that is open in a browser can make the browser send requests to this server. So
+    requests that open a WebSocket or change something must have this server as their `Origin`.
+    Without a token, the `Host` of every request must be this machine.
 
     Args:
         app: The ASGI application that gets the accepted requests.
@@ -77,7 +77,7 @@ class Guard:
         if changes and (origin is None or urlsplit(origin).netloc != host):
             return False
         if self._token is None:
-            # A foreign page can give this machine another name (DNS rebinding): refuse it.
+            # A foreign page can give this machine another name (DNS rebinding): refuse that name.
             return is_loopback(urlsplit(f"//{host}").hostname or "")
         return self._in_query(scope) or same_secret(_cookie(headers), self._token)
 

@@ -1,4 +1,4 @@
-"""The worlds that a page can choose from, and the drivers: policies that play for the person."""
+"""The worlds that a page can choose from, and the drivers: policies that play for the user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from world_models.worlds.find import list_worlds
 __all__ = ["Library"]
 
 _BUILT_IN = ("sticky", "random")
-_LONG = 100_000  # steps for which a built-in driver plans
+_LONG = 100_000  # number of actions that a built-in driver samples in advance
 
 
 class Library:
@@ -33,7 +33,7 @@ class Library:
 
     def __init__(self, world: str, policies: Sequence[str] = (), **options: Any):
         self._options = options
-        # Read here: a thread that begins while a dream is stepped could read 1.
+        # Read here, because a thread that starts while a dream is being stepped could read 1.
         self._num_threads = torch.get_num_threads()
         self._open: dict[str, DreamRows] = {}
         first = DreamRows(open_world(world, **options), self._num_threads)

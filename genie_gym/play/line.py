@@ -15,7 +15,7 @@ _KEY_EVERY = 10  # A state takes megabytes: every 10th is kept, and the steps af
 
 
 class Player(Protocol):
-    """A `Dream` or a `RealGame`, as a `Line` uses it."""
+    """The interface of `Dream` and `RealGame` that `Line` uses."""
 
     last: Moment
 
@@ -29,7 +29,7 @@ class Player(Protocol):
         """Go back to a saved state."""
 
     def close(self) -> None:
-        """Free its resources."""
+        """Free the player's resources."""
 
 
 class Line:
@@ -46,7 +46,7 @@ class Line:
         self.player = player
         self.first = self.now = start
         self._moments = [player.last]
-        self._actions: list[int] = []  # the one at i leads to the moment at i + 1
+        self._actions: list[int] = []  # action i leads from moment i to moment i + 1
         self._keys: dict[int, Any] = {start: player.save()}
 
     @property
@@ -70,7 +70,7 @@ class Line:
         return self.now == self.end and self.moment.ended
 
     def recent(self, num: int) -> tuple[list[Any], list[int]]:
-        """Return the last frames up to here, at most `num`, and the actions between them."""
+        """Return the last `num` frames (or fewer) up to now, and the actions between them."""
         here = self.now - self.first
         begin = max(0, here - num + 1)
         frames = [moment.frame for moment in self._moments[begin : here + 1]]
@@ -97,7 +97,7 @@ class Line:
             self._forget()
 
     def cut(self) -> None:
-        """Forget what comes after this moment, and bring the player back to it."""
+        """Drop everything after the current moment, and bring the player back to it."""
         if self.now == self.end:
             return
         here = self.now - self.first
@@ -117,11 +117,11 @@ class Line:
                 self.add(action, self.player.step(action))
 
     def mark(self) -> None:
-        """Save the player's state as that of the newest moment."""
+        """Save the player's state as the state of the newest moment."""
         self._keys[self.end] = self.player.save()
 
     def fork(self, player: Player) -> Line:
-        """Return a line of another player that has the same past and ends here.
+        """Return a line of another player that has the same past and ends at the current moment.
 
         Args:
             player: A player of the same kind, in any state.

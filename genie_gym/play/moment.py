@@ -22,7 +22,7 @@ class Moment:
         truncated: Whether it ended because of the game's time limit.
         entropy: Uncertainty about the frame, from 0 to 2; see `frame_uncertainty`.
         patches: Uncertainty about each patch of the frame, row by row: uint8 ``(N,)``, where 255
-            is as uncertain as a choice between all codes. None for a real frame.
+            means that all codes are equally likely. None for a real frame.
     """
 
     frame: NDArray[np.uint8]

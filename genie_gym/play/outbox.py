@@ -16,8 +16,8 @@ _MESSAGES = 32
 class Outbox:
     """Sends to one page. `show` and `tell` may be called by any thread, and never block.
 
-    The page confirms each frame that it has drawn. While it lags behind, a newer frame replaces the
-    one that waits. Frames are never queued.
+    The page confirms each frame that it has drawn. While the page lags behind, a newer frame
+    replaces the waiting frame. Frames are never queued.
 
     Args:
         loop: The server's event loop.

@@ -1,4 +1,4 @@
-"""The binary message that shows a page its newest frames.
+"""The binary message that sends the newest frames to a page.
 
 Four bytes with the length of the header, little-endian; the header, JSON; then for each dream its
 frame and the uncertainty of its patches, and the frame of the real game if there is one.

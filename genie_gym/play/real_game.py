@@ -18,7 +18,7 @@ __all__ = ["RealGame", "SavedGame"]
 
 @dataclass(frozen=True, kw_only=True)
 class SavedGame:
-    """A real game's state, to come back to."""
+    """A saved state of a real game, which `RealGame.load` restores."""
 
     state: bytes
     last: Moment
@@ -38,7 +38,7 @@ class RealGame:
             env_id,
             1,
             autoreset_mode=AutoresetMode.DISABLED,
-            max_episode_steps=None,  # only a limit of the game itself
+            max_episode_steps=None,  # only the game's own limit applies
             **env_kwargs,
         )
         assert isinstance(row, FrameVectorEnv)

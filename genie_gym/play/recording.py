@@ -1,4 +1,4 @@
-"""Records what a session plays: as an episode, and as a film."""
+"""Records the play of a session as an episode and as a film."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from world_models.worlds.card import WorldCard
 __all__ = ["MAX_FRAMES", "Recording", "Take"]
 
 MAX_FRAMES = 3000
-"""Longest recording, in frames: a bound on memory."""
+"""Longest recording, in frames; limits the memory use."""
 
 _GAP = 2  # pixels between the dream and the real game
 
@@ -70,7 +70,7 @@ class Recording:
         seed: Seed of the session.
         fps: Speed of the film.
         dream: The dream's current moment.
-        real: The real game's current moment; None without one.
+        real: The real game's current moment; None if the real game is off.
     """
 
     def __init__(self, *, card: WorldCard, seed: int, fps: int, dream: Moment, real: Moment | None):

@@ -31,13 +31,13 @@ __all__ = ["PAGE", "Address", "PlayApp", "run", "running"]
 PAGE = Path(__file__).parent / "page"
 
 _BUSY, _POLICY = 1013, 1008  # WebSocket close codes
-_MESSAGES_PER_SECOND = 240  # a page sends some per drawn frame
+_MESSAGES_PER_SECOND = 240  # a page sends a few per drawn frame
 _BURST = 480
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a server listens.
+    """The address that a server listens on.
 
     Attributes:
         host: Name or number of the network interface.
@@ -63,7 +63,7 @@ class PlayApp:
     Args:
         engine: The engine that owns the sessions.
         max_sessions: Maximum number of sessions at once.
-        idle_seconds: A session without a command for this long is ended.
+        idle_seconds: Seconds without a command after which a session is ended.
     """
 
     def __init__(self, engine: Engine, *, max_sessions: int, idle_seconds: float):
@@ -112,7 +112,7 @@ class PlayApp:
             self._num_sessions -= 1
 
     async def _listen(self, name: str, page: Any, outbox: Outbox) -> tuple[int, str]:
-        """Take commands until the page misbehaves or is idle; return why it is closed."""
+        """Take commands until the page is idle or sends a bad message; return why it is closed."""
         allowed, last = float(_BURST), time.monotonic()
         heard = last
         while True:

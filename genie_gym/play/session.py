@@ -26,7 +26,7 @@ _SPEED = 15  # frames per second of the real games
 
 
 class Viewer(Protocol):
-    """Where a session's frames go. Its methods never block."""
+    """The receiver of a session's frames. Its methods never block."""
 
     def show(self, packet: bytes) -> None:
         """Show the newest frames in place of any that were not sent yet."""
@@ -95,7 +95,7 @@ class Session:
         self.fps = fps
 
     def reset(self, seed: int) -> None:
-        """Start again; if the real game is on, both start from its first frame."""
+        """Start again; if the real game is on, the dream starts from its first frame."""
         self.record(False)
         over = not self.lines or self.live.moment.ended
         self.seed = seed
@@ -111,7 +111,7 @@ class Session:
         self.paused, self.single, self.tapped = self.paused and not over, False, None
 
     def set_real(self, game: RealGame | None) -> None:
-        """Add a real game and start both from its first frame; None removes the real game."""
+        """Add a real game and start the dream from its first frame; None removes the real game."""
         self.record(False)
         if self.real is not None:
             self.real.player.close()
@@ -194,7 +194,7 @@ class Session:
     # Steps -------------------------------------------------------------------------------
 
     def is_due(self, now: float) -> bool:
-        """Return whether the session wants its next frame."""
+        """Return whether the session is due for its next frame."""
         if self.opening or not self.lines:
             return False
         return self.single or (not self.paused and now >= self.next_due)
@@ -251,7 +251,7 @@ class Session:
             self.policy.begin(0, np.random.default_rng(self.seed))
 
     def _cut(self) -> None:
-        """Forget what comes after this moment, in the recording too."""
+        """Drop everything after the current moment, also in the recording."""
         undone = self.live.end - self.live.now
         self.live.cut()
         if self.real is not None:
@@ -260,14 +260,14 @@ class Session:
         self.parted = min(self.parted, self.live.now)
 
     def _undo_recorded(self, steps: int) -> None:
-        """Forget the recording's last steps; if it has fewer, begin another one here."""
+        """Drop the recording's last `steps` steps; if it has fewer, begin a new recording here."""
         if self.recording is not None and steps > len(self.recording):
             self.recording = self._recording()
         elif self.recording is not None:
             self.recording.undo(steps)
 
     def _follow(self, kept: Line) -> None:
-        """Let the real game repeat what the kept branch did; switch it off if it cannot."""
+        """Make the real game repeat the kept branch's actions; switch it off if that fails."""
         if self.real is None:
             return
         since = min(self.parted, kept.now)
@@ -278,7 +278,7 @@ class Session:
         self.viewer.tell(
             {
                 "notice": f"the branches parted more than {DEPTH} frames ago, too far back for "
-                "the real game to follow the one you kept: it is off"
+                "the real game to follow the branch you kept: the real game is off"
             }
         )
 
@@ -313,7 +313,7 @@ class Session:
         }
 
     def _psnr(self, real: Moment) -> float | None:
-        """How close the dream is to the real game, where both stand at the same moment."""
+        """The dream's PSNR against the real game; None if their moments differ or frames match."""
         assert self.real is not None
         same = np.array_equal(self.live.moment.frame, real.frame)  # the frame both began with
         if self.real.now != self.live.now or same:

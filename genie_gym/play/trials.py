@@ -1,4 +1,4 @@
-"""The clips of a blind test: real play, and what two sources generate from its first frames."""
+"""The clips of a blind test: real play, and the continuations that two sources generate of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REAL = "real"
 """The source that shows the real clip itself: a control of the test."""
 
 _POLICY = "mixed"
-_LONGEST = 300  # steps of an episode that clips are cut from
+_LONGEST = 300  # maximum steps of the episodes that clips are cut from
 _TRIES = 20  # maximum number of episodes played for each clip
 
 
@@ -35,7 +35,7 @@ class ClipOptions:
     Attributes:
         num: Number of clips.
         frames: Frames that each source generates.
-        prompt: Real frames before them.
+        prompt: Real frames before the generated ones.
         data: Dataset of real play; None plays the real game now.
         seed: Determines the clips.
     """
@@ -143,7 +143,7 @@ def _long_episodes(world: LoadedWorld, length: int, options: ClipOptions) -> Ite
                 if found == options.num:
                     return
     raise ValueError(
-        f"of {_TRIES * options.num} episodes only {found} have {length} frames: ask for shorter "
+        f"of {_TRIES * options.num} episodes only {found} have {length} frames: use shorter "
         "clips with --clip-frames"
     )
 

@@ -1,4 +1,4 @@
-"""The web framework and server that the extra `play` brings."""
+"""The web framework and server that the `play` extra installs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The catalogue of RetroAct: every game of stable-retro, and the games that the user added.
 
 stable-retro's games are in a table of the package, so that `import genie_gym` need not search a
-thousand folders. A test compares it with the installed stable-retro;
-`python -m genie_gym.retroact.update` updates it.
+thousand folders. A test compares the table with the installed stable-retro;
+`python -m genie_gym.retroact.update` updates the table.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Game:
 
     @property
     def playable(self) -> bool:
-        """Whether its ROM is on this machine."""
+        """Whether the game's ROM is on this machine."""
         return roms.is_playable(self.name)
 
     @property

@@ -118,7 +118,7 @@ def _add(command: Add) -> int:
         )
     if added.is_blank:
         print(
-            "  its screen has one colour so far: it may wait for a button (--press), or the ROM is "
-            "damaged"
+            "  its screen has one colour so far: the game may wait for a button (--press), or the "
+            "ROM is damaged"
         )
     return 0

@@ -207,7 +207,7 @@ def _facts(game: Game) -> dict[str, object]:
 
 
 def _print_new_games() -> None:
-    """Prints the games that the installed stable-retro has and the table lacks."""
+    """Prints the games of the installed stable-retro that are missing from the table."""
     try:
         new = set(roms.installed_games()) - {game.name for game in catalogue.games()}
     except MissingDependencyError:

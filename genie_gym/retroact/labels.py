@@ -1,6 +1,6 @@
 """The labels of a game: their vocabulary, the meaning of each word, and the evidence.
 
-Their conventions follow the public annotation; docs/retroact.md has the rules and examples.
+The conventions follow the public annotation; docs/retroact.md has the rules and examples.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class Labels:
         view: Camera view, a key of `VIEWS`.
         motion: Axes along which the character moves, a key of `MOTIONS`.
         genre: Genre, a key of `GENRES`.
-        right: What RIGHT does, a key of `WORDS`; so are the other five controls. Platformers have
-            all six labels, other games only those that were measured.
+        right: What RIGHT does, a key of `WORDS`, like the other five controls. Platformers have all
+            six labels; other games have only those that were measured.
         left: What LEFT does.
         up: What UP does.
         down: What DOWN does.

@@ -22,13 +22,13 @@ from world_models.files import atomic_directory, write_json
 
 __all__ = ["AddedGame", "add_game"]
 
-# Suffixes that stable-retro does not have -> those that it has for the same format. A .bin may be
-# of several platforms.
+# Suffixes that stable-retro does not know -> the suffixes that it uses for the same format. A .bin
+# file may belong to several platforms.
 _OTHER_SUFFIXES = {"gen": "md", "smc": "sfc"}
 _AMBIGUOUS = {"bin"}
 _SMALLEST_ROM = 1024
 _FILES = ("data.json", "scenario.json", "metadata.json", "*.state", "*.lua")
-_PRESSED_FRAMES, _STEPS_BETWEEN = 10, 8  # after a button, eight steps of as many frames without any
+_PRESSED_FRAMES, _STEPS_BETWEEN = 10, 8  # after a button, 8 steps of 10 frames without buttons
 _TIMEOUT = 20.0
 _START = "Start"
 _NO_VARIABLES = '{"info": {}}'
@@ -39,11 +39,11 @@ class AddedGame:
     """A game that was added.
 
     Attributes:
-        env_id: Its env id.
-        folder: The folder of its files; delete it to remove the game.
-        taken: Names of the integration files that were taken.
-        has_reward: Whether its scenario defines rewards.
-        has_end: Whether its scenario defines when an episode ends.
+        env_id: Env id of the game.
+        folder: Folder with the game's files; delete it to remove the game.
+        taken: Names of the integration files that were copied.
+        has_reward: Whether the game's scenario defines rewards.
+        has_end: Whether the game's scenario defines when an episode ends.
         is_blank: Whether the whole screen had one colour when the trial ended.
     """
 
@@ -56,20 +56,20 @@ class AddedGame:
 
 
 def add_game(path: Path, *, name: str | None = None, press: Sequence[str] = ()) -> AddedGame:
-    """Adds a game; new processes know it. The ROM is tried in an emulator before it is kept.
+    """Adds a game, which new processes can use. The ROM is first tested in an emulator.
 
     Args:
         path: The ROM, or a folder with one ROM and stable-retro's integration files. The files
-            beside a ROM are taken if ``data.json`` is among them.
+            beside a ROM are copied if ``data.json`` is among them.
         name: The game's name, of letters and digits; by default the letters and digits of the
             file's name.
         press: Buttons to press one after another after the console is switched on, such as
-            ``"START"``, or ``"A+B"`` for two at once. The moment after them is the default start
+            ``"START"``, or ``"A+B"`` for two at once. The state after them is the default start
             state.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the game cannot be added; nothing of it remains.
+        ValueError: If the game cannot be added; none of its files are kept.
     """
     rom = _rom_in(path)
     platform, suffix = _platform(rom)
@@ -110,12 +110,12 @@ def _rom_in(path: Path) -> Path:
     found = [file for file in sorted(path.iterdir()) if file.suffix[1:].lower() in suffixes]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise ValueError(f"expected one ROM in the folder {path}, found {names}: give its path")
+        raise ValueError(f"expected one ROM in the folder {path}, found {names}: pass its path")
     return found[0]
 
 
 def _suffixes() -> dict[str, tuple[str, str]]:
-    """Returns platform and stored suffix by the suffix of a ROM."""
+    """Returns a dict from the suffix of a ROM to its platform and stored suffix."""
     known = {
         suffix: (platform, suffix)
         for platform, facts in roms.core_table().items()
@@ -130,7 +130,7 @@ def _platform(rom: Path) -> tuple[str, str]:
     suffix = rom.suffix[1:].lower()
     if suffix not in suffixes:
         known = ", ".join(f".{each} ({suffixes[each][0]})" for each in sorted(suffixes))
-        raise ValueError(f"the suffix of {rom} names no platform: rename it to one of {known}")
+        raise ValueError(f"no platform has the suffix of {rom}: change it to one of {known}")
     return suffixes[suffix]
 
 
@@ -152,7 +152,7 @@ def _content(rom: Path) -> bytes:
 def _new_title(title: str) -> str:
     if not re.fullmatch("[A-Za-z0-9]+", title):
         raise ValueError(f"a name has only letters and digits, got {title!r}: add --name NAME")
-    # A title is also the name of the game's world, on whatever platform.
+    # A title is also the name of the game's world, whatever the platform.
     taken = {game.title.lower(): game.name for game in catalogue.games()}
     taken |= {world.lower(): world for world in ("CoinRun", "CoinRunOfficial")}
     if title.lower() in taken:
@@ -175,7 +175,7 @@ def _buttons(press: Sequence[str], platform: str) -> list[tuple[str, ...]]:
 
 
 def _try(folder: Path, rom: Path, platform: str, pressed: list[tuple[str, ...]]) -> bytes:
-    """Plays the game for a moment in a process of its own; returns the state at its end."""
+    """Plays the game for a moment in its own process; returns the last state."""
     config = EmulatorConfig(
         game=folder.name,
         folder=str(folder.parent),

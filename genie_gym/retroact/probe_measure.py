@@ -37,13 +37,13 @@ class Effect:
 
     Attributes:
         word: ``right``, ``left``, ``up``, ``down``, ``jump``, ``crouch``; ``sends`` if something
-            leaves the character, ``in_place`` if it changes without moving, or ``none``.
+            leaves the character, ``in_place`` if the character changes without moving, or ``none``.
         dx: First clear displacement to the right, else the displacement at the end of the hold,
             in pixels of the console's screen.
-        dy: The same downwards.
-        rise: Maximum height above the character of NOOP, in pixels.
+        dy: Displacement downwards, measured in the same way.
+        rise: Maximum height above the character's position under NOOP, in pixels.
         changed: Maximum fraction of pixels that differ from NOOP.
-        memory: Bytes of the console's memory that differ from NOOP at the end.
+        memory: Number of bytes of the console's memory that differ from NOOP at the end.
         scrolled: Whether the displacement was measured from the scrolling of the picture, with
             the opposite sign.
     """

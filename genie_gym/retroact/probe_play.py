@@ -24,7 +24,7 @@ class ProbeConfig:
     """Settings of a probe.
 
     Attributes:
-        num_states: Number of states that the actions are played from; random play leads to them.
+        num_states: Number of states, reached by random play, that the actions are played from.
         first: Steps of random play before the first state.
         last: Steps of random play before the last state. Many steps are slow where the emulator
             has to replay them to restore a state.
@@ -64,7 +64,7 @@ class Branches:
 
 
 def play_branches(game: str, config: ProbeConfig) -> Iterator[Branches]:
-    """Reaches several states of a game with random play, and plays each action from each."""
+    """Reaches several states of a game with random play, and plays each action from each state."""
     env = RetroVectorEnv(
         game,
         action_set=ACTIONS.name,
@@ -98,7 +98,7 @@ def _wander(env: RetroVectorEnv, actions: NDArray[np.int64], settle: int) -> Non
 def _hold(
     env: RetroVectorEnv, state: list[bytes], action: int, steps: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Screens and memories while an action is held; the last are repeated if the game ends."""
+    """Screens and memories while an action is held; the last ones are repeated if the game ends."""
     env.load_state(state)
     screens: list[NDArray[np.uint8]] = []
     memories: list[NDArray[np.uint8]] = []

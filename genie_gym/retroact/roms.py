@@ -1,7 +1,7 @@
 """stable-retro's files on this machine: game folders, start states and ROMs.
 
-The files are read without importing stable-retro. Games are given by name, since this module must
-not import the catalogue, which uses it.
+The files are read without importing stable-retro. Games are passed by name, since this module must
+not import the catalogue, which imports this module.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def package_dir() -> Path:
     """Returns the folder of the installed stable-retro.
 
     Raises:
-        MissingDependencyError: If it is not installed.
+        MissingDependencyError: If stable-retro is not installed.
     """
     if sys.platform == "win32":
         raise MissingDependencyError(
@@ -95,7 +95,7 @@ def installed_games() -> list[str]:
 
 
 def is_playable(name: str) -> bool:
-    """Returns whether a game's ROM is here; False if stable-retro is not installed."""
+    """Returns whether a game's ROM is on this machine; False if stable-retro is not installed."""
     try:
         return find_rom(game_dir(name)) is not None
     except MissingDependencyError:
@@ -131,7 +131,7 @@ def require_rom(name: str) -> Path:
     """Returns the path of a game's ROM.
 
     Raises:
-        MissingRomError: If it has not been imported.
+        MissingRomError: If the ROM has not been imported.
     """
     folder = game_dir(name)
     if not folder.is_dir():

@@ -42,9 +42,9 @@ class Selection:
     """A named list of games.
 
     Attributes:
-        name: Its name; on the command line it has a leading ``@``.
-        meaning: What its games have in common.
-        games: All its games, sorted by name.
+        name: Name of the selection; on the command line it has a leading ``@``.
+        meaning: What the games have in common.
+        games: All games of the selection, sorted by name.
     """
 
     name: str
@@ -99,7 +99,7 @@ def selection(name: str) -> Selection:
     """Returns the selection with this name, with or without the leading ``@``.
 
     Raises:
-        ValueError: If there is none; the message lists all names.
+        ValueError: If no selection has this name; the message lists all names.
     """
     name = name.removeprefix("@")
     if name not in SELECTIONS:

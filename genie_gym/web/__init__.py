@@ -1,1 +1,1 @@
-"""Worlds as folders of static files that dream in the browser of whoever opens them."""
+"""Exports worlds as folders of static files that run in the visitor's browser."""

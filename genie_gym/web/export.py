@@ -1,4 +1,4 @@
-"""Writes a world as a folder of static files that dreams in a browser."""
+"""Writes a world as a folder of static files that runs in a browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def export_web(world: str | Path, out: Path, runtime: Path | None = None) -> Pat
 
     Args:
         world: Name or path of the world.
-        out: The folder to write; must not exist or be empty.
+        out: The folder to write; if it exists, it must be empty.
         runtime: Folder of ONNX Runtime Web; by default, npm downloads it once.
 
     Returns:
@@ -65,7 +65,7 @@ def _write_page(out: Path) -> None:
         shutil.copy(_PLAY / name, out / "page")
     for file in _OWN.iterdir():
         shutil.copy(file, out / "page")
-    # A server may have the folder at any path, so addresses are relative.
+    # A server may serve the folder at any path, so addresses are relative.
     page = (_PLAY / "index.html").read_text().replace('"/page/', '"page/')
     (out / "index.html").write_text(page)
 

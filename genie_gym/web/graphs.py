@@ -1,12 +1,12 @@
 """A world as ONNX graphs for one row, which a browser runs.
 
-`sample` predicts tokens from a partly masked frame, `finish` makes a finished frame part of the
-past and predicts its outcome, `predict` does both at once (one-pass worlds), `decode` makes pixels.
+`sample` predicts tokens from a partly masked frame. `finish` adds a finished frame to the past and
+predicts its outcome. `predict` does both at once (one-pass worlds). `decode` makes pixels.
 
 Keys and values are separate tensors for each layer: a stacked tensor would be split in each pass.
-Past keys are ``(N, H, E, W)``, as their product with queries needs them, values ``(N, H, W, E)``.
+Past keys are ``(N, H, E, W)``, the layout for their product with queries; values ``(N, H, W, E)``.
 
-Shapes: N tokens per frame, D width, H heads, W past frames, E width of a head, L temporal layers,
+Shapes: N tokens per frame, D width, H heads, W past frames, E head dimension, L temporal layers,
 P convolutions, K codes.
 """
 
@@ -33,8 +33,8 @@ GRAPHS = {"two_stream": ("sample", "finish", "decode"), "one_pass": ("predict", 
 """The graphs of a world, by its dynamics' objective."""
 
 _OPSET = 17  # the first with LayerNormalization
-_LEVELS = 127  # of an int8 weight, on each side of 0
-_SMALLEST = 4096  # numbers; smaller matrices are not worth packing
+_LEVELS = 127  # levels of an int8 weight on each side of 0
+_SMALLEST = 4096  # elements; smaller matrices are not worth packing
 
 
 def check_exportable(name: str, model: WorldModel) -> None:
@@ -53,7 +53,7 @@ def export_graphs(model: WorldModel) -> dict[str, bytes]:
     dynamics = model.dynamics
     names = GRAPHS[dynamics.config.objective]
     with torch.no_grad(), warnings.catch_warnings():
-        # The tracer cannot know that shapes never change; here, they never do.
+        # The tracer warns that shapes might change; here they never do.
         warnings.simplefilter("ignore")
         return {
             name: _decoder(model) if name == "decode" else _pass(dynamics, name) for name in names
@@ -61,7 +61,7 @@ def export_graphs(model: WorldModel) -> dict[str, bytes]:
 
 
 class _Pass(nn.Module):
-    """One pass of a dynamics over one frame."""
+    """One pass of a dynamics model over one frame."""
 
     def __init__(self, dynamics: Dynamics, outputs: tuple[str, ...]):
         super().__init__()
@@ -85,7 +85,7 @@ class _Pass(nn.Module):
             action,
             dynamics.frame_features(frame[None]),
             self.derived.table,
-            # Lists serve as well as stacked tensors: a layer takes its own element.
+            # Lists work as well as stacked tensors: each layer takes its own element.
             Past(self.derived.space_bias, bias[None, None], keys, values, tails[:, None]),  # type: ignore[arg-type]
         )
         if self.outputs == ("logits",):
@@ -105,7 +105,7 @@ class _Pass(nn.Module):
 
 
 class _Decode(nn.Module):
-    """Tokens and the previous frame become the next frame."""
+    """Decodes the next frame from its tokens and the previous frame."""
 
     def __init__(self, tokenizer: MotionTokenizer):
         super().__init__()
@@ -172,7 +172,7 @@ def _export(
 
 
 def _transposed(graph: Any, x: Any) -> Any:
-    """The graph of ``x.mT``, which torch's exporter does not know."""
+    """The graph of ``x.mT``, which torch's exporter does not support."""
     axes = list(range(len(x.type().sizes())))
     return graph.op("Transpose", x, perm_i=[*axes[:-2], axes[-1], axes[-2]])
 
@@ -187,7 +187,7 @@ def _moved(graph: Any, x: Any, source: Any, destination: Any) -> Any:
 
 
 def _repeated(graph: Any, x: Any, repeats: Any, dim: Any, size: Any = None) -> Any:
-    """The graph of ``x.repeat_interleave(repeats, dim)``; torch's is wrong for negative axes."""
+    """The graph of ``x.repeat_interleave(...)``, which torch gets wrong for negative axes."""
     shape = list(x.type().sizes())
     axis, times = int(dim.node().t("value")) % len(shape), int(repeats.node().t("value"))
     places = torch.arange(shape[axis]).repeat_interleave(times)
@@ -218,7 +218,7 @@ def _pack(onnx: Any, graph: Any) -> None:
 
 
 def _int8(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Returns int8 values and scales whose product is exactly the matrix; None if there are none.
+    """Returns int8 values and scales whose product is exactly the matrix; None if none exist.
 
     There is one scale per row or per column.
     """

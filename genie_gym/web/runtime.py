@@ -32,7 +32,7 @@ def runtime_files(folder: Path | None = None) -> list[Path]:
         folder: Folder of the files or of the unpacked npm package; by default the user's cache.
 
     Raises:
-        RuntimeError: If they cannot be found or downloaded, or have other checksums.
+        RuntimeError: If the files cannot be found or downloaded, or have wrong checksums.
     """
     if folder is None:
         folder = Path(platformdirs.user_cache_dir("genie-gym")) / PACKAGE.replace("@", "-")

@@ -22,9 +22,9 @@ __all__ = ["DynamicsEntropy", "DynamicsEntropyVector"]
 class DynamicsEntropyVector(IntrinsicRewardVector):
     """Replaces the reward by the world's uncertainty about the frame, from 0 to 2.
 
-    ``info["env_reward"]`` has the env's own reward, and ``info["dynamics_entropy"]`` the
+    ``info["env_reward"]`` is the env's own reward, and ``info["dynamics_entropy"]`` is the
     uncertainty before scaling (``info["dynamics_surprise"]`` in mode "surprise", which has no
-    upper bound). All autoreset modes work; the first frame of an episode is not scored.
+    upper bound). All autoreset modes are supported; the first frame of an episode is not scored.
 
     Args:
         env: A vector env with the world's frames and actions.
@@ -35,7 +35,7 @@ class DynamicsEntropyVector(IntrinsicRewardVector):
         add: Whether to add to the env's own reward instead of replacing it.
         scale: Factor on the uncertainty.
         device: Device to compute on; "auto" uses a GPU if there is one.
-        dtype: Floating-point type to compute in; "auto" takes bfloat16 if it is faster.
+        dtype: Floating-point type to compute in; "auto" uses bfloat16 if it is faster.
     """
 
     meter: EntropyMeter
@@ -101,7 +101,8 @@ def _meter(
     """Makes the meter for an env with these spaces."""
     if not isinstance(actions, gym.spaces.Discrete) or frames.shape is None:
         raise ValueError(
-            f"expected a Box of frames and Discrete actions, got {frames} and {actions}"
+            f"expected a Box observation space and a Discrete action space, got {frames} and "
+            f"{actions}"
         )
     return EntropyMeter(
         num_rows, world, num_actions=int(actions.n), frame_shape=frames.shape, **options
@@ -109,7 +110,7 @@ def _meter(
 
 
 def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
-    """Raises ValueError if the world's game is not drawn as in the world's training data."""
+    """Raises ValueError if the env draws the world's game differently from the training data."""
     if spec is None or spec.id != card.env_id:
         return
     for name, default in LOOKS.items():

@@ -29,7 +29,7 @@ class EntropyMeter:
 
     * "paper": The world gets the frames of 4 and 3 steps ago and the actions since then. It
       predicts the 3 frames that follow in one pass. The score is its uncertainty about the last
-      of them, the current frame. It is 0 until an episode has 5 frames.
+      of them, the current frame. The score is 0 until an episode has 5 frames.
     * "streaming": The world gets all earlier frames of the episode. The score is its uncertainty
       about the current frame before it sees that frame.
     * "surprise": As "streaming", but with the negative log-probability of each actual token in
@@ -42,7 +42,7 @@ class EntropyMeter:
         num_actions: Number of actions of the env; must match the world.
         frame_shape: Shape of the env's frames; must match the world.
         device: Device to compute on; "auto" uses a GPU if there is one.
-        dtype: Floating-point type to compute in; "auto" takes bfloat16 if it is faster.
+        dtype: Floating-point type to compute in; "auto" uses bfloat16 if it is faster.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class EntropyMeter:
             raise ValueError(
                 f"the world {self.world.card.name} has {expected[0]} actions "
                 f"({self.world.card.action_set}) and frames of shape {expected[1]}, but the env "
-                f"has {num_actions} and {tuple(frame_shape)}: make the env with "
-                f"action_set={self.world.card.action_set!r}, or use another world"
+                f"has {num_actions} actions and frames of shape {tuple(frame_shape)}: make the env "
+                f"with action_set={self.world.card.action_set!r}, or use another world"
             )
         self.mode = mode
         self.name = "dynamics_surprise" if mode == "surprise" else "dynamics_entropy"

@@ -32,8 +32,8 @@ class Meter(Protocol):
 class IntrinsicRewardVector(VectorWrapper):
     """Replaces the reward by a meter's score of the frame after each step.
 
-    ``info["env_reward"]`` has the env's own reward; the score before scaling is in ``info`` under
-    the meter's name. All autoreset modes work; the first frame of an episode is not scored.
+    ``info["env_reward"]`` is the env's own reward; the score before scaling is in ``info`` under
+    the meter's name. All autoreset modes are supported; an episode's first frame is not scored.
 
     Args:
         env: A vector env whose observations are frames.

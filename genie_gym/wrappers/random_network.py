@@ -23,7 +23,7 @@ class RandomNetworkMeter(nn.Module):
     errors. New frames score about 1 at first; familiar frames score less and less.
 
     Args:
-        num_features: Width of the networks' output.
+        num_features: Output dimension of both networks.
         learning_rate: Learning rate of the predictor; in training mode, each call of `score`
             updates it.
         seed: Seed of both networks.

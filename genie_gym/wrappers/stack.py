@@ -1,4 +1,4 @@
-"""Shows an agent the last few frames, so that it can see how things move."""
+"""Stacks the last few frames, so that an agent can see motion."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SAME_STEP = AutoresetMode.SAME_STEP
 
 
 class StackFramesVector(VectorWrapper):
-    """Observations are the last `num` frames, stacked along the channels with the newest last.
+    """Stacks the last `num` frames along the channel axis, with the newest frame last.
 
-    A dream starts from several real frames, and the first stack is made of those. In the real game
-    it is the first frame, repeated.
+    In a dream, the first stack consists of the real frames that the dream starts from. In the real
+    game, it repeats the first frame.
 
     Args:
         env: A vector env whose observations are frames ``(H, W, C)``.

@@ -114,9 +114,10 @@ class EpisodeDataset:
         return self._subset([matches(entry) for entry in self.entries])
 
     def split(self, name: str) -> EpisodeDataset:
-        """The episodes that the hash of their content assigns to "train", "val" or "test".
+        """The episodes of a split: "train", "val" or "test".
 
-        An episode keeps its split when others are added. Equal episodes share a split.
+        A hash of the content assigns each episode to a split. So an episode keeps its split when
+        others are added, and equal episodes share a split.
         """
         if name not in SPLITS:
             raise ValueError(f"split {name!r} must be one of {list(SPLITS)}")
@@ -149,7 +150,7 @@ class EpisodeDataset:
     def window(
         self, index: int, start: int, length: int, frames: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """`length` frames T of an episode and the transitions between them.
+        """A window of T = `length` frames of an episode, and the transitions between them.
 
         Returns:
             `frames` uint8 (T, H, W, 3), read into the given array if there is one; `actions` int64,
@@ -264,7 +265,7 @@ class EpisodeDataset:
         if len(distinct) != 1:
             raise ValueError(
                 f"the {len(self)} episodes of {self.path} do not share one {what}: {distinct}; "
-                "narrow them with select()"
+                "filter them with select()"
             )
         return distinct[0]
 

@@ -15,7 +15,7 @@ class DamagedShardError(RuntimeError):
     def __init__(self, path: Path, reason: str):
         super().__init__(
             f"damaged: {path}: {reason}. Run `genie-gym data verify {_dataset_of(path)}` for a "
-            'full list, restore the file from a copy, or read around it with on_damage="skip".'
+            'full list, restore the file from a copy, or leave it out with on_damage="skip".'
         )
         self.path = path
         self.reason = reason
@@ -31,7 +31,7 @@ class StorageError(OSError):
 
 @contextmanager
 def writing(path: Path, num_bytes: int = 0) -> Iterator[None]:
-    """Explain an OSError of the block: it becomes a StorageError about writing `path`."""
+    """Turn an OSError in the block into a StorageError about writing `path`."""
     try:
         yield
     except OSError as error:

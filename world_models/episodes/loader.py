@@ -65,9 +65,9 @@ class WindowLoader:
 
 
 def _keep_garbage(worker: int) -> None:
-    """Never collect the garbage that a forked worker inherits.
+    """Never garbage-collect the objects that a forked worker inherits.
 
-    To destroy an object whose threads only the parent has, such as an emulator, aborts the worker.
+    Destroying an object whose threads only the parent has, such as an emulator, aborts the worker.
     """
     gc.freeze()
 

@@ -81,8 +81,8 @@ class Manifest:
     Attributes:
         records: one per shard.
         damaged: manifest file and reason for each damaged line.
-        torn: manifest files whose last line was cut off while it was written. Its shard is
-            ignored.
+        torn: manifest files whose last line was cut off while it was written. The shard of
+            that line is ignored.
     """
 
     records: list[ShardRecord]

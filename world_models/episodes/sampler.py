@@ -23,8 +23,8 @@ class WindowSampler(Iterator[np.ndarray]):
         world_size: number of processes.
         groups: group number of each episode, such as its game. All groups with windows are equally
             likely, whatever their size. None: no groups.
-        rare: windows to draw more often, rows of (episode, start).
-        rare_share: share of windows, in [0, 1], that are drawn from `rare`.
+        rare: windows to oversample, as rows of (episode, start).
+        rare_share: fraction of windows, in [0, 1], that are sampled from `rare`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class WindowSampler(Iterator[np.ndarray]):
         self._rare = np.zeros((0, 2), np.int64) if rare is None else rare
         if rare_share and not len(self._rare):
             raise ValueError(
-                f"rare_share is {rare_share}, but there are no rare windows to draw; set it to 0"
+                f"rare_share is {rare_share}, but there are no rare windows to sample; set it to 0"
             )
         counts = np.maximum(np.asarray(num_frames, np.int64) - length + 1, 0)
         if groups is not None and len(groups) != len(counts):

@@ -2,7 +2,7 @@
 
 Row r of `frames`, `actions` and `rewards` is one step. An episode occupies `num_frames` rows from
 `first_row`, which is on a chunk boundary. Frames are stored *column by column* (rows, W, H, 3):
-side-scrolling then shifts a picture by whole runs of bytes, which the compressor finds, and a
+side-scrolling then shifts a frame by whole runs of bytes, which the compressor finds, so that a
 frame takes a fifth less space. Chunks are zstd frames with a checksum (HDF5 filter 32015).
 """
 
@@ -51,7 +51,7 @@ class Entry:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Entry:
-        """Undo `dataclasses.asdict`, also after JSON."""
+        """Undo `dataclasses.asdict`, also after a JSON round trip."""
         return Entry(**values | {"info": EpisodeInfo(**values["info"])})
 
 
@@ -72,7 +72,7 @@ class EncodedEpisode:
 
 
 class Chunk:
-    """Frames of one chunk as they are stored: column by column, unused places black.
+    """Frames of one chunk as they are stored: column by column. Unused slots are black.
 
     Attributes:
         count: Number of frames so far, at most CHUNK_FRAMES.
@@ -123,8 +123,8 @@ class EpisodeEncoder:
         if (self._num_frames, len(self._chunks)) != (len(transitions) + 1, chunks_needed):
             raise ValueError(
                 f"got {self._num_frames} frames in {len(self._chunks)} chunks for "
-                f"{len(transitions)} transitions; there is one frame more than transitions, and "
-                f"each chunk but the last has {CHUNK_FRAMES}"
+                f"{len(transitions)} transitions; expected one frame more than transitions, and "
+                f"{CHUNK_FRAMES} frames in each chunk but the last"
             )
         entry = Entry(
             key=episode_key(transitions, self._frame_shape, self._chunks),
@@ -160,7 +160,7 @@ def episode_key(
 ) -> str:
     """Hash of an episode's content, independent of the compression level.
 
-    It hashes no pixels: each chunk ends with zstd's checksum of its content.
+    Pixels are hashed through the checksum that zstd appends to each chunk.
     """
     info, ends = transitions.info, f"{int(transitions.terminated)}{int(transitions.truncated)}"
     digest = hashlib.sha256()

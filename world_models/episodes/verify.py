@@ -33,7 +33,7 @@ class Report:
 
 
 def verify(path: Path | str, progress: Callable[[ShardRecord], None] = lambda _: None) -> Report:
-    """Read everything: file hashes, tables, each frame and the key of each episode."""
+    """Read and check everything: file hashes, tables, each frame and the key of each episode."""
     path = Path(path)
     manifest = read_manifest(path)
     report = Report(damage=list(manifest.damaged))

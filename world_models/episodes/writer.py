@@ -23,8 +23,8 @@ class EpisodeWriter:
     """Adds episodes to a dataset directory. Any number of processes may each use their own writer.
 
     A flush writes one shard under a temporary name, fsyncs it, renames it, fsyncs the directory,
-    and only then appends the shard's line to this writer's own manifest file. A process killed at
-    any moment leaves every episode in the manifest readable, and loses those still in memory.
+    and only then appends the shard's line to this writer's own manifest file. If the process is
+    killed, every episode in the manifest stays readable, and the episodes in memory are lost.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class EpisodeWriter:
         Args:
             path: dataset directory; created if it does not exist.
             name: readable prefix of this writer's files; a random suffix makes it unique.
-            max_shard_bytes: compressed size in bytes from which a shard is written.
+            max_shard_bytes: a shard is written when it reaches this compressed size in bytes.
         """
         if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
             raise ValueError(f"name must be letters, digits, '_' or '.', got {name!r}")

@@ -1,10 +1,10 @@
-"""Compiled dreams: the work of a step, composed into a few functions for torch's compiler.
+"""Compiled dreams: `torch.compile` applied to the few functions that make up a step.
 
-These are: a sampling pass with its unmasking; the pass of the finished frame with its cache entry
-and its outcome; and decoding to pixels.
+The compiled functions cover a sampling pass, including its unmasking; the pass over the finished
+frame, including its cache entry and outcome; and the decoding to pixels.
 
-On a CPU, weights in half precision become constants of the compiled code. They are padded to whole
-tiles of the matrix units, and the fastest matrix product is chosen by autotuning.
+On a CPU, half-precision weights become constants of the compiled code. They are padded to whole
+tiles of the CPU's matrix units, and autotuning chooses the fastest matrix product.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = ["CompiledWorld", "Compiler"]
 
 M = TypeVar("M", bound=nn.Module)
 
-TILE = 32  # numbers of a row that fill a tile of the matrix units
-TUNED = {  # options of the compiler
+TILE = 32  # a tile of the CPU's matrix units holds this many numbers per row
+TUNED = {  # options of torch.compile
     "cpp_wrapper": True,
     "max_autotune": True,
     "max_autotune_gemm_backends": "CPP,ATEN",
@@ -41,14 +41,14 @@ TUNED = {  # options of the compiler
 
 
 class CompiledWorld(WorldModel):
-    """The weights of a world as they are now, with a compiled `step`.
+    """A world model with a compiled `step`, built from the current weights of a world.
 
-    It is faster, especially with few rows. The first steps at each new batch size take up to some
-    minutes, so it pays off for long dreams with few different batch sizes. The order of sums, and
-    so rounding, may depend on the batch size.
+    The compiled `step` is faster, especially with few rows. The first steps at each new batch size
+    take up to several minutes, so compiling pays off for long dreams with few different batch
+    sizes. The order of summation, and so the rounding, may depend on the batch size.
 
     Raises:
-        RuntimeError: If there is no compiler. A CPU needs one for C++.
+        RuntimeError: If no compiler is available. A CPU requires a C++ compiler.
     """
 
     def __init__(self, world: WorldModel):
@@ -86,7 +86,7 @@ class CompiledWorld(WorldModel):
 
 
 class CompiledDynamics:
-    """The methods of a `Dynamics` that dreams call, compiled."""
+    """Compiled versions of the `Dynamics` methods that a dream calls."""
 
     def __init__(self, dynamics: Dynamics):
         compiler = Compiler(dynamics)
@@ -115,11 +115,11 @@ class CompiledDynamics:
 
 
 class Compiler:
-    """Compiles functions of one module, with its weights as they are now, without gradients.
+    """Compiles functions of one module with its current weights, for use without gradients.
 
     Attributes:
-        part: The module whose methods to compile: the given one, or on a CPU in half precision a
-            copy with padded layers.
+        part: The module whose methods are compiled: the given module, or for half precision on a
+            CPU a copy of it with padded layers.
     """
 
     def __init__(self, part: Any):
@@ -159,7 +159,7 @@ class _Tiled(nn.Module):
 
 
 def _in_tiles(part: M) -> M:
-    """Pad the linear layers of a module that do not fill whole tiles; returns the module."""
+    """Pad those linear layers of a module that do not fill whole tiles, and return the module."""
     for name, child in part.named_children():
         if not isinstance(child, nn.Linear):
             _in_tiles(child)

@@ -1,9 +1,9 @@
 """Runs a step of many rows on a CPU: each thread computes a part of the rows.
 
-torch's own threads share every single operation, and wait for each other after it by spinning. A
-step has hundreds of small operations, so they would gain little, and beside other busy processes
-they would be slower than one thread. They also do not survive a fork: a child process that used
-them would hang. Here every part runs on one thread, and threads meet once per step.
+torch's own threads split every single operation, and spin-wait for each other after it. A step has
+hundreds of small operations, so torch's threads would gain little, and if other processes keep the
+CPU busy, they would be slower than one thread. They also do not survive a fork: a child process
+that used them would hang. Here each part runs on one thread, and threads synchronise once per step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from world_models.inference.world import Prediction
 __all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts", "threads", "threads_of_an_operation"]
 
 MIN_ROWS = 4  # fewer rows per thread are not worth a thread
-_LARGE = 20_000_000  # parameters from which a single operation is worth several threads
+_LARGE = 20_000_000  # with this many parameters, a single operation is worth several threads
 
 Step = Callable[..., tuple[WorldState, Prediction]]
 """`WorldModel.step`: maps a state and actions to the next state and the prediction."""
@@ -32,10 +32,10 @@ Step = Callable[..., tuple[WorldState, Prediction]]
 def step_in_parts(
     step: Step, num_parts: int, state: WorldState, *inputs: Tensor
 ) -> tuple[WorldState, Prediction]:
-    """Call ``step(state, *inputs)`` for parts of the rows, each on a thread of its own.
+    """Split the rows into parts, and call ``step(state, *inputs)`` for each on its own thread.
 
-    The world must not be compiled, and the state not be used again. Each of the inputs has one
-    entry per row.
+    The world must not be compiled, and the state must not be used again. Each input has one entry
+    per row.
     """
     columns = (x.tensor_split(num_parts) for x in inputs)
     parts = zip(state.tensor_split(num_parts), *columns, strict=True)
@@ -64,7 +64,7 @@ def one_thread() -> AbstractContextManager[None]:
 
 
 def threads_of_an_operation(model: nn.Module, num_threads: int) -> int:
-    """Return how many threads share one operation: all if the model is large, else one."""
+    """Return the number of threads per operation: all threads for a large model, else one."""
     large = sum(p.numel() for p in model.parameters()) >= _LARGE
     return num_threads if large else 1
 
@@ -84,7 +84,7 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
 
 
 def _after_fork() -> None:
-    """Use one thread in a forked child: others do not survive, but torch would wait for them."""
+    """Use one thread in a forked child, where torch would wait for threads that no longer exist."""
     _pool.cache_clear()
     torch.set_num_threads(1)
 

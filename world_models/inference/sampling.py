@@ -1,6 +1,6 @@
 """MaskGIT sampling: unmasks tokens over a few passes, the most certain ones first.
 
-Shapes: B batch, R of its rows, M tokens sampled together, K codes.
+Shapes: B batch, R rows out of B, M tokens sampled together, K codes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from world_models.noise import uniform
 __all__ = ["MaskedTokens", "Pass", "Predict", "Sample", "entropy", "sample_tokens", "unmask"]
 
 COLD = 1e-3  # a temperature that practically always draws the most likely token
-CHUNK = 256  # tokens that are drawn at once
-LARGEST = 1 - 2.0**-24  # below 1
+CHUNK = 256  # number of tokens drawn at once
+LARGEST = 1 - 2.0**-24  # the largest float32 below 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class MaskedTokens(NamedTuple):
 
     Attributes:
         tokens: int64 ``(R, M)``.
-        masked: Bool, which of them are masked, ``(R, M)``.
+        masked: Whether each token is masked, bool ``(R, M)``.
         step: Each row's position in the schedule, 0 to steps - 1, ``(R,)``.
         passes: Number of passes of each row so far, ``(R,)``.
     """
@@ -59,10 +59,10 @@ class MaskedTokens(NamedTuple):
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""Maps tokens ``(R, M)``, some masked, of the rows ``(R,)`` to logits ``(R, M, K)``."""
+"""Maps partly masked tokens ``(R, M)`` and their rows ``(R,)`` to logits ``(R, M, K)``."""
 Pass = Callable[[MaskedTokens, Tensor, Tensor, Tensor], tuple[MaskedTokens, Tensor]]
 """`Predict` and `unmask` in one call: maps tokens, rows, schedule and noise to the tokens after
-the pass and the entropy of each."""
+the pass and the entropy of each token's distribution."""
 
 
 def sample_tokens(
@@ -90,7 +90,7 @@ def sample_tokens(
     noise = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     tokens = seeds.new_full((len(seeds), size), space.mask_token)
     none = torch.zeros_like(seeds)
-    # No two fields share memory: torch would compile another version for arguments that do.
+    # Fields must not share memory, because torch would compile another version for such arguments.
     canvas = MaskedTokens(tokens, torch.ones_like(tokens, dtype=torch.bool), none, none.clone())
     tokens, passes = tokens.clone(), none.clone()
     rows = torch.arange(len(seeds), device=seeds.device)  # the R of B rows still being sampled
@@ -107,7 +107,8 @@ def sample_tokens(
             if not unfinished.any():
                 break
             # Compiled code keeps all rows: another number of rows would need another compilation.
-            # Leaving out rows copies the others with their past: worth it if half are finished.
+            # Dropping finished rows copies the other rows and their past, which pays off only when
+            # half of the rows are finished.
             if fused is None and 2 * int(unfinished.sum()) <= len(rows):
                 tokens[rows], passes[rows] = canvas.tokens, canvas.passes
                 kept = unfinished.nonzero()[:, 0]
@@ -129,7 +130,7 @@ def unmask(
     Args:
         canvas: The tokens before the pass.
         logits: Their logits, ``(R, M, K)``.
-        schedule: Number of masked tokens before each pass, and after the last.
+        schedule: Number of masked tokens before each pass, and after the last pass.
         noise: Uniform random numbers, ``(R, M)``.
         config: How to sample.
         space: The token space.
@@ -149,7 +150,7 @@ def unmask(
     stay = _least_certain(certainty, masked, schedule[step + 1])
     if config.threshold < 1:
         stay = stay & (certainty < config.threshold)
-    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # the step with as few masks
+    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # the step with this few masks
     canvas = MaskedTokens(
         tokens=torch.where(masked & ~stay, drawn, tokens),
         masked=stay,
@@ -168,12 +169,12 @@ def entropy(logits: Tensor) -> Tensor:
 def _draw(
     logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSpace
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw tokens from logits ``(R, M, K)``, the most likely ones at temperature 0.
+    """Draw tokens from logits ``(R, M, K)``; temperature 0 draws the most likely ones.
 
     Returns:
         Tokens, their certainty in [0, 1], and the entropy of the logits, each ``(R, M)``.
     """
-    # Chunks stay in the processor's cache: this is several times as fast as all tokens at once.
+    # Chunks fit into the CPU cache: this is several times as fast as drawing all tokens at once.
     size = noise.numel() if torch.compiler.is_compiling() else CHUNK
     chunks = (x.split(size) for x in (logits.flatten(0, 1), temperature.flatten(), noise.flatten()))
     drawn = [_draw_chunk(x, heat, at, space) for x, heat, at in zip(*chunks, strict=True)]
@@ -197,7 +198,7 @@ def _draw_chunk(
         tokens = _draw_any(logits, temperature, noise, space)
     else:
         # Noise below the likeliest token's probability draws that token. A temperature below 1 only
-        # raises the probability, so most tokens need no cumulative sum.
+        # raises this probability, so most draws need no cumulative sum.
         least = 0.0 if space.group_start is None else 0.5
         sure = (noise < certainty) & (certainty > least) & (temperature <= 1)
         tokens, rest = likeliest[:, 0].clone(), (~sure).nonzero()[:, 0]
@@ -205,13 +206,14 @@ def _draw_chunk(
             tokens[rest] = _draw_any(logits[rest], temperature[rest], noise[rest], space)
     if space.neutral is None:
         certainty = weight.gather(1, tokens[:, None])[:, 0] / total
-    # The certainty of a motion token is the probability of the most likely token. With that of the
-    # drawn one, unlikely draws would be masked again, and things that rarely move would never move.
+    # The certainty of a motion token is the probability of the most likely token, not of the drawn
+    # one. Otherwise unlikely draws would be masked again, and objects that rarely move would never
+    # move.
     return tokens, certainty, entropy
 
 
 def _draw_any(logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSpace) -> Tensor:
-    """Draw from logits ``(n, K)``: the lowest noise gives the most likely token."""
+    """Draw tokens from logits ``(n, K)``; noise near 0 draws the most likely token."""
     heat = torch.where(temperature == 0, 1.0, temperature)[:, None]
     if space.group_start is not None:
         logits = _grouped(logits, temperature[:, None], space.group_start)
@@ -220,17 +222,17 @@ def _draw_any(logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSp
     first = weight.gather(1, likeliest)
     total = weight.sum(-1, keepdim=True)
     cumulative = weight.scatter(1, likeliest, 0.0).cumsum(-1)
-    place = (noise[:, None] * total - first) / (total - first)  # among the others
+    place = (noise[:, None] * total - first) / (total - first)  # position among the other tokens
     place = place.clamp(0, LARGEST) * cumulative[:, -1:]
     other = torch.searchsorted(cumulative, place, right=True).clamp(max=logits.shape[-1] - 1)
     return torch.where(noise[:, None] * total < first, likeliest, other)[:, 0]
 
 
 def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
-    """Adjust logits ``(n, K)`` so that the ids >= `start` are sampled as a group.
+    """Adjust logits ``(n, K)`` so that the token ids >= `start` are sampled as a group.
 
-    At temperature ``(n, 1)``, the group is drawn as often as a single id with the total probability
-    of its members. Within the group, members are drawn at the same temperature.
+    The temperature ``(n, 1)`` applies twice: to the choice between the other ids and the group,
+    which counts as one id with the total probability of its members, and to the choice of a member.
     """
     heat = temperature.clamp(min=COLD)
     others, group = logits[:, :start], logits[:, start:]
@@ -239,7 +241,7 @@ def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
 
 
 def _least_certain(certainty: Tensor, masked: Tensor, count: Tensor) -> Tensor:
-    """Mark the ``count`` ``(R,)`` least certain of the masked tokens of each row."""
+    """Mark the ``count`` ``(R,)`` masked tokens of each row that have the lowest certainty."""
     order = certainty.masked_fill(~masked, float("inf")).argsort(dim=-1, stable=True)
-    # Sort twice, because torch 2.13 miscompiles scattered ranks.
+    # A second sort computes the ranks, because torch 2.13 miscompiles ranks made by scattering.
     return (order.argsort(dim=-1) < count[:, None]) & masked

@@ -19,20 +19,21 @@ __all__ = ["WorldState", "merge_rows"]
 
 @dataclass(frozen=True, kw_only=True)
 class WorldState:
-    """B independent rows of a world model.
+    """The state of B independent rows of a world model.
 
     Attributes:
         seeds: ``(B,)`` int64. A row's future depends only on its past, its actions and its seed.
-        frames: The last frame, uint8 ``(B, H, W, 3)``: the real one if it is known.
+        frames: The last frame, uint8 ``(B, H, W, 3)``: the real frame if it is known.
         tokens: Tokens of the last frame, ``(B, N)``.
         dynamics: KV cache of the dynamics.
-        decoder: KV cache of the tokenizer's decoder; None if frames need no longer be decoded,
+        decoder: KV cache of the tokenizer's decoder. None if no more frames are to be decoded,
             because only real frames will be observed.
-        encoder: KV cache of the tokenizer's encoder; None after an imagined frame, which the
-            encoder has not seen.
-        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``. A dynamics with a `horizon`
-            restarts from them when its positions are used up. None for all others.
-        recent_actions: The actions between them, ``(B, K - 1)``.
+        encoder: KV cache of the tokenizer's encoder. None after an imagined frame, because the
+            encoder has not seen that frame.
+        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``. A dynamics model with a
+            `horizon` restarts from these frames when it has used all its positions. None without a
+            `horizon`.
+        recent_actions: The actions between the `recent_frames`, ``(B, K - 1)``.
     """
 
     seeds: Tensor
@@ -69,7 +70,7 @@ class WorldState:
         return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
 
     def tensor_split(self, num: int) -> list[WorldState]:
-        """Split the rows into `num` states whose caches share memory with this one."""
+        """Split the rows into `num` states whose caches share memory with this state's caches."""
         ends = accumulate((len(part) for part in self.seeds.tensor_split(num)), initial=0)
         return [
             self._map(lambda cache, i=i, j=j: cache.part(i, j), lambda x, i=i, j=j: x[i:j])
@@ -77,7 +78,7 @@ class WorldState:
         ]
 
     def joined(self, parts: Sequence[WorldState]) -> WorldState:
-        """Undo `tensor_split`, after each of the parts has taken a step."""
+        """Join the parts made by `tensor_split` after each part has taken a step."""
         tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in self._tensors()}
         caches: dict[str, KVCache | None] = {"encoder": None, "decoder": None}
         for name in parts[0]._caches():
@@ -115,7 +116,7 @@ class WorldState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> WorldState:
-        """Undo `tensors`."""
+        """Rebuild the state from the result of `tensors`."""
         caches: dict[str, KVCache | None] = {}
         for name in ("dynamics", "decoder", "encoder"):
             own = {k.partition(".")[2]: x for k, x in tensors.items() if k.startswith(name + ".")}
@@ -149,13 +150,13 @@ def merge_rows(
     """Restart some rows of a state.
 
     Args:
-        state: State of all rows; None if none has started yet. Written in place, as by `put`.
+        state: State of all rows, written in place as by `put`; None if no row has started yet.
         index: The rows to restart, int64.
         fresh: The new state of these rows, in that order.
-        num_rows: Number of all rows.
+        num_rows: Total number of rows.
 
     Returns:
-        The state of all rows. Rows that have never started are copies of the first fresh one.
+        The state of all rows. Rows that have never started are copies of the first fresh row.
     """
     if state is not None and len(index) < num_rows:
         return state.put(index, fresh)

@@ -1,4 +1,4 @@
-"""How uncertain a world model is of a frame: the reward of AutoExplore.
+"""How uncertain a world model is about a frame: the reward of AutoExplore.
 
 Shapes: B batch, T frames, N tokens per frame, K codes.
 """
@@ -16,12 +16,12 @@ from world_models.model.token_space import Clip
 
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
 
-GIVEN, PREDICTED = 2, 3  # frames of the published reward, which scores the last one
-SHARE = 4  # only the most uncertain quarter of the tokens counts: most show a certain background
+GIVEN, PREDICTED = 2, 3  # numbers of frames in the published reward, which scores the last frame
+SHARE = 4  # only the most uncertain quarter of the tokens counts: most show predictable background
 
 
 def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
-    """One number in [0, 2] per frame: the mean of 2H / ln K over the most uncertain quarter.
+    """One number in [0, 2] per frame: mean 2H / ln K over the most uncertain quarter of tokens.
 
     H ``(..., N)`` is the entropy of each token's distribution in nats, K the number of codes.
     """
@@ -32,7 +32,7 @@ def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
 
 @torch.no_grad()
 def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
-    """Entropy ``(B, N)`` of the last frame when all frames to come are predicted in one pass.
+    """Entropy ``(B, N)`` of the last frame when all future frames are predicted in one pass.
 
     Args:
         model: The world.

@@ -28,7 +28,7 @@ __all__ = ["Prediction", "Rollout", "WorldModel"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One frame into the future of B rows.
+    """The next frame of B rows, with reward and termination.
 
     Attributes:
         frames: uint8 ``(B, H, W, 3)``.
@@ -38,8 +38,8 @@ class Prediction:
         reward: Expected reward of the action, ``(B,)``.
         termination: Probability that the action ended the episode, ``(B,)``.
         passes: Number of sampling passes, ``(B,)``; 0 for real frames.
-        surprise: Negative log-probability of each token before the frame was seen, in nats,
-            ``(B, N)``; None for imagined frames.
+        surprise: Negative log-probability that the model predicted for each token of the real
+            frame, in nats, ``(B, N)``; None for imagined frames.
     """
 
     frames: Tensor
@@ -60,7 +60,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Several frames into the future of B rows: see `Prediction`, with n frames at axis 1."""
+    """The next n frames of B rows. Fields are as in `Prediction`, with a frame axis at 1."""
 
     frames: Tensor
     tokens: Tensor
@@ -68,16 +68,16 @@ class Rollout:
 
 
 class WorldModel(nn.Module):
-    """A tokenizer and a dynamics that together imagine a game.
+    """A tokenizer and a dynamics model that together simulate a game.
 
-    Call ``eval()`` before use. A state must not be used again after the call it was given to,
-    because its buffers are written in place: ``state.clone()`` first to come back to it.
+    Call ``eval()`` before use. Methods write to the buffers of a state in place, so do not use a
+    state again after passing it to a method; to return to a state, call ``state.clone()`` first.
 
     Args:
         tokenizer: Encodes frames to tokens, and decodes them.
         dynamics: Predicts the tokens of the next frame.
         sampling: How tokens are sampled; by default the token space's `sampling`.
-        latent_action: The model that inferred the actions for training, if they are latent.
+        latent_action: The model that inferred the training actions, if actions are latent.
     """
 
     def __init__(
@@ -90,8 +90,9 @@ class WorldModel(nn.Module):
         super().__init__()
         if tokenizer.space != dynamics.space:
             raise ValueError(
-                f"the tokenizer makes tokens of {tokenizer.space}, the dynamics predicts those of "
-                f"{dynamics.space}; train the dynamics on tokens of this tokenizer"
+                f"the tokenizer produces tokens of {tokenizer.space}, but the dynamics model "
+                f"predicts tokens of {dynamics.space}; "
+                "train the dynamics on tokens of this tokenizer"
             )
         self.tokenizer = tokenizer
         self.dynamics = dynamics
@@ -112,19 +113,20 @@ class WorldModel(nn.Module):
         """Return the state after some real frames.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``, k >= 1. If the dynamics has fewer than k positions,
-                only the last frames are used.
-            actions: The actions between them, int64 ``(B, k - 1)``.
+            frames: uint8 ``(B, k, H, W, 3)``, k >= 1. If the dynamics has a `horizon` below k, only
+                the last `horizon` frames are used.
+            actions: The actions between the frames, int64 ``(B, k - 1)``.
             seeds: int64 ``(B,)``. The random numbers of a row depend on its own seed alone.
-            generator: Draws the seeds if none are given; torch's global one by default.
-            tokens: The frames' tokens, int64 ``(B, k, N)``; encoded here by default. Passing them
-                halves the time, but the state then has no encoder and cannot `observe`.
+            generator: Draws the seeds if none are given; by default torch's global generator.
+            tokens: The frames' tokens, int64 ``(B, k, N)``; by default computed from the frames.
+                Passing tokens halves the time, but the returned state then has no encoder cache
+                and cannot be passed to `observe`.
         """
         batch, num_frames = frames.shape[:2]
         if actions.shape != (batch, num_frames - 1):
             raise ValueError(
-                f"{num_frames} frames of {batch} rows need actions ({batch}, {num_frames - 1}), "
-                f"got {tuple(actions.shape)}"
+                f"expected actions ({batch}, {num_frames - 1}) for {num_frames} frames of {batch} "
+                f"rows, got {tuple(actions.shape)}"
             )
         if (horizon := self.dynamics.config.horizon) and num_frames > horizon:
             frames, actions = frames[:, -horizon:], actions[:, num_frames - horizon :]
@@ -132,7 +134,7 @@ class WorldModel(nn.Module):
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
         state = self._empty_state(frames[:, 0], seeds)
-        # Contiguous, as in later steps: code is compiled for the layout of its arguments.
+        # Contiguous, as in later steps, because code is compiled for the layout of its arguments.
         actions = actions.T.contiguous()
         frame: NextFrame = self.dynamics.objective.first_frame(
             self._runner, state.dynamics, state.frames
@@ -154,11 +156,11 @@ class WorldModel(nn.Module):
     ) -> tuple[WorldState, Prediction]:
         """Observe the real next frame, and return how uncertain and surprised the model was.
 
-        The prediction's entropy is that of the next frame before it was observed. Its tokens and
-        frames are the real ones, encoded and decoded.
+        The returned entropy is that of the next frame before it was observed. The returned tokens
+        encode the real frame, and the returned frames are decoded from these tokens.
 
         Args:
-            state: The state of rows that have only seen real frames; not to be used again.
+            state: A state whose rows have only seen real frames; it must not be used again.
             action: The action that led to the frames, int64 ``(B,)``.
             frames: The real next frames, uint8 ``(B, H, W, 3)``.
         """
@@ -178,14 +180,14 @@ class WorldModel(nn.Module):
         """Imagine the next frame.
 
         Args:
-            state: The current state; not to be used again.
+            state: The current state; it must not be used again.
             action: int64 ``(B,)``.
             generator: If given, first draws new seeds for the rows; else each row keeps its seed.
         """
         if state.decoder is None:
             raise ValueError(
-                "this state has no decoder, so step() cannot decode a frame; call start() "
-                "again, and keep the decoder"
+                "this state has no decoder cache, so step() cannot decode a frame; call start() "
+                "again and do not set decoder to None"
             )
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
@@ -197,8 +199,8 @@ class WorldModel(nn.Module):
     def sample(self, frame: NextFrame, seeds: Tensor, counters: Tensor) -> Sample:
         """Sample all tokens of the next frame; see `sample_tokens`."""
         space, sampling, fused = self.dynamics.space, self.sampling, self._fused(frame)
-        if sampling.redraw and isinstance(frame, PaperFrame):
-            # The passes do not see each other's tokens, and all sample all tokens: the last counts.
+        if isinstance(frame, PaperFrame) and (sampling.redraw or space.neutral is not None):
+            # Passes do not see each other's tokens, so all draw from the first pass's distribution.
             sampling = replace(sampling, steps=1)
         return sample_tokens(frame.logits, space, sampling, seeds, counters, fused=fused)
 
@@ -253,14 +255,14 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def previous_frames(self, tokens: Tensor, prompt: Tensor, num_ahead: int) -> Tensor | None:
-        """The previous frame of each frame of a sequence; None if the dynamics does not see it.
+        """The previous frame of each frame of a sequence; None if the dynamics takes tokens alone.
 
-        All frames ahead get the last known frame.
+        All future frames get the last known frame as their previous frame.
 
         Args:
             tokens: Tokens of the frames so far, ``(B, k, N)``.
             prompt: The first p of these frames, uint8 ``(B, p, H, W, 3)``.
-            num_ahead: Number of frames ahead.
+            num_ahead: Number of future frames.
         """
         if not self.dynamics.space.patch:
             return None
@@ -270,7 +272,7 @@ class WorldModel(nn.Module):
         return torch.cat((prompt[:, :1], shown[:, :-1], last), 1)
 
     def sampled(self, **changes: Any) -> WorldModel:
-        """The same weights with other sampling settings; takes fields of `SamplingConfig`."""
+        """A copy with the same weights and other sampling settings, fields of `SamplingConfig`."""
         other = copy.copy(self)
         other.sampling = replace(self.sampling, **changes)
         return other
@@ -308,16 +310,16 @@ class WorldModel(nn.Module):
             return state
         assert state.recent_frames is not None and state.recent_actions is not None
         frames, actions = state.recent_frames[used], state.recent_actions[used]
-        # Frames are counted from 0 again, so another seed keeps random numbers from repeating.
+        # The frame counter restarts at 0, so a new seed keeps random numbers from repeating.
         return state.put(used, self.start(frames, actions, state.seeds[used] + 1))
 
     @property
     def _runner(self) -> Any:
-        """What computes the steps of the dynamics."""
+        """The object whose methods compute the steps of the dynamics."""
         return self.dynamics
 
     def _fused(self, frame: NextFrame) -> Pass | None:
-        """A sampling pass and its unmasking in one function, if there is one."""
+        """A function that combines a sampling pass with its unmasking; None if there is none."""
         return None
 
     def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:
@@ -329,8 +331,9 @@ class WorldModel(nn.Module):
         """Encode a real frame, and add it to the state."""
         if state.encoder is None:
             raise ValueError(
-                "this state has no encoder, because of imagined frames or of start(tokens=...); "
-                "observe() needs a state that has only seen real frames: call start() again"
+                "this state has no encoder cache, because it has imagined frames or was made by "
+                "start(tokens=...); observe() requires a state that has only encoded real frames: "
+                "call start() without tokens"
             )
         tokens, encoder = self.tokenizer.encode_step(real, state.encoder, state.frames)
         sample = _known(tokens, entropy)
@@ -364,7 +367,7 @@ class WorldModel(nn.Module):
         seeds: Tensor,
         num_ahead: int,
     ) -> Sample:
-        """Sample frames jointly: tokens and entropy ``(B, num_ahead, N)``."""
+        """Sample frames jointly; returns tokens and entropy ``(B, num_ahead, N)``."""
         seen, shape = tokens.shape[1], (num_ahead, tokens.shape[2])
 
         def predict(new: Tensor, rows: Tensor) -> Tensor:

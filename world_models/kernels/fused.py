@@ -1,8 +1,8 @@
-"""Switches the compiled kernels on: for training on a CPU with ``compile``.
+"""Enables the compiled kernels, for training on a CPU with ``compile``.
 
-A training step on a CPU spends more time on memory than on its matrix products. Compiling the
+A training step on a CPU spends more time on memory access than on matrix products. Compiling the
 operations of this package into single loops saves passes over memory. Compiling the rest of a step
-gains nothing.
+does not make it faster.
 """
 
 from __future__ import annotations

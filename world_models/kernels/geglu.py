@@ -1,6 +1,6 @@
 """GEGLU: one half of the channels gates the other half.
 
-Shapes: I width of the values.
+Shapes: I value channels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["geglu", "geglu_plain"]
 
 
 def geglu(x: Tensor) -> Tensor:
-    """Map ``(..., 2 I)``, values and gates, to ``(..., I)``."""
+    """Map values and gates ``(..., 2 I)`` to ``(..., I)``."""
     if is_fused():
         return _fused(x)
     if torch.is_grad_enabled():

@@ -31,9 +31,9 @@ def add_neighbours(
 
     Args:
         x: The frames.
-        seen: The frames in the dtype of the convolution.
-        taps: One 3x3 kernel per frame of the past, oldest first, then the kernel of the frame
-            itself, ``(P, D, 1, 3, 3)``.
+        seen: The same frames in the dtype of the convolution.
+        taps: One 3x3 kernel per past frame, oldest first, then the kernel of the frame itself,
+            ``(P, D, 1, 3, 3)``.
         bias: ``(D,)``.
         grid: (h, w).
         num_clean: T.
@@ -66,7 +66,7 @@ def convolve(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor | None = None) 
 
 def shifted_sums(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
     """`convolve` as nine shifted sums, which a compiler fuses with what follows."""
-    kernel = weight.flatten(1).mT.contiguous()  # (9, D): channels must lie side by side
+    kernel = weight.flatten(1).mT.contiguous()  # (9, D): channels must be contiguous
     added = bias
     for place, tap in zip(shifted(padded(x, grid)), kernel, strict=True):
         added = added + place * tap
@@ -79,7 +79,7 @@ def padded(x: Tensor, grid: Grid, frames: tuple[int, ...] = ()) -> Tensor:
 
 
 def shifted(image: Tensor) -> Iterator[Tensor]:
-    """The nine shifts ``(..., h, w, D)`` of what `padded` returns."""
+    """Yield the nine shifts ``(..., h, w, D)`` of a result of `padded`."""
     h, w = image.shape[-3] - 2, image.shape[-2] - 2
     for row in range(3):
         for column in range(3):
@@ -123,10 +123,10 @@ class _AddNeighbours(torch.autograd.Function):
 
 
 def _past(x: Tensor, num_taps: int, num_clean: int) -> Iterator[tuple[int, int, int]]:
-    """Find, for each age, the first of the second versions that has a past frame of this age.
+    """For each age in frames, find the earliest second version with a past frame of this age.
 
     Yields:
-        The age in frames: 1, 2, ...; the index of that second version; the index of its past frame.
+        The age (1, 2, ...), the index of that second version, and the index of its past frame.
     """
     first = 2 * num_clean - x.shape[1]  # the first clean frame with a second version
     for age in range(1, num_taps):
@@ -150,7 +150,7 @@ def _convolve_backward(
 
 
 class _Fused(torch.autograd.Function):
-    """Its gradient is written out, because torch would compile autograd's into slow loops."""
+    """The gradient is hand-written, because torch would compile autograd's into slow loops."""
 
     @staticmethod
     def forward(
@@ -212,9 +212,9 @@ def _fused_backward(
 
 
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
-    """Add to frames ``(B, F, N, D)`` the convolution of F frames with a kernel ``(9, D)``.
+    """Convolve F frames of `image` with a kernel ``(9, D)``, and add the result to ``x``.
 
-    These are the frames of `image`, a result of `padded`, starting at index `start`.
+    ``x`` is ``(B, F, N, D)``; `image` is a result of `padded`, used from frame `start` on.
     """
     givers = image[:, start : start + x.shape[1]]
     for place, weight in zip(shifted(givers), kernel, strict=True):
@@ -223,7 +223,7 @@ def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
 
 
 def _correlate(outer: Tensor, image: Tensor, start: int, grid: Grid) -> Tensor:
-    """The gradient ``(9, D)`` of the kernel in `_gather`."""
+    """The gradient ``(9, D)`` with respect to the kernel of `_gather`."""
     outer = outer.unflatten(-2, grid).float()
     givers = image[:, start : start + outer.shape[1]]
     return torch.stack([(outer * place.float()).sum((0, 1, 2, 3)) for place in shifted(givers)])

@@ -1,6 +1,6 @@
-"""QK-norm: scales the queries and keys of attention to length 1, and reorders axes.
+"""QK-norm: scales the queries and keys of attention to unit norm, and permutes axes.
 
-Shapes: H heads, E width of a head.
+Shapes: H heads, E head dimension.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["QKNorm", "qk_norm", "qk_norm_plain"]
 
 QKNorm = Callable[[Tensor, Tensor, tuple[int, ...]], tuple[Tensor, Tensor, Tensor]]
 
-EPSILON = 1e-6  # shorter vectors are divided by this
+EPSILON = 1e-6  # vectors with a smaller norm are divided by this
 
 
 def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale queries and keys to length 1, multiply queries by a gain, leave values unchanged.
+    """Scale queries and keys to unit norm, multiply queries by a gain, leave values unchanged.
 
-    Takes all three as ``(..., 3, H, E)``, and the gain ``(1, E)``. The results are contiguous, with
-    the axes in the given order, in which the axis of size 3 comes first.
+    `qkv` is ``(..., 3, H, E)``, `gain` is ``(1, E)``. The axes of `qkv` are permuted to `order`, in
+    which the axis of size 3 comes first. The results are contiguous.
     """
     if is_fused():
         return _Fused.apply(qkv, gain, order)
@@ -66,7 +66,7 @@ class _QKNorm(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """Its backward pass writes the gradient in the memory order of ``qkv``."""
+    """The backward pass writes the gradient in the memory layout of ``qkv``."""
 
     @staticmethod
     def forward(
@@ -115,7 +115,7 @@ def _fused_backward(
             (of_key, key, key_length),
         )
     ]
-    axes = [axis - (axis > order[0]) for axis in order[1:]]  # without that of the 3
+    axes = [axis - (axis > order[0]) for axis in order[1:]]  # without the axis of size 3
     back = [axes.index(axis) for axis in range(len(axes))]
     parts = [x.to(of_value.dtype).permute(back) for x in (*inner, of_value)]
     return torch.stack(parts, -3), of_gain.to(gain.dtype)

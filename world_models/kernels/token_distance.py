@@ -1,6 +1,6 @@
 """TDCE, token-distance cross-entropy: a wrong token costs less if it looks like the right one.
 
-Shapes: M predictions, K codes, E width of a code.
+Shapes: M predictions, K codes, E code dimension.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["token_distance_cross_entropy", "token_distance_plain"]
 
-ROWS = 256  # predictions at a time, so that the (ROWS, K) tables fit into the CPU cache
+ROWS = 256  # predictions per chunk, so that the (ROWS, K) tables fit into the CPU cache
 GPU_ROWS = 65536  # on a GPU, every chunk costs several kernel launches
 
 
@@ -23,15 +23,15 @@ def token_distance_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return ``cross-entropy + weight * distance`` and the cross-entropy alone, ``(M,)`` each.
 
-    The distance is the expected cosine distance from the target's code to the predicted one; its
-    weight is 1 in the paper. Only the first result has a gradient, and only with respect to the
-    logits ``(M, K)``. Targets are int64 ``(M,)``, codes ``(K, E)``.
+    The distance is the expected cosine distance from the target's code to the predicted token's
+    code; the paper uses weight 1. Only the first result has a gradient, and only with respect to
+    the logits ``(M, K)``. Targets are int64 ``(M,)``, codes ``(K, E)``.
     """
     return _TokenDistanceCrossEntropy.apply(logits, targets, codes, weight)
 
 
 def token_distance_plain(logits: Tensor, targets: Tensor, codes: Tensor, weight: float) -> Tensor:
-    """The first result of `token_distance_cross_entropy`, with the paper's table of distances."""
+    """The first result of `token_distance_cross_entropy`, from the paper's table of distances."""
     table = 1 - F.cosine_similarity(codes[:, None], codes[None], dim=-1)  # (K, K)
     cross_entropy = F.cross_entropy(logits, targets, reduction="none")
     return cross_entropy + weight * (table[targets] * logits.softmax(-1)).sum(-1)

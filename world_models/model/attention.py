@@ -1,6 +1,6 @@
-"""Attention with normalised queries and keys, and the position biases it uses.
+"""Attention with normalised queries and keys, and its position biases.
 
-Shapes: B batch, F frames, N tokens per frame, D width, H heads, E width of a head,
+Shapes: B batch, F frames, N tokens per frame, D width, H heads, E head dimension,
 Q queries, S keys.
 """
 
@@ -20,14 +20,14 @@ QK_SCALE = 8.0  # logits are cosine similarities times this
 class Attention(nn.Module):
     """Multi-head attention whose logits are scaled cosine similarities (QK-norm).
 
-    Projecting, attending and merging the heads are separate calls, because who attends to whom
-    differs between space and time, and between training and streaming.
+    Projecting, attending and merging the heads are separate calls, because which tokens attend to
+    which differs between space and time, and between training and streaming.
 
     Args:
         dim: Width D.
         num_heads: Attention heads H.
-        head_dim: Width E of a head.
-        norm_all: Compute keys and values from the normalised tokens, as queries are.
+        head_dim: Head dimension E.
+        norm_all: Compute keys and values, like queries, from the normalised tokens.
     """
 
     def __init__(self, dim: int, num_heads: int, head_dim: int, norm_all: bool = True):
@@ -52,7 +52,7 @@ class Attention(nn.Module):
             x: The tokens.
             order: Permutation of the axes of ``(..., 3, H, E)``; the axis of size 3 comes first.
                 Matrix products and sums are fast if the axes they need come last, contiguous.
-            normalise: `qk_norm`, or without gradients `qk_norm_plain`.
+            normalise: `qk_norm`, or `qk_norm_plain` if no gradients are needed.
         """
         normal = self.norm(x)
         qkv = self.qkv(normal) if self.norm_all else torch.cat((self.q(normal), self.kv(x)), -1)
@@ -62,9 +62,9 @@ class Attention(nn.Module):
 
     @staticmethod
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attend ``(..., H, Q, E)`` to ``(..., H, S, E)`` under a bias that broadcasts."""
+        """Attend from ``(..., H, Q, E)`` to ``(..., H, S, E)`` with a bias that broadcasts."""
         bias = bias.to(q.dtype)
-        if q.device.type == "cpu":  # several times as fast as the kernel
+        if q.device.type == "cpu":  # several times as fast as torch's SDPA kernel
             return (q @ k.mT + bias).softmax(-1) @ v
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
@@ -72,7 +72,7 @@ class Attention(nn.Module):
     def attend_past(
         q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, bias: Tensor
     ) -> Tensor:
-        """Attend from each token of a new frame to itself and to its W past versions.
+        """Attend from each token of a new frame to itself and to its position in W past frames.
 
         Queries, keys and values of the new frame are ``(..., H, E)``, keys and values of past
         frames ``(..., H, W, E)``. The bias of past frames broadcasts to ``(..., H, W)``.
@@ -116,7 +116,7 @@ class SpatialBias(nn.Module):
 
 
 def alibi_slopes(num_heads: int, device: torch.device | None = None) -> Tensor:
-    """Return the slopes ``(H,)``: 1/2, 1/4 ... 1/256 for 8 heads, evenly in the exponent."""
+    """Return the ALiBi slopes ``(H,)``, a geometric sequence: 1/2, 1/4 ... 1/256 for 8 heads."""
     return torch.exp2(-8.0 / num_heads * torch.arange(1, num_heads + 1, device=device))
 
 
@@ -124,8 +124,8 @@ def temporal_bias(ages: Tensor, visible: Tensor, num_heads: int) -> Tensor:
     """Return the ALiBi bias ``(..., H, Q, S)``.
 
     Args:
-        ages: How many frames a key lies before its query, ``(..., Q, S)``.
-        visible: Whether the query may see the key at all, same shape.
+        ages: Number of frames from each key to the query, ``(..., Q, S)``.
+        visible: Whether the query may attend to the key, same shape.
         num_heads: H.
     """
     slopes = alibi_slopes(num_heads, ages.device)

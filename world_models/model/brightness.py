@@ -36,12 +36,12 @@ class BrightnessEmbedding(nn.Module):
         self.register_buffer("waves", waves, persistent=False)
         self.first = nn.Linear(num_patches * 2 * NUM_WAVES, HIDDEN)
         self.last = nn.Linear(HIDDEN, dim)
-        self.norm = nn.LayerNorm(dim, bias=False)  # to the scale of an embedding
+        self.norm = nn.LayerNorm(dim, bias=False)  # scales the output like an embedding
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map uint8 ``(B, T, H, W, 3)`` or ``(B, H, W, 3)`` to ``(B, T, 1, D)`` or ``(B, 1, D)``.
 
-        For single frames, a row's result does not depend on the batch around it, bit for bit.
+        For single frames, a row's result is bit-identical whatever the other rows are.
         """
         brightness = patches_from_pixels(to_float(frames), self.patch).mean(-1, keepdim=True)
         angles = brightness * self.waves.float()  # (..., N, waves)

@@ -1,6 +1,6 @@
-"""The dynamics: predicts the tokens, reward and termination of the next frame from the past.
+"""The dynamics model: predicts tokens, reward and termination of the next frame from the past.
 
-Shapes: B batch, T frames, N = h * w tokens per frame, D width, K codes, E width of a code,
+Shapes: B batch, T frames, N = h * w tokens per frame, D width, K codes, E code dimension,
 A actions, H height, W width, C channels of a frame.
 """
 
@@ -35,7 +35,7 @@ __all__ = ["Derived", "Dynamics", "DynamicsConfig", "StepInputs"]
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsConfig:
-    """The architecture of a dynamics.
+    """The architecture of a dynamics model.
 
     Attributes:
         transformer: Size of the transformer; ``dim`` includes concatenated action channels.
@@ -43,15 +43,16 @@ class DynamicsConfig:
         action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
             learned vector to every token (latent actions: GenieRedux).
         objective: "two_stream" predicts a partly masked frame from the clean past, as sampling
-            does; "one_pass" predicts the whole next frame in the pass over the last one, which is
-            the fastest; "paper" masks most of the whole past and predicts the next frame where the
-            present one is masked. See `world_models.model.objectives`.
+            does; "one_pass" predicts the whole next frame in the pass over the last frame, which
+            is the fastest; "paper" masks most tokens of the past and predicts the next frame at
+            positions that are masked in the current one. See `world_models.model.objectives`.
         token_input: Add a projection of each token's code to its learned embedding.
         brightness: Add an embedding of the brightness of the previous frame's patches to every
             token. Only for token spaces with a `patch`.
-        blocks: Options of the transformer's blocks ("paper").
-        horizon: Learn a position for each of this many frames, which is then the longest clip that
-            the dynamics can see ("paper"). 0: positions within the frame only, for any length.
+        blocks: Options of the transformer's blocks (only for "paper").
+        horizon: Number of frames with learned position embeddings, and so the longest clip that the
+            model can process (only for "paper"). 0: the model learns only positions within a frame,
+            and processes clips of any length.
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
@@ -77,8 +78,8 @@ class DynamicsConfig:
             )
         if self.token_dim < 1:
             raise ValueError(
-                f"transformer.dim {self.transformer.dim} leaves no room beside the "
-                f"{self.num_actions} action channels; make dim larger"
+                "transformer.dim must be larger than the number of action channels, "
+                f"{self.num_actions}; got {self.transformer.dim}"
             )
 
     @property
@@ -101,7 +102,7 @@ class Derived(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What all passes over one new frame share; see `Dynamics.inputs`."""
+    """Inputs that all passes over one new frame share; see `Dynamics.inputs`."""
 
     actions: Tensor
     features: Tensor | None
@@ -110,7 +111,7 @@ class StepInputs(NamedTuple):
     positions: Tensor | None = None
 
     def rows(self, rows: Tensor) -> StepInputs:
-        """A copy of some rows; these inputs themselves if `rows` are all."""
+        """A copy of the given rows; these inputs themselves if `rows` are all rows."""
         if len(rows) == len(self.actions):
             return self
         features = None if self.features is None else self.features[rows]
@@ -119,13 +120,13 @@ class StepInputs(NamedTuple):
 
 
 class Dynamics(nn.Module):
-    """A masked token predictor over a space-time transformer.
+    """A space-time transformer that predicts the tokens and the outcome of the next frame.
 
     Args:
         config: The architecture.
         space: The tokens to predict.
-        codes: The tokenizer's ``codes()``, ``(K, E)``. They are saved with the weights: leave them
-            out only if a state dict is loaded next.
+        codes: The tokenizer's ``codes()``, ``(K, E)``. Codes are saved with the weights: omit them
+            only if you load a state dict next.
     """
 
     codes: Tensor
@@ -135,18 +136,19 @@ class Dynamics(nn.Module):
         self.config, self.space = config, space
         if space.patch and config.objective == "paper":
             raise ValueError(
-                'the "paper" objective does not see the previous frame, which these tokens need; '
-                'use "two_stream", or a "vq" tokenizer'
+                "these tokens require the previous frame as input, which the "
+                '"paper" objective does not use; use "two_stream", or a "vq" tokenizer'
             )
         if config.brightness and not space.patch:
             raise ValueError(
-                "brightness needs tokens with the previous frame as input; use a motion tokenizer"
+                "brightness requires a token space with the previous frame as input; use a motion "
+                "tokenizer"
             )
         shape = (space.num_codes, space.code_dim)
         if codes is not None and codes.shape != shape:
             raise ValueError(
-                f"expected codes {shape} of this token space, got {tuple(codes.shape)}; pass the "
-                "codes() of its tokenizer"
+                f"expected codes of shape {shape} for this token space, got {tuple(codes.shape)}; "
+                "pass the codes() of its tokenizer"
             )
         codes = torch.zeros(shape) if codes is None else codes.detach().clone()
         self.register_buffer("codes", codes)
@@ -177,19 +179,20 @@ class Dynamics(nn.Module):
     # The input ------------------------------------------------------------------------------
 
     def derived(self) -> Derived:
-        """Compute what depends on the weights alone."""
+        """Compute the values that depend on the weights alone."""
         return Derived(self._table(), self.transformer.space_bias())
 
     def frame_features(self, previous_frames: Tensor | None) -> Tensor | None:
-        """Embed frames, uint8 ``(..., H, W, C)``, for the frames after them: ``(..., N, D)``.
+        """Embed previous frames, uint8 ``(..., H, W, C)``, as input features ``(..., N, D)``.
 
-        None if this dynamics sees tokens alone.
+        Returns None if this dynamics model takes tokens alone.
         """
         if not self.space.patch:
             return None
         if previous_frames is None:
             raise ValueError(
-                "this tokenizer's dynamics needs the frame before each frame; pass previous_frames"
+                "this dynamics model takes the frame before each frame as input; pass "
+                "previous_frames"
             )
         features = self.patches(to_float(previous_frames))
         return features + self.brightness(previous_frames) if self.config.brightness else features
@@ -207,7 +210,7 @@ class Dynamics(nn.Module):
         Args:
             tokens: Tokens of the frames, ``(..., N)``.
             actions: The action that led to each frame, ``(...)``.
-            features: `frame_features` of the frame before each.
+            features: `frame_features` of the frame before each frame.
             table: See `Derived`; computed by default.
             positions: Position embeddings of the frames, ``(..., N, token_dim)``. By default, with
                 a `horizon`, frames ``(B, T, N)`` get the first T positions.
@@ -229,8 +232,8 @@ class Dynamics(nn.Module):
             return self.positions
         if (num_frames := tokens.shape[1]) > horizon:
             raise ValueError(
-                f"this dynamics knows the positions of {horizon} frames, got {num_frames}: "
-                "predict fewer at once, or frame by frame (WorldModel.rollout)"
+                f"this dynamics model has positions for {horizon} frames, got {num_frames}: "
+                "predict fewer frames at once, or one frame at a time (WorldModel.rollout)"
             )
         return self.positions[:num_frames]
 
@@ -251,7 +254,7 @@ class Dynamics(nn.Module):
             cache: The past.
             actions: The actions that lead to the next frame, ``(B,)``.
             frames: The last frame, uint8 ``(B, H, W, C)``.
-            derived: What `derived` returns; computed by default.
+            derived: The result of `derived`; computed by default.
         """
         table, space_bias = derived or self.derived()
         past = self.transformer.past(cache, space_bias)
@@ -296,14 +299,15 @@ class Dynamics(nn.Module):
     def loss(
         self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
     ) -> tuple[Tensor, Metrics]:
-        """Score the prediction of frames 1.. of every row.
+        """Compute the loss of predicting frames 1.. of every row.
 
         Args:
-            batch: "tokens" ``(B, T, N)`` and "actions" ``(B, T - 1)`` between them, int64.
-                "previous_frames", the frame before each, uint8 ``(B, T, H, W, C)``, if the token
-                space has a `patch`. Optional: "rewards" and "terminated" ``(B, T - 1)`` of the
-                same transitions; "input_tokens" ``(B, T, N)``, corrupted tokens for the past;
-                "seeds" ``(B,)``, int64, which make each row's noise depend on its own seed alone.
+            batch: "tokens" ``(B, T, N)`` of frames and "actions" ``(B, T - 1)`` between the frames,
+                int64. "previous_frames", the frame before each frame, uint8 ``(B, T, H, W, C)``, if
+                the token space has a `patch`. Optional: "rewards" and "terminated" ``(B, T - 1)``
+                of the same transitions; "input_tokens" ``(B, T, N)``, corrupted tokens for the
+                past; "seeds" ``(B,)``, int64, which make each row's noise depend on its own seed
+                alone.
             config: The weights of the loss.
         """
         self._check(batch)
@@ -312,7 +316,10 @@ class Dynamics(nn.Module):
     def outcome_loss(
         self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
     ) -> tuple[Tensor, Metrics]:
-        """Score only rewards and ends, as predicted in a dream. Only the outcome head learns."""
+        """Compute the loss of rewards and terminations only, which are predicted as in a dream.
+
+        Only the outcome head receives gradients.
+        """
         self._check(batch)
         config = config or DynamicsLossConfig()
         past = corrupted_past(self.space, batch, config, RowNoise.of(batch))

@@ -1,7 +1,7 @@
 """The KV cache of a causal transformer: keys and values of past frames, in a ring.
 
 Shapes: L temporal layers, P convolutions (PEG), B batch, N tokens per frame, H heads, W past frames
-in the window, E width of a head, D width.
+in the window, E head dimension, D width.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class CacheEntry(NamedTuple):
     Attributes:
         keys: Keys of all temporal layers, ``(L, B, N, H, E)``.
         values: Values of all temporal layers, ``(L, B, N, H, E)``.
-        tails: What the frame's convolutions add to the next frame and to the one after it,
-            ``(P, 2, B, N, D)``.
+        tails: Contributions of the frame's convolutions to the next frame and to the frame after
+            that, ``(P, 2, B, N, D)``.
     """
 
     keys: Tensor
@@ -40,13 +40,13 @@ class KVCache:
     A row's new frame overwrites slot ``length % W`` of its ring, which holds the frame that leaves
     the window. The slot depends on the row alone, and so does the order in which attention sums
     over the slots: a row has the same future, bit for bit, whatever the other rows are. `write`
-    works in place: clone the cache first to keep the old one.
+    changes the cache in place: to keep the old cache, clone it first.
 
     Attributes:
         keys: Keys of past frames, ``(L, B, N, H, W, E)``.
         values: Values of past frames, ``(L, B, N, H, W, E)``.
-        tails: What the convolutions of past frames add to the next frame and to the one after it,
-            ``(P, 2, B, N, D)``.
+        tails: Contributions of past frames' convolutions to the next frame and to the frame after
+            that, ``(P, 2, B, N, D)``.
         length: Number of frames that each row has seen, ``(B,)`` int64.
     """
 
@@ -81,13 +81,13 @@ class KVCache:
         )
 
     def ages(self) -> Tensor:
-        """Age of each slot in frames, seen from the next frame: ``(B, W)``, 1 to W."""
+        """Age of each slot in frames, 1 to W, relative to the next frame: ``(B, W)``."""
         window = self.keys.shape[4]
         slots = torch.arange(window, device=self.keys.device)
         return (self.length[:, None] - 1 - slots) % window + 1
 
     def write(self, entry: CacheEntry | None) -> KVCache:
-        """Add a frame in place and return the cache. None only increases `length`."""
+        """Add a frame in place and return the cache. If `entry` is None, only increase `length`."""
         if entry is not None:
             if window := self.keys.shape[4]:
                 _put(self.keys, self.length % window, entry.keys)
@@ -116,7 +116,7 @@ class KVCache:
             x.index_copy_(ROW_AXES[name], index, getattr(other, name))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything as a flat dict of tensors, for saving."""
+        """All tensors of the cache as a flat dict, for saving."""
         return {name: getattr(self, name) for name in ROW_AXES}
 
 

@@ -32,11 +32,11 @@ class CoderConfig:
         frame_size: Height and width of a frame in pixels.
         patch: Height and width of a patch in pixels.
         transformer: Size of the encoder and of the decoder.
-        code_dim: Width of a code.
+        code_dim: Code dimension.
         blocks: Options of the blocks of the encoder and of the decoder.
         own_first_frame: The first frame of a clip has its own patch embedding and pixel head, and
-            embeddings normalise the raw pixels of a patch.
-        raw_codes: Codes are not scaled to length 1.
+            patch embeddings normalise the raw pixels of a patch.
+        raw_codes: Codes are not scaled to unit norm.
     """
 
     frame_size: int = 64
@@ -57,14 +57,14 @@ class CoderConfig:
         return side, side
 
     def patch_embedding(self) -> nn.Module:
-        """Build what maps pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``."""
+        """Build the module from pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``."""
         patch, dim = self.patch, self.transformer.dim
         if self.own_first_frame:
             return FirstAndLater(lambda: NormalisedPatchEmbedding(patch, dim))
         return PatchEmbedding(patch, dim)
 
     def pixel_head(self) -> nn.Module:
-        """Build what maps vectors ``(B, T, N, D)`` to the pixels of each patch."""
+        """Build the module that maps vectors ``(B, T, N, D)`` to the pixels of each patch."""
         dim, size = self.transformer.dim, self.patch * self.patch * CHANNELS
         if self.own_first_frame:
             return FirstAndLater(lambda: nn.Linear(dim, size))
@@ -79,7 +79,7 @@ class LatentActionConfig(CoderConfig):
 
 
 class LatentActionModel(nn.Module):
-    """Infers actions from pixels: they are a bottleneck for predicting the next frame."""
+    """Infers actions from pixels: the actions are a bottleneck in predicting the next frame."""
 
     def __init__(self, config: LatentActionConfig):
         super().__init__()
@@ -90,7 +90,7 @@ class LatentActionModel(nn.Module):
         self.to_action = nn.Sequential(
             nn.Flatten(2), nn.Linear(h * w * dim, dim), nn.LayerNorm(dim)
         )
-        # No limit: codes must separate even the nearly equal vectors of an untrained model.
+        # No minimum: codes must separate even the nearly equal vectors of an untrained model.
         self.quantizer = Quantizer(
             dim,
             config.num_actions,
@@ -110,7 +110,7 @@ class LatentActionModel(nn.Module):
         return self.quantizer.indices(self._action_vectors(embedded))
 
     def forward(self, pixels: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict frames 1.. of ``(B, T, C, H, W)`` from those before and the inferred actions.
+        """Predict frames 1.. of ``(B, T, C, H, W)`` from earlier frames and the inferred actions.
 
         See `Quantizer.forward` for `revive_after`.
 
@@ -128,7 +128,7 @@ class LatentActionModel(nn.Module):
     def loss(
         self, batch: dict[str, Tensor], config: ReconstructionLossConfig | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Predict each of ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, from the one before."""
+        """Predict each of ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, from earlier frames."""
         config = config or ReconstructionLossConfig()
         pixels = to_float(batch["frames"], self._dtype)
         predicted, indices, quantisation = self(pixels, config.revive_after)

@@ -1,4 +1,4 @@
-"""A linear layer whose result for a row does not depend on how many rows there are."""
+"""A linear layer whose result for a row does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["row_by_row"]
 
 
 def row_by_row(linear: nn.Linear, x: Tensor) -> Tensor:
-    """Map rows ``(B, D)`` with one product per row, so that a row has the same bits in any batch.
+    """Map rows ``(B, D)`` with one product per row: a row's result is bit-identical in any batch.
 
-    A single product of all rows may sum in an order that depends on B.
+    A single matrix product over all rows may sum in an order that depends on B.
     """
     if torch.compiler.is_compiling():  # compiled code may sum in any order anyway
         return linear(x)

@@ -1,4 +1,4 @@
-"""The loss of a dynamics: TDCE for tokens, the outcome loss for rewards and ends.
+"""The loss of a dynamics model: TDCE for tokens, the outcome loss for rewards and terminations.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes, M masked tokens of a batch.
 """
@@ -30,18 +30,19 @@ class DynamicsLossConfig:
 
     Attributes:
         changed_weight: Extra weight of tokens that change from one frame to the next; 0 for none.
-        event_weight: Weight in the outcome loss of steps with a reward or an end, which are rare. A
-            larger weight learns them sooner, but overestimates their probability.
-        context_noise: Largest share of the past's tokens, in [0, 1), that training replaces at
-            random, so that a dream survives its own mistakes.
+        event_weight: Weight of steps with a reward or termination, which are rare, in the outcome
+            loss. With a larger weight, the model learns these events sooner, but overestimates
+            their probability.
+        context_noise: Maximum fraction of past tokens, in [0, 1), that training replaces at random,
+            so that a dream recovers from its own mistakes.
         mask_steps: Training masks follow a sampling schedule of this many passes ("two_stream").
     """
 
     TDCE_WEIGHT: ClassVar[float] = 1.0  # weight of the token distance; cross-entropy has 1
     OUTCOME_WEIGHT: ClassVar[float] = 1.0  # weight of the reward and of the termination loss
-    # Gradients flow into clean frames through this share of the layers, the last ones
-    # ("two_stream"). All layers would take a tenth longer and gain nothing. With none, only the
-    # token loss would shape the features that rewards and ends are predicted from.
+    # Fraction of the layers, counted from the last, in which gradients flow into clean frames
+    # ("two_stream"). With 1, training would take a tenth longer and gain nothing. With 0, only the
+    # token loss would shape the features from which rewards and terminations are predicted.
     LEARNED_SHARE: ClassVar[float] = 0.5
 
     changed_weight: float = 0.0
@@ -59,14 +60,15 @@ class DynamicsLossConfig:
 def corrupted_past(
     space: TokenSpace, batch: dict[str, Tensor], config: DynamicsLossConfig, noise: RowNoise
 ) -> Clip:
-    """The past as a dream sees it, with some of its tokens wrong; `batch` as in `Dynamics.loss`."""
+    """The past as a dream sees it, with some wrong tokens; for `batch` see `Dynamics.loss`."""
     tokens = batch.get("input_tokens", batch["tokens"])
     tokens = replace_tokens(tokens, config.context_noise, space.num_codes, noise)
     previous = batch.get("previous_frames")
     if previous is None or space.neutral is None:
         return Clip(tokens, batch["actions"], previous)
-    # A dream does not know what its first frame changed, so training must not, either. Else a dream
-    # after one frame would conclude that everything stands still.
+    # A dream does not know what changed before its first frame, so training must not know it
+    # either. Otherwise a dream would infer from the neutral tokens of its first frame that nothing
+    # moves.
     tokens = torch.cat((torch.full_like(tokens[:, :1], space.neutral), tokens[:, 1:]), 1)
     return Clip(tokens, batch["actions"], torch.cat((previous[:, 1:2], previous[:, 1:]), 1))
 
@@ -79,11 +81,11 @@ def frame_loss(
     masked: Tensor,
     config: DynamicsLossConfig,
 ) -> tuple[Tensor, Metrics]:
-    """The loss of frames 1..: of their tokens, and of rewards and ends if the batch has them.
+    """The loss of frames 1..: of tokens, and of rewards and terminations if the batch has them.
 
-    Tokens are predicted from the hidden states `states`, rewards and ends from the input of the
-    last layer `before_last`, both ``(B, T - 1, N, D)``. Tokens in `masked`, bool
-    ``(B, T - 1, N)``, are scored. For `batch` see `Dynamics.loss`.
+    Tokens are predicted from `states`, the last layer's output; rewards and terminations from
+    `before_last`, its input; both are ``(B, T - 1, N, D)``. Only tokens in `masked`, bool
+    ``(B, T - 1, N)``, enter the loss. For `batch` see `Dynamics.loss`.
     """
     loss, metrics = token_loss(dynamics, states, batch["tokens"], masked, config)
     if "rewards" in batch:
@@ -92,11 +94,11 @@ def frame_loss(
     return loss, {"loss": loss.detach(), **metrics}
 
 
-@torch.compiler.disable  # how many tokens are masked differs from batch to batch
+@torch.compiler.disable  # the number of masked tokens differs from batch to batch
 def token_loss(
     dynamics: Dynamics, states: Tensor, tokens: Tensor, masked: Tensor, config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """Mean over rows of each row's weighted mean over its masked tokens; see `frame_loss`."""
+    """The weighted mean over each row's masked tokens, averaged over rows; see `frame_loss`."""
     target, changed = tokens[:, 1:], dynamics.space.changed(tokens[:, :-1], tokens[:, 1:])
     num_rows, row = len(masked), masked.nonzero()[:, 0]  # (M,)
     target, changed = target[masked], changed[masked]
@@ -121,7 +123,7 @@ def token_loss(
 def outcome_loss(
     dynamics: Dynamics, states: Tensor, batch: dict[str, Tensor], config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """Loss of rewards and ends; takes the last layer's input at frames 1.. as `states`."""
+    """Loss of rewards and terminations; `states` is the last layer's input at frames 1.."""
     reward, termination = dynamics.outcome.losses(
         states, batch["rewards"], batch["terminated"], config.event_weight
     )

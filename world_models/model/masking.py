@@ -24,7 +24,7 @@ def cosine_schedule(steps: int, num_tokens: int) -> tuple[int, ...]:
 
 
 def schedule_masks(like: Tensor, steps: int, noise: RowNoise) -> Tensor:
-    """Mask in every frame as many tokens as some pass of the sampling schedule would.
+    """Mask as many tokens of each frame as are masked at a random pass of the sampling schedule.
 
     All passes are equally likely. At least one token of every frame is masked. `like` has the shape
     ``(B, T, N)`` of the mask.
@@ -37,16 +37,16 @@ def schedule_masks(like: Tensor, steps: int, noise: RowNoise) -> Tensor:
 
 
 def bernoulli_masks(like: Tensor, noise: RowNoise) -> Tensor:
-    """Mask every token of ``like`` with one rate per call, drawn from [0.5, 1].
+    """Mask each token of ``like`` with a probability that is drawn once per call from [0.5, 1].
 
-    The rate is drawn from torch's global generator, the tokens from ``noise``.
+    The probability is drawn from torch's global generator, the masked tokens from ``noise``.
     """
     rate = torch.rand((), device=like.device) * 0.5 + 0.5
     return noise.rand(*like.shape[1:]) < rate
 
 
 def replace_tokens(tokens: Tensor, most: float, num_codes: int, noise: RowNoise) -> Tensor:
-    """Replace up to the fraction ``most`` of each row's tokens ``(B, T, N)`` by random ones."""
+    """Replace up to a fraction ``most`` of each row's tokens ``(B, T, N)`` by random tokens."""
     if not most:
         return tokens
     shape = tokens.shape[1:]

@@ -21,9 +21,9 @@ LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
 class OutcomeHead(nn.Module):
     """Predicts the reward as a distribution over fixed values, and the termination probability.
 
-    Its input is the input of the last layer of the dynamics, so that training need not run that
-    layer on past frames. Tokens are pooled by attention, not averaged, because a single token
-    often decides.
+    It takes the input of the dynamics model's last layer, so that training need not run that layer
+    on past frames. Tokens are pooled by attention, not averaged, because a single token often
+    decides the outcome.
     """
 
     values: Tensor
@@ -48,7 +48,7 @@ class OutcomeHead(nn.Module):
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Expected reward and termination probability ``(B,)`` of ``(B, N, D)``.
 
-        A row's result does not depend on the batch around it, bit for bit.
+        A row's result is bit-identical whatever the other rows of the batch are.
         """
         first, activation, last = self.mlp
         hidden = activation(row_by_row(first, self._pooled(x)))  # type: ignore[arg-type]
@@ -61,7 +61,8 @@ class OutcomeHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``.
 
-        Steps with a reward, and those that terminate, have the weight `event_weight`.
+        Steps with a reward have weight `event_weight` in the reward loss, terminating steps in the
+        termination loss.
         """
         reward, termination = self(x)
         ended = terminated.float()
@@ -72,7 +73,7 @@ class OutcomeHead(nn.Module):
         return reward_loss.mean(), (termination_loss * (1 + extra * ended)).mean()
 
     def two_hot(self, rewards: Tensor) -> Tensor:
-        """Weights ``(..., R)`` of the two nearest values, with the reward as their mean."""
+        """Weights ``(..., R)`` of the two nearest values, whose weighted mean is the reward."""
         values = self.values.float()
         rewards = rewards.float().clamp(values[0], values[-1])
         upper = torch.searchsorted(values, rewards).clamp(min=1)

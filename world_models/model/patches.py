@@ -20,8 +20,8 @@ CHANNELS = 3
 class PatchEmbedding(nn.Module):
     """Embeds patches linearly, then applies a LayerNorm.
 
-    Pixels are centred but not normalised per patch, which would make all flat patches look the
-    same, black and white ones included.
+    Pixels are centred but not normalised per patch: normalisation would make all flat patches look
+    the same, black and white ones included.
     """
 
     def __init__(self, patch: int, dim: int, channels: int = CHANNELS):
@@ -36,7 +36,7 @@ class PatchEmbedding(nn.Module):
 
 
 class NormalisedPatchEmbedding(nn.Module):
-    """Applies a LayerNorm to the raw pixels of a patch, embeds it linearly, applies another."""
+    """Applies a LayerNorm to the raw pixels of a patch, a linear layer, and another LayerNorm."""
 
     def __init__(self, patch: int, dim: int):
         super().__init__()
@@ -61,8 +61,8 @@ class FirstAndLater(nn.Module):
     def forward(self, x: Tensor, begins: Tensor | None = None) -> Tensor:
         """Map frames ``(B, T, ...)``.
 
-        `begins`, bool ``(B,)``, says which rows begin with the first frame of a clip; by default
-        all do.
+        `begins`, bool ``(B,)``, marks the rows that begin with the first frame of a clip; by
+        default all rows do.
         """
         first, later = self.first(x[:, :1]), self.later(x)
         if begins is not None:

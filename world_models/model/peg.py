@@ -1,4 +1,4 @@
-"""PEG, the position-encoding generator: a convolution that gives tokens their position.
+"""PEG, the position-encoding generator: a convolution that encodes the position of tokens.
 
 Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width.
 """
@@ -16,8 +16,8 @@ __all__ = ["Peg"]
 class Peg(nn.Module):
     """A depth-wise 3x3x3 convolution, causal in time.
 
-    It is split into three taps over time: what a frame adds to the frame after the next, to the
-    next frame, and to itself. So the contribution of a past frame is computed only once.
+    Its kernel is split into three taps over time, for the contributions of a frame to the frame
+    after the next, to the next frame, and to itself. So each contribution is computed only once.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int], temporal: bool):
@@ -33,6 +33,6 @@ class Peg(nn.Module):
         return add_neighbours(x, seen, self.taps, self.bias, self.grid, num_clean)
 
     def now(self, x: Tensor) -> Tensor:
-        """The convolution of frames ``(..., N, D)`` without their past."""
+        """Convolve frames ``(..., N, D)`` independently, without contributions of past frames."""
         own = shifted_sums if torch.compiler.is_compiling() else convolve
         return own(x, self.grid, self.taps[-1], self.bias)

@@ -1,6 +1,6 @@
 """The vector quantiser of the tokenizer and of the latent action model.
 
-Shapes: M vectors, K codes, E width of a code.
+Shapes: M vectors, K codes, E code dimension.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class Quantizer(nn.Module):
     """Maps a vector to the code with the largest dot product; codes are learned by gradient.
 
     Args:
-        dim: Width of the vectors.
+        dim: Dimension of the vectors.
         num_codes: Codebook size K.
-        code_dim: Width E of a code.
+        code_dim: Code dimension E.
         revive_distance: A vector can replace a dead code if its cosine distance from its own code
-            is at least this.
-        commitment_weight: Weight of the loss that draws vectors to their codes.
-        unit_codes: Scale codes to length 1, so that the largest product is that of the nearest
-            code on the unit sphere. If False, codes keep their length.
+            is larger than this.
+        commitment_weight: Weight of the loss that pulls vectors towards their codes.
+        unit_codes: Scale codes to unit norm, so that the code with the largest dot product is the
+            nearest code on the unit sphere. If False, codes keep their norm.
     """
 
     unused: Tensor
@@ -47,11 +47,11 @@ class Quantizer(nn.Module):
         self.register_buffer("unused", torch.zeros(num_codes, dtype=torch.int64))
 
     def codes(self) -> Tensor:
-        """The codes ``(K, E)``, of length 1 if `unit_codes`."""
+        """The codes ``(K, E)``, of unit norm if `unit_codes`."""
         return F.normalize(self.codebook, dim=-1) if self.unit_codes else self.codebook
 
     def indices(self, x: Tensor) -> Tensor:
-        """Nearest code of vectors ``(..., dim)``, int64 ``(...)``."""
+        """Index of the nearest code of each vector ``(..., dim)``, int64 ``(...)``."""
         return self._nearest(self._project(x))
 
     def lookup(self, indices: Tensor) -> Tensor:
@@ -59,16 +59,16 @@ class Quantizer(nn.Module):
         return self.project_out(F.embedding(indices, self.codes()))
 
     def forward(self, x: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantise ``(..., dim)`` for training. All processes must call it, even without vectors.
+        """Quantise ``(..., dim)`` for training. All processes must call it, even with no vectors.
 
         A code that no vector has chosen for `revive_after` training calls (0: never) is moved to a
         vector of the current batch, so that the codebook does not collapse to a few codes. Only
-        vectors far from their own code are chosen: near copies of common codes would make tokens
-        unpredictable.
+        vectors far from their own code are chosen: near-duplicates of common codes would make
+        tokens unpredictable.
 
         Returns:
             The quantised vectors with a straight-through gradient, the indices, and the loss that
-            draws codes to vectors and (weaker) vectors to codes.
+            pulls codes towards vectors and, more weakly, vectors towards codes.
         """
         x = self._project(x)
         indices = self._nearest(x)

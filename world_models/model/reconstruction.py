@@ -23,11 +23,11 @@ class ReconstructionLossConfig:
     player looks at.
 
     Attributes:
-        changed_weight: Extra weight of pixels that differ from a neighbouring frame. Motion
+        changed_weight: Extra weight of pixels that differ from the frame before or after. Motion
             tokenizers ignore it.
         l1_weight: Weight of the absolute error; the squared error has weight 1.
         revive_after: Training steps after which an unused code is replaced; 0 means never. A
-            residual VQ counts frames instead, because it encodes those of a step one by one.
+            residual VQ counts frames instead of steps, because it encodes frames one by one.
     """
 
     changed_weight: float = 0.0

@@ -1,4 +1,4 @@
-"""The token space: what a dynamics must know about a tokenizer's tokens.
+"""The token space: what a dynamics model must know about a tokenizer's tokens.
 
 Shapes: B batch, T frames, N tokens per frame, H height, W width, C channels of a frame.
 """
@@ -23,14 +23,14 @@ class SamplingConfig:
     Attributes:
         steps: Maximum number of passes per frame. They follow a cosine schedule.
         temperature: Softmax temperature. 0 takes the most likely token.
-        threshold: Probability, in [0, 1], from which a token is unmasked ahead of the schedule.
-            Sampling ends when no token is masked, so easy frames take one or two passes. At 1
-            every frame takes all passes.
+        threshold: Tokens with at least this probability, in [0, 1], are unmasked ahead of the
+            schedule. Sampling ends when no token is masked, so easy frames take one or two passes.
+            At 1 every frame takes all passes.
         redraw: Each pass samples all tokens again, including unmasked ones, and the schedule is one
-            pass ahead, so that the last pass sees no masked token. Needs threshold 1.
-        carried_frames: Number of frames that are encoded again, as the beginning of a new clip,
-            when a dream has used all positions of a dynamics with a `horizon`. Other worlds do not
-            need it.
+            pass ahead, so that the last pass sees no masked token. Requires threshold 1.
+        carried_frames: When a dream has used all positions of a dynamics model with a `horizon`,
+            this many of its last frames are encoded again as the beginning of a new clip. Worlds
+            without a `horizon` ignore this setting.
     """
 
     steps: int = 8
@@ -50,27 +50,27 @@ class SamplingConfig:
             raise ValueError(f"carried_frames must be at least 1, got {self.carried_frames}")
         if self.redraw and self.threshold < 1:
             raise ValueError(
-                "redraw samples all tokens again in each pass: leave threshold at 1, got "
+                "redraw samples all tokens again in each pass, so it requires threshold 1, got "
                 f"{self.threshold}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSpace:
-    """The tokens that a tokenizer makes and a dynamics predicts.
+    """The tokens that a tokenizer produces and a dynamics model predicts.
 
     Attributes:
         grid: Tokens of a frame as (h, w).
         num_codes: Codebook size K. Token ids are 0 to K - 1; K itself stands for a masked token.
-        code_dim: Width of the vector behind each code.
-        neutral: The token that changes nothing, if tokens describe changes from one frame to the
-            next. Sampling then keeps its temperature over all passes. None if tokens describe a
+        code_dim: Dimension of each code's vector.
+        neutral: The token that means "no change", if tokens describe changes from one frame to the
+            next. All passes of sampling then use the same temperature. None if tokens describe a
             frame by itself.
-        group_start: The token ids >= this one form a group: sampling draws the group first, then
-            one of its members. Without it, a low temperature would never draw one of many unlikely
-            alternatives. None: no group.
-        patch: The dynamics also sees the previous frame, in patches of this many pixels. 0: it
-            sees tokens alone.
+        group_start: The token ids >= this one form a group: sampling first chooses between the
+            group and the other ids, then one of the group's members. Without a group, a low
+            temperature would never draw one of many unlikely alternatives. None: no group.
+        patch: Height and width, in pixels, of the patches in which the dynamics model also sees the
+            previous frame. 0: the model sees tokens alone.
         sampling: How these tokens are sampled by default.
     """
 
@@ -93,19 +93,19 @@ class TokenSpace:
         return self.num_codes
 
     def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
-        """Mark tokens whose part of the picture changes; `previous` are the previous frames'."""
+        """Mark tokens whose part of the frame changes from the frame with tokens `previous`."""
         differs = previous != tokens
         return differs if self.neutral is None else differs | (tokens != self.neutral)
 
 
 class Clip(NamedTuple):
-    """Successive frames as a dynamics sees them.
+    """Successive frames as a dynamics model sees them.
 
     Attributes:
         tokens: ``(B, T, N)``; some may be masked.
         actions: Actions between the frames, ``(B, T - 1)``.
-        previous_frames: The frame before each, uint8 ``(B, T, H, W, C)``, if the token space has a
-            `patch`.
+        previous_frames: The frame before each frame, uint8 ``(B, T, H, W, C)``, if the token space
+            has a `patch`.
     """
 
     tokens: Tensor

@@ -1,9 +1,10 @@
-"""The space-time transformer under every model: causal in time, trained in one pass, streamed.
+"""The space-time transformer that all models use. It is causal in time.
 
-`forward` runs whole sequences. `step` runs one new frame against a `KVCache` and computes the same.
+`forward` runs whole sequences in one pass. `step` runs one new frame against a `KVCache`, and gives
+the same result.
 
-Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width, H heads, E width of a
-head, W past frames in the window, L temporal layers, P convolutions (PEG).
+Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width, H heads, E head dimension,
+W past frames in the window, L temporal layers, P convolutions (PEG).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from world_models.model.peg import Peg
 __all__ = ["Activations", "BlockOptions", "Past", "SpaceTimeTransformer", "TransformerConfig"]
 
 
-# Orders of the axes of ``(B, F, N, 3, H, E)``, or without F; see `Attention.project`.
+# Axis permutations of ``(B, F, N, 3, H, E)``, in a step without F; see `Attention.project`.
 SPACE, TIME = (3, 0, 1, 4, 2, 5), (3, 0, 2, 4, 1, 5)
 SPACE_STEP, TIME_STEP = (2, 0, 3, 1, 4), (2, 0, 1, 3, 4)
 
@@ -38,13 +39,13 @@ class TransformerConfig:
         dim: Width D.
         num_layers: Number of blocks. Each attends over space, then over time.
         num_heads: Attention heads H.
-        head_dim: Width E of a head.
-        ff_mult: Feed-forward width as a multiple of ``dim``, before GEGLU's 2/3.
+        head_dim: Head dimension E.
+        ff_mult: Feed-forward width as a multiple of ``dim``, before GEGLU's factor of 2/3.
         ff_per_block: 2 puts a feed-forward after each attention (GenieRedux), 1 only after the
             second (Genie).
-        window: Frames that temporal attention sees, the current one included.
+        window: Number of frames that temporal attention sees, including the current one.
         position_dim: Hidden width of the spatial position bias.
-        temporal: False lets every frame stand alone: no temporal attention, no time in PEG.
+        temporal: If False, frames are independent: no temporal attention, and PEG is only spatial.
     """
 
     dim: int = 512
@@ -67,7 +68,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """Options of the published code's blocks, off by default; see docs/official.md.
+    """Options that match the blocks of the published code, off by default; see docs/official.md.
 
     Attributes:
         raw_keys: Compute keys and values from the tokens before normalisation. Queries are still
@@ -87,7 +88,7 @@ class Past(NamedTuple):
         time_bias: Bias of temporal attention to past frames, ``(B, 1, H, W)``.
         keys: Keys of past frames, ``(L, B, N, H, W, E)``.
         values: Values of past frames, ``(L, B, N, H, W, E)``.
-        tails: What the convolutions of past frames add to the new frame, ``(P, B, N, D)``.
+        tails: Contributions of past frames' convolutions to the new frame, ``(P, B, N, D)``.
     """
 
     space_bias: Tensor
@@ -97,7 +98,7 @@ class Past(NamedTuple):
     tails: Tensor
 
     def rows(self, rows: Tensor) -> Past:
-        """A copy of some rows."""
+        """A copy of the given rows."""
         return Past(
             self.space_bias,
             self.time_bias[rows],
@@ -108,7 +109,7 @@ class Past(NamedTuple):
 
 
 class Activations(NamedTuple):
-    """What the layers computed of one new frame.
+    """Inputs, keys and values that the layers computed for one new frame.
 
     Attributes:
         inputs: Input of each layer, ``(B, N, D)``.
@@ -134,13 +135,13 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, gate: Callable[[Tensor], Tensor] = geglu) -> Tensor:
         """Map ``(..., D)`` to ``(..., D)``; the caller adds the residual.
 
-        Without gradients, `gate` is `geglu_plain`.
+        `gate` is `geglu`, or `geglu_plain` if no gradients are needed.
         """
         return self.down(gate(self.up(self.norm(x))))
 
 
 class Layer(nn.Module):
-    """Half a block: PEG, attention over one axis, feed-forward, each as a residual."""
+    """Half a block: PEG, attention over one axis and feed-forward, each with a skip connection."""
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class Layer(nn.Module):
         self.ff = FeedForward(config.dim, config.ff_mult, options.ff_bias) if ff else None
 
     def forward(self, x: Tensor, bias: Tensor, num_clean: int, skip: int = 0) -> Tensor:
-        """Run all frames ``(B, F, N, D)``, and return all but the first `skip`.
+        """Process all frames ``(B, F, N, D)``, and return all but the first `skip` frames.
 
         For `num_clean` see `SpaceTimeTransformer.all_but_last`.
         """
@@ -182,13 +183,13 @@ class Layer(nn.Module):
         bias: Tensor,
         past: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one new frame ``(B, N, D)``, without gradients.
+        """Process one new frame ``(B, N, D)``, without gradients.
 
         Args:
             x: The frame.
-            tail: What the convolutions of past frames add to it.
+            tail: Contribution of past frames' convolutions to the frame.
             bias: The spatial bias, or the temporal bias to past frames.
-            past: Keys and values of past frames, ``(B, N, H, W, E)``; None attends over space.
+            past: Keys and values of past frames, ``(B, N, H, W, E)``; None in a spatial layer.
 
         Returns:
             The frame, its keys and its values.
@@ -247,15 +248,15 @@ class SpaceTimeTransformer(nn.Module):
 
         With ``num_clean=T`` the first T frames of the pass are clean and the other F - T are
         second versions of the last F - T of them. A second version attends to the *clean* frames
-        before it and to itself, never to another second version. That is what a frame sees while
-        it is sampled, for all frames in one pass.
+        before it and to itself, never to another second version. So in one pass, every frame sees
+        what it would see while it is sampled.
 
         Args:
             x: ``(B, F, N, D)``.
             num_clean: T; by default F, a plain causal pass.
-            num_frozen: In this many of the first layers no gradient flows back into the clean
-                frames, which saves two thirds of their time. Second versions still learn what to
-                attend to.
+            num_frozen: Number of first layers in which no gradient flows back into the clean
+                frames. This saves two thirds of the time for clean frames. Second versions still
+                learn what to attend to.
         """
         num_clean = x.shape[1] if num_clean is None else num_clean
         bias = {"space": self.space_bias(), "time": self._time_bias(x, num_clean)}
@@ -348,10 +349,10 @@ class SpaceTimeTransformer(nn.Module):
         return self.norm(x), activations
 
     def entry(self, activations: Activations) -> CacheEntry | None:
-        """Return the cache entry of a frame that `step` has run; None if not temporal."""
+        """Return the cache entry of a frame that `step` has processed; None if not `temporal`."""
         if not self.config.temporal:
             return None
-        # The convolutions of all layers at once, as one over P * D channels.
+        # One convolution over P * D channels computes the convolutions of all layers.
         frames = torch.cat(activations.inputs, -1)  # (B, N, P * D)
         taps = torch.cat([layer.peg.taps for layer in self.layers], 1)  # type: ignore[union-attr, misc]
         tails = torch.stack([convolve(frames, self.grid, tap) for tap in (taps[1], taps[0])])
@@ -370,6 +371,6 @@ def _add(x: Tensor, more: Tensor) -> Tensor:
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """Cast to autocast's dtype: the operations that follow then move half the memory."""
+    """Cast to autocast's dtype, so that the operations that follow move half as much memory."""
     device = x.device.type
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x

@@ -1,7 +1,7 @@
 """The interface of all tokenizers.
 
 Shapes: B batch, T frames, k prompt frames, C channels, H height, W width, N tokens per frame,
-K codes, E width of a code.
+K codes, E code dimension.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["Tokenizer"]
 class Tokenizer(nn.Module, ABC):
     """Turns frames into tokens and back, causally in time.
 
-    Frames are uint8 ``(..., H, W, C)``. A sequence starts with a prompt: real frames that are also
-    known when decoding. Some tokenizers only encode what changes after the prompt.
+    Frames are uint8 ``(..., H, W, C)``. A sequence starts with a prompt: real frames that the
+    decoder also receives. Some tokenizers only encode what changes after the prompt.
 
     Attributes:
         config: The configuration.
-        space: The tokens that it makes.
+        space: Description of the tokens.
         decoder_parts: Name prefixes of the parameters that only decoding uses. Training only these
             does not change tokens.
-        has_network: Whether decoding runs a network, and so gains from compiling.
+        has_network: Whether decoding runs a network, so that compiling makes it faster.
     """
 
     config: Any
@@ -47,17 +47,20 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """Vectors of all tokens, ``(K, E)``: similar tokens have vectors of similar direction."""
+        """Vectors of all tokens, ``(K, E)``. Similar tokens have vectors of similar direction."""
 
     # Sequences ------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
-        """Turn frames ``(B, T, H, W, C)``, the first ones a prompt, into tokens ``(B, T, N)``."""
+        """Encode frames ``(B, T, H, W, C)`` to tokens ``(B, T, N)``.
+
+        The first `num_prompt` frames are the prompt.
+        """
 
     @abstractmethod
     def decode(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        """Turn tokens ``(B, T, N)`` into frames; the prompt is ``(B, k, H, W, C)``, k >= 1."""
+        """Decode tokens ``(B, T, N)`` to frames. The prompt is ``(B, k, H, W, C)``, k >= 1."""
 
     def reconstruct(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
         """Encode frames and decode them again; see `encode`."""
@@ -67,7 +70,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def empty_cache(self, batch: int) -> KVCache:
-        """A KV cache for rows that have seen no frame; encoder and decoder need one each."""
+        """A KV cache for rows that have seen no frame. Encoder and decoder each need one."""
 
     @abstractmethod
     def encode_step(
@@ -77,9 +80,9 @@ class Tokenizer(nn.Module, ABC):
 
         Args:
             frames: The frame, ``(B, H, W, C)``.
-            cache: The encoder's past; written in place.
-            previous: The previous frame: the real one if it is known when decoding, else the
-                decoded one. For the first frame, the frame itself.
+            cache: The encoder's KV cache; updated in place.
+            previous: The previous frame: the real one within the prompt, otherwise the decoded one.
+                For the first frame, the frame itself.
         """
 
     def decode_step(
@@ -91,17 +94,20 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def derived(self) -> Any:
-        """Inputs of decoding that depend on the weights alone."""
+        """Inputs for decoding that depend only on the weights."""
 
     @abstractmethod
     def decode_inputs(self, cache: KVCache, derived: Any = None) -> Any:
-        """Inputs for decoding the next frame, besides its tokens; computes `derived` by default."""
+        """Inputs for decoding the next frame, other than its tokens.
+
+        `derived` is the result of `Tokenizer.derived`, which is computed by default.
+        """
 
     @abstractmethod
     def decode_frame(
         self, tokens: Tensor, inputs: Any, previous: Tensor
     ) -> tuple[Tensor, CacheEntry | None]:
-        """Decode the next frame; returns it and its cache entry. A pure function of tensors."""
+        """Decode the next frame; returns it and its cache entry. The function is pure."""
 
     # Training -------------------------------------------------------------------------------
 
@@ -113,7 +119,7 @@ class Tokenizer(nn.Module, ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``.
 
-        With `decoder_only`, the encoder and the codebook do not learn.
+        With `decoder_only`, the encoder and the codebook are not trained.
         """
         config = config or ReconstructionLossConfig()
         pixels = self.pixels(batch["frames"])
@@ -142,7 +148,7 @@ class Tokenizer(nn.Module, ABC):
         """
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Convert frames ``(B, T, H, W, C)`` to the networks' input; ValueError if sizes differ."""
+        """Convert frames ``(B, T, H, W, C)`` to network input; ValueError if sizes differ."""
         size = self.frame_size
         if frames.shape[2:] != (size, size, CHANNELS):
             raise ValueError(

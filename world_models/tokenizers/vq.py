@@ -1,7 +1,7 @@
-"""The paper's video tokenizer (ST-ViViT): a VQ-VAE whose encoder and decoder see the past.
+"""The paper's video tokenizer (ST-ViViT): a VQ-VAE whose encoder and decoder see past frames.
 
 Shapes: B batch, T frames, C channels, H height, W width, N = h * w tokens per frame, D width,
-K codes, E width of a code.
+K codes, E code dimension.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class VQTokenizerConfig(CoderConfig):
 
 
 class DecodeInputs(NamedTuple):
-    """Inputs of decoding a frame, besides its tokens.
+    """Inputs for decoding a frame, other than its tokens.
 
     Attributes:
-        past: The decoder's past.
-        begins: Whether it is the first frame of each row, bool ``(B,)``.
+        past: The past that the decoder attends to.
+        begins: Whether the frame is the first one of its row, bool ``(B,)``.
     """
 
     past: Past
@@ -44,7 +44,7 @@ class DecodeInputs(NamedTuple):
 
 
 class VQTokenizer(Tokenizer):
-    """A token is the code nearest to the encoder's output for a patch and its past."""
+    """A token is the code nearest to the encoder's output for a patch, given the past frames."""
 
     decoder_parts = ("decoder.", "to_patches.")
     has_network = True
@@ -68,16 +68,16 @@ class VQTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(self, frames: Tensor, num_prompt: int = 1) -> Tensor:
-        """See `Tokenizer.encode`. The prompt makes no difference."""
+        """See `Tokenizer.encode`. The prompt is ignored."""
         return self.quantizer.indices(self.encoder(self.patches(self.pixels(frames))))
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        """See `Tokenizer.decode`. The prompt makes no difference."""
+        """See `Tokenizer.decode`. The prompt is ignored."""
         return to_uint8(self.decoded(tokens))
 
     def decoded(self, tokens: Tensor) -> Tensor:
-        """Pixels ``(B, T, C, H, W)`` of tokens ``(B, T, N)``, not clipped to [0, 1]."""
+        """Decode tokens ``(B, T, N)`` to pixels ``(B, T, C, H, W)``, not clipped to [0, 1]."""
         return self._head(self.decoder(self.quantizer.lookup(tokens)))
 
     def empty_cache(self, batch: int) -> KVCache:
@@ -118,7 +118,7 @@ class VQTokenizer(Tokenizer):
         return predicted, tokens, reconstruction_loss(predicted, pixels, config), loss
 
     def _at(self, module: nn.Module, frame: Tensor, begins: Tensor) -> Tensor:
-        """Map a single frame ``(B, 1, ...)`` by the patch embedding or the pixel head."""
+        """Apply the patch embedding or the pixel head to a single frame ``(B, 1, ...)``."""
         own = self.config.own_first_frame
         return (module(frame, begins) if own else module(frame)).squeeze(1)
 

@@ -34,7 +34,7 @@ class CheckpointState:
         step: Optimiser steps taken so far.
         data: Any other state of the training as JSON values, such as the loader's position.
         scores: Validation metrics of the averaged weights; empty if there was no evaluation.
-        seconds: Time used so far.
+        seconds: Training time so far.
     """
 
     step: int
@@ -103,10 +103,10 @@ class Checkpoints:
 
 
 def _judged(scores: Mapping[str, float]) -> float | None:
-    """The validation loss that chooses the best checkpoint; None if there is none.
+    """The validation loss that determines the best checkpoint; None if there is no such loss.
 
-    For a dynamics this is the token loss: rewards and ends are so rare in the few validation
-    windows that a single one would decide.
+    For a dynamics model this is the token loss: rewards and terminations are so rare in the few
+    validation windows that a single one would determine the result.
     """
     return scores.get("token_loss", scores.get("loss"))
 

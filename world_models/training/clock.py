@@ -1,4 +1,4 @@
-"""The clock of a training with a time limit."""
+"""The clock of a training run with a time limit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """The time that a training has used, interruptions left out.
+    """Measures the time that a training run has used, without interruptions.
 
     Args:
-        minutes: The time limit; None for none.
+        minutes: The time limit; None for no limit.
         used: Seconds used before the training was interrupted.
     """
 
@@ -25,6 +25,6 @@ class Clock:
         return time.perf_counter() - self._begun
 
     def share(self, seconds: float | None = None) -> float:
-        """Share of the limit that is used, or that `seconds` are, at most 1; 0 without a limit."""
+        """Fraction of the limit used after `seconds` (default: now), at most 1; 0 if no limit."""
         used = self.seconds if seconds is None else seconds
         return 0.0 if self._limit is None else min(1.0, used / self._limit)

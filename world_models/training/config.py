@@ -1,4 +1,4 @@
-"""The settings of the optimisation, the same for every model."""
+"""The settings of the optimisation, which all models share."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Literal
 
 __all__ = ["FitConfig"]
 
-WARM_UP = 0.1  # the largest share of a time limit that the warm-up takes
+WARM_UP = 0.1  # largest fraction of a time limit that the warm-up takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """An optimisation with AdamW: linear warm-up from 0, then cosine decay.
+    """Settings of AdamW: linear warm-up from 0, then cosine decay.
 
     Attributes:
         steps: Optimiser steps.
-        minutes: Time limit. The training then ends after `steps` or after this time, whichever
-            comes first, and the learning rate falls with the larger share used.
+        minutes: Time limit. Training ends after `steps` or after this time, whichever comes first.
+            The learning rate decays with the larger of the fractions of steps and time used.
         batch_size: Windows per process and step.
         learning_rate: Peak learning rate, reached after the warm-up.
         min_learning_rate: Learning rate at the last step.
         warmup_steps: Steps of the warm-up.
-        ema_decay: Decay per step of the averaged weights, in [0, 1). They are what is evaluated and
-            published. 0 turns averaging off.
+        ema_decay: Decay per step of the averaged weights (EMA), in [0, 1). The averaged weights are
+            evaluated and published. 0 turns averaging off.
         precision: "bf16" computes in bfloat16 where autocast allows it; weights stay float32.
-            "auto" does so if the device is faster in bfloat16, else it is "fp32".
+            "auto" means "bf16" if the device is faster in bfloat16, otherwise "fp32".
         seed: Seed of the data order and of all noise.
         save_every: Steps between checkpoints. Each checkpoint is evaluated.
     """
@@ -59,10 +59,10 @@ class FitConfig:
             raise ValueError(f'precision must be "auto", "fp32" or "bf16", got {self.precision!r}')
 
     def learning_rate_at(self, step: int, used: float = 0.0) -> float:
-        """The learning rate of a step, counted from 0. It stays at the minimum after the last.
+        """The learning rate of a step (from 0). After the last step it stays at the minimum.
 
-        If the share `used` of the time limit is larger than that of the steps, it determines the
-        warm-up and the decay instead.
+        If the fraction `used` of the time limit is larger than the fraction of the steps, it
+        determines the warm-up and the decay instead.
         """
         if step < self.warmup_steps and used < WARM_UP:
             return self.learning_rate * max((step + 1) / self.warmup_steps, used / WARM_UP)

@@ -1,8 +1,9 @@
-"""Corruption of training episodes, so that dreams learn to correct their mistakes.
+"""Corruption of training episodes, from which the dynamics learns to correct mistakes in dreams.
 
-A motion tokenizer can encode a frame relative to any previous frame. So after corrupted tokens, the
-tokens of the next real frame lead from the wrong picture back to the real one: the dynamics learns
-to correct. Corruption is random (`RandomTokens`), or what the world itself dreams (`SelfForcing`).
+A motion tokenizer can encode a frame relative to any previous frame. After corrupted tokens, the
+previous frame is wrong, and the tokens of the next real frame correct it. The dynamics learns to
+predict these tokens. Corrupted tokens are random (`RandomTokens`), or the world itself dreams them
+(`SelfForcing`).
 
 Shapes: B episodes, T frames, N tokens per frame.
 """
@@ -18,11 +19,14 @@ from world_models.noise import RowNoise
 
 __all__ = ["RandomTokens", "SelfForcing"]
 
-ANY_TOKEN = 0.25  # share of wrong tokens drawn from all codes; the others are another patch's
+ANY_TOKEN = 0.25  # fraction of wrong tokens drawn from all codes; others are copied from a patch
 
 
 class RandomTokens:
-    """Replaces random tokens, at most the fraction `share`: many in a few episodes, few in most."""
+    """Replaces random tokens: many in a few episodes, few in most.
+
+    At most the fraction `share` of an episode's tokens is replaced.
+    """
 
     def __init__(self, seeds: Tensor, share: float, num_codes: int):
         self._noise, self._num_codes = RowNoise(seeds), num_codes
@@ -38,7 +42,7 @@ class RandomTokens:
 
 
 class SelfForcing:
-    """Replaces frames by what a world dreams there, given the frames so far (self-forcing).
+    """Replaces frames with dreams of a world, given the frames so far (self-forcing).
 
     At most the fraction `share` of an episode's frames is replaced. The world must be in eval mode.
     """

@@ -14,8 +14,8 @@ __all__ = ["Ema"]
 class Ema:
     """A copy of a model whose weights are an exponential moving average.
 
-    The decay per step lies in [0, 1); 0 copies the weights. In the first steps it is smaller, so
-    that the average forgets the initialisation.
+    The decay per step lies in [0, 1); 0 copies the weights. In the first steps the decay is
+    smaller, so that the average forgets the initialisation.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -4,9 +4,10 @@ Runs resume exactly because *everything random in a step is a function of the se
 number*. The loader's position determines the windows, `batch["seeds"]` gives each window its own
 seed for the noise of the loss, and all processes seed torch's global generator with the same number
 at each step. Window i of a step has the same seed for any number of processes. So two processes
-compute the same as one process with twice the batch, unless the loss looks across windows, as those
-of tokenizers do when they replace unused codes. With a time limit (`FitConfig.minutes`), the
-learning rate and the number of steps depend on the speed of the machine, too.
+compute the same as one process with twice the batch size, unless the loss depends on several
+windows together, as it does when tokenizers replace unused codes. With a time limit
+(`FitConfig.minutes`), the learning rate and the number of steps also depend on the speed of the
+machine.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ Sample = Callable[[nn.Module], Tensor]
 
 
 class Loader(Protocol):
-    """Endless batches that can be resumed.
+    """An endless source of batches that can be resumed.
 
-    A batch holds this process's windows of a step, and at least "actions", ``(B, T - 1)``.
+    A batch holds this process's windows of a step. It contains at least "actions", ``(B, T - 1)``.
     """
 
     def __iter__(self) -> Iterator[Batch]:
@@ -88,7 +89,7 @@ class TrainingDivergedError(RuntimeError):
 class FitResult:
     """How a run ended: `finished` is False if it was stopped before its last step.
 
-    After a run, the model has the averaged weights.
+    The `model` has the averaged weights.
     """
 
     step: int
@@ -98,7 +99,7 @@ class FitResult:
 
 
 def chosen_precision(precision: str) -> str:
-    """Return "fp32" or "bf16", for "auto" the one that is faster here."""
+    """Return "fp32" or "bf16"; for "auto", the faster one on this device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wanted = {"fp32": "float32", "bf16": "bfloat16"}.get(precision, precision)
     return "bf16" if choose_dtype(wanted, device) == torch.bfloat16 else "fp32"
@@ -142,10 +143,10 @@ def fit(
         out: The run's directory, for checkpoints, metrics.jsonl, tensorboard and samples.
         loss: Function from model and batch to loss and metrics; by default ``model.loss(batch)``.
         compile: See `DataOptions`. Raises RuntimeError if there is no compiler.
-        fabric: What `launch` returned, if the loader needed its rank; launched here by default.
-        evaluate: Returns validation metrics of the averaged model; called at each checkpoint. Their
-            "token_loss", or else "loss", decides which checkpoint is the best.
-        sample: Returns a sample picture of the averaged model, uint8 ``(H, W, 3)``; called at each
+        fabric: The result of `launch`, if the loader needs its rank; by default it is called here.
+        evaluate: Returns validation metrics of the averaged model; called at each checkpoint. The
+            metric "token_loss", or "loss" if there is none, determines the best checkpoint.
+        sample: Returns a sample image of the averaged model, uint8 ``(H, W, 3)``; called at each
             checkpoint.
         wandb_project: See `Progress`.
     """
@@ -211,7 +212,7 @@ class _Run:
         self.fused = compile and fabric.device.type == "cpu"
         if compile:
             check_compiler(fabric.device)
-            if not self.fused:  # compiling all of it gains nothing on a CPU, and torch 2.13 crashes
+            if not self.fused:  # on a CPU, compiling it all gains nothing, and torch 2.13 crashes
                 wrapped.compile()
         self.loss, self.optimizer = fabric.setup(wrapped, optimizer)
         self._raw_optimizer = optimizer
@@ -222,7 +223,7 @@ class _Run:
         self._clock, self._used = Clock(config.minutes), 0.0
 
     def resume(self) -> int:
-        """Load the newest checkpoint; returns its number of steps, 0 if there is none."""
+        """Load the newest checkpoint; returns its step, 0 if there is no checkpoint."""
         if self.fabric.is_global_zero:
             self.checkpoints.clean()
         state = self.checkpoints.resume(self._parts)
@@ -285,7 +286,7 @@ class _Run:
                     self.progress.log(step, scores, "val")
                 if sample is not None:
                     self.progress.picture(step, "real-over-predicted", sample(self.ema.model))
-        seconds = self._look_at_clock()  # the checkpoint agrees on whether the time is over
+        seconds = self._look_at_clock()  # so that the checkpoint also knows whether time is up
         if self.fabric.is_global_zero:
             state = CheckpointState(
                 step=step, data=self.loader.state_dict(), scores=scores, seconds=seconds
@@ -297,9 +298,9 @@ class _Run:
         self.progress.restart_clock()
 
     def _look_at_clock(self) -> float:
-        """Note the share of the time that is used; returns the seconds.
+        """Update the used fraction of the time limit; returns the seconds used.
 
-        With a time limit, all processes use the first one's clock.
+        With a time limit, all processes use the clock of the first process.
         """
         seconds = self._clock.seconds
         if self.config.minutes is not None:

@@ -31,7 +31,7 @@ __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 class SamplingOptions:
     """Sampling settings; see `SamplingConfig`.
 
-    None keeps the setting of the world that was fine-tuned, else the tokenizer's default.
+    None keeps the setting of the fine-tuned world, or the tokenizer's default if there is none.
 
     Attributes:
         steps: Maximum number of sampling passes per frame.
@@ -64,7 +64,7 @@ class BundleOptions:
         storage: How matrices are stored. int8 takes a quarter of the bytes of float32.
         starts: Number of windows stored for dreams to start from.
         start_frames: Frames of each of these windows.
-        seed: Seed of the choice of windows.
+        seed: Seed for choosing these windows.
         replace: Overwrite an existing bundle.
         sampling: Default sampling settings of the world.
     """
@@ -158,10 +158,10 @@ def _card(
 
 
 def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
-    """The data that a world was trained on, without this machine's folders.
+    """The data that a world was trained on, without the folders of this machine.
 
     Seeds, policies, and numbers of episodes and frames include the data of the worlds that it was
-    fine-tuned from. Play of the same seeds counts once.
+    fine-tuned from. Episodes collected with the same seeds count once.
     """
     data = {**record.data, "path": Path(str(record.data["path"])).name}
     data["policies"] = [re.sub(_FOLDER, "", policy) for policy in data.get("policies", ())]
@@ -178,7 +178,7 @@ def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
 
 
 def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
-    """The different rewards that occur; empty if there are too many to list."""
+    """The distinct rewards that occur; empty if there are too many to list."""
     found: set[float] = set()
     for index, entry in enumerate(episodes.entries):
         with episodes.skipping():
@@ -190,7 +190,7 @@ def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
 
 
 def _imported(tuned: World | None) -> dict[str, Any]:
-    """What the card of a fine-tuned world says about the files that it was imported from."""
+    """Provenance of a fine-tuned world that names the files from which it was imported."""
     known = {} if tuned is None else tuned.card.provenance
     return {name: known[name] for name in ("source", "files", "verified") if name in known}
 
@@ -215,6 +215,6 @@ def _check(record: RunRecord, name: str, found: str | None, source: Path | None)
         given = "none was given" if source is None else f"{source} has the fingerprint {found}"
         raise ValueError(
             f"the dynamics was trained with a {name} with the fingerprint {wanted}, but {given}; "
-            f"give the {name} run that the dynamics was trained with (train tokenizer --from may "
-            "have fine-tuned the decoder of a tokenizer)"
+            f"pass the {name} run that the dynamics was trained with (a tokenizer whose decoder "
+            "was fine-tuned since with train tokenizer --from also works)"
         )

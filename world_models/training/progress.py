@@ -1,4 +1,4 @@
-"""Progress of a run: a progress bar, metrics.jsonl, TensorBoard, W&B and pictures."""
+"""Progress of a run: a progress bar, metrics.jsonl, TensorBoard, W&B and sample images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Progress"]
 class Progress:
     """Logs a run to its directory and to the terminal.
 
-    TensorBoard logs are written if it is installed, and mirrored to the Weights & Biases project
-    `wandb_project`. A resumed run deletes log entries from after its checkpoint. Of several
-    processes, only one is `visible`.
+    TensorBoard logs are written if TensorBoard is installed, and mirrored to the Weights & Biases
+    project `wandb_project`. A resumed run deletes log entries that are newer than its checkpoint.
+    If there are several processes, only one is `visible`.
     """
 
     def __init__(
@@ -48,9 +48,10 @@ class Progress:
             self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def advance(self, frames: int, used: float = 0.0) -> None:
-        """Count one step over `frames` frames, all processes together.
+        """Count one step over `frames` frames, summed over all processes.
 
-        `used` is the share of the time limit; the bar then shows the steps that fit in.
+        `used` is the used fraction of the time limit. If it is not 0, the bar shows the number of
+        steps that fit into the limit.
         """
         self._frames += frames
         if used:
@@ -85,7 +86,7 @@ class Progress:
             tqdm.write(text)
 
     def picture(self, step: int, name: str, picture: Tensor) -> None:
-        """Save a picture, uint8 ``(H, W, 3)``, if Pillow is installed."""
+        """Save an image, uint8 ``(H, W, 3)``, if Pillow is installed."""
         if not self._visible or not importlib.util.find_spec("PIL"):
             return
         from PIL import Image

@@ -1,7 +1,7 @@
-"""Recipes: functions that return the complete settings of a training.
+"""Recipes: functions that return the complete settings of a training run.
 
-For a variant, call a recipe and use `dataclasses.replace`. All recipes but `paper` are short enough
-for a CPU: more ``--fit.steps`` make better worlds.
+For a variant, call a recipe and use `dataclasses.replace`. All recipes except `paper` are short
+enough for a CPU. More steps (``--fit.steps``) make better worlds.
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class DynamicsRecipe(Recipe):
 
     Attributes:
         token_stride: Frames between the starts of cached token windows; a smaller stride takes more
-            disk. Ignored by tokenizers whose windows can start at any frame.
-        corruption: Replace up to this share, in [0, 1], of an episode's tokens at random. Tokens of
-            the next frame then lead back to the real picture, so that dreams learn to correct
-            mistakes. Must be 0 for other than motion tokenizers.
-        self_forcing: Replace up to this share, in [0, 1], of an episode's frames by dreams of the
-            world that is being fine-tuned, which learns to correct its own mistakes. Must be 0 for
-            other than motion tokenizers.
-        events: Share of windows, in [0, 1], drawn from those with a reward or an end. Both are
-            rare, and are learned sooner if drawn more often.
+            disk space. Ignored for tokenizers whose windows can start at any frame.
+        corruption: Replace up to this fraction, in [0, 1], of an episode's tokens at random. The
+            tokens of the next frame then correct the error, so the dynamics learns to correct
+            mistakes. Must be 0 unless the tokenizer is a motion tokenizer.
+        self_forcing: Replace up to this fraction, in [0, 1], of an episode's frames with dreams of
+            the world that is fine-tuned, so that it learns to correct its own mistakes. Must be 0
+            unless the tokenizer is a motion tokenizer.
+        events: Fraction of windows, in [0, 1], sampled from those with a reward or a termination.
+            Both are rare, and are learned sooner if oversampled.
     """
 
     model: DynamicsConfig
@@ -113,7 +113,7 @@ def coinrun() -> WorldRecipe:
 
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
-    recipe = _motion(presets.atari(), tokenizer_steps=400, dynamics_steps=1800, dynamics_batch=4)
+    recipe = _motion(presets.atari(), tokenizer_steps=400, dynamics_steps=4000, dynamics_batch=4)
     fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # averaging would blur the patches
     return replace(recipe, tokenizer=replace(recipe.tokenizer, fit=fit))
 
@@ -215,7 +215,14 @@ def _motion(
                 context_noise=0.1,
                 mask_steps=4,  # fewer: sampling decides most tokens in its first pass
             ),
-            fit=replace(fit, steps=dynamics_steps, batch_size=dynamics_batch, save_every=200),
+            fit=replace(
+                fit,
+                steps=dynamics_steps,
+                batch_size=dynamics_batch,
+                learning_rate=2e-3,
+                save_every=500,
+            ),
             corruption=0.1,
+            events=0.1,
         ),
     )

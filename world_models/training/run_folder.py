@@ -29,7 +29,7 @@ class RunRecord:
         kind: "tokenizer", "latent-action" or "dynamics".
         model: See `part_to_dict`.
         data: The dataset; see `world_models.training.runs.describe`.
-        built_on: The world that is fine-tuned; for a dynamics also the fingerprints of its
+        built_on: The world that is fine-tuned; for a dynamics model also the fingerprints of its
             tokenizer and latent action model.
         command: Command line that started the run.
         versions: Versions of genie-gym and torch.
@@ -51,10 +51,10 @@ class RunRecord:
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
     """Record the settings of a new run in `out`, or check that a resumed run has the same ones.
 
-    Of several processes, only one should `write`.
+    If several processes run the job, only one should set `write`.
 
     Raises:
-        ValueError: If a setting differs that must stay the same.
+        ValueError: If a setting that must stay the same differs.
     """
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
@@ -82,11 +82,11 @@ def load_run(out: Path, kind: str) -> Any:
     record = read_run(out)
     if record.kind != kind:
         raise ValueError(
-            f"{out} is a {record.kind} run, expected a {kind} run; give the folder of one"
+            f"{out} is a {record.kind} run, expected a {kind} run; pass the folder of one"
         )
     best = Checkpoints(out / "checkpoints").best()
     if best is None:
-        raise ValueError(f"{out} has no checkpoint yet; train it until it saves one")
+        raise ValueError(f"{out} has no checkpoint yet; resume the run until it saves one")
     model = build_part(kind, record.model)
     file = best / "average.safetensors"
     load_weights(model, read_tensors(file), file)
@@ -100,6 +100,6 @@ def load_part(source: str, kind: str) -> Any:
     part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))
     if part is None:
         raise ValueError(
-            f"the world {source} has no {kind} model; give a {kind} run or another world"
+            f"the world {source} has no {kind} model; pass a {kind} run or another world"
         )
     return part

@@ -24,7 +24,7 @@ class DataOptions:
         policy: Use only episodes of this policy.
         from_world: Fine-tune this world (name or path). The model comes from the world, the loss
             and the optimisation from the recipe.
-        workers: Number of worker processes that read frames, or a dynamics' tokens, ahead.
+        workers: Number of worker processes that prefetch frames, or tokens for a dynamics model.
         on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
         compile: Compile the loss (on a CPU: `world_models.kernels`, which needs a C++ compiler).
             This takes a minute or more at the start and makes the steps faster.
@@ -55,15 +55,15 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsOptions(DataOptions):
-    """The data and models to train a dynamics on.
+    """The data and models to train a dynamics model on.
 
     Attributes:
         tokenizer: A tokenizer run or a world (name or path); by default the tokenizer of
             `from_world`.
         latent_action: A latent action run or a world. The dynamics is then trained on its latent
             actions instead of the true ones.
-        outcome_only: Train only the outcome head of `from_world`. Use a large `events` with it:
-            that helps the head, but would harm the frames.
+        outcome_only: Train only the outcome head of `from_world`. Use it with a large `events`,
+            which helps the head but would harm the frames if the whole model were trained.
     """
 
     tokenizer: str | None = None

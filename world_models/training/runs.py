@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "train_dynamics", "train_latent_action", "train_tokenizer"]
 
 EVAL_BATCHES = 8  # batches of held-out windows per evaluation
-NUM_STRIPS = 4  # windows in a sample picture
+NUM_STRIPS = 4  # windows in a sample image
 
 
 def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
@@ -79,7 +79,7 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
-    """Train a dynamics on cached tokens, or fine-tune that of the world `from_world`."""
+    """Train a dynamics model on cached tokens, or fine-tune that of the world `from_world`."""
     world, episodes = _begin(options)
     if options.outcome_only and world is None:
         raise ValueError("--outcome-only fine-tunes a world; add --from WORLD")
@@ -104,7 +104,7 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         "outcome_only": options.outcome_only,
     }
     record = _record("dynamics", model, recipe, episodes, built_on)
-    begin_run(options.out, record, write=False)  # before the tokens, which may take hours
+    begin_run(options.out, record, write=False)  # before computing tokens, which may take hours
     clip = (recipe.frames, recipe.token_stride)
     tokens = token_encoding(tokenizer, *clip, recipe.corruption, dreamer, recipe.self_forcing)
     actions = None if latent is None else action_encoding(latent, *clip)
@@ -140,8 +140,8 @@ def _launch(precision: str) -> Fabric:
     if fabric.is_global_zero:
         faster = bfloat16_speedup(fabric.device)
         print(
-            f"precision {chosen_precision(precision)}; on this {fabric.device.type} a product in "
-            f"bf16 is {faster:.2g} times as fast as in fp32"
+            f"precision {chosen_precision(precision)}; on this {fabric.device.type} a matrix "
+            f"product in bf16 is {faster:.2g} times as fast as in fp32"
         )
     return fabric
 
@@ -175,7 +175,7 @@ def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
     if world.card.latent_action is None and episodes.action_meanings != world.card.action_meanings:
         raise ValueError(
             f"{options.data} has the actions {', '.join(episodes.action_meanings)}, but the world "
-            f"{world.card.name} needs {', '.join(world.card.action_meanings)}; "
+            f"{world.card.name} takes {', '.join(world.card.action_meanings)}; "
             f"collect with action_set={world.card.action_set}"
         )
     return world, episodes
@@ -275,15 +275,15 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
     if options.tokenizer is None:
         if own is None:
             raise ValueError(
-                "a dynamics needs a tokenizer; add --tokenizer RUN (or the name of a world)"
+                "a dynamics model needs a tokenizer; add --tokenizer RUN (or the name of a world)"
             )
         return own
     tokenizer = load_part(options.tokenizer, "tokenizer")
     if own is not None and fingerprint(tokenizer) != fingerprint(own):
         raise ValueError(
             f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
-            "fine-tune its dynamics with its own tokenizer, or with one fine-tuned from it (train "
-            "tokenizer --from)"
+            "fine-tune the world's dynamics with the world's own tokenizer, or with one fine-tuned "
+            "from it (train tokenizer --from)"
         )
     return tokenizer
 
@@ -300,13 +300,13 @@ def _dreamer(
     tokenizer: Tokenizer,
     latent: LatentActionModel | None,
 ) -> WorldModel | None:
-    """The frozen copy of the world that dreams for self-forcing; None without it."""
+    """The frozen copy of the world that dreams for self-forcing; None without self-forcing."""
     if not recipe.self_forcing:
         return None
     if world is None or latent is not None:
         raise ValueError(
-            "self-forcing needs a trained world with true actions: leave --self-forcing at 0, or "
-            "fine-tune one (--from WORLD)"
+            "self-forcing needs a trained world without latent actions: leave --self-forcing at 0, "
+            "or fine-tune one (--from WORLD)"
         )
     return WorldModel(tokenizer, copy.deepcopy(world.model.dynamics), world.model.sampling)
 

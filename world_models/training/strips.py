@@ -1,4 +1,4 @@
-"""Sample pictures: strips of real frames, with the model's frames right below.
+"""Sample images: strips of real frames, with the model's frames right below.
 
 Shapes: B windows, T frames, H height, W width.
 """
@@ -17,25 +17,25 @@ __all__ = ["dream", "inferred", "real_over_predicted", "reconstructed"]
 
 
 def real_over_predicted(real: Tensor, predicted: Tensor) -> Tensor:
-    """Stack two uint8 clips ``(B, T, H, W, 3)`` into one picture ``(B * 2 * H, T * W, 3)``."""
+    """Stack two uint8 clips ``(B, T, H, W, 3)`` into one image ``(B * 2 * H, T * W, 3)``."""
     both = torch.stack((real.cpu(), predicted.cpu()), 1)  # (B, 2, T, H, W, 3)
     return both.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(0, 2)
 
 
 def reconstructed(tokenizer: nn.Module, frames: Tensor) -> Tensor:
-    """Frames over their reconstruction."""
+    """Show frames above their reconstruction."""
     assert isinstance(tokenizer, Tokenizer)
     return real_over_predicted(frames, tokenizer.reconstruct(frames))
 
 
 def inferred(model: nn.Module, frames: Tensor) -> Tensor:
-    """Frames 1.. over their prediction by a latent action model."""
+    """Show frames 1.. above their prediction by a latent action model."""
     assert isinstance(model, LatentActionModel)
     return real_over_predicted(frames[:, 1:], to_uint8(model(to_float(frames))[0]))
 
 
 def dream(world: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
-    """Frames 1.. over a dream of them from frame 0 and the actions ``(B, T - 1)``."""
+    """Show frames 1.. above a dream that starts at frame 0, with the actions ``(B, T - 1)``."""
     seeds = torch.arange(len(frames), device=frames.device)
     rollout = world.eval().rollout(frames[:, :1], actions, seeds)
     return real_over_predicted(frames[:, 1:], rollout.frames)

@@ -1,10 +1,10 @@
 """The token cache: the tokens of a dataset are computed once, then training reads them from disk.
 
 The tokens of a frame depend on where a causal encoder started: the first frame of a sequence is
-described in full, later ones relative to the past. A dream starts with an empty past, so training
-windows must, too. Hence the clips ``[start, start + length)`` are encoded separately, for every
-`stride`-th start. By causality, the first k frames of a clip have the tokens of a dream that starts
-from these k frames.
+encoded in full, later frames relative to the past. A dream starts with an empty past, so training
+windows must also start with one. Therefore the clips ``[start, start + length)`` are encoded
+separately, for every `stride`-th start. By causality, the first k frames of a clip have the same
+tokens as a dream that starts from these k frames.
 
 A tokenizer that encodes each frame separately needs one list of tokens per episode, and windows can
 start at any frame. The same holds for a motion tokenizer, which encodes whole episodes. Its decoded
@@ -57,7 +57,7 @@ class Encoding:
         encode: Maps uint8 frames ``(B, length, H, W, 3)`` to these arrays, integers ``(B, ...)``.
         length: Frames per clip.
         stride: Frames between the starts of clips.
-        whole: `encode` takes whole episodes instead: frames ``(B, T, H, W, 3)``, actions
+        whole: If True, `encode` takes whole episodes: frames ``(B, T, H, W, 3)``, actions
             ``(B, T - 1)`` and a seed each. It returns arrays ``(B, T, ...)``; clips are single
             frames.
     """
@@ -81,7 +81,7 @@ class Encoding:
 def fingerprint(model: nn.Module, decoder: bool = False) -> str:
     """Hash of a tokenizer or latent action model: equal hashes mean equal codes.
 
-    Fine-tuning a decoder does not change codes, so its weights count only if `decoder`.
+    Fine-tuning a decoder does not change codes, so its weights are hashed only if `decoder`.
     """
     config = {name: repr(value) for name, value in vars(model.config).items()}
     config["type"] = type(model.config).__name__
@@ -104,9 +104,9 @@ def token_encoding(
 ) -> Encoding:
     """Encode "tokens" ``(B, length, N)`` for training windows of `length` frames.
 
-    A motion tokenizer also stores the decoded "previous_frames", uint8 ``(H, W, 3)``, and with
-    corruption, or with dreams of a `dreamer`, the "input_tokens" that were decoded instead of the
-    right ones. For the other arguments see `DynamicsRecipe`.
+    For a motion tokenizer, the decoded "previous_frames", uint8 ``(H, W, 3)``, are also stored.
+    With corruption or a `dreamer`, so are the "input_tokens", which were decoded instead of the
+    correct tokens. For the other arguments see `DynamicsRecipe`.
     """
     if isinstance(tokenizer, MotionTokenizer):
         name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
@@ -121,7 +121,7 @@ def token_encoding(
     given = {"--corruption": corruption, "--self-forcing": self_forcing}
     if ignored := [f"{name} 0" for name, share in given.items() if share]:
         raise ValueError(
-            "only for a motion tokenizer can episodes be corrupted, but this is a "
+            "corruption and self-forcing are only supported for motion tokenizers, but this is a "
             f"{type(tokenizer).__name__}: add {' '.join(ignored)}"
         )
     alone = not tokenizer.config.transformer.temporal
@@ -174,13 +174,13 @@ def _follow_episodes(
 def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> TokenStore:
     """Encode the episodes that are not in the cache yet. All processes share the work.
 
-    Damaged episodes of a dataset that skips damage are left out of the cache.
+    If the dataset skips damage, damaged episodes are left out of the cache.
     """
     store = TokenStore(dataset.path / encoding.name)
     counts = encoding.count(dataset.num_frames)
     there = cached(dataset, encoding, store)
     missing = sorted(np.flatnonzero(~there & (counts > 0)), key=counts.__getitem__)
-    fabric.barrier()  # all processes must list the missing ones before any process adds some
+    fabric.barrier()  # all processes must list the missing episodes before any process adds some
     mine = missing[fabric.global_rank :: fabric.world_size]
     total = int(counts[mine].sum()) * encoding.length
     quiet = True if not total or not fabric.is_global_zero else None
@@ -245,7 +245,7 @@ def _encode_whole(
     actions = [torch.from_numpy(dataset.actions(i)) for i in episodes]
     pixels = [torch.from_numpy(frames) for frames in episodes.values()]
     frames, taken = (pad_sequence(x, batch_first=True) for x in (pixels, actions))
-    with fabric.autocast():  # the next frame's tokens correct its rounding
+    with fabric.autocast():  # the next frame's tokens correct rounding errors
         encoded = _stored(encoding.encode(*fabric.to_device((frames, taken, seeds))))
     return [
         {name: x[row, : len(episode)] for name, x in encoded.items()}
@@ -263,7 +263,7 @@ def _frames(dataset: EpisodeDataset, group: list[int]) -> dict[int, np.ndarray]:
 
 
 def _stored(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """To numpy: codes as uint16, pixels unchanged."""
+    """Convert to numpy: codes as uint16, pixels unchanged."""
     return {
         name: x.cpu().numpy() if x.dtype == torch.uint8 else x.cpu().numpy().astype(np.uint16)
         for name, x in arrays.items()

@@ -21,7 +21,7 @@ __all__ = ["CachedWindows", "TokenLoader"]
 class CachedWindows:
     """Training windows of `length` frames, cached as tokens.
 
-    They have the true actions, or with an encoding of `actions` cached latent ones.
+    They contain the true actions, or cached latent actions if there is an encoding `actions`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CachedWindows:
         self._parts = [(encoding, compute(dataset, encoding, fabric)) for encoding in parts]
         self._stride = max(encoding.stride for encoding in parts)
         self.num_starts = np.maximum((dataset.num_frames - length) // self._stride + 1, 0)
-        for encoding, store in self._parts:  # damaged episodes are not there
+        for encoding, store in self._parts:  # damaged episodes are not in the cache
             self.num_starts *= cached(dataset, encoding, store)
         if not self.num_starts.any():
             raise ValueError(
@@ -53,7 +53,7 @@ class CachedWindows:
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
     def with_events(self) -> np.ndarray:
-        """Windows that hold a reward or an end, as rows of (episode, number of the start)."""
+        """Windows with a reward or a termination, as rows of (episode, number of the start)."""
         found: list[tuple[int, int]] = []
         for index in np.flatnonzero(self.num_starts):
             length = int(self.dataset.num_frames[index])
@@ -81,7 +81,7 @@ class TokenLoader(WindowLoader):
 
     Args:
         windows: The windows.
-        events: Share of windows, in [0, 1], drawn from those with a reward or an end.
+        events: Fraction of windows, in [0, 1], sampled from those with a reward or a termination.
         num_workers: See `WindowLoader`.
         sampler_options: See `WindowSampler`.
     """
@@ -97,8 +97,8 @@ class TokenLoader(WindowLoader):
         rare = windows.with_events() if events else None
         if rare is not None and not len(rare):
             raise ValueError(
-                f"no window in {windows.dataset.path} holds a reward or an end; leave --events at "
-                "0, or collect episodes that have some"
+                f"no window in {windows.dataset.path} has a reward or a termination; set --events "
+                "to 0, or collect episodes that have some"
             )
         self.num_workers, self.fingerprint = num_workers, windows.fingerprint
         self.sampler = WindowSampler(

@@ -20,7 +20,7 @@ class TokenStore:
     """A directory of packs: safetensors files, each with the arrays of some episodes.
 
     A pack is written atomically and never changes. Packs are memory-mapped, so that reading some
-    rows loads no more than these.
+    rows loads only these rows.
     """
 
     def __init__(self, folder: Path):
@@ -61,5 +61,5 @@ def _open(path: Path) -> Any:
         return safe_open(path, framework="np")
     except SafetensorError as fault:
         raise ValueError(
-            f"{path} is damaged ({fault}); delete it, and its tokens are computed again"
+            f"{path} is damaged ({fault}); delete it, and its tokens will be computed again"
         ) from None

@@ -1,1 +1,1 @@
-"""World bundles: trained worlds on disk. Importing this loads no torch."""
+"""World bundles: trained worlds on disk. Importing this package does not load torch."""

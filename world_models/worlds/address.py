@@ -1,4 +1,4 @@
-"""Parses addresses of worlds on other machines, and opens their files at any byte."""
+"""Parses addresses of worlds on other machines, and opens their files at any byte offset."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def open_file(address: str, start: int = 0) -> tuple[IO[bytes], int]:
     """Open a file for reading, beginning at byte `start`.
 
     Returns:
-        The file, and the byte that it begins at: `start`, or 0 if the server cannot skip bytes.
+        The file, and the byte at which it begins: `start`, or 0 if the server cannot skip bytes.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,6 +1,6 @@
 """World bundles: a trained world as a directory of safetensors and JSON, written atomically.
 
-Loading a bundle executes nothing from it: there is no pickle, and every tensor must have the name
+Loading a bundle runs no code from it: there is no pickle, and every tensor must have the name
 and shape that the configuration implies.
 """
 
@@ -41,7 +41,7 @@ class StartBank:
     """S short windows of real play that dreams start from.
 
     Attributes:
-        frames: k frames of each, uint8 ``(S, k, H, W, 3)``.
+        frames: The k frames of each window, uint8 ``(S, k, H, W, 3)``.
         actions: The actions between the frames, int64 ``(S, k - 1)``.
     """
 
@@ -70,9 +70,9 @@ class StartBank:
         seed: int = 0,
         beginnings: float = 0.0,
     ) -> StartBank:
-        """Draw `num` random windows of `length` frames.
+        """Sample `num` random windows of `length` frames.
 
-        The share `beginnings` of these windows is moved to the beginning of their episodes.
+        The fraction `beginnings` of these windows is moved to the beginning of their episodes.
         """
         sampler = WindowSampler(dataset.num_frames, length=length, batch_size=num, seed=seed)
         places = sampler.batch(0)
@@ -109,7 +109,7 @@ def save_world(
         starts: Windows that dreams start from.
         storage: How matrices are stored: "float32", "bfloat16" or "int8". All other tensors
             are stored exactly.
-        replace_existing: Overwrite a bundle that exists at `path`.
+        replace_existing: Overwrite an existing bundle at `path`.
     """
     if model.dynamics.config.num_actions != card.num_actions:
         raise ValueError(
@@ -130,9 +130,9 @@ def save_world(
 
 
 def load_world(path: Path) -> World:
-    """Read and check a bundle, or a directory in the hub's layout.
+    """Read and check a bundle, or a directory in the layout of the Hugging Face Hub.
 
-    The hub's layout is ``config.json`` (a card) and ``model.safetensors`` (the state dict of the
+    The Hub's layout is ``config.json`` (a card) and ``model.safetensors`` (the state dict of the
     `WorldModel`), with or without ``starts.safetensors``.
 
     Raises:
@@ -154,7 +154,7 @@ def load_world(path: Path) -> World:
     except WeightsError as fault:
         raise BundleError(str(fault)) from None
     except (TypeError, ValueError, KeyError) as fault:
-        raise BundleError(f"{card_path(path)} describes no model: {fault}") from None
+        raise BundleError(f"{card_path(path)} does not describe a valid model: {fault}") from None
 
 
 def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
@@ -213,7 +213,7 @@ def _check_codes(path: Path, model: WorldModel) -> None:
     if not torch.allclose(model.tokenizer.codes(), model.dynamics.codes, atol=1e-3):
         raise BundleError(
             f"{path}: the dynamics was trained on the tokens of another tokenizer (their codes "
-            "differ); make the bundle again with the tokenizer of that training"
+            "differ); make the bundle again with the tokenizer that it was trained with"
         )
 
 
@@ -223,7 +223,7 @@ def _read_starts(path: Path, card: WorldCard) -> StartBank | None:
         return None
     tensors = read_tensors(file)
     if tensors.keys() != {"frames", "actions"}:
-        raise BundleError(f"{file} must hold frames and actions, but holds {sorted(tensors)}")
+        raise BundleError(f"{file} must contain frames and actions, but contains {sorted(tensors)}")
     try:
         starts = StartBank(**tensors)
         _check_starts(starts, card)

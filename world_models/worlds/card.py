@@ -17,7 +17,7 @@ CARD, HUB_CARD = "world.json", "config.json"
 
 MAX_BYTES = 1 << 20  # of a card
 MAX_NUMBER = 1 << 16  # in a configuration; no size of a model is larger
-_MAX = {"num_layers": 256, "steps": 1000}  # of what is created or run one by one
+_MAX = {"num_layers": 256, "steps": 1000}  # limits for layers and sampling passes
 
 
 class BundleError(ValueError):
@@ -42,10 +42,10 @@ class WorldCard:
         provenance: Data, training runs and versions behind the weights.
         scores: Measured scores by name.
         files: Size in bytes and SHA-256 of every other file.
-        outcomes: Whether it predicts rewards and ends of episodes. If not, its outcome head is
+        outcomes: Whether the world predicts rewards and terminations. If not, its outcome head is
             untrained.
-        rewards: The rewards that occur in the training data, ascending; empty if they are not
-            known or too many.
+        rewards: The distinct rewards in the training data, ascending; empty if they are unknown or
+            too many.
         format: Version of the bundle format.
     """
 
@@ -90,7 +90,7 @@ class WorldCard:
         """Read the card of a bundle, or of a directory in the layout of the Hugging Face hub.
 
         Raises:
-            BundleError: If there is none, or if it is damaged or of another version.
+            BundleError: If there is no card, or if it is damaged or of another version.
         """
         path = card_path(folder)
         try:

@@ -1,4 +1,4 @@
-"""Finds worlds on this machine. Importing this loads no torch."""
+"""Finds worlds on this machine. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
         WorldNotFoundError: If there is none; the message lists the folders that were searched.
     """
     if "://" in str(world):
-        import platformdirs  # imported here, as is `pull`: names need no network
+        import platformdirs  # imported here, as is `pull`: finding names needs no network
 
         from world_models.worlds.pull import pulled_world
 
@@ -73,8 +73,8 @@ def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
     places = "\n".join(f"  {folder}" for folder in search_folders())
     raise WorldNotFoundError(
         f"no world {str(world)!r} on this machine.{hint} It is neither the path of a bundle nor a "
-        f"folder in\n{places}\n(${VARIABLE} adds folders.) `genie-gym worlds list` shows what is "
-        f"there. To make it:\n  {how}"
+        f"folder in\n{places}\n(${VARIABLE} adds folders.) `genie-gym worlds list` lists the "
+        f"worlds there. To make this world:\n  {how}"
     )
 
 

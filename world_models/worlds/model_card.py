@@ -17,7 +17,7 @@ def check_license(name: str) -> str:
 
 
 def model_card(card: WorldCard, address: str | None = None) -> str:
-    """The text of README.md: use, scores, where not to trust the world, and its origin.
+    """The text of README.md: the use, limits, scores and origin of the world.
 
     Args:
         card: The world's card. Its provenance may have a "license".
@@ -38,7 +38,7 @@ tags: [world-model, gymnasium, reinforcement-learning]
 # {card.name}
 
 A world model of `{card.env_id}`: it generates {card.frame_size}x{card.frame_size} frames, rewards
-and ends of episodes from actions. It runs as a Gymnasium env with
+and terminations from actions. It runs as a Gymnasium env with
 [genie-gym](https://pypi.org/project/genie-gym/):
 {pull}
 ```python
@@ -74,9 +74,9 @@ def _limits(card: WorldCard) -> list[str]:
     limits = [_play(card)]
     scores = card.scores
     if not card.outcomes:
-        limits.append("It predicts neither rewards nor ends of episodes.")
+        limits.append("It predicts neither rewards nor terminations.")
     else:
-        limits += [_events(card, "reward", "rewards"), _events(card, "termination", "ends")]
+        limits += [_events(card, "reward", "rewards"), _events(card, "termination", "terminations")]
     if not scores:
         limits.append("Nothing was measured. Evaluate it before use: `genie-gym bench fidelity`.")
     for prefix, pixels in (("", "whole frames"), ("changed_", "changed pixels")):
@@ -88,21 +88,21 @@ def _limits(card: WorldCard) -> list[str]:
         limits.append(
             f"PSNR over {pixels} is {psnr:.1f} dB, {better} the {copy:.1f} dB of repeating the "
             "last real frame"
-            + ("." if ceiling is None else f"; its tokenizer allows {ceiling:.1f} dB.")
+            + ("." if ceiling is None else f"; its tokenizer alone reaches {ceiling:.1f} dB.")
         )
     limits.append(
-        "Scores are of short dreams that begin with real frames. Errors add up in long dreams."
+        "Scores are of short dreams that start from real frames. Errors grow in long dreams."
     )
     return limits
 
 
 def _play(card: WorldCard) -> str:
     data = card.provenance.get("data")
-    known = "It knows only play like that of its training data"
+    known = "It has learned only from the play in its training data"
     if isinstance(data, dict) and {"policies", "episodes", "frames"} <= data.keys():
         policies = ", ".join(map(str, data["policies"]))
         known += f" ({policies}: {data['episodes']:,} episodes, {data['frames']:,} frames)"
-    return f"{known}. What happens after other play is a guess, which an agent can exploit."
+    return f"{known}. After other play, its predictions are guesses, which an agent can exploit."
 
 
 def _events(card: WorldCard, score: str, events: str) -> str:

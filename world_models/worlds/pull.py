@@ -16,7 +16,7 @@ from world_models.worlds.card import CARD, MAX_BYTES, BundleError, WorldCard, fi
 __all__ = ["RemoteWorld", "pulled_world"]
 
 MAX_WORLD_BYTES = 16 << 30
-BLOCK = 1 << 18  # as much as an interruption can lose
+BLOCK = 1 << 18  # bytes that an interruption can lose
 DOWNLOADS = ".downloads"  # unfinished files, in the folder of worlds
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
@@ -70,7 +70,7 @@ class RemoteWorld:
 
     @property
     def checksum(self) -> str:
-        """Identifies the world: the SHA-256 of its card, which has those of all other files."""
+        """Identifies the world: the SHA-256 of its card, which lists those of all other files."""
         return hashlib.sha256(self.text).hexdigest()
 
     @property
@@ -93,7 +93,7 @@ class RemoteWorld:
         Args:
             path: Directory of the bundle.
             replace: Overwrite a bundle that exists there.
-            progress: Called with the number of bytes added; negative if a file starts again.
+            progress: Called with the number of bytes added; negative if a file starts over.
 
         Raises:
             FileExistsError: If there is another bundle at `path`.
@@ -126,7 +126,7 @@ class RemoteWorld:
             _read_on(source, part, record["bytes"], progress)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{source} is missing, although {CARD} lists it: the world was not uploaded whole"
+                f"{source} is missing, although {CARD} lists it: the upload was incomplete"
             ) from None
         if file_record(part)["sha256"] != record["sha256"]:
             part.unlink()
@@ -140,8 +140,8 @@ class RemoteWorld:
 def pulled_world(address: str, folder: Path) -> Path:
     """The bundle of the world at an address, which is downloaded to `folder` at its first use.
 
-    Later uses read that copy and ask no server, so the world stays the same. Bundles are named by
-    their checksum.
+    Later uses read that copy without contacting the server, so the world stays the same. Bundles
+    are named after their checksum.
     """
     address = parse_address(address)
     note = folder / "addresses" / hashlib.sha256(address.encode()).hexdigest()
@@ -168,7 +168,7 @@ def _read_on(source: str, part: Path, size: int, progress: Callable[[int], objec
             while block := file.read(min(BLOCK, size - have + 1)):
                 if have + len(block) > size:
                     raise BundleError(
-                        f"{source} has more than the {size:,} bytes that {CARD} says: it was "
+                        f"{source} has more than the {size:,} bytes that {CARD} lists: it was "
                         "changed"
                     )
                 have += out.write(block)

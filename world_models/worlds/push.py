@@ -1,4 +1,4 @@
-"""Uploads worlds to the Hugging Face Hub or to any file system of fsspec."""
+"""Uploads worlds to the Hugging Face Hub or to any fsspec file system."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def push_world(
 
     Args:
         path: Directory of the bundle.
-        address: ``hf://USER/NAME``, one repository per world, created if needed; or an address of
-            fsspec, such as ``s3://BUCKET/NAME`` or a folder.
-        license: Identifier of the world's licence, such as "cc-by-4.0". The Hub needs one.
-        private: Create the Hub's repository as a private one.
-        replace_existing: Overwrite a world at the address. On the Hub, a push is always a commit.
+        address: ``hf://USER/NAME``, one repository per world, created if needed; or an fsspec
+            address, such as ``s3://BUCKET/NAME`` or a folder.
+        license: Identifier of the world's licence, such as "cc-by-4.0". The Hub requires one.
+        private: Create the repository on the Hub as private.
+        replace_existing: Overwrite an existing world. Not needed on the Hub: a push is a commit.
 
     Returns:
         The address from which the world can be pulled.
@@ -93,7 +93,7 @@ def _write(bundle: Path, address: str, replace_existing: bool) -> None:
         fs.rm_file(f"{folder}/{CARD}")
     fs.makedirs(folder, exist_ok=True)
     files = sorted(bundle.iterdir(), key=lambda file: file.name == CARD)
-    for file in files:  # the card last, so that a reader who finds it finds all files
+    for file in files:  # the card is last: whoever finds it finds all files
         fs.put_file(str(file), f"{folder}/{file.name}")
 
 

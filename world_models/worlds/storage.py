@@ -1,7 +1,7 @@
-"""Smaller weights on disk: matrices as int8 or bfloat16, everything else exact.
+"""Compact weights on disk: matrices as int8 or bfloat16, everything else exact.
 
-Only the weights of linear layers and embeddings are rounded: they are nearly all of a model's
-bytes. Code vectors stay exact, because they decide what a token means.
+Only the weights of linear layers and embeddings are rounded: they take nearly all of a model's
+bytes. Code vectors stay exact, because they determine what a token means.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pack(model: nn.Module, storage: str) -> dict[str, Tensor]:
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `pack`: a float32 state dict."""
+    """Undo `pack`; returns a float32 state dict."""
     unpacked = {}
     for name, value in tensors.items():
         if name.endswith(_SCALE) and name.removesuffix(_SCALE) in tensors:

@@ -1,6 +1,6 @@
-"""Training objectives: what a dynamics predicts from what, in training and in a dream.
+"""Training objectives: what a dynamics model predicts from which inputs, in training and in dreams.
 
-`TwoStream` documents the methods of an objective, `TwoStreamFrame` those of a next frame.
+`TwoStream` documents the methods of an objective, `TwoStreamFrame` the methods of a next frame.
 """
 
 from world_models.model.objectives.one_pass import OnePass

@@ -1,8 +1,8 @@
 """The one-pass objective: a single pass over the last frame and an action predicts the next frame.
 
-Nothing is masked, in training or in a dream. Each frame takes one pass, which also makes the frame
-part of the past: several times as fast as MaskGIT sampling. The price is that all tokens of a frame
-are drawn independently, given the past.
+Nothing is masked, in training or in a dream. Each step takes one pass, which adds the last frame to
+the past and predicts the next frame. This is several times as fast as MaskGIT sampling, but all
+tokens of a frame are drawn independently, given the past.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes.
 """
@@ -28,7 +28,7 @@ __all__ = ["OnePass"]
 class OnePass(Paper):
     """The one-pass objective; the module's docstring describes it.
 
-    As with the paper's objective, sampling passes see no tokens of the frame.
+    As with the paper's objective, sampling passes see no tokens of the frame they sample.
     """
 
     def loss(
@@ -43,7 +43,7 @@ class OnePass(Paper):
 
     def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
         """See `TwoStream.outcome_states`."""
-        # The frame before frame t + 1 is frame t itself, whose tokens are there.
+        # The input at t includes frame t itself, because it is the frame before frame t + 1.
         shown = None if clip.previous_frames is None else clip.previous_frames[:, 1:]
         features = dynamics.frame_features(shown)
         return dynamics.transformer.all_but_last(
@@ -54,7 +54,7 @@ class OnePass(Paper):
         """See `TwoStream.joint_logits`. Only one frame can be predicted at a time."""
         if num_ahead != 1 or (clip.tokens[:, :-1] == dynamics.space.mask_token).any():
             raise ValueError(
-                "a one-pass dynamics predicts one frame at a time, from frames without masks; pass "
+                "a one-pass dynamics model predicts one frame at a time from unmasked frames; pass "
                 'frames_per_call=1, or use mode "stream" or "streaming"'
             )
         return super().joint_logits(dynamics, clip, num_ahead)

@@ -1,8 +1,8 @@
-"""The paper's objective: mask most of the whole past, predict the next frame where it is masked.
+"""The paper's objective: mask most of the past, and predict the next frame at masked positions.
 
-The output at a position is the token of the *next* frame there, and only positions whose present
-token is masked are scored. In a dream, one pass over the last frame and its action predicts the
-next frame: sampling passes do not see each other's tokens.
+The output at a position is the token of the *next* frame at that position. Only positions whose
+current token is masked enter the loss. In a dream, one pass over the last frame and its action
+predicts the next frame: sampling passes do not see each other's tokens.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes.
 """
@@ -61,19 +61,21 @@ class Paper:
 
 
 class FirstFrame:
-    """The first frame of rows, which nothing predicts; see `TwoStreamFrame`."""
+    """The first frame of rows, which is never predicted; see `TwoStreamFrame`."""
 
     def __init__(self, cache: KVCache):
         self._cache = cache
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
         """See `TwoStreamFrame.logits`."""
-        raise ValueError("this dynamics cannot predict the first frame; start from a real frame")
+        raise ValueError(
+            "this dynamics model cannot predict the first frame; start from a real frame"
+        )
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
         """See `TwoStreamFrame.commit`. The past stays empty, and the reward is 0.
 
-        The frame becomes part of the past together with the action taken there.
+        The next pass adds the frame to the past, together with the action taken there.
         """
         nothing = torch.zeros(len(tokens), device=tokens.device)
         return self._cache, nothing, nothing

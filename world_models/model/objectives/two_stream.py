@@ -4,8 +4,8 @@ One pass trains all frames at once. It runs every frame twice: clean, as the pas
 and with tokens masked, as the frame to predict. A masked frame attends to the clean frames before
 it and to itself.
 
-In a dream, each sampling pass sees the tokens unmasked so far. The finished frame runs once more to
-become part of the past.
+In a dream, each sampling pass sees the tokens unmasked so far. A final pass over the finished frame
+adds it to the past.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes, R rows out of B.
 """
@@ -55,9 +55,9 @@ class TwoStream:
             learned_share: See `DynamicsLossConfig`.
 
         Returns:
-            The last layer's input for clean frames, ``(B, T, N, D)``, from which rewards and ends
-            are predicted, and its output for masked frames, ``(B, T - 1, N, D)``, from which their
-            tokens are predicted.
+            The last layer's input for clean frames, ``(B, T, N, D)``, and its output for masked
+            frames, ``(B, T - 1, N, D)``. Rewards and terminations are predicted from the first,
+            tokens from the second.
         """
         features = dynamics.frame_features(clip.previous_frames)
         if features is not None:
@@ -74,9 +74,10 @@ class TwoStream:
         return self._all_but_last(dynamics, clip)[:, 1:]
 
     def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
-        """Predict the last `num_ahead` frames in one pass over all, as in the paper's evaluation.
+        """Predict the last `num_ahead` frames in one pass over the whole clip.
 
-        Their tokens are partly or fully masked. Returns logits ``(B, num_ahead, N, K)``.
+        The paper's evaluation does this. The tokens of these frames are partly or fully masked.
+        Returns logits ``(B, num_ahead, N, K)``.
         """
         x = dynamics.transformer.last_layer(self._all_but_last(dynamics, clip))
         return dynamics.to_logits(x[:, -num_ahead:])
@@ -94,7 +95,7 @@ class TwoStream:
             dynamics: The model.
             cache: The past; written in place.
             tokens: Tokens of the last frame, ``(B, N)``.
-            actions: Actions that lead from there to the next frame, ``(B,)``.
+            actions: Actions that lead from the last frame to the next, ``(B,)``.
             frames: The last frame, uint8 ``(B, H, W, C)``.
         """
         return TwoStreamFrame(dynamics, cache, actions, frames)
@@ -113,7 +114,7 @@ class TwoStreamFrame:
         self.inputs = dynamics.inputs(cache, actions, frames)
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """Logits ``(R, N, K)`` of the rows ``(R,)`` with the tokens ``(R, N)``, partly masked."""
+        """Logits ``(R, N, K)`` of the rows ``(R,)`` with partly masked tokens ``(R, N)``."""
         return self._dynamics.step(tokens, self.inputs.rows(rows))[0]
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:

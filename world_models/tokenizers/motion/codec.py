@@ -18,8 +18,8 @@ __all__ = ["MotionCodec"]
 class MotionCodec(nn.Module):
     """Finds and applies the displacements of patches.
 
-    Patches whose mean squared error after moving is above `threshold` are to be replaced. With
-    `overlay`, it learns an `Overlay`.
+    Patches whose mean squared error after moving is above `threshold` should be replaced. With
+    `overlay`, the codec also learns an `Overlay`.
     """
 
     def __init__(self, frame_size: int, patch: int, threshold: float, overlay: bool = False):
@@ -28,7 +28,7 @@ class MotionCodec(nn.Module):
         self.overlay = Overlay(frame_size, patch) if overlay else None
 
     def layers(self) -> Layers | None:
-        """The layers of the overlay; None without one."""
+        """The layers of the overlay; None if there is no overlay."""
         return None if self.overlay is None else self.overlay.layers()
 
     def match(self, pixels: Tensor, previous: Tensor) -> Match:
@@ -49,9 +49,9 @@ class MotionCodec(nn.Module):
     def move(
         self, previous: Tensor, tokens: Tensor, replaced: Tensor, layers: Layers | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Move patches of frames ``(B, T, C, H, W)`` by tokens ``(B, T, N)``.
+        """Move the patches of frames ``(B, T, C, H, W)`` by their tokens ``(B, T, N)``.
 
-        Those in `replaced` move by the most common displacement of the others.
+        Patches in `replaced` move by the most common displacement of the other patches.
 
         Returns:
             The moved frames, and the displacement of each patch ``(B, T, N)``.

@@ -1,7 +1,7 @@
 """Block matching: finds the patches of a frame in the previous frame, as video codecs do.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, P side of a patch,
-S = P + 2 REACH side of the window around it, E width of a code.
+S = P + 2 REACH side of the window around it, E code dimension.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DISPLACEMENTS = TAPS * TAPS
 STILL = DISPLACEMENTS // 2  # the displacement by (0, 0)
 TOLERANCE = 1e-4  # displacements whose mean squared errors differ by less are equally good
 UNLIKE = 0.06  # mean squared error above which two patches show different things
-STAY_ERROR = 1.5  # a patch stays if this costs at most this many times the least error
-QUARTER_ERROR = 1.5  # a quarter of a patch may have this many times the threshold's error
+STAY_ERROR = 1.5  # a patch stays if its error is then at most this many times the smallest
+QUARTER_ERROR = 1.5  # the error of a quarter of a patch may be this many times the threshold
 
 
 class Match(NamedTuple):
@@ -49,13 +49,14 @@ class Match(NamedTuple):
 def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in the previous frames.
 
-    A patch takes the most common displacement of its frame if that is good enough. Else it takes
-    the displacement with the smallest error; of several about equally good ones, the nearest to the
-    most common displacement. This makes displacements predictable: camera motion is the same token
-    everywhere.
+    A patch gets the most common displacement of its frame if that is good enough. Otherwise it gets
+    the displacement with the smallest error; if several are about equally good, the one nearest to
+    the most common displacement. This makes displacements predictable: camera motion is the same
+    token everywhere.
 
-    The common displacement is good enough up to the mean squared error `threshold`. It limits the
-    error of each quarter of a patch, too: else small sprites would move along.
+    The most common displacement is good enough if its mean squared error is at most `threshold`.
+    The error of each quarter of the patch is limited, too: otherwise small sprites would move with
+    the background.
     """
     with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 loses small differences
         error = _errors(pixels.float(), previous.float(), patch)  # (B, T, N, DISPLACEMENTS)
@@ -76,7 +77,7 @@ def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) 
 
 
 def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
-    """Make frames ``(B, T, C, H, W)`` from displaced patches of the previous frames."""
+    """Build frames ``(B, T, C, H, W)`` from displaced patches of the previous frames."""
     batch, frames, channels, height, width = previous.shape
     padded = F.pad(previous.flatten(0, 1), (REACH,) * 4, mode="replicate")
     moves = displacement.view(-1, height // patch, width // patch)
@@ -88,9 +89,9 @@ def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
 
 
 def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
-    """The most common displacement of each frame, ``(B, T)``, out of ``(B, T, N)``.
+    """The most common displacement of each frame, ``(B, T)``, given all of them ``(B, T, N)``.
 
-    Displacements marked in `ignored`, which broadcasts, do not count. If none is left: STILL.
+    Displacements marked in `ignored` (broadcast) do not count. If none is left, returns STILL.
     """
     counts = F.one_hot(displacement, DISPLACEMENTS)
     counts = counts.sum(2) if ignored is None else (counts * ~ignored[..., None]).sum(2)
@@ -109,7 +110,7 @@ def displacement_codes(width: int) -> Tensor:
 
 
 def _distances(device: torch.device) -> Tensor:
-    """City-block distance of all displacements in pixels, ``(DISPLACEMENTS, DISPLACEMENTS)``."""
+    """Manhattan distances of displacements in pixels, ``(DISPLACEMENTS, DISPLACEMENTS)``."""
     number = torch.arange(DISPLACEMENTS, device=device)
     down, right = number // TAPS, number % TAPS
     return (down[:, None] - down).abs() + (right[:, None] - right).abs()

@@ -22,11 +22,11 @@ from world_models.tokenizers.motion.displacement import STILL, displace, match, 
 __all__ = ["Layers", "Overlay"]
 
 DECAY = 0.995  # decay of votes per training step
-MAJORITY = 0.85  # share of a pixel's votes above which it belongs to the overlay
-MIN_VOTES = 1.0  # votes that a pixel of the overlay needs
+MAJORITY = 0.85  # fraction of votes for staying above which a pixel belongs to the overlay
+MIN_VOTES = 1.0  # minimum number of votes for a pixel of the overlay
 DIFFERENT = 0.1  # a pixel votes if staying and scrolling differ by more than this
 ALIKE = 0.05  # largest difference at which two pixels look the same
-MOSTLY = 0.5  # share of overlay pixels above which a patch takes the common displacement
+MOSTLY = 0.5  # fraction of overlay pixels above which a patch gets the common displacement
 
 
 class Layers(NamedTuple):
@@ -34,8 +34,8 @@ class Layers(NamedTuple):
 
     Attributes:
         mask: Bool, which pixels belong to the overlay, ``(H, W)``.
-        source: For each pixel, the index of the pixel that replaces it if it is behind the overlay,
-            ``(H * W,)``.
+        source: For each pixel, the index of the pixel that fills it in if the overlay covers it,
+            otherwise its own index, ``(H * W,)``.
     """
 
     mask: Tensor
@@ -88,7 +88,7 @@ class Overlay(nn.Module):
         return torch.where(covered, common, found.displacement)
 
     def displace(self, previous: Tensor, displacement: Tensor, layers: Layers) -> Tensor:
-        """Displace patches behind the overlay; the overlay stays."""
+        """Displace patches behind the overlay; the overlay stays in place."""
         came = displace(_behind(previous, layers), displacement, self.patch)
         side = previous.shape[-1] // self.patch
         still = (displacement == STILL).unflatten(-1, (side, side))
@@ -102,7 +102,7 @@ def _behind(pixels: Tensor, layers: Layers) -> Tensor:
 
 
 def _nearest_free(mask: Tensor) -> Tensor:
-    """Return, for each pixel, the index of the nearest one outside the mask and not touching it.
+    """Return, for each pixel, the index of the nearest pixel neither in nor next to the mask.
 
     The result has the shape ``(H * W,)``.
     """

@@ -1,11 +1,11 @@
-"""A patch codebook: replaces patches that the codec cannot reproduce by the nearest real patch.
+"""A patch codebook: replaces patches that the codec cannot reproduce with the nearest real patch.
 
 There is no network: the codebook is learned by clustering. An old console shows few sprites on few
-backgrounds, so some hundred patches cover nearly everything, where a decoder would train for hours.
-A patch that is unlike all patches of the codebook cannot be shown.
+backgrounds, so several hundred patches represent nearly everything, whereas a decoder would train
+for hours. A patch that is unlike all patches of the codebook cannot be represented.
 
 Shapes: B batch, T frames, N tokens per frame, C channels, H height, W width, M patches,
-K patches of the codebook, V values of a patch, E width of a code.
+K patches of the codebook, V values of a patch, E code dimension.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from world_models.tokenizers.motion.tokenizer import (
 
 __all__ = ["PatchCodebook", "PatchCodebookConfig"]
 
-BAD_PER_NEW = 4  # badly shown patches of a step per patch that enters the codebook
+BAD_PER_NEW = 4  # badly reconstructed patches of a step per patch added to the codebook
 NEVER_USED = 1 << 30  # initial number of steps without use
 
 
@@ -43,10 +43,10 @@ class PatchCodebookConfig(MotionConfig):
 
 
 class PatchCodebook(Residual):
-    """Shows patches of a codebook.
+    """Replaces patches with patches of a codebook.
 
-    Encoding compares patches with ``keys``, decoding shows ``shown``. In training, ``keys`` is
-    ``shown`` before the last optimiser step. Fine-tuning the decoder changes ``shown`` alone.
+    Encoding compares patches with ``keys``; decoding outputs ``shown``. In training, ``keys`` is
+    ``shown`` before the last optimiser step. Fine-tuning the decoder changes only ``shown``.
     """
 
     decoder_parts = ("shown.",)
@@ -64,22 +64,22 @@ class PatchCodebook(Residual):
         self.register_buffer("unused", torch.full((num_patches,), NEVER_USED))
 
     def codes(self) -> Tensor:
-        """See `Residual.codes`. They are a patch's colours at low resolution."""
+        """See `Residual.codes`. A code is the colours of a patch at low resolution."""
         side = self.patch
         pixels = rearrange(self.keys, "k (p q c) -> k c p q", p=side, q=side)
         parts = int(((CODE_DIM - 1) / CHANNELS) ** 0.5)  # along each side
         seen = F.adaptive_avg_pool2d(2 * pixels - 1, parts)
-        seen = F.pad(seen.flatten(1), (0, 1), value=0.5)  # else grey would be the zero vector
+        seen = F.pad(seen.flatten(1), (0, 1), value=0.5)  # otherwise grey would be the zero vector
         seen = F.pad(seen, (0, CODE_DIM - seen.shape[1]))
         return F.normalize(seen, dim=-1)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch that replacing improves too little is moved instead."""
+        """See `Residual.encode`. A patch is moved instead if replacing it improves too little."""
         return self._encode(pixels, previous)[0]
 
     def derived(self) -> None:
-        """See `Residual.derived`. There are none."""
+        """See `Residual.derived`. There are no such inputs."""
 
     def decode(self, tokens: Tensor, previous: Tensor, inputs: object = None) -> Tensor:
         """See `Residual.decode`."""
@@ -92,7 +92,10 @@ class PatchCodebook(Residual):
     def train_frame(
         self, pixels: Tensor, previous: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> TrainedFrame:
-        """See `Residual.train_frame`. Patches are drawn to the pixels they replace."""
+        """See `Residual.train_frame`.
+
+        The loss pulls patches of the codebook towards the pixels that they replace.
+        """
         if self.training and not decoder_only:
             self.keys.copy_(self.shown.weight.detach())
         with torch.no_grad():
@@ -105,7 +108,7 @@ class PatchCodebook(Residual):
 
     @torch.no_grad()
     def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
-        """See `Residual.after_step`. Badly shown patches replace unused ones."""
+        """See `Residual.after_step`. Badly reconstructed patches replace unused ones."""
         if not revive_after:
             return
         used = torch.zeros_like(self.unused)
@@ -131,7 +134,7 @@ class PatchCodebook(Residual):
         self.unused[dead] = 0
 
     def _encode(self, pixels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return tokens ``(B, T, N)``, which patches are replaced, and their nearest keys."""
+        """Return tokens ``(B, T, N)``, which patches the codec fails on, and their nearest keys."""
         displacement, error = self.codec.match(pixels, previous)
         wanted = error > self.codec.threshold
         sought = patches_from_pixels(pixels, self.patch)[wanted]  # (M, V)
@@ -144,7 +147,7 @@ class PatchCodebook(Residual):
     def _nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared distance ``(M,)`` to the nearest key, and the index of that key."""
         with torch.autocast(patches.device.type, enabled=False):
-            # Pair by pair, so that a patch's token does not depend on the patches beside it.
+            # Computed per pair, so that a patch's token does not depend on the other patches.
             apart = torch.cdist(
                 patches.float(), self.keys.float(), compute_mode="donot_use_mm_for_euclid_dist"
             )

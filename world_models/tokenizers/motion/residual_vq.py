@@ -2,7 +2,7 @@
 
 A replaced patch blends three sources: decoded pixels, its previous pixels, and the pixels that the
 camera's motion moves there. So a patch that partly scrolls and partly stays, such as a player that
-the camera follows, costs little capacity.
+the camera follows, needs little capacity.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width, K codes.
 """
@@ -33,7 +33,7 @@ from world_models.tokenizers.motion.tokenizer import (
 __all__ = ["ResidualVQ", "ResidualVQConfig"]
 
 USUAL_ERROR = 0.01  # typical mean squared error of a moved patch that is replaced
-FIRST_LOGIT = -2.0  # an untrained decoder blends few of its pixels in, which trains faster
+FIRST_LOGIT = -2.0  # gives decoded pixels a small weight before training, which trains faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class ResidualVQConfig(MotionConfig):
     """A motion tokenizer with a residual VQ.
 
     Attributes:
-        transformer: Size of the encoder and of the decoder; neither is temporal.
+        transformer: Size of the encoder and of the decoder; `temporal` must be False.
         overlay: Learn which pixels stay in place while the picture scrolls, such as a player that
             the camera follows.
     """
@@ -56,12 +56,12 @@ class ResidualVQConfig(MotionConfig):
         if self.transformer.temporal:
             raise ValueError(
                 "transformer.temporal must be False, because a motion tokenizer sees only the "
-                "current and the previous frame (--model.transformer.no-temporal)"
+                "current and the previous frame; add --model.transformer.no-temporal"
             )
 
 
 class ResidualVQ(Residual):
-    """Encodes and decodes patches by networks."""
+    """Encodes and decodes patches with networks."""
 
     decoder_parts = ("decoder.", "to_patches.", "embed_moved.", "embed_previous.", "moves.")
     has_network = True
@@ -71,7 +71,7 @@ class ResidualVQ(Residual):
         codec = MotionCodec(config.frame_size, config.patch, config.threshold, config.overlay)
         super().__init__(codec)
         dim, patch, side = config.transformer.dim, config.patch, config.frame_size // config.patch
-        # Its input has the previous and the moved pixels, too.
+        # The input includes the previous and the moved pixels.
         self.patches = PatchEmbedding(patch, dim, 3 * CHANNELS)
         self.encoder = SpaceTimeTransformer(config.transformer, (side, side))
         self.quantizer = Quantizer(
@@ -82,7 +82,7 @@ class ResidualVQ(Residual):
             commitment_weight=0.02,
         )
         self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
-        # Pixels, their share of the blend, and the share of the previous pixels.
+        # Pixels, their blend weight, and the blend weight of the previous pixels.
         self.to_patches = nn.Linear(dim, patch * patch * (CHANNELS + 2))
         self.embed_moved = PatchEmbedding(patch, dim)
         self.embed_previous = PatchEmbedding(patch, dim)
@@ -94,7 +94,7 @@ class ResidualVQ(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch that replacing improves too little is moved instead."""
+        """See `Residual.encode`. A patch is moved instead if replacing it improves too little."""
         codec = self.codec
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold
@@ -141,8 +141,8 @@ class ResidualVQ(Residual):
         seen = shown.detach().clamp(0, 1)
         worse = codec.per_pixel(codec.error(seen, pixels) > GAIN * error)
         next_previous = torch.where(worse, codec.displace(previous, displacement), seen)
-        # The error of replaced patches, relative to their error when moved: so a small sprite has
-        # as much weight as a new room, and all frames have the same weight.
+        # The loss is the error of replaced patches relative to their error when moved, so that a
+        # small sprite has as much weight as a new room, and all frames have the same weight.
         off = shown - pixels
         cost = off.square() + config.l1_weight * off.abs()
         cost = patches_from_pixels(cost, self.patch).mean(-1)
@@ -160,7 +160,7 @@ class ResidualVQ(Residual):
         return x + self.embed_moved(moved)
 
     def _blend(self, x: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor) -> Tensor:
-        """Blend the decoder's output to pixels ``(B, T, C, H, W)``, not clipped to [0, 1]."""
+        """Blend the decoder's output into pixels ``(B, T, C, H, W)``, not clipped to [0, 1]."""
         decoded = pixels_from_patches(self.to_patches(x).float(), self.patch, self.frame_size)
         new, share, stay = decoded.split((CHANNELS, 1, 1), 2)
         replaced = self.codec.per_pixel(replaced)

@@ -1,7 +1,7 @@
 """The motion tokenizer: a codec that moves patches, and a residual that replaces the others.
 
-Token ids below DISPLACEMENTS move a patch, the others replace it. Both refer to the previous frame
-as it was *decoded*, so that errors do not accumulate.
+Token ids below DISPLACEMENTS move a patch, the others replace it. Both start from the previous
+*decoded* frame, so that errors do not accumulate.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, K codes.
 """
@@ -34,12 +34,12 @@ __all__ = [
     "TrainedFrame",
 ]
 
-CODE_DIM = 32  # width of codes
-GAIN = 0.7  # a patch is replaced if that leaves at most this share of the error of moving it
+CODE_DIM = 32  # code dimension
+GAIN = 0.7  # a patch is replaced if its error is then at most this fraction of that of moving it
 
 CUT = 4  # frames between two cuts in training
 WATCHED = 2  # clips per training step that the overlay learns from
-# With the usual defaults, things that may move would stand still.
+# With the defaults of `SamplingConfig`, objects that could move would stand still.
 SAMPLING = SamplingConfig(temperature=0.2, threshold=0.4)
 Corrupt = Callable[[Tensor, Tensor], Tensor]
 """Maps a frame's tokens ``(B, N)`` and the previous frame to the tokens to decode."""
@@ -47,12 +47,12 @@ Corrupt = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class MotionConfig:
-    """What all motion tokenizers have in common.
+    """Settings that all motion tokenizers share.
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
         patch: Height and width of a token's patch in pixels.
-        num_codes: Codebook size K, displacements included.
+        num_codes: Codebook size K, including displacements.
         threshold: Mean squared error of a moved patch above which it is replaced.
     """
 
@@ -92,7 +92,7 @@ class Residual(nn.Module, ABC):
     """Replaces patches that the codec cannot reproduce. Pixels are ``(B, 1, C, H, W)``.
 
     Args:
-        codec: Moves patches. It is a part of the tokenizer, not of the residual.
+        codec: The codec, which moves patches. It belongs to the tokenizer, not to the residual.
 
     Attributes:
         decoder_parts: See `Tokenizer`.
@@ -106,7 +106,7 @@ class Residual(nn.Module, ABC):
 
     def __init__(self, codec: MotionCodec):
         super().__init__()
-        self._codec = (codec,)  # in a tuple, which hides it from torch: its weights are not ours
+        self._codec = (codec,)  # a tuple hides it from torch: its weights belong to the tokenizer
         self.patch, self.frame_size = codec.patch, codec.frame_size
 
     @property
@@ -116,7 +116,7 @@ class Residual(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """Unit vectors of its codes, ``(K - DISPLACEMENTS, CODE_DIM)``."""
+        """Unit vectors of the codes, ``(K - DISPLACEMENTS, CODE_DIM)``."""
 
     @abstractmethod
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Residual(nn.Module, ABC):
 
     @abstractmethod
     def derived(self) -> Any:
-        """Inputs of decoding that depend on the weights alone."""
+        """Inputs for decoding that depend only on the weights."""
 
     @abstractmethod
     def decode(self, tokens: Tensor, previous: Tensor, inputs: Any) -> Tensor:
@@ -137,11 +137,11 @@ class Residual(nn.Module, ABC):
         """Encode and decode single frames with gradients."""
 
     def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
-        """Update what gradients do not train, from the frames of a training step."""
+        """Update what gradients do not train, using the frames of a training step."""
 
 
 class MotionTokenizer(Tokenizer):
-    """A codec and a residual."""
+    """A tokenizer that consists of a codec and a residual."""
 
     directions: Tensor
 
@@ -181,10 +181,10 @@ class MotionTokenizer(Tokenizer):
     def follow(
         self, frames: Tensor, num_prompt: int = 1, corrupt: Corrupt | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Encode and decode uint8 frames ``(B, T, H, W, C)``, the first ones a prompt, one by one.
+        """Encode and decode uint8 frames ``(B, T, H, W, C)`` one by one.
 
-        `corrupt` changes a frame's tokens before they are decoded. The tokens of the next frame
-        then lead back to the real one.
+        The first `num_prompt` frames are the prompt. `corrupt` changes a frame's tokens before they
+        are decoded. The tokens of the next frame then correct the error.
 
         Returns:
             Tokens ``(B, T, N)``, and the decoded frames.
@@ -209,7 +209,7 @@ class MotionTokenizer(Tokenizer):
     # One new frame --------------------------------------------------------------------------
 
     def empty_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_cache`. Only the length is kept."""
+        """See `Tokenizer.empty_cache`. It stores only the length."""
         return KVCache.empty(self.directions, batch)
 
     def encode_step(
@@ -241,10 +241,10 @@ class MotionTokenizer(Tokenizer):
     def _autoencode(
         self, pixels: Tensor, config: ReconstructionLossConfig, decoder_only: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Frame by frame: each frame is encoded relative to the previous decoded one.
+        """Encode and decode each frame relative to the previous decoded frame.
 
         Clips start with a real frame, as dreams do. In every other clip, the previous frame is
-        regularly taken from another clip, so that codes also learn to show entirely new pictures.
+        regularly taken from another clip, so that codes also learn to show entirely new frames.
         """
         learning = self.training and not decoder_only
         if learning and self.codec.overlay is not None:

@@ -1,7 +1,7 @@
 """Checkpoint files of the official GenieRedux code.
 
-Such a file is a zip that ``torch.save`` wrote: a dict with "step", "model" (tensors by name, for a
-dynamics one dict for each of its models) and the state of the optimiser, which is not read. Only
+Such a file is a zip that ``torch.save`` wrote: a dict with "step", "model" (tensors by name; a
+dynamics file has one such dict per model) and the optimiser state, which is not read. Only
 tensors and plain values are unpickled, so a file cannot run code.
 """
 
@@ -30,7 +30,7 @@ class OfficialError(ValueError):
 
 
 class PartTensors:
-    """The tensors of one model of a file; each must be taken exactly once, with its right shape.
+    """The tensors of one model in a file. Each must be taken exactly once, with the right shape.
 
     Args:
         tensors: Tensors by name.
@@ -88,7 +88,7 @@ class PartTensors:
     def _get(self, name: str) -> Tensor:
         if name not in self._tensors:
             raise OfficialError(
-                f"{self.source}: tensor {name!r} is missing; download the file again, or give the "
+                f"{self.source}: tensor {name!r} is missing; download the file again, or use the "
                 "file of another model"
             )
         return self._tensors[name]
@@ -101,7 +101,7 @@ class Checkpoint:
     Attributes:
         path: The file.
         step: Training step.
-        parts: Its models by name, as tensors by name; a tokenizer's only one is "".
+        parts: Its models by name, each as tensors by name. The name of a tokenizer is "".
         config: Settings of the run by section, from ``config.yaml`` beside the file; may be empty.
     """
 
@@ -115,7 +115,7 @@ class Checkpoint:
         if name not in self.parts:
             found = " and ".join(part or "a tokenizer" for part in self.parts)
             raise OfficialError(
-                f"{self.path} holds {found}, expected {name or 'a tokenizer'}; give the file of "
+                f"{self.path} holds {found}, expected {name or 'a tokenizer'}; pass the file of "
                 "the tokenizer as --tokenizer and that of the dynamics as --dynamics"
             )
         return PartTensors(self.parts[name], f"{self.path}" + (f" ({name})" if name else ""))
@@ -152,9 +152,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_config(path: Path) -> dict[str, dict[str, str]]:
-    """Settings by section of the ``config.yaml`` beside a file; empty if there is none.
+    """Settings in the ``config.yaml`` beside a file, by section; empty if there is none.
 
-    Only plain values of sections are read, which is all that a model depends on.
+    Only plain values in sections are read, because a model depends on nothing else.
     """
     file = path.parent / CONFIG
     sections: dict[str, dict[str, str]] = {}
@@ -174,7 +174,7 @@ def read_config(path: Path) -> dict[str, dict[str, str]]:
 
 def _check_zip(path: Path) -> None:
     if not path.is_file():
-        raise OfficialError(f"{path} is not a file; give the path of a checkpoint (model.pt)")
+        raise OfficialError(f"{path} is not a file; pass the path of a checkpoint (model.pt)")
     if zipfile.is_zipfile(path):
         return
     with path.open("rb") as file:
@@ -186,7 +186,7 @@ def _check_zip(path: Path) -> None:
         )
     raise OfficialError(
         f"{path} is not a checkpoint: expected the zip that torch.save writes, got a file that "
-        f"begins with {begins!r}, which was not loaded; give the authors' model.pt"
+        f"begins with {begins!r}, which was not loaded; use the authors' model.pt"
     )
 
 
@@ -196,7 +196,7 @@ def _step(path: Path, content: Any) -> int:
         found = sorted(map(str, content))[:4] if isinstance(content, dict) else type(content)
         raise OfficialError(
             f'{path} is not a checkpoint of the official code: expected "step" and "model", got '
-            f"{found}; give a file that its training wrote"
+            f"{found}; use a file that its training wrote"
         )
     return step
 
@@ -209,6 +209,6 @@ def _parts(path: Path, content: Any) -> dict[str, Mapping[str, Tensor]]:
         if wrong or not all(isinstance(x, Tensor) for x in part.values()):
             raise OfficialError(
                 f"{path}: expected tensors by name in {name or 'model'!r}, got something else; "
-                "give a file that the training of the official code wrote"
+                "use a file that the training of the official code wrote"
             )
     return parts

@@ -1,6 +1,6 @@
 """Converts the networks that all official models share: names and layouts of their tensors.
 
-Shapes: D width, H heads, E width of a head, P pixels of a patch, K codes, C width of a code.
+Shapes: D width, H heads, E head dimension, P pixels of a patch, K codes, C code dimension.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def transformer_config(
 ) -> TransformerConfig:
     """Infer the size of a transformer from the shapes of its tensors.
 
-    Names begin with `prefix`, or with `bias` in its position bias. It sees `window` frames.
+    The tensors' names begin with `prefix`, those of the position bias with `bias`. The transformer
+    attends to `window` frames.
     """
     first = f"{prefix}layers.0.0.spatial_"
     (dim,) = source.shape(f"{prefix}norm_out.gamma", 1)
@@ -105,7 +106,7 @@ def patch_size(source: PartTensors) -> int:
     if CHANNELS * patch**2 != size:
         raise OfficialError(
             f"{source.source}: patches have {size} values, expected 3 x patch x patch; only models "
-            "with square patches of single colour frames can be imported"
+            "with square patches of single RGB frames can be imported"
         )
     return patch
 
@@ -155,7 +156,7 @@ def linear(source: PartTensors, name: str, num_in: int, num_out: int) -> Weights
 
 
 def _pixels_last(x: Tensor, patch: int) -> Tensor:
-    """Reorder the first axis, the values of a patch: from channels first to channels last."""
+    """Permute the values of a patch (the first axis) from channels first to channels last."""
     return rearrange(x, "(c p q) ... -> (p q c) ...", p=patch, q=patch)
 
 

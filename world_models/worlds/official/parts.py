@@ -1,6 +1,6 @@
 """Converts the official tokenizer, latent action model and dynamics.
 
-Shapes: D width of a token, N tokens per frame, K codes, A actions.
+Shapes: D token dimension, N tokens per frame, K codes, A actions.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ BIAS = "spatial_rel_pos_bias."
 NETWORK, PREDICTOR_BIAS = "maskgit.transformer.", "maskgit.continuous_pos_bias."
 TOKENS, POSITIONS = "maskgit.token_emb.weight", "maskgit.pos_emb.weight"
 EMBEDDINGS = (
-    "was trained with use_action_embeddings, the default of 2025: its random table of actions is "
-    "not in the file, so nobody can tell what its actions mean; train with "
-    "use_action_embeddings=false, or give a GenieRedux-G with one-hot actions"
+    "was trained with use_action_embeddings, the default of 2025: its random action embeddings are "
+    "not in the file, so the meaning of its actions is unknown; train with "
+    "use_action_embeddings=false, or use a GenieRedux-G with one-hot actions"
 )
 
 
@@ -64,12 +64,12 @@ def latent_action(source: PartTensors, frame_size: int, window: int) -> LatentAc
 
 
 def num_positions(source: PartTensors, num_tokens: int) -> int:
-    """Number of whole frames of N tokens that the position table of a dynamics has."""
+    """Number of whole frames of N tokens in the position table of a dynamics model."""
     rows, _ = source.shape(POSITIONS, 2)
     if (frames := rows // num_tokens) < 2:
         raise OfficialError(
             f"{source.source}: its {rows} positions are {frames} frames of {num_tokens} tokens, "
-            "expected 15 or 31; give the size of its frames with --frame-size"
+            "expected 15 or 31; set the size of its frames with --frame-size"
         )
     return frames
 
@@ -91,7 +91,7 @@ def dynamics(
     if rows != space.num_codes + 1:
         raise OfficialError(
             f"{source.source}: it predicts {rows - 1} codes, but the tokenizer has "
-            f"{space.num_codes}; give the tokenizer that it was trained with"
+            f"{space.num_codes}; use the tokenizer that it was trained with"
         )
     size = networks.transformer_config(source, NETWORK, PREDICTOR_BIAS, horizon)
     config = DynamicsConfig(
@@ -148,7 +148,7 @@ def _num_actions(
         if channels:
             raise OfficialError(
                 f"{source.source}: expected no action channels, because the file has a latent "
-                f"action model, got {channels}; give a file that the official code wrote"
+                f"action model, got {channels}; use a file that the official code wrote"
             )
         return latent.config.num_actions
     if channels == width:
@@ -156,7 +156,7 @@ def _num_actions(
     if channels < 1:
         raise OfficialError(
             f"{source.source}: it has no action channels, and the file has no latent action model; "
-            "give the file that holds both (GenieRedux), or a GenieRedux-G"
+            "use a file with a latent action model (GenieRedux), or a GenieRedux-G"
         )
     return channels
 
@@ -181,8 +181,8 @@ def _action_vectors(source: PartTensors, latent: LatentActionModel, width: int) 
 def _check_width(source: PartTensors, project: nn.Linear, width: int, what: str) -> None:
     if project.out_features != width:
         raise OfficialError(
-            f"{source.source}: its tokens have width {width}, but those of the {what} have width "
-            f"{project.out_features}; give the models that were trained together"
+            f"{source.source}: its tokens have dimension {width}, but those of the {what} have "
+            f"dimension {project.out_features}; use models that were trained together"
         )
 
 

@@ -24,7 +24,7 @@ __all__ = ["OfficialWorld", "official_world"]
 
 FRAME_SIZE = 64  # of the published models
 DYNAMICS, LATENT_ACTION = "dynamics", "latent_action_model"
-TOKENIZER_LINK = "tokenizer.pt"  # beside a dynamics of 2025: the tokenizer of its training
+TOKENIZER_LINK = "tokenizer.pt"  # beside a 2025 dynamics file: its tokenizer
 # The code of 2024 makes one pass at temperature 0, whatever number of passes it is given.
 SAMPLING = {
     2024: SamplingConfig(steps=1, temperature=0.0, redraw=True),
@@ -55,8 +55,8 @@ def official_world(
     Args:
         tokenizer: File of the tokenizer.
         dynamics: File of the dynamics.
-        frame_size: Height and width of a frame; by default that in ``config.yaml`` beside the
-            dynamics, else 64.
+        frame_size: Height and width of a frame; by default the value in ``config.yaml`` beside
+            the dynamics, else 64.
         token_input: Whether the dynamics was trained with token input (``use_token``). Needed only
             for a GenieRedux-G of 2025 without its ``config.yaml``.
 
@@ -106,13 +106,13 @@ def _check_tokenizer(coder: Checkpoint, predictor: Checkpoint, num_codes: int) -
     if said != num_codes:
         raise OfficialError(
             f"{predictor.path}: its config.yaml names a tokenizer with codebook_size {said}, "
-            f"but {coder.path} has {num_codes}; give the tokenizer that it was trained with"
+            f"but {coder.path} has {num_codes}; use the tokenizer that it was trained with"
         )
     link = predictor.path.parent / TOKENIZER_LINK
     if zipfile.is_zipfile(link) and file_record(link) != file_record(coder.path):
         raise OfficialError(
             f"{predictor.path} was trained with the tokenizer {link}, which differs from "
-            f"{coder.path}; give --tokenizer {link}"
+            f"{coder.path}; pass --tokenizer {link}"
         )
 
 
