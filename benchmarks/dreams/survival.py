@@ -80,16 +80,17 @@ class Survival:
 def survival(
     frames: Tensor, episodes: EpisodeDataset, clean: Picture = as_it_is
 ) -> Survival | None:
-    """Compare dreams with held-out play.
+    """Test whether dreamed frames still look like frames of the game.
 
-    Half of the episodes are the reference, a quarter sets the limits, and a quarter is judged.
+    Half of the episodes are the reference, a quarter sets the limits, and the frames of the last
+    quarter are tested like the dreams, as they are and deliberately damaged.
 
-    Returns None if there are fewer than 4 episodes, or if damaged frames pass.
+    Returns None if there are fewer than 4 episodes, or if the damaged frames pass the test too.
 
     Args:
         frames: The dreams, uint8 ``(B, n, H, W, 3)``.
         episodes: Real held-out episodes.
-        clean: Applied to all frames.
+        clean: Preprocessing of all frames, dreamed and real.
     """
     if len(episodes) < 4:
         return None

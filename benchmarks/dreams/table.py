@@ -23,7 +23,7 @@ LEVELS = {
 
 
 def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
-    """Return rows of all main figures; `no_fid` says why FID is missing."""
+    """Return the table rows of all main metrics; `no_fid` is the reason if FID is missing."""
     return [
         *compared_rows(measured, no_fid),
         *_horizon_rows(measured),

@@ -106,7 +106,7 @@ def coinrun(build: Build) -> Path:
 
 
 def crazy_climber(build: Build) -> Path:
-    """Makes a world of Crazy Climber from many kinds of play. Three hours on one core."""
+    """Makes a world of Crazy Climber from many kinds of play. Takes four hours on one core."""
     recipe = RECIPES["atari"]()
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)

@@ -1,4 +1,4 @@
-"""CoinRun games that show the last frame of an episode, stepped in one thread."""
+"""CoinRun games that run in one thread and return the last frame of each episode."""
 
 from __future__ import annotations
 

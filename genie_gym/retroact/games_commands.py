@@ -178,7 +178,7 @@ def _probe(command: Probe) -> int:
     if command.all_playable:
         chosen = catalogue.playable_games()
     if not chosen:
-        raise ValueError("expected names of games: genie-gym games probe GAME, or --all-playable")
+        raise ValueError("no game was named: use genie-gym games probe GAME, or --all-playable")
     for game in chosen:
         result = probe(game, ProbeConfig())
         path = result.write(command.out, command.pictures or command.out)

@@ -110,7 +110,7 @@ def _meter(
 
 
 def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
-    """Raises ValueError if the env draws the world's game differently from the training data."""
+    """Raises ValueError if the env renders frames otherwise than in the world's training data."""
     if spec is None or spec.id != card.env_id:
         return
     for name, default in LOOKS.items():

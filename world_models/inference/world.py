@@ -280,7 +280,7 @@ class WorldModel(nn.Module):
     # Helpers ---------------------------------------------------------------------
 
     def _empty_state(self, frames: Tensor, seeds: Tensor) -> WorldState:
-        """The state of rows that have not processed their first frames ``(B, H, W, 3)`` yet."""
+        """Return the state of rows before their first frames ``(B, H, W, 3)`` are processed."""
         tokenizer, dynamics, batch = self.tokenizer, self.dynamics, len(frames)
         num_recent = min(self.sampling.carried_frames, dynamics.config.horizon)
         recent = frames[:, None].repeat(1, num_recent, 1, 1, 1)

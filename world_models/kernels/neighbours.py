@@ -79,7 +79,7 @@ def padded(x: Tensor, grid: Grid, frames: tuple[int, ...] = ()) -> Tensor:
 
 
 def shifted(image: Tensor) -> Iterator[Tensor]:
-    """Yield the nine shifts ``(..., h, w, D)`` of a result of `padded`."""
+    """Yield nine shifted views, each ``(..., h, w, D)``, of a tensor returned by `padded`."""
     h, w = image.shape[-3] - 2, image.shape[-2] - 2
     for row in range(3):
         for column in range(3):

@@ -137,7 +137,7 @@ class Dynamics(nn.Module):
         if space.patch and config.objective == "paper":
             raise ValueError(
                 "these tokens require the previous frame as input, which the "
-                '"paper" objective does not use; use "two_stream", or a "vq" tokenizer'
+                '"paper" objective does not use; use another objective, or a "vq" tokenizer'
             )
         if config.brightness and not space.patch:
             raise ValueError(

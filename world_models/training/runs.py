@@ -61,7 +61,7 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
 
 
 def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> FitResult:
-    """Train a latent action model, or fine-tune that of the world `from_world`."""
+    """Train a latent action model, or fine-tune the one of `from_world`."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
