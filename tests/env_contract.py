@@ -84,6 +84,7 @@ class EnvContract:
         env = case.make(render_mode="rgb_array")
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
+            warnings.filterwarnings("ignore", ".*, bfloat16 is .* times as slow", UserWarning)
             check_env(env.unwrapped)
         env.close()
 

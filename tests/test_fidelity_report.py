@@ -177,7 +177,7 @@ def test_policies_are_played_with_the_options_of_the_command_on_levels_that_are_
         env.close()
     for play in (partial(measure_rates, policies={"sticky": "sticky"}), look_for_exploits):
         more = {} if isinstance(play, partial) else {"agents": []}
-        with pytest.raises(ValueError, match="device 'none' cannot be used"):
+        with pytest.raises(ValueError, match="device 'none' is not available"):
             play(str(world), **more, num_starts=1, steps=2, dreaming={"device": "none"})
 
 

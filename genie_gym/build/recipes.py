@@ -82,22 +82,25 @@ def coinrun(build: Build) -> Path:
     """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
-    plain = replace(recipe.dynamics, events=0.0)
     data = build.collect("sticky", "sticky", 1000, max_steps=256, env_kwargs=levels)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
     # Training on pairs of frames first teaches what a single frame shows, such as the shades of the
     # velocity map.
     pairs = _fitted(
-        replace(plain, frames=2), steps=500, batch_size=64, learning_rate=3e-3, ema_decay=0.95
+        replace(recipe.dynamics, frames=2),
+        steps=500,
+        batch_size=64,
+        learning_rate=3e-3,
+        ema_decay=0.95,
     )
     pairs = replace(pairs, loss=replace(pairs.loss, mask_steps=1, context_noise=0.0))
     run = build.dynamics("pairs", pairs, data, tokenizer=tokenizer)
     world = build.bundle("CoinRunPairs", data, tokenizer, run)
-    longer = _fitted(recipe.dynamics, steps=3000)
+    longer = _fitted(replace(recipe.dynamics, events=0.1), steps=3000)
     run = build.dynamics("dynamics", longer, data, world=world)
     world = build.bundle("CoinRunLonger", data, world, run)
     more = build.collect("more", "sticky", 300, max_steps=256, seed=1, env_kwargs=levels)
-    own = _fitted(replace(plain, self_forcing=0.5), steps=800, learning_rate=1e-3)
+    own = _fitted(replace(recipe.dynamics, self_forcing=0.5), steps=800, learning_rate=1e-3)
     run = build.dynamics("self-forcing", own, more, world=world)
     world = build.bundle("CoinRunSelfForcing", more, world, run)
     outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250, learning_rate=1.5e-3)
@@ -108,19 +111,20 @@ def coinrun(build: Build) -> Path:
 def crazy_climber(build: Build) -> Path:
     """Makes a world of Crazy Climber from many kinds of play. Takes four hours on one core."""
     recipe = RECIPES["atari"]()
+    dynamics = replace(recipe.dynamics, events=0.1)
     sticky = build.collect("sticky", "sticky", 160)
     tokenizer = build.tokenizer(recipe.tokenizer, sticky)
     both = build.merge("both", sticky, build.collect("random", "random", 80, seed=5))
-    first = _fitted(recipe.dynamics, steps=4000, batch_size=8)
+    first = _fitted(dynamics, steps=4000, batch_size=8)
     run = build.dynamics("dynamics", first, both, tokenizer=tokenizer)
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
     # Adds held and alternating actions. Without them the dream rewards play that earns no reward
     # in the real game.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
-    tuned = _fitted(recipe.dynamics, steps=1000, batch_size=8, learning_rate=7e-4)
+    tuned = _fitted(dynamics, steps=1000, batch_size=8, learning_rate=7e-4)
     world = _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
     # Adds play of an agent that was trained in this dream: other policies seldom climb far.
-    longer = _fitted(recipe.dynamics, steps=3000, batch_size=8)
+    longer = _fitted(dynamics, steps=3000, batch_size=8)
     return _calibrated(build, _round(build, 1, world, every, longer, MIXED), every, longer)
 
 
@@ -151,7 +155,7 @@ def hero(build: Build) -> Path:
     """Makes a world of H.E.R.O. from sticky play. Takes an hour on one core."""
     recipe = RECIPES["atari"]()
     model = replace(recipe.dynamics.model, objective="two_stream")
-    dynamics = replace(recipe.dynamics, model=model, events=0.0)
+    dynamics = replace(recipe.dynamics, model=model)
     dynamics = _fitted(dynamics, steps=1800, learning_rate=1.5e-3)
     data = build.collect("sticky", "sticky", 60)
     tokenizer = build.tokenizer(recipe.tokenizer, data)

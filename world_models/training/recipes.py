@@ -223,6 +223,5 @@ def _motion(
                 save_every=500,
             ),
             corruption=0.1,
-            events=0.1,
         ),
     )
