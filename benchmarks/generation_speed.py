@@ -43,6 +43,8 @@ PLAIN: dict[str, tuple[Objective, int]] = {  # name in the figures: objective, p
 }
 # Seconds per frame of other models of size SMALL on 2 cores of an AMD EPYC: batch 1, batch 16.
 PEERS = {"Jafar": (0.28, 0.40), "IRIS, KV cache": (0.23, 0.046), "DIAMOND": (0.10, 0.125)}
+# Rows, turns, and calls per turn.
+QUICK, FULL = ((1, 1, 4),), ((1, 15, 8), (16, 7, 2))
 PAPER_PEER = ("Jafar, paper size", 25.7)
 
 
@@ -184,7 +186,7 @@ def measure(quick: bool) -> Measured:
     rival = Recomputer(world, compile=not quick)
     if not quick:
         world = CompiledWorld(world)
-    for batch, turns, calls in ((1, 2 if quick else 15, 8), (16, 1 if quick else 7, 2)):
+    for batch, turns, calls in QUICK if quick else FULL:
         both = [streaming(world, batch), recomputing(rival, batch)]
         stream, again = (t / batch for t in seconds(both, turns, [calls, 1]))
         figures[f"small_b{batch}_speedup"] = again / stream
@@ -192,21 +194,21 @@ def measure(quick: bool) -> Measured:
         rows.append([f"SMALL, batch {batch}", stream, again, again / stream])
     for name, (objective, passes) in PLAIN.items():
         plain = make_world(small(NUM_ACTIONS), passes, objective)
-        for batch, turns, calls in ((1, 2 if quick else 15, 8), (16, 1 if quick else 7, 2)):
+        for batch, turns, calls in QUICK if quick else FULL:
             parts = max(1, min(torch.get_num_threads(), batch // MIN_ROWS))
             with threads(threads_of_an_operation(plain, torch.get_num_threads())):
                 [taken] = seconds([streaming(plain, batch, parts)], turns, [calls])
             figures[f"small_{name}_b{batch}_s_per_frame"] = taken / batch
             rows.append([f"SMALL, {name}, not compiled, batch {batch}", taken / batch, "", ""])
+    if quick:
+        return figures, named(rows)
     first, *later = at_frames(world, (16, 100, 1000), around=15)
     rows.append(["SMALL, batch 1, frame 16", first, "", ""])
     for mark, t in zip((100, 1000), later, strict=True):
         figures[f"frame{mark}_over_frame16"] = t / first
         rows.append([f"SMALL, batch 1, frame {mark}", t, "", ""])
-    world = make_world(paper(NUM_ACTIONS), PAPER_STEPS)
-    if not quick:
-        world = CompiledWorld(world)
-    [slow] = seconds([streaming(world, 1)], 1 if quick else 9, [1])
+    world = CompiledWorld(make_world(paper(NUM_ACTIONS), PAPER_STEPS))
+    [slow] = seconds([streaming(world, 1)], 9, [1])
     figures["paper_b1_s_per_frame"] = slow
     rows.append(["paper, batch 1", slow, "", ""])
     for name, (one, many) in PEERS.items():
@@ -227,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda given: measure(given.quick),
         argv,
         about=__doc__,
-        quick="fewer repetitions, without compilation",
+        quick="one row at SMALL, without compilation",
     )
 
 
