@@ -147,9 +147,11 @@ def hardware() -> str:
 
 
 def _commit() -> str | None:
-    """Describe the commit of this checkout; None outside a checkout."""
-    here = Path(__file__).parent
-    asked = ("git", "-C", str(here), "describe", "--always", "--dirty", "--exclude", "*")
+    """Describe the commit of this checkout; None for an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # another repository may contain the installed package
+        return None
+    asked = ("git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*")
     try:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

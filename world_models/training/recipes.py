@@ -114,8 +114,14 @@ def coinrun() -> WorldRecipe:
 def atari() -> WorldRecipe:
     """One Atari 2600 game with the five actions of `retroact-5`, on a CPU."""
     recipe = _motion(presets.atari(), tokenizer_steps=400, dynamics_steps=4000, dynamics_batch=4)
-    fit = replace(recipe.tokenizer.fit, ema_decay=0.0)  # averaging would blur the patches
-    return replace(recipe, tokenizer=replace(recipe.tokenizer, fit=fit))
+    tokenizer, dynamics = recipe.tokenizer, recipe.dynamics
+    fit = replace(tokenizer.fit, ema_decay=0.0)  # averaging would blur the patches
+    longer = replace(dynamics.fit, learning_rate=2e-3, save_every=500)
+    return replace(
+        recipe,
+        tokenizer=replace(tokenizer, fit=fit),
+        dynamics=replace(dynamics, fit=longer),
+    )
 
 
 def atari_many() -> WorldRecipe:
@@ -215,13 +221,7 @@ def _motion(
                 context_noise=0.1,
                 mask_steps=4,  # fewer: sampling decides most tokens in its first pass
             ),
-            fit=replace(
-                fit,
-                steps=dynamics_steps,
-                batch_size=dynamics_batch,
-                learning_rate=2e-3,
-                save_every=500,
-            ),
+            fit=replace(fit, steps=dynamics_steps, batch_size=dynamics_batch, save_every=200),
             corruption=0.1,
         ),
     )
