@@ -6,13 +6,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-__all__ = ["check_compiler", "compiled"]
+__all__ = ["check_compiler", "compiled", "uncompiled"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 MAX_VERSIONS = 256  # limit of compiled versions of a function, one per combination of shapes
 
 
@@ -41,6 +44,22 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
         recompile_limit=MAX_VERSIONS,
         options={"guard_filter_fn": _on_arguments, **options},
     )
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Exclude a function from compilation.
+
+    It is excluded at its first call, because `torch.compiler.disable` takes seconds to load.
+    """
+    excluded: list[Callable[P, R]] = []
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not excluded:
+            excluded.append(torch.compiler.disable(function))
+        return excluded[0](*args, **kwargs)
+
+    return call
 
 
 def _on_arguments(guards: Sequence[Any]) -> list[bool]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from world_models.compiler import uncompiled
 from world_models.kernels.token_distance import token_distance_cross_entropy
 from world_models.model.masking import replace_tokens
 from world_models.model.token_space import Clip, TokenSpace
@@ -94,7 +95,7 @@ def frame_loss(
     return loss, {"loss": loss.detach(), **metrics}
 
 
-@torch.compiler.disable  # the number of masked tokens differs from batch to batch
+@uncompiled  # the number of masked tokens differs from batch to batch
 def token_loss(
     dynamics: Dynamics, states: Tensor, tokens: Tensor, masked: Tensor, config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:

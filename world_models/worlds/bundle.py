@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from world_models.episodes import EpisodeDataset, WindowSampler
 from world_models.files import atomic_directory, replace_text
@@ -142,9 +143,8 @@ def load_world(path: Path) -> World:
     card = WorldCard.read(path)
     check_files(path, card.files)
     try:
-        with torch.device("meta"):  # takes no memory
-            _check_sizes(path, card, _build(card))
-        model = _build(card)
+        with _AtMost(path):
+            model = _build(card)
         for file, part in _weight_files(path, card, model).items():
             load_weights(part, unpack(read_tensors(file)), file)
         _check_codes(path, model)
@@ -187,6 +187,32 @@ def _build(card: WorldCard) -> WorldModel:
     return WorldModel(**parts, sampling=config_from_dict(SamplingConfig, card.sampling))
 
 
+class _AtMost(TorchFunctionMode):
+    """Raises BundleError once the weights built under it cannot be those of a bundle's files.
+
+    So a model that a changed card describes is refused before it fills the memory.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._card, self._built = card_path(path), 0
+        self._num_bytes = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.empty:  # every layer of torch creates its weights so
+            self._built += result.numel()
+        # The files may hold one byte per weight, and buffers need not be in them.
+        if self._built > 2 * self._num_bytes:
+            raise BundleError(
+                f"{self._card} describes {self._built:,} weights or more, but the bundle's files "
+                f"have {self._num_bytes:,} bytes: one of them was changed; copy the bundle again"
+            )
+        return result
+
+
 def _weight_files(path: Path, card: WorldCard, model: WorldModel) -> dict[Path, nn.Module]:
     """The files of weights, each with the module that they belong to."""
     if card_path(path).name != CARD:
@@ -196,17 +222,6 @@ def _weight_files(path: Path, card: WorldCard, model: WorldModel) -> dict[Path, 
         if file.name not in card.files:
             raise BundleError(f"{card_path(path)} lists no {file.name}; copy the bundle again")
     return files
-
-
-def _check_sizes(path: Path, card: WorldCard, model: WorldModel) -> None:
-    """Raise BundleError if the configuration describes more weights than the files have bytes."""
-    for file, part in _weight_files(path, card, model).items():
-        num = sum(x.numel() for x in part.state_dict().values())
-        if file.exists() and num > file.stat().st_size:
-            raise BundleError(
-                f"{card_path(path)} describes {num:,} weights, but {file} has "
-                f"{file.stat().st_size:,} bytes: one of them was changed; copy the bundle again"
-            )
 
 
 def _check_codes(path: Path, model: WorldModel) -> None:
