@@ -1,6 +1,6 @@
-"""Agents that learn in real and dreamed envs; the only layer that uses Stable-Baselines3.
+"""Agents that learn in real games and in dreams; the only layer that uses Stable-Baselines3.
 
-Importing this package registers the policy of ``RecurrentPPO("AutoExplorePolicy", env)``.
+Importing this package registers the policy for ``RecurrentPPO("AutoExplorePolicy", env)``.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The network of the AutoExplore agent: it sees one frame per step and has an LSTM as memory."""
+"""The network for the AutoExplore agent: it sees one frame per step and remembers with an LSTM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AutoExplorePolicy(RecurrentActorCriticPolicy):
     and the critic loss both train the shared layers.
 
     Args:
-        observation_space: Frames; Stable-Baselines3 passes them channels first.
+        observation_space: Space of the frames; Stable-Baselines3 passes frames channels first.
         action_space: Any space that Stable-Baselines3 has a distribution for.
         lr_schedule: Maps the remaining progress (1 to 0) to the learning rate.
         **options: Other settings of ``RecurrentActorCriticPolicy``, such as ``lstm_hidden_size``.
@@ -77,18 +77,18 @@ def run_lstm(
 
     Args:
         lstm: An LSTM with ``batch_first=False`` and any number of layers.
-        features: ``(sequences * steps, F)``, sequence by sequence.
+        features: Inputs ``(sequences * steps, F)``, one sequence after another.
         states: Hidden and cell state before each sequence, ``(layers, sequences, H)``.
-        episode_starts: 1 at the first step of an episode, where the state is reset to zero,
-            ``(sequences * steps,)``.
+        episode_starts: ``(sequences * steps,)``, with 1 at the first step of each episode, where
+            the state is reset to zero.
 
     Returns:
-        Outputs ``(sequences * steps, H)``.
+        The LSTM's outputs ``(sequences * steps, H)``.
     """
     starts = episode_starts.view(states[0].shape[1], -1) > 0
     cuts = starts.clone()
     cuts[:, 0] = True
-    segment = cuts.flatten().cumsum(0) - 1  # each segment becomes one row of the batch
+    segment = cuts.flatten().cumsum(0) - 1  # each segment becomes one batch item
     lengths = segment.bincount()
     first = segment.view_as(cuts)[:, 0]
     initial = [x.new_zeros(x.shape[0], len(lengths), x.shape[2]) for x in states]

@@ -1,4 +1,4 @@
-"""`genie-gym dream-train`: trains an agent in a dream; `--rounds` also improves the world."""
+"""`genie-gym dream-train`: trains an agent in a dream; `--rounds` improves the world model, too."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ genie-gym dream-train WORLD --help lists every setting of the world's recipe.
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command line: a world, then any setting to override."""
+    """Runs the command line: a world model, then any settings to override."""
     if not argv or argv[0].startswith("-"):
         recipes = "\n".join(f"  {name:<16}{make.__doc__}" for name, make in RECIPES.items())
         print(USAGE.format(recipes=recipes))
         return 0
-    card = open_world(argv[0]).card  # raises early for an unknown world
+    card = open_world(argv[0]).card  # raises early for an unknown world model
     prog = f"genie-gym dream-train {argv[0]}"
     config = parse(DreamTrainConfig, argv, default=recipe_of(argv[0]), prog=prog)
     if config.rounds:
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
                 f"stopped, because the dream paid more than {config.max_overpay:g} times the real "
                 "return twice in a row (--max-overpay 0 never stops)"
             )
-    print(f"play with it: genie-gym collect {card.env_id} --policy {agent} --out DIR")
+    print(f"collect episodes with it: genie-gym collect {card.env_id} --policy {agent} --out DIR")
     return 0
 
 

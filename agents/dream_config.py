@@ -1,4 +1,4 @@
-"""Settings for training an agent inside a dream, and a recipe per world."""
+"""Settings for training an agent in a dream, and recipes for individual world models."""
 
 from __future__ import annotations
 
@@ -22,33 +22,38 @@ __all__ = ["DreamTrainConfig", "RECIPES", "recipe_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class DreamTrainConfig(PPOConfig):
-    """Trains PPO in a world's dream and evaluates it in the real game.
+    """Trains a PPO agent in a world model's dream and evaluates it in the real game.
 
     Run the same command again to resume after an interruption. The policy is saved in `out`;
     use it with `genie-gym collect --policy OUT`.
 
     Attributes:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         where: Train in the dream or, for comparison, in the real game with the same settings.
-        starts: Dataset folder; dreams start from its frames, instead of the few starts stored with
-            the world. With `rounds`, dreams start from the play that the rounds collect.
+        starts: Folder of a dataset. Dreams start from its frames, instead of from the few starts
+            stored with the world model. With `rounds`, dreams start from the episodes that the
+            rounds collect.
         horizon: Maximum steps per training episode.
         stack: Number of frames that the agent sees at once.
-        reward_scale: Factor on the rewards; a good value is 1 / (the usual reward).
-        truncate_when_unsure: Truncate a dream when its entropy exceeds this value.
-        uncertainty_penalty: Subtract this factor times the entropy from the reward, before scaling.
-        eval_episodes: Episodes per evaluation in the real game, and as many in the dream.
+        reward_scale: Factor by which rewards are multiplied; a good value is 1 / (the usual
+            reward).
+        truncate_when_unsure: Truncate a dream when a frame's entropy exceeds this value.
+        uncertainty_penalty: Subtract this factor times the frame's entropy from the reward, before
+            the reward is scaled.
+        eval_episodes: Number of episodes per evaluation in the real game; the evaluation in the
+            dream has the same number.
         eval_steps: Maximum steps per evaluation episode.
         keep: Which policy to save: the last one, or the one with the best return in the real game.
-            "best" therefore uses the real frames of the evaluations.
+            With "best", the real frames of the evaluations therefore influence the saved policy.
         max_overpay: Stop when, in two evaluations in a row, the dream return is more than this
             factor times the real return: the agent then exploits the dream's faults. 0 never stops.
-        rounds: Number of rounds that improve the world. Each round trains an agent in the world,
-            collects real play with the agent, mixed with other play, and fine-tunes the world on
-            that play. The final agent is trained in the last world.
-        round_frames: Real frames collected before the first round and in each round.
-        round_steps: Steps of fine-tuning the dynamics in each round.
-        dtype: Floating-point type that the world computes in.
+        rounds: Number of rounds that improve the world model. Each round trains an agent in the
+            world model, collects real episodes with the agent and with other policies, and
+            fine-tunes the world model on these episodes. The final agent is trained in the last
+            world model.
+        round_frames: Number of real frames collected before the first round and in each round.
+        round_steps: Number of fine-tuning steps for the dynamics in each round.
+        dtype: Floating-point type that the world model computes in.
     """
 
     world: Annotated[str, tyro.conf.Positional]
@@ -82,7 +87,7 @@ class DreamTrainConfig(PPOConfig):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.rounds and self.starts is not None:
             raise ValueError(
-                "with --rounds, dreams start from the real play that the rounds collect: leave out "
+                "with --rounds, dreams start from real episodes that the rounds collect: leave out "
                 f"--starts {self.starts}"
             )
         if self.reward_scale <= 0 or self.max_overpay < 0 or self.uncertainty_penalty < 0:
@@ -111,7 +116,7 @@ class DreamTrainConfig(PPOConfig):
 
 
 def plain() -> DreamTrainConfig:
-    """Any world: rewards are not scaled."""
+    """Any world model: rewards are not scaled."""
     return DreamTrainConfig(world="")
 
 
@@ -138,5 +143,5 @@ RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
 
 
 def recipe_of(world: str) -> DreamTrainConfig:
-    """Returns the recipe for a world, chosen by the world's name or the name of its folder."""
+    """Returns the recipe for a world model, chosen by its name or the name of its folder."""
     return replace(RECIPES.get(Path(world).name, plain)(), world=world)

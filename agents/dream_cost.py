@@ -1,4 +1,4 @@
-"""A dream as the cost model of planners that call ``get_cost(info, candidates)``.
+"""A dream as the cost model for planners that call ``get_cost(info, candidates)``.
 
 The solvers of stable-worldmodel use this interface; this module does not import stable-worldmodel.
 Shapes: B envs, S candidates per env, T steps, K actions.
@@ -24,11 +24,11 @@ __all__ = ["DreamCost"]
 
 
 class DreamCost:
-    """The cost of action sequences: the negative return that a world predicts for them.
+    """Computes the cost of action sequences: the negative return that a world model predicts.
 
     The return is an expectation: each reward is weighted by the probability that the episode has
-    not ended before it. All candidates in all calls use the same random numbers, so
-    a cost depends only on the frame and the actions, and equal candidates have equal costs.
+    not ended before it. All candidates in all calls use the same random numbers, so a cost depends
+    only on the frame and the actions, and equal candidates have equal costs.
 
     Args:
         model: The world model, in eval mode.
@@ -36,7 +36,7 @@ class DreamCost:
         device: Device of the model.
         discount: Discount factor per step.
         seed: Seed of the dreams.
-        max_rows: Number of dreams that run at once. Each takes a few megabytes of memory.
+        max_rows: Maximum number of dreams that run at once. Each takes a few megabytes of memory.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class DreamCost:
     def of(
         cls, world: str | Path, *, device: str = "auto", dtype: str = "auto", **options: Any
     ) -> DreamCost:
-        """Load a world by its name, path or address, and return its `DreamCost`.
+        """Load a world model by name, path or address (``hf://...``), and return its `DreamCost`.
 
         `options` are arguments of `DreamCost` and fields of `SamplingConfig`, such as ``steps=2``.
 
         Raises:
-            ValueError: If the world does not predict rewards, because costs are then undefined.
+            ValueError: If the world model predicts no rewards, because costs are then undefined.
         """
         loaded = open_world(world, device, dtype)
         if not loaded.card.outcomes:
             raise ValueError(
-                f"the world {loaded.card.name} predicts neither rewards nor ends of episodes, so "
+                f"the world model {loaded.card.name} predicts neither rewards nor episode ends, so "
                 "all plans would cost the same; to train both: genie-gym train dynamics RECIPE "
                 "--from WORLD --outcome-only --data DATA --out RUN, then genie-gym train bundle"
             )
@@ -83,9 +83,9 @@ class DreamCost:
         """Return the cost of each candidate, float32 ``(B, S)``.
 
         Args:
-            info_dict: ``"pixels"`` is the frame that dreams begin with, ``(B, S, H, W, 3)`` or
-                ``(B, S, 3, H, W)``, uint8 or float in [0, 1]. An axis of past frames may follow S;
-                its last frame is used. The S copies are assumed to be equal.
+            info_dict: The entry ``"pixels"`` has the frame that each dream begins with,
+                ``(B, S, H, W, 3)`` or ``(B, S, 3, H, W)``, uint8 or float in [0, 1]. If an axis of
+                past frames follows S, the last frame is used. The S copies are assumed to be equal.
             action_candidates: One-hot actions ``(B, S, T, block * K)`` as `CategoricalCEMSolver`
                 makes them, with `block` consecutive actions at each position; or action indices
                 of an integer dtype, ``(B, S, T)`` or ``(B, S, T, block)``.
@@ -106,7 +106,7 @@ class DreamCost:
         return torch.cat(costs).view(batch, num).to(action_candidates.device)
 
     def _returns(self, state: Any, actions: Tensor) -> Tensor:
-        """Return the expected return ``(R,)`` of actions ``(R, T)``."""
+        """Return the expected returns ``(R,)`` of action sequences ``(R, T)``."""
         step = self._step(len(actions))
         total = torch.zeros(len(actions), device=self.device)
         going = torch.ones_like(total)  # probability that the episode has not ended

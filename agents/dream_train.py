@@ -1,4 +1,4 @@
-"""Trains an agent in a world's dream and evaluates it in the real game."""
+"""Trains an agent in a world model's dream and evaluates it in the real game."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
     """Trains an agent, or resumes its training.
 
     Returns:
-        The evaluations in order. ``dream_return`` and ``real_return``: mean return from the same
-        first frames; ``real_frames``: frames of the real game used so far; ``overpaid``: 1 if the
-        dream paid too much; ``stop``: 1 if this also holds for the previous evaluation.
+        The evaluations in order. Each has these numbers:
+
+        * ``steps``: Training steps so far.
+        * ``dream_return`` and ``real_return``: Mean returns from the same first frames.
+        * ``real_frames``: Number of frames of the real game used so far.
+        * ``overpaid``: 1 if the dream return exceeds the real return by too much, else 0.
+        * ``stop``: 1 if ``overpaid`` is 1 in this and in the previous evaluation, else 0.
     """
     begin(config.out / "dream-train.json", settings_of(config), may_change=("out", "steps"))
     run = _Run(config)
     try:
-        # The agent's network is so small that torch's threads would mostly wait. The dream has its
-        # own threads.
+        # The agent's network is so small that torch's threads would mostly wait. The dream uses
+        # its own threads.
         with one_thread():
             run.iterations.run(str(config.world), run.evaluate)
     finally:
@@ -51,13 +55,13 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
 def train_for(
     world: Path, *, out: Path, starts: Path, minutes: float | None, **changes: Any
 ) -> list[dict[str, float]]:
-    """Trains an agent in a world's dream for some minutes; see `dream_train`.
+    """Trains an agent in a world model's dream for some minutes; see `dream_train`.
 
     Args:
-        world: The world's folder.
-        out: Folder of the agent.
+        world: Folder of the world model.
+        out: Folder for the agent.
         starts: Dataset that dreams start from.
-        minutes: Time limit of the training; None uses the recipe's number of steps.
+        minutes: Time limit for training; None trains for the recipe's number of steps.
         **changes: Other fields of `DreamTrainConfig`.
     """
     paid = [abs(reward) for reward in open_world(world).card.rewards if reward]
@@ -160,6 +164,6 @@ class _Run:
 
 
 def settings_of(config: DreamTrainConfig) -> dict[str, Any]:
-    """Returns the settings as JSON values; a fingerprint stands for the dataset of starts."""
+    """Returns the settings as JSON values, with the fingerprint of the dataset as `starts`."""
     starts = None if config.starts is None else EpisodeDataset(config.starts).fingerprint
     return {**asdict(config), "out": str(config.out), "starts": starts}

@@ -17,15 +17,15 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Results of one episode per row.
+    """Results of one episode in each sub-env.
 
     Attributes:
-        trained_return: Mean return of the reward that the agent is trained on.
-        env_return: Mean return of the env's own reward.
+        trained_return: Mean return, computed with the reward that the agent is trained on.
+        env_return: Mean return, computed with the env's own reward.
         length: Mean number of steps.
         places: Number of distinct places seen; see `Coverage`.
         finished: Number of episodes that ended at the coin (CoinRun only, else 0).
-        frames: All frames of the first row's episode, uint8 ``(T + 1, H, W, 3)``.
+        frames: All frames of the first sub-env's episode, uint8 ``(T + 1, H, W, 3)``.
     """
 
     trained_return: float
@@ -41,12 +41,12 @@ class Evaluation:
 
 
 def evaluate(env: VectorEnv, policy: SavedPolicy, *, seed: int, max_steps: int) -> Evaluation:
-    """Plays one episode in each row.
+    """Plays one episode in each sub-env.
 
     Args:
         env: A vector env in autoreset mode SAME_STEP; it is reset first.
         policy: The policy to evaluate.
-        seed: Seed of the env's episodes and of the policy's sampling.
+        seed: Seed for the env's episodes and for the policy's sampling.
         max_steps: Maximum steps per episode.
     """
     frames, infos = env.reset(seed=seed)

@@ -1,6 +1,6 @@
 """Scripted players that know a game's rules, for ``genie-gym collect ENV --policy``.
 
-They use only the frames, so they can play both the game and its dreams.
+They look only at the frames, so they can play both in the real game and in dreams of the game.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from genie_gym.actions import ActionSet
 
 __all__ = ["CoinRunRunner", "FreewayWalker", "PongTracker", "coinrun", "freeway", "pong"]
 
-# Where things are in a frame of Pong, in pixels.
-COURT = slice(12, 58)  # rows between the walls
-PADDLE = slice(49, 53)  # columns of the player's paddle
-FLIGHT = slice(14, 49)  # columns between the two paddles
+# Positions in a Pong frame, in pixels.
+COURT = slice(12, 58)  # pixel rows between the walls
+PADDLE = slice(49, 53)  # pixel columns of the player's paddle
+FLIGHT = slice(14, 49)  # pixel columns between the two paddles
 REACH = 1.5  # distance from the ball's height within which the paddle hits the ball
 
-# How CoinRun is run.
+# Behaviour of the CoinRun player.
 STUCK = 0.2  # the player is stuck if less than this fraction of the pixels changes
-JUMP_RATES = (0.02, 0.15)  # range of an episode's probability of a random jump per step
+JUMP_RATES = (0.02, 0.15)  # range of the probability of a random jump at a step, drawn per episode
 JUMP_STEPS = (4, 16)  # range of the number of steps for which JUMP is held
 BACK_STEPS = (4, 12)  # range of the number of steps back after a failed jump
 
-# Range of an episode's probability of walking up per step in Freeway.
+# Range of the probability of walking up at a step in Freeway, drawn per episode.
 WALK_RATES = (0.3, 1.0)
 
 
 class FreewayWalker:
-    """Walks up with a probability drawn per episode; takes random other actions otherwise.
+    """Walks up with a probability drawn per episode; otherwise takes random other actions.
 
     Args:
         actions: An action set with UP.
@@ -47,7 +47,7 @@ class FreewayWalker:
         self._random[row], self._rate[row] = rng, rng.uniform(*WALK_RATES)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Returns one action per row; the frames do not matter."""
+        """Returns one action per row; ignores the contents of the frames."""
         return np.array([self._step(row) for row in range(len(frames))], np.int64)
 
     def _step(self, row: int) -> int:
@@ -143,7 +143,7 @@ def pong(actions: ActionSet, num_envs: int) -> PongTracker:
 
 
 def _mean_row(seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns the mean height of the marked pixels of each row; NaN without any."""
+    """Returns the mean height of the marked pixels in each frame; NaN if none are marked."""
     by_row = seen.sum(2)
     heights = np.arange(COURT.start, COURT.stop)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""`genie-gym explore`: trains an agent to seek what a world cannot predict (AutoExplore)."""
+"""`genie-gym explore`: trains an agent to seek what a world model cannot predict (AutoExplore)."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ def explore(
     """Trains an agent, or resumes its training.
 
     Args:
-        config: Settings of the training.
-        on_evaluation: Called after each iteration of this call, with its evaluation.
+        config: Settings of the training run.
+        on_evaluation: Function that is called with the evaluation after each iteration of this
+            call.
 
     Returns:
-        The numbers of all evaluations in order, including those before a resume.
+        The results of all evaluations in order, including evaluations before a resume.
     """
     find_spec(config.env)  # raises early for an unknown id, with suggestions
     begin(config.out / "explore.json", asdict(config), may_change=("out", "steps"))
@@ -72,8 +73,8 @@ class _Run:
     def evaluate(self, number: int) -> dict[str, float]:
         """Evaluates the agent and saves it if it is the best so far.
 
-        The reward novelty falls as its meter learns, so its returns are not comparable over time:
-        with it, the last agent is saved.
+        With the reward `novelty`, the last agent is saved instead: this reward falls as its meter
+        learns, so the returns of different evaluations are not comparable.
         """
         config, iterations = self._config, self.iterations
         network = iterations.model.policy

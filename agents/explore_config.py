@@ -16,23 +16,23 @@ __all__ = ["ExploreConfig"]
 class ExploreConfig(PPOConfig):
     """Trains a recurrent PPO agent that seeks what a world model cannot predict.
 
-    Run the same command again to resume after an interruption. The best policy so far (with
-    the reward novelty: the last one) is saved in `out`; use it with
-    `genie-gym collect --policy OUT`.
+    Run the same command again to resume after an interruption. The best policy so far is saved in
+    `out` (with the reward novelty, the last policy). Use it with `genie-gym collect --policy OUT`.
 
     Attributes:
         env: Env id of a real game.
-        world: Name or path of the world whose uncertainty is the reward.
-        reward: paper (as published), streaming (cheaper: the world follows the episode),
+        world: Name or path of the world model whose uncertainty is the reward.
+        reward: paper (as published), streaming (cheaper: the world model follows the episode),
             surprise (how unlikely the frame was), novelty (random network distillation, no world
-            needed) or own (the env's own reward).
+            model needed) or own (the env's own reward).
         max_steps: Maximum steps per episode.
         eval_steps: Maximum steps per episode in evaluations.
         eval_temperature: Temperature of the action distribution in evaluations; 0 is greedy.
-        scale: Factor on the reward; not applied if the reward is the env's own.
-        dtype: Floating-point type that the world computes in; "auto" uses bfloat16 if it
+        scale: Factor by which the reward is multiplied; not applied to the env's own reward.
+        dtype: Floating-point type that the world model computes in; "auto" uses bfloat16 if it
             is faster.
-        env_kwargs: Further arguments of the env as KEY VALUE pairs, in addition to the world's.
+        env_kwargs: Further arguments of the env as KEY VALUE pairs, in addition to the arguments
+            that the world model was trained with.
     """
 
     env: str

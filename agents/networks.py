@@ -11,11 +11,12 @@ __all__ = ["FEATURES", "HalfNatureCNN", "ImpalaCNN", "SmallCNN"]
 
 
 class ImpalaCNN(BaseFeaturesExtractor):
-    """The residual network of IMPALA, used by Procgen's authors.
+    """IMPALA's residual network, which Procgen's authors use.
 
     Args:
-        observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
-        features_dim: Output dimension.
+        observation_space: Space of uint8 frames ``(C, H, W)``; Stable-Baselines3 scales the pixels
+            to [0, 1].
+        features_dim: Number of output features.
         channels: Output channels of each stage; every stage halves height and width.
     """
 
@@ -40,7 +41,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
         self.head = nn.Sequential(nn.Linear(width * height * height, features_dim), nn.ReLU())
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to (B, features_dim)."""
+        """Maps frames ``(B, C, H, W)`` to features ``(B, features_dim)``."""
         return self.head(self.body(observations))
 
 
@@ -62,7 +63,8 @@ class SmallCNN(BaseFeaturesExtractor):
     """The four convolutions of the AutoExplore agent, each followed by 2x2 max pooling.
 
     Args:
-        observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
+        observation_space: Space of uint8 frames ``(C, H, W)``; Stable-Baselines3 scales the pixels
+            to [0, 1].
         channels: Output channels of the convolutions. By default 64x64 pixels become 4x4x64
             features.
     """
@@ -82,7 +84,7 @@ class SmallCNN(BaseFeaturesExtractor):
         self.body = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to (B, features)."""
+        """Maps frames ``(B, C, H, W)`` to features ``(B, features)``."""
         pixels = 2 * observations - 1
         return self.body(pixels.contiguous(memory_format=torch.channels_last))  # twice as fast
 
@@ -91,8 +93,9 @@ class HalfNatureCNN(BaseFeaturesExtractor):
     """The convolutions of `NatureCNN` with half the channels, at a third of the cost.
 
     Args:
-        observation_space: uint8 frames (C, H, W); Stable-Baselines3 scales them to [0, 1].
-        features_dim: Output dimension.
+        observation_space: Space of uint8 frames ``(C, H, W)``; Stable-Baselines3 scales the pixels
+            to [0, 1].
+        features_dim: Number of output features.
     """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 256):
@@ -111,7 +114,7 @@ class HalfNatureCNN(BaseFeaturesExtractor):
         self.head = nn.Sequential(nn.Linear(width, features_dim), nn.ReLU())
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, H, W) to (B, features_dim)."""
+        """Maps frames ``(B, C, H, W)`` to features ``(B, features_dim)``."""
         pixels = observations.contiguous(memory_format=torch.channels_last)  # 1.7 times as fast
         return self.head(self.body(pixels))
 

@@ -14,7 +14,7 @@ __all__ = ["Plan", "PlannerConfig", "plan"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
-    """The cross-entropy method over action sequences; with one round it is random shooting.
+    """Settings of the cross-entropy method over action sequences; one round is random shooting.
 
     Attributes:
         horizon: Number of actions in a plan.
@@ -49,9 +49,9 @@ class Plan:
     """The best action sequence found.
 
     Attributes:
-        actions: int64 ``(horizon,)``.
+        actions: The actions, int64 ``(horizon,)``.
         value: Return of the sequence.
-        values: Return of every sequence of the last round, ``(num_envs,)``.
+        values: Return of every sequence in the last round, ``(num_envs,)``.
     """
 
     actions: NDArray[np.int64]
@@ -65,10 +65,10 @@ def plan(
     """Searches for the actions with the largest return.
 
     Args:
-        dreams: A vector env; each row tries one sequence. 64 rows work well.
-        state: The state to plan from, from ``save_state()`` of an env of the same kind.
+        dreams: A vector env; each sub-env tries one sequence. 64 sub-envs work well.
+        state: The state to plan from, as returned by ``save_state()`` of the same type of env.
         config: Settings of the search.
-        rng: Generator that samples the actions.
+        rng: Random generator for sampling the actions.
     """
     num_sequences, num_actions = dreams.num_envs, len(dreams.actions)
     probs = np.full((config.horizon, num_actions), 1 / num_actions)
@@ -90,7 +90,7 @@ def plan(
 def _returns(
     dreams: FrameVectorEnv, state: bytes, actions: NDArray[np.int64], config: PlannerConfig
 ) -> NDArray[np.float64]:
-    """Returns the return of each row's actions, up to the end of its episode."""
+    """Computes each sub-env's return for its actions, up to the end of the episode."""
     dreams.load_state([state] * dreams.num_envs)
     values, alive = np.zeros(len(actions)), np.ones(len(actions), np.bool_)
     steps = np.repeat(actions, config.repeat, axis=1)

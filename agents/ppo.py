@@ -1,4 +1,4 @@
-"""PPO for all agents of this package: its settings, and a training loop in iterations."""
+"""PPO for all agents in this package: the settings, and a training loop that runs in iterations."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class PPOConfig:
 
     Attributes:
         out: Folder of the run.
-        steps: Total env steps, summed over the rows.
-        minutes: Optional time limit; the training ends after `steps` or after this time,
+        steps: Total env steps, summed over the sub-envs.
+        minutes: Optional time limit in minutes; training ends after `steps` or after this time,
             whichever comes first.
-        eval_every: Env steps per iteration. Each iteration trains, evaluates and saves.
-        num_envs: Number of sub-envs (rows) of the vector env.
-        rollout: Steps of each row between updates.
+        eval_every: Env steps per iteration. Each iteration trains, evaluates and saves the agent.
+        num_envs: Number of sub-envs in the vector env.
+        rollout: Steps of each sub-env between updates.
         batch_size: Steps in each minibatch.
         epochs: Passes over each rollout.
         learning_rate: Learning rate of Adam.
@@ -101,15 +101,15 @@ def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
 
 
 class Iterations:
-    """Trains an agent in iterations; evaluates and saves the agent after each.
+    """Trains an agent in iterations; evaluates and saves the agent after each iteration.
 
     Each iteration starts new episodes, and its random numbers depend only on the seed and the
     iteration's index, so a resumed run gives exactly the same agent as an uninterrupted run.
 
     Args:
-        config: Settings of the training.
+        config: Settings of the training run.
         env: The env to train in.
-        parts: Further modules and optimizers to save.
+        parts: Further modules and optimizers to save in the checkpoints.
     """
 
     def __init__(self, config: PPOConfig, env: VecEnv, parts: Parts | None = None):
@@ -127,12 +127,13 @@ class Iterations:
         self.history: list[dict[str, float]] = state.data["history"] if state else []
 
     def run(self, title: str, evaluate: Callable[[int], Mapping[str, float]]) -> None:
-        """Trains to the end.
+        """Trains the agent to the end.
 
         Args:
-            title: Shown beside the progress bar.
-            evaluate: Function that takes the index of an iteration, evaluates the agent after it,
-                and returns numbers to log. A nonzero number "stop" ends the training.
+            title: Text that is shown next to the progress bar.
+            evaluate: Function that is called after each iteration, with the index of the iteration.
+                It evaluates the agent and returns numbers to log by name. A nonzero number "stop"
+                ends training.
         """
         with progress_bar(total=self.config.steps, unit="step", desc=title) as bar:
             bar.update(self.steps)
@@ -151,7 +152,7 @@ class Iterations:
                 self._checkpoints.save(self._parts, state)
 
     def best(self, name: str) -> float:
-        """Returns the largest logged number `name` so far; -inf before the first evaluation."""
+        """Returns the largest value logged as `name` so far; -inf before the first evaluation."""
         return max((past[name] for past in self.history), default=-np.inf)
 
     def _stopped(self) -> bool:
@@ -171,7 +172,7 @@ class Iterations:
 
 
 class _Bar(BaseCallback):
-    """Advances the progress bar, and ends the training when its time limit is reached."""
+    """Advances the progress bar, and ends training when the time limit is reached."""
 
     def __init__(self, bar: tqdm, clock: Clock):
         super().__init__()

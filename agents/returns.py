@@ -1,4 +1,4 @@
-"""Returns of policies in dreams and in the real game, from the same starts."""
+"""Measures the returns of policies in dreams and in the real game, from the same starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Played", "joined", "make_real", "play_out", "rows_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """One episode per row.
+    """The results of one episode in each sub-env, called row.
 
     Attributes:
         rewards: Reward of each step and row, ``(T, rows)``; 0 after the row's episode has ended.
@@ -48,14 +48,14 @@ def make_real(
     *,
     unseen: bool = False,
 ) -> VectorEnv:
-    """Makes the real game of a world, with the env arguments of the world's training data.
+    """Makes the real game for a world model, with the same env arguments as its training data.
 
     Args:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         num_envs: Number of sub-envs, called rows.
         max_steps: Maximum steps per episode.
         mode: Autoreset mode of the env.
-        unseen: Whether to play levels that the world was not trained on.
+        unseen: Whether to play levels that the world model was not trained on.
     """
     card = open_world(world).card
     levels = unseen_levels(card) if unseen else {}
@@ -79,10 +79,10 @@ def play_out(
     """Plays each row to the end of its episode.
 
     Args:
-        env: A vector env with frame observations, in autoreset mode DISABLED, just reset or with
-            a state just loaded.
+        env: A vector env with frame observations, in autoreset mode DISABLED. It must have just
+            been reset, or have just loaded a state.
         frames: The env's newest frames.
-        policy: The policy, made for the same number of rows.
+        policy: The policy, made for the env's number of rows.
         seeds: The policy's seed for each row.
         max_steps: Maximum steps per episode.
     """
@@ -119,7 +119,7 @@ def rows_of(played: Played, rows: slice) -> Played:
 
 
 def joined(parts: Sequence[Played]) -> Played:
-    """Returns the episodes of all parts; `frames` are those of the first part."""
+    """Returns the episodes of all parts; `frames` is taken from the first part."""
     return replace(
         parts[0],
         rewards=np.concatenate([part.rewards for part in parts], 1),

@@ -24,16 +24,17 @@ class RewardedEnv:
 
     Attributes:
         env: Env id.
-        world: Name or path of the world whose uncertainty is the reward.
+        world: Name or path of the world model whose uncertainty is the reward.
         reward: paper, streaming or surprise (see `DynamicsEntropyVector`), novelty (random
-            network distillation, no world needed) or own (the env's own reward).
-        scale: Factor on the reward; not applied if the reward is the env's own.
+            network distillation, no world model needed) or own (the env's own reward).
+        scale: Factor by which the reward is multiplied; not applied to the env's own reward.
         max_steps: Maximum steps per episode.
-        num_envs: Number of sub-envs (rows) of the vector env.
-        seed: Seed of the novelty networks.
-        dtype: Floating-point type that the world computes in; "auto" uses bfloat16 if it
+        num_envs: Number of sub-envs in the vector env.
+        seed: Seed for the networks of the reward novelty.
+        dtype: Floating-point type that the world model computes in; "auto" uses bfloat16 if it
             is faster, which changes the reward by a thousandth.
-        env_kwargs: Further arguments of the env, in addition to those the world was trained with.
+        env_kwargs: Further arguments of the env, in addition to the arguments that the world model
+            was trained with.
     """
 
     env: str
@@ -51,18 +52,18 @@ class RewardedEnv:
             raise ValueError(f"reward must be one of {', '.join(REWARDS)}, got {self.reward!r}")
         if self.reward in MODES and self.world is None:
             raise ValueError(
-                f"reward {self.reward!r} is the uncertainty of a world, but no world was given: "
+                f"reward {self.reward!r} needs a world model, but none was given: "
                 "add --world NAME, or use --reward novelty"
             )
 
     def all_env_kwargs(self) -> dict[str, Any]:
-        """Arguments of the env: those the world was trained with, overridden by `env_kwargs`."""
+        """Returns the env arguments of the world model, overridden by `env_kwargs`."""
         if self.world is None:
             return self.env_kwargs
         return {**real_kwargs(open_world(self.world).card), **self.env_kwargs}
 
     def make_plain(self) -> VectorEnv:
-        """Returns the env without the reward."""
+        """Returns the env without the reward to train on."""
         return make_rows(
             self.env,
             self.num_envs,
@@ -72,10 +73,10 @@ class RewardedEnv:
         )
 
     def make(self, env: VectorEnv | None = None) -> SB3VecEnv:
-        """Returns the env with its reward, as a Stable-Baselines3 env.
+        """Returns the env with the reward to train on, as a Stable-Baselines3 env.
 
         Args:
-            env: The env of `make_plain`, possibly wrapped; by default a new one.
+            env: An env from `make_plain`, possibly wrapped; by default a new one.
         """
         env = env or self.make_plain()
         if self.reward == "novelty":

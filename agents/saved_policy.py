@@ -1,7 +1,7 @@
 """Saves trained policies as safetensors and JSON, and loads them for `genie-gym collect`.
 
-A folder holds ``policy.safetensors`` (weights) and ``policy.json`` (the settings of the network
-and the env it was trained in). Nothing is pickled.
+The folder of a policy has two files: ``policy.safetensors`` (weights) and ``policy.json`` (the
+settings of the network and of the env it was trained in). Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PolicyCard:
     """Description of a saved policy.
 
     Attributes:
-        env_id: The env that the policy was trained in.
+        env_id: Id of the env that the policy was trained in.
         action_set: Name of the action set that the policy was trained with.
         action_meanings: The meaning of each action index.
         frame_shape: Shape (H, W, C) of the env's frames.
@@ -149,13 +149,14 @@ def load_policy(
 
 
 class SavedPolicy:
-    """A trained policy that plays; each row samples with its episode's own random generator.
+    """A trained policy that plays in a vector env.
 
-    The policy computes on the device of its network.
+    Each sub-env, called row, samples with the random generator of its current episode. The policy
+    computes on the device of its network.
 
     Args:
         network: The policy's network.
-        num_envs: Number of rows.
+        num_envs: Number of sub-envs.
         temperature: Temperature of the action distribution; 0 takes the most likely action.
         stack: Number of frames that the network sees at once.
     """
@@ -177,7 +178,7 @@ class SavedPolicy:
             self._memory = tuple(torch.zeros(shape, device=device) for _ in range(2))
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Starts an episode in a row: clears its memory and sets its random generator."""
+        """Starts an episode in a row: clears the row's memory and sets its random generator."""
         self._rngs[row] = rng
         self._last[row] = None
         for part in self._memory:

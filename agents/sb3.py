@@ -21,12 +21,12 @@ def make_sb3_env(
     """Makes an env by its id, as a Stable-Baselines3 env.
 
     Args:
-        env_id: For example ``"Procgen/CoinRun-v0"`` or ``"GenieRedux/CrazyClimber-v0"``.
+        env_id: Id of the env, such as ``"Procgen/CoinRun-v0"`` or ``"GenieRedux/CrazyClimber-v0"``.
         num_envs: Number of sub-envs, called rows.
         stack: Number of frames per observation; see `StackFramesVector`.
-        reward_scale: Factor on the rewards.
+        reward_scale: Factor by which rewards are multiplied.
         **kwargs: Arguments of the env, and ``max_episode_steps``. For a dream, `starts` is a
-            dataset from which all episodes start, including those after an autoreset.
+            dataset from which all episodes start, including episodes after an autoreset.
     """
     mode = AutoresetMode.SAME_STEP
     env = make_rows(env_id, num_envs, autoreset_mode=mode, **kwargs)
@@ -37,14 +37,15 @@ class SB3VecEnv(VecEnv):
     """Adapter from a Gymnasium vector env to Stable-Baselines3.
 
     When a step ends an episode, Stable-Baselines3 expects that step to return the first frame of
-    the next one, so the env must be in autoreset mode SAME_STEP. Its ``final_obs`` becomes
-    ``terminal_observation``, and a truncation ``TimeLimit.truncated``.
+    the next one, so the env must be in autoreset mode SAME_STEP. The env's ``final_obs`` becomes
+    ``terminal_observation``, and a truncation becomes ``TimeLimit.truncated``. The sub-envs are
+    called rows.
 
     Args:
         env: The vector env; closing this env closes it too.
         endless: Report every termination as a truncation. With a reward for exploration,
             terminations would teach the agent to avoid everything that ends an episode.
-        reward_scale: Factor on the rewards.
+        reward_scale: Factor by which rewards are multiplied.
     """
 
     def __init__(self, env: VectorEnv, endless: bool = False, reward_scale: float = 1.0):
@@ -60,7 +61,7 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> np.ndarray:
-        """Resets all rows with the seeds and options of `seed` and `set_options`."""
+        """Resets all rows with the seeds from `seed` and the options from `set_options`."""
         given = [options for options in self._options if options]
         if any(options != given[0] for options in given):
             raise ValueError(
@@ -98,7 +99,7 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Returns the rendered frame of each row; None without ``render_mode="rgb_array"``."""
+        """Returns the rendered frame of each row; None unless ``render_mode="rgb_array"``."""
         pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
         return list(pictures) if pictures is not None else [None] * self.num_envs
 

@@ -1,9 +1,9 @@
-"""A dream as a model-based env of TorchRL (requires the `torchrl` extra).
+"""A dream as a model-based TorchRL env (requires the `torchrl` extra).
 
 The tensordict holds the whole state of a dream, so a step can be taken again from any tensordict,
 and TorchRL's planners can try many actions from one state.
 
-Shapes: B rows, H height, W width, K actions.
+Shapes: B sub-envs (called rows), H height, W width, K actions.
 """
 
 from __future__ import annotations
@@ -31,21 +31,28 @@ __all__ = ["DreamEnv"]
 
 
 class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
-    """A learned world for TorchRL.
+    """A world model as a TorchRL env.
 
-    A tensordict has `pixels` (uint8 ``(H, W, 3)``), `reward` (its expected value), `terminated`
-    (sampled with the predicted probability) and `state` (the dream's state). An `action` is a
-    vector of K numbers; the index of its largest number is the discrete action. One-hot actions
-    are therefore supported, and so are planners for continuous actions, such as `CEMPlanner`.
-    Rows are independent. If the world predicts neither rewards nor ends of episodes, the reward is
-    0, no episode terminates, and a UserWarning is issued.
+    A tensordict has these entries:
+
+    * `pixels`: The frame, uint8 ``(H, W, 3)``.
+    * `reward`: The expected value of the reward.
+    * `terminated`: Whether the episode ended, sampled with the predicted probability.
+    * `state`: The dream's state.
+
+    An `action` is a vector of K numbers; the index of the largest number is the discrete action.
+    One-hot actions are therefore supported, and so are planners for continuous actions, such as
+    `CEMPlanner`.
+
+    Rows are independent. If the world model predicts neither rewards nor episode ends, the reward
+    is 0, no episode terminates, and a UserWarning is issued.
 
     Args:
-        world: Name, path or address of the world.
+        world: Name, path or address (such as ``hf://USER/NAME``) of the world model.
         num_envs: Number of rows; None for one row without a batch axis, as planners expect.
-        device: Device of the world.
-        dtype: As in `genie_gym.envs.loaded_worlds.open_world`.
-        seed: Seed of the starts, the dreams and the terminations.
+        device: Device of the world model.
+        dtype: Floating-point type; see `genie_gym.envs.loaded_worlds.open_world`.
+        seed: Seed for the starts, the dreams and the terminations.
         sampling: Fields of `SamplingConfig`, such as ``steps=2``.
     """
 
@@ -61,11 +68,11 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
     ):
         loaded = open_world(world, device, dtype)
         if loaded.starts is None:
-            raise ValueError(f"the world {loaded.card.name} has no start bank")
+            raise ValueError(f"the world model {loaded.card.name} has no start bank")
         self.rng = torch.Generator().manual_seed(seed)
         if not loaded.card.outcomes:
             warnings.warn(
-                f"the world {loaded.card.name} predicts neither rewards nor ends of episodes: "
+                f"the world model {loaded.card.name} predicts neither rewards nor episode ends: "
                 "rewards are 0, and no episode terminates",
                 stacklevel=2,
             )
@@ -77,10 +84,10 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
         self._make_specs(example, loaded.card.num_actions)
 
     def begin(self, frames: Tensor, actions: Tensor) -> Any:
-        """Return the tensordict of dreams that begin with these real frames.
+        """Return the tensordict for dreams that begin with these real frames.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``.
+            frames: The real frames of each dream, uint8 ``(B, k, H, W, 3)``.
             actions: The actions between the frames, int64 ``(B, k - 1)``.
         """
         values = self._begin(frames, actions)
@@ -129,7 +136,7 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
 
 
 class _Step(nn.Module):
-    """Steps a world from one tensordict to the next."""
+    """Steps a world model from one tensordict to the next."""
 
     def __init__(self, world: WorldModel, rng: torch.Generator, outcomes: bool):
         super().__init__()

@@ -1,7 +1,7 @@
-"""`genie-gym train-agent`: trains PPO on an env's own reward; the agent then collects data.
+"""`genie-gym train-agent`: trains PPO on an env's own reward; the agent can then collect data.
 
 The workshop paper collects CoinRun data with an agent that was trained on easy levels with the
-velocity map. The recipe `coinrun` trains this agent, `coinrun_quick` a small version of it.
+velocity map. The recipe `coinrun` trains this agent; `coinrun-quick` trains a small version.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ RECIPES = {"coinrun": coinrun, "coinrun-quick": coinrun_quick}
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command line: the name of a recipe, then any field to override."""
+    """Runs the command line: the name of a recipe, then any settings to override."""
     config = tyro.extras.overridable_config_cli(
         {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()}, args=argv
     )
@@ -113,7 +113,7 @@ def _mean_return(iterations: Iterations) -> float:
 
 
 def _looks(config: AgentConfig) -> dict[str, Any]:
-    """Returns the arguments of the env that change what the agent sees."""
+    """Returns the env arguments that change what the agent sees."""
     return {name: value for name, value in config.env_kwargs.items() if name in LOOKS}
 
 

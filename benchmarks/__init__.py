@@ -1,5 +1,5 @@
-"""Benchmarks: `genie-gym bench NAME`, or `python -m benchmarks.NAME [--quick] [--json FILE]`.
+"""Benchmarks: run `genie-gym bench NAME`, or `python -m benchmarks.NAME [--quick] [--json FILE]`.
 
-Benchmarks you run on your own world or machine are here; one-off experiments are in `studies`.
-No other package imports this one.
+This folder contains the benchmarks that you can run on your own world model or machine. One-off
+experiments are in `benchmarks.studies`. No other package imports this one.
 """

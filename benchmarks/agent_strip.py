@@ -1,4 +1,4 @@
-"""Draw an agent's play in a dream and in the real game, from the same first frame."""
+"""Draw how an agent plays a dream and the real game, from the same first frame."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def write_agent_strip(world: str, agent: Path, steps: int, path: Path) -> None:
     """Write a PNG with the real game above and the dream below.
 
     Args:
-        world: Name or path of the world.
-        agent: Folder of the agent.
+        world: Name or path of the world model.
+        agent: Folder that contains the agent.
         steps: Number of steps to play.
         path: File to write.
     """

@@ -33,7 +33,7 @@ def browser() -> str:
     for name in NAMES:
         if (path := shutil.which(name)) is not None:
             return path
-    raise FileNotFoundError(f"none of {NAMES} is installed: apt-get install chromium")
+    raise FileNotFoundError(f"none of {NAMES} is installed; run: apt-get install chromium")
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def driven(width: int = 1280, height: int = 800, *flags: str) -> Iterator[Any]:
 
 
 def resize(driver: Any, width: int, height: int, *, phone: bool = False) -> None:
-    """Set the page's size in CSS pixels; `phone` emulates a touch screen of higher density."""
+    """Set the page's size in CSS pixels; `phone` emulates a mobile device."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
@@ -82,7 +82,7 @@ def requests(driver: Any) -> list[str]:
 
 
 def complaints(driver: Any) -> list[str]:
-    """Return the warnings and errors of the console since the last call."""
+    """Return the console's warnings and errors since the last call."""
     return [x["message"] for x in driver.get_log("browser") if x["level"] in ("WARNING", "SEVERE")]
 
 

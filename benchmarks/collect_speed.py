@@ -1,4 +1,4 @@
-"""Compare the speed of collecting and writing episodes with that of the bare vector env."""
+"""Compare the speed of collecting and writing episodes with the speed of the bare vector env."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ROUNDS = 2  # collector and env alternate, because the machine's speed varies ov
 
 
 def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
-    """Measure the steps per second of collector and bare env, and the collector's memory growth.
+    """Measure the speeds of the collector and the bare env, and the collector's memory growth.
 
     Returns:
         ``collect_vs_bare``: ratio of the collector's steps/s to the bare vector env's.
-        ``rss_growth``: peak memory use in the last third relative to that in the middle third.
+        ``rss_growth``: peak memory use in the last third, relative to the peak in the middle third.
     """
     numbers = np.array_split(np.arange(num_episodes), ROUNDS)
     watch, seconds = _MemoryWatch(), 0.0
@@ -55,7 +55,7 @@ def measure_collection(folder: Path, num_episodes: int) -> dict[str, float]:
 
 
 def measure_bare(steps: int) -> float:
-    """Return the steps per second of the vector env alone, summed over rows."""
+    """Return the steps per second of the vector env alone, summed over sub-envs."""
     env = gym.make_vec(ENV_ID, num_envs=NUM_ENVS, max_episode_steps=MAX_STEPS)
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(7, size=(steps + 50, NUM_ENVS))
@@ -87,7 +87,7 @@ class _MemoryWatch:
         self._thread.join()
 
     def growth(self) -> float:
-        """Return the peak of the last third divided by the peak of the middle third."""
+        """Return the peak memory in the last third, relative to the peak in the middle third."""
         third = len(self.mebibytes) // 3
         return max(self.mebibytes[2 * third :]) / max(self.mebibytes[third : 2 * third])
 

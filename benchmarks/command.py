@@ -1,4 +1,4 @@
-"""`genie-gym bench NAME ...`: the benchmarks and the studies by name."""
+"""Implements `genie-gym bench NAME ...`, which runs a benchmark or a study by its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from difflib import get_close_matches
 __all__ = ["BENCHMARKS", "STUDIES", "main", "module_of"]
 
 BENCHMARKS = {
-    "fidelity": "accuracy of a world against the real env it was trained on",
+    "fidelity": "accuracy of a world model against the real env it was trained on",
     "env_speed": "steps per second of real envs, bare simulators and dreamed envs",
     "play_speed": "a dream in the browser: frames per second, and latency from key press to frame",
     "web_speed": "an exported world in the browser: frames per second",
@@ -28,24 +28,24 @@ STUDIES = {
     "exploration": "coverage of AutoExplore against random play",
     "explore_cost": "cost of the uncertainty reward per step",
     "two_armed": "whether AutoExplore prefers uncertainty, and whether noise distracts it",
-    "loop_gain": "how much AutoExplore's data improves a world, compared with random play",
+    "loop_gain": "how much AutoExplore's data improves a world model, compared with random play",
     "dream_ablation": "what each setting of dream-train contributes",
-    "coinrun_limits": "what limits dreams of CoinRun: tokenizer, motion, or newly visible areas",
+    "coinrun_limits": "what limits CoinRun dreams: tokenizer, motion, or newly visible areas",
     "dream_soak": "memory and drift over 100,000 dreamed frames",
     "survival": "whether the survival score detects damaged dreams",
     "step_calls": "function calls of one dreamed step, by file",
     "official_world": "speed of importing official checkpoints, and of their dreams",
     "container_choice": "size and speed of file formats for episodes",
     "catalogue": "the catalogue's labels against the public annotation and the probes",
-    "long_dreams": "draws dreams of 1,000 frames of each world for the docs",
+    "long_dreams": "draws 1,000-frame dreams of each world model for the docs",
     "play_film": "records the page of genie-gym play for the README",
-    "model_page": "draws the pictures of docs/model.md and writes its tables",
+    "model_page": "draws the figures for docs/model.md and writes its tables",
 }
-"""One-off experiments, and scripts that draw pictures for the docs."""
+"""One-off experiments, and scripts that draw figures for the docs."""
 
 
 def module_of(name: str) -> str:
-    """Return the module of a benchmark or study."""
+    """Return the name of the module that contains a benchmark or study."""
     return f"benchmarks.studies.{name}" if name in STUDIES else f"benchmarks.{name}"
 
 
@@ -69,7 +69,7 @@ def _help() -> str:
         [
             "usage: genie-gym bench NAME ...",
             "",
-            "Benchmarks of your own world or machine:",
+            "Benchmarks for your own world model or machine:",
             *_lines(BENCHMARKS),
             "",
             "Studies, one-off experiments that you can repeat:",

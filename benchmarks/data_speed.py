@@ -1,10 +1,10 @@
-"""Compare collection speed, stored size and reading speed of episodes with Minari.
+"""Measure how fast episodes are collected and read, and their size; compare with Minari.
 
 Run: python -m benchmarks.data_speed [--quick] [--json FILE]
 
 Collection runs on all cores and is compared with the bare vector env. Reading runs on one pinned
-core, from the page cache. Minari is measured with its default image storage (JPEG) and with that of
-the lossless export (raw).
+core, from the page cache. Minari is measured with its default image storage (JPEG) and with raw
+images, which the lossless export uses.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def play(env_id: str, num_episodes: int, *, num_envs: int, max_steps: int = 500)
 
 
 def measure_reading(episodes: list[Episode], folder: Path, seconds: float) -> list[Row]:
-    """Return the size of each store, and random 16-frame windows read per second."""
+    """Return the size of each store, and how many random 16-frame windows it reads per second."""
     num_frames = sum(len(episode) + 1 for episode in episodes)
     ours = folder / "ours"
     with EpisodeWriter(ours) as writer:
@@ -138,7 +138,7 @@ def _minari_dataset(
 
 
 def measure(given: Namespace) -> Measured:
-    """Measure collecting, reading and opening."""
+    """Measure how fast episodes are collected and read, and how fast a dataset opens."""
     require("minari", extra="minari", what="data_speed compares with Minari")
     episodes = play("Procgen/CoinRun-v0", 64 if given.quick else 256, num_envs=64)
     with tempfile.TemporaryDirectory() as name:

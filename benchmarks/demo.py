@@ -1,4 +1,4 @@
-"""`genie-gym demo`: play the real games, then compare dreamed CoinRun with the real game."""
+"""Implements `genie-gym demo`: play the real games, then compare a dream with its real game."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["main"]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Plays the real games, then runs a world and compares it with its real game.
+    """Plays the real games, then runs a world model and compares it with its real game.
 
     Example: genie-gym demo --world GenieRedux/Pong-v0
 
     Attributes:
-        out: Output folder for the pictures.
-        world: World to run: an env id, or the name or path of a world.
+        out: Output folder for the images.
+        world: World model to run: its env id, name or path.
         steps: Number of steps to play in each real game.
         frames: Number of frames to generate and compare.
         seed: Seed of the envs and of the random policy.

@@ -1,4 +1,4 @@
-"""Measure dream speed, and the speedup and PSNR loss of adaptive sampling, for `env_speed`."""
+"""Measure the speed of dreams, and the speedup and PSNR loss of adaptive sampling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from world_models.worlds.card import WorldCard
 NUM_ROWS = (1, 4, 16, 64)
 OVERHEAD_ROWS = 16
 PASSES = 8
-FIXED, ADAPTIVE = 1.0, 0.9  # sampling thresholds: all passes; as few as a frame needs
+FIXED, ADAPTIVE = 1.0, 0.9  # thresholds for all passes, and for as few passes as a frame needs
 PROMPT, AHEAD = 4, 10
 EPISODES, EPISODE_STEPS = 32, 140
 
@@ -36,24 +36,25 @@ Step = Callable[[NDArray[np.int64]], Any]
 def measure_dreams(
     world: str, quick: bool, num_rows: Sequence[int] = NUM_ROWS
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Compare dreams of a trained world with its real game and the bare streaming model.
+    """Compare the speed of a world model's dreams with its real game and the bare streaming model.
 
     Args:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         quick: Measure fewer repetitions.
-        num_rows: Batch sizes to measure.
+        num_rows: Batch sizes (numbers of sub-envs) to measure.
 
     Returns:
-        The figures, and the rows of the table. The figures are:
+        The results, and the rows of the table. The results are:
 
-        * ``env_overhead``: time of an env step relative to a step of the bare model, with 16 rows;
-        * ``adaptive_speedup``: speed of adaptive sampling relative to 8 fixed passes, for the
-          number of rows with the smallest gain;
-        * ``adaptive_psnr_loss``, in dB;
-        * ``small_world_fps``: frames per second of adaptive sampling with one row;
+        * ``env_overhead``: time of an env step relative to a step of the bare model, at batch
+          size 16;
+        * ``adaptive_speedup``: speed of adaptive sampling relative to 8 fixed passes, at the batch
+          size with the smallest gain;
+        * ``adaptive_psnr_loss``: PSNR that adaptive sampling loses, in dB;
+        * ``small_world_fps``: frames per second of adaptive sampling at batch size 1;
         * ``compiled_speedup``: the same speed, compiled relative to uncompiled; absent if quick or
           if there is no compiler;
-        * ``most_rows_fps``: frames per second of adaptive sampling with the most rows;
+        * ``most_rows_fps``: frames per second of adaptive sampling at the largest batch size;
         * ``world_parameters``: the parameter count.
     """
     loaded = open_world(world)
@@ -67,7 +68,7 @@ def measure_dreams(
 def _speeds(
     loaded: LoadedWorld, world: str, quick: bool, all_num_rows: Sequence[int]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure frames per second for each number of rows, alternating the contestants."""
+    """Measure frames per second for each batch size, alternating the contestants."""
     figures: dict[str, float] = {}
     gains, table = [], []
     for num_rows in all_num_rows:
@@ -120,7 +121,7 @@ def _real(card: WorldCard, num_rows: int) -> gym.vector.VectorEnv:
 
 
 def _bare_step(env: GenieVectorEnv) -> Step:
-    """Return a step of the env's model without the env."""
+    """Return a function that steps the env's model without the env."""
     starts, model, device = env.world.starts, env.model, env.world.device
     assert starts is not None
     drawn = torch.arange(env.num_envs) % len(starts.frames)
@@ -137,7 +138,10 @@ def _bare_step(env: GenieVectorEnv) -> Step:
 def _in_turns(
     contestants: list[tuple[Step, int]], num_actions: int, rounds: int
 ) -> list[list[float]]:
-    """Return seconds per frame of each contestant ``(step, rows)`` per round, after warm-up."""
+    """Return each contestant's seconds per frame in each round after warm-up.
+
+    A contestant is ``(step, number of sub-envs)``.
+    """
     rng = np.random.default_rng(0)
     taken: list[list[float]] = [[] for _ in contestants]
     for _ in range(1 + rounds):
@@ -153,7 +157,7 @@ def _in_turns(
 def _adaptive_loss(
     loaded: LoadedWorld, world: str, num_windows: int
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Return the PSNR loss of adaptive sampling over 10 steps, in dB, with the same seeds."""
+    """Return the PSNR in dB that adaptive sampling loses over 10 steps with the same seeds."""
     played = collected(loaded.card, episodes=EPISODES, max_steps=EPISODE_STEPS, seed=SEED)
     windows = draw_windows(played, num=num_windows, prompt=PROMPT, steps=AHEAD, seed=0)
     given = [x.to(loaded.device) for x in (windows.prompt, windows.actions, windows.seeds)]

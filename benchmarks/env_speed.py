@@ -1,4 +1,4 @@
-"""Measure the speed of real envs, of the libraries that they wrap, and of learned worlds.
+"""Measure the speed of real envs, of the libraries that they wrap, and of dreams.
 
 Run: python -m benchmarks.env_speed [--world W] [--real | --dreams] [--quick] [--json FILE]
 """
@@ -25,7 +25,7 @@ ROWS = 64
 STEPS_PER_ROUND = 100
 WARM_UP_STEPS = 60
 THREADS = 2
-DEFAULT_THREADS = 4  # default of bare procgen
+DEFAULT_THREADS = 4  # bare procgen's default
 
 Step = Callable[[np.ndarray], Any]
 
@@ -34,9 +34,11 @@ def measure_coinrun(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]
     """Measure CoinRun's vector env and bare procgen in turns, with the same random actions.
 
     Returns:
-        The figures, and one table row per contestant. The figures are ``coinrun_vs_bare``, both
-        with two threads; ``coinrun_vs_bare_defaults``, both with their default number of threads;
-        and ``coinrun_steps_per_second``.
+        The results, and one table row per contestant. The results are:
+
+        * ``coinrun_vs_bare``: the vector env relative to bare procgen, both with two threads;
+        * ``coinrun_vs_bare_defaults``: the same, both with their default number of threads;
+        * ``coinrun_steps_per_second``: the vector env with its default number of threads.
     """
     ours, ours_default = CoinRunVectorEnv(ROWS, num_threads=THREADS), CoinRunVectorEnv(ROWS)
     contestants: dict[str, Step] = {

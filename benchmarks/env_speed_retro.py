@@ -1,7 +1,7 @@
-"""Compare the speed of the retro envs with bare stable-retro, at the same work per frame.
+"""Compare the speed of the retro envs with bare stable-retro, which does the same work per frame.
 
 Bare stable-retro allows one emulator per process, so it runs in a child process, `python -m
-benchmarks.env_speed_retro GAME`, which plays one round for each line of its input.
+benchmarks.env_speed_retro GAME`, which plays one round for each line that it reads from stdin.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Measure one env, bare stable-retro and two workers in turns, on a Genesis and an Atari game.
 
     Returns:
-        The figures, and one table row per contestant. The figures are ``retro_vs_bare`` (steps per
+        The results, and one table row per contestant. The results are ``retro_vs_bare`` (steps per
         second of one env, relative to bare stable-retro) and ``retro_2_workers`` (steps per second
         of two workers, relative to one env), each for the game with the lower value.
     """
@@ -55,7 +55,7 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
 
 
 def _measure(game: str, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each contestant in each round."""
+    """Return the seconds that each contestant takes in each round."""
     command = [sys.executable, "-m", "benchmarks.env_speed_retro", game]
     env, workers = RetroEnv(game), RetroVectorEnv(game, num_envs=WORKERS)
     with subprocess.Popen(
@@ -115,7 +115,7 @@ def _row(name: str, speed: float, share: float | None) -> dict[str, Any]:
 
 
 def play_bare(name: str) -> None:
-    """Play a round for each line of the input; print its seconds."""
+    """Play a round for each line read from stdin, and print the round's seconds."""
     import stable_retro
 
     game = catalogue.game(name)

@@ -1,4 +1,4 @@
-"""Evaluate a world against the real env it was trained on, with held-out episodes.
+"""Evaluate a world model against the real env it was trained on, with held-out episodes.
 
 `genie-gym bench fidelity WORLD` starts dreams from real frames, steps them with the recorded
 actions, and compares the dreamed frames with the real ones. docs/fidelity.md defines each number.
@@ -68,7 +68,7 @@ RECORDED = (
     "exploit_ratio",
     "exploit_gate",
 )
-"""The figures that a world's card stores."""
+"""The results that a world model's card stores."""
 
 RATED = ("random", "sticky")  # policies whose rates of rewards and terminations are measured
 NUM_PICTURED = 3  # dreams in the film strip and the animation
@@ -76,20 +76,20 @@ NUM_PICTURED = 3  # dreams in the film strip and the animation
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityConfig:
-    """Compares a world with the real env it was trained on, on held-out episodes.
+    """Compares a world model with the real env it was trained on, on held-out episodes.
 
     Example: genie-gym bench fidelity GenieRedux/CoinRun-v0 --quick --html page.html
 
     Attributes:
-        world: An env id (GenieRedux/CoinRun-v0), or the name or path of a world.
-        data: Dataset of real episodes; by default episodes are played and cached.
+        world: World model to evaluate: its env id (GenieRedux/CoinRun-v0), name or path.
+        data: Dataset of real episodes; by default, episodes are played and cached.
         split: Part of `data` to use: test or all.
         episodes: Number of episodes to play.
         max_steps: Maximum length of a played episode.
         play_policy: Policy that plays these episodes, as in `genie-gym collect`.
         play_seed: Seed of the played episodes.
         agents: Folders of agents trained in this dream, to check that the dream does not overpay.
-        mode: Generation mode: stream as in the env; autoregressive or one_go as in the paper.
+        mode: Generation mode: stream, like the env; or autoregressive or one_go, like the paper.
         amounts: Number of windows and frames to measure.
         quick: Measure fewer windows and frames; takes about a minute.
         sampling_steps: Sampling passes per frame; None uses the world's setting.
@@ -98,10 +98,10 @@ class FidelityConfig:
         dtype: Data type of the weights.
         batch_size: Number of dreams in one batch.
         fid_weights: Path of local Inception weights; FID is skipped without them.
-        record: Save the main figures in the world's card.
-        json: Output file for the figures.
+        record: Save the main results in the world model's card.
+        json: Output file for the results.
         html: Output file for the HTML report.
-        pictures: Output folder for a film strip, an animation and the control grid.
+        pictures: Output folder for a film strip, an animation, and a grid with a row per action.
     """
 
     world: Annotated[str, tyro.conf.Positional]
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def world_name(world: str) -> str:
-    """Return the world of an env id; return a name or path unchanged."""
+    """Return the world model of an env id; return a name or path unchanged."""
     if not world.startswith("GenieRedux/"):
         return world
     return str(gym.spec(world).kwargs["world"])
@@ -182,7 +182,7 @@ def _pays(world: LoadedWorld) -> bool:
 
 
 def _dreaming(config: FidelityConfig) -> dict[str, Any]:
-    """Return the env arguments with which an env dreams like the measured world."""
+    """Return the arguments with which an env dreams like the measured world model."""
     return {
         "device": config.device,
         "dtype": config.dtype,
@@ -221,7 +221,7 @@ def _rates(config: FidelityConfig) -> list[Rates]:
 def _keep(
     config: FidelityConfig, subject: Subject, measured: Measured, figures: Mapping[str, float]
 ) -> None:
-    """Write the optional outputs: card, JSON, HTML and pictures."""
+    """Write the optional outputs: scores in the card, the HTML report and pictures."""
     if config.record:
         scores = {name: figures[name] for name in RECORDED if name in figures}
         record_scores(find_world(world_name(config.world)), scores)
@@ -248,27 +248,27 @@ def _episodes(config: FidelityConfig, card: WorldCard) -> EpisodeDataset:
 
 
 def _amounts(config: FidelityConfig, episodes: EpisodeDataset) -> Amounts:
-    """Return the requested amounts, reduced if quick or if all episodes are shorter."""
+    """Return the requested amounts, reduced if `quick` is set or if all episodes are too short."""
     amounts = config.amounts
     if config.quick:
         few = {name: min(getattr(QUICK, name), getattr(amounts, name)) for name in _LESS}
         amounts = replace(amounts, **few)
     longest = int(episodes.num_frames.max()) - amounts.prompt
     if 0 < longest < amounts.steps:
-        say(f"no episode is longer: dreams of {longest} steps instead of {amounts.steps}")
+        say(f"episodes are too short: dreaming {longest} steps instead of {amounts.steps}")
         amounts = replace(amounts, steps=longest)
     return amounts
 
 
 def _model(config: FidelityConfig, world: LoadedWorld) -> WorldModel:
-    """Return the world's model with the requested sampling settings."""
+    """Return the world model with the requested sampling settings."""
     asked = {"steps": config.sampling_steps, "temperature": config.temperature}
     changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     return world.model.sampled(**changes)
 
 
 def _clean(card: WorldCard) -> Picture:
-    """Return the function applied to frames before comparison: it covers a velocity map."""
+    """Return the function to apply to frames before comparison; it covers any velocity map."""
     if not card.env_kwargs.get("velocity_map"):
         return as_it_is
     return lambda frames: torch.from_numpy(paint_over_velocity_map(frames.numpy()))

@@ -1,11 +1,13 @@
 """Measure the time per dreamed frame: streaming against recomputing the window.
 
-Both methods run in the same process on the same weights and include decoding to pixels. They
-compute in bfloat16 if it is faster on the CPU, else in float32.
-They take 8 sampling passes per frame at SMALL and 25 at the paper's size. The weights are
-untrained: every frame takes all passes, so the weights do not affect the time. Both methods are
-compiled, except with --quick; compile time is not counted. Streaming is also measured without
-compiling, with 8 passes and with the one-pass objective; cores then share the rows as in an env.
+Both methods run in the same process with the same weights, and both include decoding to pixels.
+They compute in bfloat16 if the CPU is faster in it, otherwise in float32. They take 8 sampling
+passes per frame at the size SMALL (the preset `small`) and 25 at the paper's size. The weights are
+untrained, but every frame takes all passes, so the weights do not affect the time. Both methods are
+compiled, except with --quick; compile time is not counted.
+
+Streaming is also measured without compilation, with 8 passes and with the one-pass objective. The
+cores then divide the batch among themselves, as in an env.
 """
 
 from __future__ import annotations
@@ -37,19 +39,19 @@ Objective = Literal["two_stream", "one_pass"]
 NUM_ACTIONS = 5
 WINDOW = 16
 SMALL_STEPS, PAPER_STEPS = 8, 25
-PLAIN: dict[str, tuple[Objective, int]] = {  # name in the figures: objective, passes
+PLAIN: dict[str, tuple[Objective, int]] = {  # name in the results: objective, passes
     "plain": ("two_stream", SMALL_STEPS),
     "one_pass": ("one_pass", 1),
 }
 # Seconds per frame of other models of size SMALL on 2 cores of an AMD EPYC: batch 1, batch 16.
 PEERS = {"Jafar": (0.28, 0.40), "IRIS, KV cache": (0.23, 0.046), "DIAMOND": (0.10, 0.125)}
-# Rows, turns, and calls per turn.
+# Batch size, turns, and calls per turn.
 QUICK, FULL = ((1, 1, 4),), ((1, 15, 8), (16, 7, 2))
 PAPER_PEER = ("Jafar, paper size", 25.7)
 
 
 def make_world(config: WorldConfig, steps: int, objective: Objective = "two_stream") -> WorldModel:
-    """Make a world that takes `steps` passes per frame."""
+    """Make an untrained world model that takes `steps` passes per frame."""
     torch.manual_seed(0)
     dynamics = replace(config.dynamics, objective=objective)
     world = build(replace(config, dynamics=dynamics, sampling=SamplingConfig(steps=steps)))
@@ -62,7 +64,7 @@ def first_frames(world: WorldModel, batch: int) -> Tensor:
 
 
 def streaming(world: WorldModel, batch: int, num_parts: int = 1) -> Callable[[], object]:
-    """Return a function that dreams the next frame by streaming, in `num_parts` groups of rows."""
+    """Return a function that streams the next frame, with the batch split in `num_parts` parts."""
     state = world.start(first_frames(world, batch), torch.zeros(batch, 0, dtype=torch.int64))
     action = torch.randint(NUM_ACTIONS, (batch,))
 
@@ -108,7 +110,7 @@ class Window(nn.Module):
 
 
 class Recomputer:
-    """Generates frames with a `Window`; if compiled, as a `CompiledWorld` is."""
+    """Generates frames with a `Window`, optionally compiled like a `CompiledWorld`."""
 
     def __init__(self, world: WorldModel, compile: bool):
         window = Window(world)
@@ -150,10 +152,10 @@ def recomputing(rival: Recomputer, batch: int) -> Callable[[], object]:
 
 
 def seconds(steps: list[Callable[[], object]], turns: int, calls: list[int]) -> list[float]:
-    """Return the median seconds of one call of each step.
+    """Return the median seconds of one call, for each function in `steps`.
 
-    The steps alternate, so that they share the machine's slow periods; each step makes `calls`
-    calls per turn. The first turn is warm-up.
+    The functions alternate, so that they share the machine's slow periods. In each turn, a function
+    is called as often as its entry in `calls` says. The first turn is warm-up.
     """
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(1 + turns):
@@ -166,7 +168,7 @@ def seconds(steps: list[Callable[[], object]], turns: int, calls: list[int]) -> 
 
 
 def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[float]:
-    """Return the median seconds per frame over ``around`` frames at each mark, one dream per mark.
+    """Return the median seconds per frame over `around` frames at each mark, one dream per mark.
 
     Frames before the mark take one pass each, to save time.
     """

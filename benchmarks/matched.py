@@ -1,4 +1,4 @@
-"""Play policies in a dream and in its game from the same starts."""
+"""Play policies in a dream and in the real game, from the same starts."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = [
     "responds",
 ]
 
-REAL_ROWS = 2  # rows of the real env
+REAL_ROWS = 2  # rows (sub-envs) of the real env
 PROMPT = 4  # real frames that dreams start from
-TRIES = 20  # maximum number of plays per start
+TRIES = 20  # maximum number of attempts per start
 RESPONSE_STEPS = 8  # steps within which some action must change the frame
 RESPONSE_ACTIONS = 9  # maximum number of actions to try
 
@@ -36,7 +36,7 @@ Returns = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """S states of real play from which policies are compared.
+    """S states of the real game from which policies are compared.
 
     Attributes:
         states: The real env's saved states.
@@ -56,10 +56,10 @@ class Starts:
 
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
-    """Play in the real env with the policy `sticky`, and save some states of the env.
+    """Play in the real env with the policy `sticky`, and save some of its states.
 
-    States in which no action has an effect yet, such as those of a game's intro, are left out,
-    because no frame shows when an intro will end.
+    States in which no action has an effect yet, such as a game's intro, are left out, because no
+    frame shows when an intro will end.
     """
     rng = np.random.default_rng(seed)
     actions: ActionSet = env.unwrapped.actions  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
 
 
 def responds(env: VectorEnv, states: list[bytes]) -> NDArray[np.bool_]:
-    """Return for each row whether its next frames depend on which action is held."""
+    """Return, for each row, whether its next frames depend on the action that is held."""
     shown = []
     num_actions = int(env.single_action_space.n)  # type: ignore[attr-defined]
     for action in range(min(num_actions, RESPONSE_ACTIONS)):
@@ -136,7 +136,7 @@ def played_dreams(
 ) -> list[Played]:
     """Play a dream from each of the S starts with each player, all in one batch.
 
-    The env needs at least S rows per player.
+    The env needs at least S rows (sub-envs) per player.
     """
     num, copies = len(starts.states), env.num_envs // len(starts.states)
     shown = [players[min(place, len(players) - 1)] for place in range(copies)]
@@ -152,17 +152,17 @@ def played_dreams(
 
 
 class SideBySide:
-    """Combines several policies into one; each plays the same number of rows."""
+    """Combines several policies into one; each plays the same number of rows (sub-envs)."""
 
     def __init__(self, policies: Sequence[Policy], rows: int):
         self._policies, self._rows = policies, rows
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Begins an episode of the policy that plays the row."""
+        """Begins an episode in a row, with the policy that plays this row."""
         self._policies[row // self._rows].begin(row % self._rows, rng)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Returns the action of each row."""
+        """Returns the actions for all rows."""
         parts = np.split(frames, len(self._policies))
         acts = [policy.act(part) for policy, part in zip(self._policies, parts, strict=True)]
         return np.concatenate(acts)

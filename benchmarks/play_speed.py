@@ -1,6 +1,6 @@
-"""Measure a world in the browser: frames per second, and latency from key press to frame.
+"""Measure a dream in the browser: frames per second, and latency from key press to frame.
 
-A headless Chromium plays the page of `genie-gym play` at its highest speed, with real key presses.
+A headless Chromium plays on the `genie-gym play` page at the highest speed, with real key presses.
 
 Run: python -m benchmarks.play_speed [--world W] [--quick] [--json FILE]
 """
@@ -24,7 +24,7 @@ from benchmarks.report import Measured, run_benchmark
 from world_models.extras import require
 
 FASTEST = 60  # frames per second that the page asks for
-PRESS_SECONDS = (0.15, 0.35)  # range of the time that a key is held, and of the pause after it
+PRESS_SECONDS = (0.15, 0.35)  # range of how long a key is held, and of the pause after it
 
 
 def measure(given: Namespace) -> Measured:
@@ -55,7 +55,7 @@ def measure(given: Namespace) -> Measured:
 
 @contextmanager
 def _served(world: str) -> Iterator[str]:
-    """Serve the page in another process; yield its address."""
+    """Serve the page in another process; yield the page's URL."""
     with tempfile.TemporaryDirectory() as recordings:
         options = ["--port", "0", "--record-to", recordings]
         command = [sys.executable, "-m", "genie_gym.cli", "play", world, *options]
@@ -88,12 +88,12 @@ def _settle(driver: Any) -> None:
 
 
 def _keep_on(driver: Any) -> None:
-    """Continue if the dream has ended."""
+    """Continue the dream if it has ended."""
     driver.execute_script("if (play.frame.paused) play.link.send('pause', false)")
 
 
 def _rate(driver: Any, seconds: float) -> float:
-    """Return the frames drawn per second."""
+    """Return the number of frames drawn per second."""
     script = "return [performance.now(), play.meter.total]"
     begin, first = driver.execute_script(script)
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Policies of many kinds, for comparing a dream with its game."""
+"""Policies of many kinds, which play both a dream and its real game to compare the two."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ EXPERTS = {"RetroAct/Pong-Atari2600-v0": "agents.experts:pong"}
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """A policy to rank.
+    """A named policy that plays both the dream and the real game.
 
     Attributes:
         name: Name of the policy in the table.
-        inside: Whether the world was trained on play of this kind.
-        make: Makes the policy for a number of rows and steps.
+        inside: Whether the world model was trained on episodes played by this policy.
+        make: Function that makes the policy for a number of sub-envs and steps.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Player:
 
 
 def players(world: str, agents: list[Path]) -> list[Player]:
-    """Return the policies for a world's game."""
+    """Return all policies to compare on a world model's game, including the saved agents."""
     loaded = open_world(world)
     seen = ",".join(loaded.card.provenance["data"]["policies"])
     found = [Player(name=p, inside=p in seen, make=by_spec(world, p)) for p in PLANS]
@@ -56,7 +56,7 @@ def agents_of(world: str, folders: list[Path]) -> list[Player]:
 
 
 def scripted(actions: ActionSet) -> list[Player]:
-    """Return the policies that repeat one action, or alternate between two."""
+    """Return policies that repeat one action, or alternate between two actions."""
     return [_in_turn(actions, chosen) for chosen in turns(len(actions))]
 
 
@@ -71,7 +71,7 @@ def _in_turn(actions: ActionSet, chosen: tuple[int, ...]) -> Player:
 
 
 def by_spec(world: str, spec: str) -> Callable[[int, int], Policy]:
-    """Return a function that makes the policy ``--policy SPEC`` for the world's game."""
+    """Return a function that makes the policy ``--policy SPEC`` for the world model's game."""
     loaded = open_world(world)
     return lambda rows, steps: make_policy(
         spec, loaded.actions, num_envs=rows, max_steps=steps, env_kwargs=loaded.card.env_kwargs

@@ -1,8 +1,8 @@
 """Check whether a dream ranks policies as the real game does, from the same starts.
 
 Policies of many kinds play both the dream and the game: random play, single actions, alternating
-actions, a scripted expert if there is one, and trained agents. Decision questions ask which of five
-sequences of actions earns the most.
+actions, a scripted expert if there is one, and trained agents. Each decision question asks which of
+five action sequences earns the most.
 
 Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]
 """
@@ -36,10 +36,10 @@ METRICS = {"spearman": spearman, "pearson": pearson, "mmrv": mmrv, "value_gap": 
 def intervals(
     metric: Callable[[Returns, Returns], float], dream: Returns, real: Returns
 ) -> tuple[float, float, float]:
-    """Return a metric of the mean returns, and its 95 % bootstrap interval over the starts.
+    """Return a metric of the mean returns, and its 95% bootstrap interval over the starts.
 
     Args:
-        metric: Function of the returns of all policies in the dream and in the real game.
+        metric: Function of all policies' returns in the dream and in the real game.
         dream: Returns in the dream, ``(policies, S)``.
         real: Returns in the real game, ``(policies, S)``.
     """
@@ -67,7 +67,7 @@ def decisions(dream: Returns, real: Returns) -> tuple[float, int]:
 
 
 def rank(world: str, agents: list[Path], num_starts: int, quick: bool) -> Measured:
-    """Rank the policies for one world; return its figures and the rows of the table."""
+    """Rank the policies for one world model; return the results and the rows of the table."""
     num, horizons, questions = (2, (10, 20), 1) if quick else (num_starts, (20, 50, 100, 200), 5)
     name, steps = Path(world).name, horizons[-1]
     real_env = make_real(world, REAL_ROWS, NO_LIMIT)
@@ -148,14 +148,17 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def measure(given: Namespace) -> Measured:
-    """Rank policies for each world.
+    """Rank policies for each world model.
 
     Returns:
-        The figures, and a table row per policy. For each game, ``spearman``, ``pearson``, ``mmrv``
-        (mean maximum rank violation) and ``value_gap`` compare all policies; with ``_inside`` or
-        ``_outside``, only the policies inside or outside the kinds of play that the world was
-        trained on. ``_low`` and ``_high`` bound the 95 % interval over the starts. ``decisions`` is
-        the fraction of decision questions that the dream answers correctly; chance level is 0.2.
+        The results, and a table row per policy. The results for each game are:
+
+        * ``spearman``, ``pearson``, ``mmrv`` (mean maximum rank violation) and ``value_gap``, which
+          compare all policies. With ``_inside``, they compare only the policies whose episodes the
+          world model was trained on; with ``_outside``, only the other policies. ``_low`` and
+          ``_high`` bound the 95% interval over the starts.
+        * ``decisions``, the fraction of decision questions that the dream answers correctly; the
+          chance level is 0.2.
     """
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
@@ -164,8 +167,8 @@ def measure(given: Namespace) -> Measured:
     names = [Path(world).name for world in given.worlds]
     if len(names) > 1 and (lost := [p for p in given.agents if not set(names) & set(p.parts)]):
         raise ValueError(
-            f"unknown world of the agent {lost[0]}: with several worlds, an agent's folder must be "
-            f"inside a folder with the name of its world, one of {', '.join(names)}"
+            f"unknown world for the agent {lost[0]}: with several worlds, an agent's folder must "
+            f"be inside a folder with the name of the agent's world, one of {', '.join(names)}"
         )
     for world, name in zip(given.worlds, names, strict=True):
         agents = [path for path in given.agents if len(names) == 1 or name in path.parts]

@@ -31,7 +31,7 @@ __all__ = [
 
 Row = Mapping[str, Any]
 Measured = tuple[Mapping[str, float], Sequence[Row]]
-"""The figures by name, comparable between runs, and the rows of the table."""
+"""The results (numbers by name, comparable between runs), and the rows of the printed table."""
 
 _PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
@@ -45,14 +45,14 @@ def run_benchmark(
     options: Callable[[ArgumentParser], object] = lambda parser: None,
     quick: str = "fewer repetitions",
 ) -> int:
-    """Run the command line of a benchmark: parse the options, measure, report.
+    """Run a benchmark's command line: parse the options, measure, and report the results.
 
     Args:
-        name: Module in `benchmarks`.
-        measure: Function that takes the parsed options and returns the result.
-        argv: Arguments after the name; None uses those of `sys.argv`.
-        about: Description in ``--help``.
-        options: Adds options besides ``--quick`` and ``--json`` to the parser.
+        name: Name of the benchmark's module in `benchmarks`.
+        measure: Function that takes the parsed options and returns the results and the table rows.
+        argv: Arguments after the benchmark's name; None uses the arguments in `sys.argv`.
+        about: Description that ``--help`` shows.
+        options: Function that adds options to the parser, besides ``--quick`` and ``--json``.
         quick: Help text of ``--quick``; empty if the benchmark has no such option.
 
     Returns:
@@ -77,13 +77,13 @@ def run_benchmark(
 def report(
     name: str, figures: Mapping[str, float], rows: Sequence[Row], json_path: Path | None
 ) -> None:
-    """Print the table, and write the JSON object to `json_path` if given.
+    """Print the table, and write the results as JSON to `json_path` if it is given.
 
     Args:
-        name: Module in `benchmarks`.
-        figures: Measured figures by name, comparable between runs.
-        rows: Rows of the table; columns are the keys in order of appearance.
-        json_path: Output file for the JSON object.
+        name: Name of the benchmark's module in `benchmarks`.
+        figures: Measured numbers by name, comparable between runs.
+        rows: Rows of the table; its columns are the rows' keys in order of appearance.
+        json_path: Output file for the results; None writes no file.
     """
     result = {
         "benchmark": name.rpartition(".")[2],
@@ -98,12 +98,12 @@ def report(
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(result) + "\n")
-        print(f"figures: {json_path}")
+        print(f"results: {json_path}")
     sys.stdout.flush()
 
 
 def prog(name: str) -> str:
-    """Return the running command without its options; by default that of a benchmark."""
+    """Return the running command without its options, such as `python -m benchmarks.NAME`."""
     called = sys.argv[0]
     return called if called.startswith("genie-gym ") else f"python -m benchmarks.{name}"
 
@@ -114,7 +114,7 @@ def command(name: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line of progress to stderr."""
+    """Print a progress message to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -125,7 +125,7 @@ def named(lines: Sequence[Sequence[object]]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Format rows in aligned columns."""
+    """Format rows as text with aligned columns."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [columns, *([cell(row.get(column)) for column in columns] for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
@@ -147,7 +147,7 @@ def hardware() -> str:
 
 
 def _commit() -> str | None:
-    """Describe the commit of this checkout; None for an installed package."""
+    """Describe this checkout's commit; return None for an installed package."""
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():  # another repository may contain the installed package
         return None

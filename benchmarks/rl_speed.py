@@ -1,4 +1,4 @@
-"""Measure dreams as RL programs use them: beside other processes, in workers, and with PPO.
+"""Measure the speed of dreams in RL programs: beside other processes, in workers and with PPO.
 
 Run: python -m benchmarks.rl_speed [--world W] [--quick] [--json FILE]
 """
@@ -34,19 +34,20 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def measure(given: Namespace) -> Measured:
-    """Measure one world.
+    """Measure the dreams of one world model.
 
     Returns:
-        The figures, and the rows of the table. Each figure compares two speeds:
+        The results, and the rows of the table. Each result compares two speeds. Dreams have 16
+        rows (sub-envs), except where workers and dtypes are compared:
 
-        * ``two_dreams``: total of two processes with a dream of 16 rows each, relative to one;
-        * ``beside_busy``: a dream of 16 rows beside two busy processes, relative to alone;
-        * ``async_fork_over_sync`` and ``async_spawn_over_sync``: `AsyncVectorEnv` with 4 workers
+        * ``two_dreams``: two processes that run one dream each, in total, relative to one process;
+        * ``beside_busy``: a dream beside two busy processes, relative to a dream alone;
+        * ``async_fork_over_sync`` and ``async_spawn_over_sync``: `AsyncVectorEnv` with 4 workers,
           relative to `SyncVectorEnv`;
-        * ``ppo_share``: PPO with `CnnPolicy` relative to stepping without learning;
-        * ``dream_train_share``: the same with the agent of `genie-gym dream-train`;
+        * ``ppo_share``: PPO with `CnnPolicy`, relative to stepping without learning;
+        * ``dream_train_share``: the agent of `genie-gym dream-train`, relative to stepping;
         * ``auto_vs_best_dream``: ``dtype="auto"`` relative to the fastest explicit dtype, for the
-          number of rows where this is lowest.
+          number of rows with the lowest ratio.
     """
     world, quick = given.world, given.quick
     seconds, rounds = (2.0, 1) if quick else (8.0, 3)
@@ -138,7 +139,7 @@ def _count() -> None:
 
 
 def workers(world: str, context: str, rounds: int) -> tuple[list[float], list[float]]:
-    """Return the seconds per step of `SyncVectorEnv` and of `AsyncVectorEnv`, taken in turns."""
+    """Return the seconds per step of `SyncVectorEnv` and `AsyncVectorEnv`, measured in turns."""
     make = [partial(GenieEnv, world)] * NUM_WORKERS
     envs = [gym.vector.SyncVectorEnv(make), gym.vector.AsyncVectorEnv(make, context=context)]
     taken = _in_turns(envs, rounds, steps=10)
@@ -148,7 +149,7 @@ def workers(world: str, context: str, rounds: int) -> tuple[list[float], list[fl
 
 
 def precisions(world: str, dtypes: list[str], num_rows: int, rounds: int) -> list[list[float]]:
-    """Return the seconds per step in each dtype, taken in turns."""
+    """Return the seconds per step with each dtype, measured in turns."""
     envs = [GenieVectorEnv(world, num_rows, dtype=dtype) for dtype in dtypes]
     return _in_turns(envs, rounds, steps=max(2, 64 // num_rows))
 
@@ -164,7 +165,7 @@ def _in_turns(envs: list[Any], rounds: int, steps: int) -> list[list[float]]:
             start = time.perf_counter()
             for chosen in actions:
                 env.step(chosen)
-            if round_:  # the first is warm-up
+            if round_:  # the first round is warm-up
                 seconds.append((time.perf_counter() - start) / steps)
     return taken
 
@@ -173,7 +174,7 @@ def agents(world: str, agent: str, updates: int) -> tuple[float, float]:
     """Return the steps per second of stepping alone and of PPO, which learns from each step.
 
     Args:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         agent: "ppo", with the batches and epochs that are usual for Atari games, or "dream_train".
         updates: Number of rollouts to learn from.
     """

@@ -1,4 +1,4 @@
-"""Statistics of returns: over training seeds (rliable), and of how well a dream ranks policies."""
+"""Statistics of returns: over training seeds (with rliable), and for a dream's policy ranking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPETITIONS = 2_000
 
 
 def iqm(scores: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the interquartile mean of ``(runs, games)`` and its 95 % bootstrap interval."""
+    """Return the interquartile mean of scores ``(runs, games)`` and its 95% bootstrap interval."""
     require("rliable", extra="bench", what="statistics over training seeds need rliable")
     from rliable import library, metrics
 
@@ -30,7 +30,7 @@ def iqm(scores: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def better_than(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the probability that a run of ours has a higher score than one of theirs."""
+    """Return the probability that one of our runs scores higher than one of their runs."""
     require("rliable", extra="bench", what="statistics over training seeds need rliable")
     from rliable import metrics
 
@@ -40,22 +40,22 @@ def better_than(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def pearson(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the correlation of dreamed and real returns; 0 if one of them is constant."""
+    """Return the correlation between dreamed and real returns, or 0 if either is constant."""
     if not (dream.std() and real.std()):
         return 0.0
     return float(np.corrcoef(dream, real)[0, 1])
 
 
 def spearman(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the rank correlation of dreamed and real returns."""
+    """Return the rank correlation between dreamed and real returns."""
     return pearson(_ranks(dream), _ranks(real))
 
 
 def mmrv(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the mean maximum rank violation, as a fraction of the range of the real returns.
+    """Return the mean maximum rank violation, as a fraction of the real returns' range.
 
-    The violation of a policy is the largest difference between its real return and that of a policy
-    that the dream ranks on the wrong side of it (Li et al., 2024).
+    A policy's violation is the largest difference between its real return and the real return of
+    a policy that the dream ranks on the wrong side of it (Li et al., 2024).
     """
     apart = real[:, None] - real
     wrong = (apart < 0) != (dream[:, None] - dream < 0)
@@ -63,7 +63,7 @@ def mmrv(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
 
 
 def value_gap(dream: NDArray[np.float64], real: NDArray[np.float64]) -> float:
-    """Return the mean absolute difference of returns, as a fraction of the real returns' range."""
+    """Return the dreamed returns' mean absolute error, as a fraction of the real returns' range."""
     return float(np.abs(dream - real).mean() / _range(real))
 
 

@@ -1,4 +1,4 @@
-"""Timing helpers of the benchmarks."""
+"""Timing helpers for the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MIN_BFLOAT16_SPEEDUP = 0.2
 
 
 def pin_to_one_core() -> None:
-    """Pin the process to one core, so that all later figures are per core."""
+    """Pin this process to one core, so that all later measurements are per core."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def per_second(read: Callable[[], object], seconds: float) -> float:
-    """Return calls of `read` per second: the median of five intervals after warm-up."""
+    """Return how many times `read` runs per second: the median of five intervals after warm-up."""
     read()
     rates = []
     for _ in range(5):
@@ -36,7 +36,7 @@ def per_second(read: Callable[[], object], seconds: float) -> float:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Return whether models can be compiled here; print a line if they cannot."""
+    """Return whether models can be compiled on this machine; print the reason if they cannot."""
     try:
         check_compiler(device)
     except RuntimeError as missing:
@@ -46,17 +46,17 @@ def can_compile(device: torch.device) -> bool:
 
 
 def can_use_bfloat16(device: torch.device) -> bool:
-    """Return whether bfloat16 is fast enough to be measured; print a line if it is not.
+    """Return whether bfloat16 is fast enough to be measured; print a message if it is not.
 
-    On a CPU without bfloat16 units, it can be a hundred times as slow as float32.
+    On a CPU without bfloat16 units, bfloat16 can be a hundred times as slow as float32.
     """
     speedup = bfloat16_speedup(device)
     if speedup < MIN_BFLOAT16_SPEEDUP:
-        print(f"not measuring bfloat16: a product is {1 / speedup:.0f} times as slow as in float32")
+        print(f"not measuring bfloat16: it is {1 / speedup:.0f} times as slow as float32")
         return False
     return True
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
-    """Return the median over rounds of their seconds divided by ours."""
+    """Return the median over rounds of `theirs` / `ours`; both hold the seconds of each round."""
     return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))

@@ -1,10 +1,10 @@
-"""Measure the speed of complete training steps of the dynamics, as in `fit`.
+"""Measure how fast the dynamics model trains, in complete training steps as `fit` runs them.
 
 It compares three objectives at the same model size, each compiled (`--compile`) and plain. The
-paper's and the one-pass objective process each frame once, the two-stream objective twice. It also
-compares the precisions. The variants alternate, because the speed of a shared machine varies over
-time. The table also shows the fraction of the peak speed of matrix multiplications, which is
-measured in the same run and precision.
+paper's objective and the one-pass objective process each frame once; the two-stream objective
+processes each frame twice. It also compares the precisions. The variants alternate, because the
+speed of a shared machine varies over time. The table also shows each speed as a fraction of the
+peak speed of matrix multiplication, which is measured in the same run and precision.
 
 Without a compiler, it prints a message and measures only plain (uncompiled) steps.
 """
@@ -41,16 +41,16 @@ OBJECTIVES = {
     "paper": "train",
     "one_pass": "one_pass",
     "two_stream": "two_stream",
-}  # objective: its name in the figures
+}  # objective -> its name in the results
 LOSS = DynamicsLossConfig(changed_weight=4.0, context_noise=0.1)
 WARM_UP, ROUNDS = 3, 3
-TARGET = 150.0  # frames/s, the paper's objective, on 2 cores
+TARGET = 150.0  # frames/s with the paper's objective on 2 cores
 # Frames/s of other models at this size and batch on 2 cores of an AMD EPYC.
 PEERS = {"Jafar": 70.0, "tinyworlds, fp32": 55.0, "tinyworlds, bf16": 135.0}
 
 
 class Stopwatch:
-    """A loader that yields one batch forever and records when each is requested."""
+    """A loader that yields one batch forever and records the time of each request."""
 
     def __init__(self, batch: dict[str, Tensor]):
         self.batch, self.times = batch, [0.0]
@@ -96,7 +96,7 @@ def make_batch(model: Dynamics) -> dict[str, Tensor]:
 def train_steps(
     config: DynamicsConfig, steps: int, compiled: bool, precision: Precision = "auto"
 ) -> list[float]:
-    """Run training steps; return the seconds of each after warm-up."""
+    """Run training steps; return the seconds of each step after warm-up."""
     model = make_model(config)
     loader = Stopwatch(make_batch(model))
     steps = WARM_UP + steps + 1
@@ -111,7 +111,7 @@ def count_flops(objective: str) -> float:
     """Count the FLOPs of a step's matrix multiplications, forward and backward.
 
     Convolutions are ignored, because torch's counter counts the gradient of a depth-wise
-    convolution as that of a full one.
+    convolution like the gradient of a full convolution.
     """
     model = make_model(make_config(objective))
     device = launch().device
@@ -123,7 +123,7 @@ def count_flops(objective: str) -> float:
 
 
 def matmul_peak(repeats: int, dtype: torch.dtype) -> float:
-    """Return the FLOPs per second of a large matrix multiplication."""
+    """Return the highest measured FLOPs per second of a large matrix multiplication."""
     device = launch().device
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))

@@ -1,8 +1,7 @@
-"""Compare agents trained in a dream with agents trained in the game, evaluating both in the game.
+"""Compare agents trained in a dream with agents trained in the real game; test both in the game.
 
-Agents use the same algorithm, network and number of steps in the dream and in the real game, with
-several seeds each; random play is the baseline. Dreams start from real play, which is collected
-first.
+Both kinds of agents use the same algorithm, network and number of steps, with several seeds each.
+Random play is the baseline. Dreams start from frames of real episodes, which are collected first.
 
 Run: python -m benchmarks.transfer [--worlds W ...] [--steps N] [--seeds N] [--start-policy P]
     [--quick] [--json FILE]
@@ -30,7 +29,7 @@ from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset
 
 WORLDS = ("CrazyClimber", "Freeway", "Pong")
-ROWS = 4  # rows of the real env in the final evaluation
+ROWS = 4  # sub-envs of the real env in the final evaluation
 RANDOM = "random"
 ARMS: tuple[Literal["dream", "real"], ...] = ("dream", "real")
 Returns = dict[str, list[list[float]]]
@@ -39,18 +38,18 @@ Returns = dict[str, list[list[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The comparison for one world.
+    """The comparison for one world model.
 
     Attributes:
-        world: Name or path of the world.
-        out: Folder of all runs; finished runs in it are not repeated.
+        world: Name or path of the world model.
+        out: Folder for all runs; finished runs in it are not repeated.
         steps: Training steps of each run.
-        seeds: Number of runs of each arm.
-        episodes: Evaluation episodes of each run.
+        seeds: Number of runs in each arm ("dream" or "real").
+        episodes: Number of evaluation episodes of each run.
         eval_steps: Maximum steps of an evaluation episode.
-        start_policy: Policy that collects the play that dreams start from.
-        start_episodes: Number of episodes of this play.
-        num_envs: Number of rows that a run trains on.
+        start_policy: Policy that plays the real episodes that dreams start from.
+        start_episodes: Number of these episodes.
+        num_envs: Number of sub-envs that a run trains on.
     """
 
     world: str
@@ -64,7 +63,7 @@ class Comparison:
     num_envs: int = 16
 
     def run(self) -> tuple[Returns, dict[str, int]]:
-        """Train and evaluate all agents; return the real returns, and the real frames used."""
+        """Train and evaluate all agents; return real returns and the numbers of real frames."""
         starts = self.out / "starts"
         card = open_world(self.world).card
         kwargs = {key: str(value) for key, value in card.env_kwargs.items()}
@@ -73,7 +72,7 @@ class Comparison:
             out=starts,
             policy=self.start_policy,
             episodes=self.start_episodes,
-            seed=1_000_000,  # episodes that the world was not trained on
+            seed=1_000_000,  # episodes that the world model was not trained on
             env_kwargs=kwargs,
         )
         if collect(play):
@@ -93,8 +92,8 @@ class Comparison:
     def config(self, arm: Literal["dream", "real"], seed: int, starts: Path) -> DreamTrainConfig:
         """Return the settings of a run.
 
-        Dreams start at any moment of real play, so their episodes can be short. The real game
-        starts at its beginning, so its episodes are as long as in the evaluation.
+        Dreams start at any moment of a real episode, so dreamed episodes can be short. The real
+        game starts at its beginning, so real episodes are as long as in the evaluation.
         """
         recipe = recipe_of(self.world)
         return replace(
@@ -112,7 +111,7 @@ class Comparison:
         )
 
     def play(self, policy: str, seed: int) -> list[float]:
-        """Return the real returns of a policy."""
+        """Return a policy's returns in the real game."""
         env = make_real(self.world, ROWS, self.eval_steps)
         actions: Any = env.unwrapped.actions  # type: ignore[attr-defined]
         shape = {"num_envs": ROWS, "max_steps": self.eval_steps}
@@ -130,9 +129,9 @@ class Comparison:
 
 
 def summary(returns: Returns) -> dict[str, Any]:
-    """Return the means of the runs, and the dream's gain relative to the real game's gain.
+    """Return each arm's mean, and the gain of the dream arm relative to the gain of the real arm.
 
-    With four or more runs, the means are interquartile means.
+    A gain is measured over random play. With four or more runs, the means are interquartile means.
     """
     runs = {arm: np.array(found).mean(1) for arm, found in returns.items()}
     means = {arm: iqm(found[:, None]) for arm, found in runs.items()}
@@ -146,13 +145,15 @@ def summary(returns: Returns) -> dict[str, Any]:
 
 
 def measure(given: Namespace) -> Measured:
-    """Compare the arms for each world.
+    """Compare the arms for each world model.
 
     Returns:
-        For each game: ``transfer_ratio``: the gain over random play of agents trained in the dream,
-        divided by that of agents trained in the real game (means over the seeds);
-        ``beats_random``: 1 if the 95 % interval of the dream arm lies above that of random play.
-        The table has one row per game and arm.
+        The results, and a table with one row per game and arm. For each game, the results include:
+
+        * ``transfer_ratio``: the gain over random play of the agents trained in the dream, divided
+          by the same gain of the agents trained in the real game (means over the seeds);
+        * ``beats_random``: 1 if the 95% interval of the dream arm lies above the interval of random
+          play.
     """
     if given.episodes < ROWS or given.episodes % ROWS:
         raise ValueError(f"--episodes must be a multiple of {ROWS}, got {given.episodes}")
@@ -179,7 +180,7 @@ def measure(given: Namespace) -> Measured:
             agent = comparison.out / "dream-0"
             write_agent_strip(world, agent, comparison.eval_steps, picture)
         key = name.lower()
-        if found["ratio"] is not None:  # the agents of the real game have learned something
+        if found["ratio"] is not None:  # the agents trained in the real game have learned something
             figures[f"transfer_ratio_{key}"] = found["ratio"]
         dream, random = found["means"]["dream"], found["means"][RANDOM]
         figures[f"beats_random_{key}"] = float(dream[1] > random[2])

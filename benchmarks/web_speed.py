@@ -1,7 +1,7 @@
-"""Measure how fast exported worlds dream in the browser: frames per second in WebAssembly.
+"""Measure how fast exported world models dream in a browser: frames per second in WebAssembly.
 
-Each world is exported with `genie-gym worlds export-web`. A headless Chromium opens its page from a
-plain static server and dreams on one thread. The table also shows Python on one thread.
+Each model is exported with `genie-gym worlds export-web`. A headless Chromium opens its page from a
+plain static server and dreams on one thread. The table also shows Python's speed on one thread.
 
 Run: python -m benchmarks.web_speed [--world W ...] [--quick] [--json FILE]
 """
@@ -49,7 +49,7 @@ def measure(given: Namespace) -> Measured:
 
 @contextmanager
 def _served(folder: Path) -> Iterator[str]:
-    """Serve the folder with a plain static server; yield its address."""
+    """Serve the folder with a plain static server; yield the server's URL."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: Any) -> None:
@@ -89,7 +89,7 @@ def _in_python(name: str, frames: int) -> float:
     torch.set_num_threads(1)
     world = load_world(find_world(name))
     model = world.model.eval()
-    assert world.starts is not None  # export_web refuses worlds without starts
+    assert world.starts is not None  # export_web refuses world models without starts
     at = SEED % len(world.starts.frames)
     begin, between = world.starts.frames[at][None], world.starts.actions[at][None]
     times = []

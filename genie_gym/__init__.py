@@ -1,4 +1,4 @@
-"""Gymnasium environments of learned game simulators and of the real games.
+"""Gymnasium environments for world models of games and for the real games.
 
 Importing this package only registers the env ids; it imports neither torch nor an emulator.
 """

@@ -1,4 +1,4 @@
-"""``python -m genie_gym``: the command ``genie-gym``."""
+"""Makes ``python -m genie_gym`` run the command ``genie-gym``."""
 
 import sys
 

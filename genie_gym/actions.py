@@ -1,4 +1,4 @@
-"""Named action sets: what each action index means, and which buttons it presses on each platform.
+"""Named action sets: what each action index means, and its buttons on each platform.
 
 A world model and the real game it was learned from share one action set, so the same index does
 the same thing in both. The order of the actions is part of the file formats and never changes.
@@ -56,7 +56,7 @@ _DIRECTIONS = ("RIGHT", "LEFT", "UP", "DOWN", "JUMP")
 ACTION_SETS: dict[str, ActionSet] = {
     actions.name: actions
     for actions in (
-        # The paper's set. It has no no-op; UP serves as one, since it rarely does anything.
+        # The AutoExplore paper's set. UP serves as the no-op, since it rarely does anything.
         ActionSet(name="retroact-5", meanings=_DIRECTIONS),
         ActionSet(name="retroact-7", meanings=("NOOP", *_DIRECTIONS, "SECONDARY")),
         ActionSet(
@@ -66,7 +66,7 @@ ACTION_SETS: dict[str, ActionSet] = {
     )
 }
 
-# Platform -> (jump button, button of the secondary action), as most games assign them.
+# Platform -> (jump button, button for the secondary action), as most games assign them.
 _JUMP_AND_SECONDARY: dict[str, tuple[str, str]] = {
     "32x": ("B", "Y"),
     "Arcade": ("A", "B"),
@@ -122,7 +122,7 @@ def retro_buttons(actions: ActionSet, platform: str) -> tuple[tuple[str, ...], .
         platform: A platform as stable-retro spells it, e.g. ``"Nes"``.
 
     Returns:
-        The names of the pressed buttons for each action index (none for ``NOOP``).
+        The names of the buttons for each action index; ``NOOP`` has none.
     """
     if platform not in _JUMP_AND_SECONDARY:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The command `genie-gym`: a table of subcommands, imported on use."""
+"""The command `genie-gym`: a table of subcommands, each imported on use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 __all__ = ["main"]
 
-# Name -> ("module:function" taking the remaining arguments, one line of help). Strings, because
-# this layer must not import the layers above it.
+# Name -> ("module:function", which takes the remaining arguments, and one line of help). Modules
+# are given as strings, because this layer must not import the layers above it.
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": (
         "genie_gym.build.command:main",
@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "play": (
         "genie_gym.play.command:main",
-        "play a world in the browser, beside the real game",
+        "play a world model in the browser, beside the real game",
     ),
     "train-agent": (
         "agents.train:main",
@@ -50,11 +50,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "explore": (
         "agents.explore:main",
-        "train an agent to find what a world cannot predict (AutoExplore)",
+        "train an agent to find what a world model cannot predict (AutoExplore)",
     ),
     "loop": (
         "agents.loop.command:main",
-        "train a world, explore where it is uncertain, fine-tune it, repeat",
+        "train a world model, explore where it is uncertain, fine-tune it, repeat",
     ),
     "data": (
         "genie_gym.data.commands:main",
@@ -94,8 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a subcommand.
 
     Returns:
-        The exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C (long work is then
-        resumed by the same command).
+        The exit status: 0 for success, 1 for failure, 2 for wrong usage, and 130 if stopped with
+        Ctrl-C. To resume long work, run the same command again.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -133,7 +133,7 @@ def _run(argv: list[str]) -> int:
     # When other processes are busy, torch is several times as fast if its threads do not spin while
     # they wait for each other. Torch reads this variable when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.argv = [f"genie-gym {name}", *rest]  # a command's own --help shows argv[0]
+    sys.argv = [f"genie-gym {name}", *rest]  # the --help of a command shows argv[0]
     try:
         return getattr(importlib.import_module(module), function)(rest)
     except BrokenPipeError:
@@ -147,7 +147,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Returns the errors that the user can fix; any other error is a bug of the program."""
+    """Returns the errors that the user can fix; any other error is a bug in the program."""
     usual = (ValueError, OSError, ImportError, RuntimeError)
     gymnasium = sys.modules.get("gymnasium")
     return usual if gymnasium is None else (*usual, gymnasium.error.Error)

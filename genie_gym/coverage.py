@@ -1,4 +1,4 @@
-"""Counts the distinct places of a game that have been visited, from the game's own state."""
+"""Counts the distinct places in a game that have been visited."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from genie_gym.envs.vector import FrameVectorEnv
 
 __all__ = ["POSITION_BYTES", "Coverage"]
 
-# Addresses of the player's position in the Atari 2600's memory: the room, if the game has several,
-# then x and y. For games not listed, places are distinguished by their screens.
+# Where the Atari 2600's memory holds the player's position: the addresses of the room, if the game
+# has several, and of x and y. In games not listed here, places are distinguished by their screens.
 POSITION_BYTES: dict[str, tuple[int, ...]] = {
     "Hero-Atari2600": (28, 27, 31),
     "Kangaroo-Atari2600": (17, 16),
@@ -28,11 +28,11 @@ _GREY_STEP = 32  # width of a grey level; 256 / 32 = 8 levels
 
 
 class Coverage:
-    """Counts the distinct places that the rows of an env have visited.
+    """Counts the distinct places that the rows (sub-envs) of an env have visited.
 
-    In CoinRun a place is a cell of a level's grid. In the games of `POSITION_BYTES` it is the room
-    and the player's position, in cells of 4x4. Everywhere else, dreams included, it is a screen
-    reduced to 11x8 pixels and 8 grey levels.
+    In CoinRun, a place is a cell of a level's grid. In the games in `POSITION_BYTES`, it is the
+    room and the player's position, in cells of 4x4. Everywhere else, including in dreams, it is a
+    screen reduced to 11x8 pixels and 8 grey levels.
 
     Attributes:
         places: All places seen.
@@ -60,8 +60,8 @@ class Coverage:
         Args:
             frames: The frames that `reset` or `step` returned.
             infos: The infos that `reset` or `step` returned.
-            first: Mask of the rows that were still in their first episode before this step; only
-                these are counted. The env must then be in autoreset mode SAME_STEP.
+            first: Mask of the rows that were still in their first episode before this step. If
+                given, only these rows are counted, and the env must be in autoreset mode SAME_STEP.
         """
         counted, shown = np.ones(self._env.num_envs, np.bool_), infos.get("_final_obs")
         if first is not None:

@@ -1,4 +1,4 @@
-"""Plays every real game that is playable on this machine and writes a picture of each."""
+"""Plays every real game that is playable on this machine and makes an image of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genie_gym.retroact import catalogue
 
 __all__ = ["play", "play_real_games"]
 
-_HEIGHT = 192  # height of the pictures in pixels: three times the height of a frame
+_HEIGHT = 192  # height of the images in pixels: three times the height of a frame
 
 
 def play_real_games(out: Path, steps: int, seed: int) -> Path:
@@ -39,7 +39,7 @@ def play_real_games(out: Path, steps: int, seed: int) -> Path:
 
 
 def play(env_id: str, steps: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
-    """Takes random actions; returns the last screen, the last observation and the total reward."""
+    """Takes random actions; returns the last screen, last observation and total reward."""
     env = gym.make(env_id, render_mode="rgb_array")
     env.action_space.seed(seed)
     frame, _ = env.reset(seed=seed)

@@ -1,4 +1,4 @@
-"""`genie-gym doctor`: which hardware, ROMs and packages on this machine genie-gym can use."""
+"""`genie-gym doctor`: shows the hardware, ROMs and packages here that genie-gym can use."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Finding:
     Attributes:
         what: What was looked for.
         found: What was found.
-        means: The consequence for the user, or a command to type.
+        means: The consequence for the user, or a command to run.
         good: True if nothing is missing.
     """
 
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """Checks the machine. Also times bfloat16 and float32, which takes under a second."""
+    """Checks the machine; this includes timing bfloat16 and float32, in under a second."""
     python = f"Python {platform.python_version()}, torch {_version('torch')}"
     yield Finding(what="genie-gym", found=f"{__version__}, {python}", means="")
     yield from _compute()
@@ -91,7 +91,7 @@ def findings() -> Iterator[Finding]:
     yield Finding(
         what="worlds",
         found=", ".join(worlds),
-        means=f"genie-gym build puts more into {user_folder()}",
+        means=f"genie-gym build adds more to {user_folder()}",
         good=bool(worlds),
     )
 

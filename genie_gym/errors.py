@@ -1,4 +1,4 @@
-"""Errors that several modules raise; each message says what to type next."""
+"""Errors that several modules raise; each message says what to do next."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["MissingDependencyError", "MissingRomError", "WorkerDiedError"]
 
 
 class MissingRomError(FileNotFoundError):
-    """The game is known, but its ROM has not been imported on this machine."""
+    """Raised if a game is known but its ROM has not been imported on this machine."""
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process, such as an emulator, ended unexpectedly or stopped responding."""
+    """Raised if a worker process, such as an emulator, ends unexpectedly or does not respond."""

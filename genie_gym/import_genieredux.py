@@ -1,4 +1,4 @@
-"""`genie-gym worlds import-genieredux`: makes a world from the authors' checkpoints."""
+"""`genie-gym worlds import-genieredux`: makes a world model from GenieRedux checkpoints."""
 
 from __future__ import annotations
 
@@ -21,52 +21,53 @@ __all__ = ["ImportGenieredux", "import_genieredux"]
 COINRUN = "Procgen/CoinRun-v0"
 ACTION_SETS = {7: "coinrun-7", 5: "retroact-5"}  # of the published models, by number of actions
 NUM_STARTS, START_FRAMES = 16, 4
-NUM_LATENT_STARTS = 4  # inferring their actions takes most of the time of an import
-EPISODES, MAX_STEPS = 8, 100  # played for starts
+NUM_LATENT_STARTS = 4  # few: inferring their actions takes most of an import's time
+EPISODES, MAX_STEPS = 8, 100  # played to get starts
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportGenieredux:
-    """Makes a world from checkpoints of the official GenieRedux code; see docs/official.md.
+    """Makes a world model from checkpoints of the official GenieRedux code; see docs/official.md.
 
-    Reads GenieRedux-G and GenieRedux models of 2024 and 2025, except those with action embeddings.
-    No code in the files is run: only tensors and plain values are read.
+    Reads GenieRedux-G and GenieRedux models from 2024 and 2025, except those with action
+    embeddings. No code in the files is run: only tensors and plain values are read.
     """
 
     tokenizer: Path
     """Checkpoint file of the tokenizer."""
     dynamics: Path
-    """Checkpoint file of GenieRedux-G, or of GenieRedux with its latent action model."""
+    """Checkpoint file of GenieRedux-G, or of GenieRedux including its latent action model."""
     out: Path
-    """The bundle's directory."""
+    """Directory to write the world model to."""
     name: str | None = None
-    """The world's name; by default the name of the directory."""
+    """Name of the world model; by default the name of the directory."""
     latent_action: bool = False
     """Require `dynamics` to be a GenieRedux, the model whose actions are latent codes."""
     frame_size: int | None = None
-    """Height and width of a frame; by default the value in config.yaml beside the dynamics, or 64.
-    """
+    """Height and width of a frame; by default the value in the config.yaml next to the dynamics
+    checkpoint, or 64."""
     token_input: bool = False
-    """The dynamics model was trained with use_token. Needed only for a GenieRedux-G of 2025 whose
+    """The dynamics model was trained with use_token. Needed only for a GenieRedux-G from 2025 whose
     config.yaml is missing."""
     action_set: str | None = None
     """Action set; by default coinrun-7 for 7 actions and retroact-5 for 5."""
     starts: str = COINRUN
-    """Source of the starts: a dataset, or the id of a real env to play some episodes of."""
+    """Source of the real frames that dreams start from: a dataset, or the id of a real env in which
+    some episodes are played."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Further arguments of the env that is played for starts, as KEY VALUE pairs."""
+    """Further arguments for the env in `starts`, as KEY VALUE pairs."""
     storage: Literal["float32", "bfloat16"] = "float32"
     """Data type of stored matrices. bfloat16 takes half the space, but rounding may change tokens.
     """
     carried_frames: int = 4
     """Number of most recent frames that a dream continues from when all positions are used."""
     replace: bool = False
-    """Overwrite an existing bundle."""
+    """Overwrite an existing world model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """Windows of real play, a note on their origin, and the real env with its arguments."""
+    """Clips of real episodes, a note on their origin, and the real env's id and arguments."""
 
     bank: StartBank
     origin: str
@@ -75,7 +76,7 @@ class Starts:
 
 
 def import_genieredux(command: ImportGenieredux) -> str:
-    """Writes the bundle and returns a summary in one line."""
+    """Writes the world model and returns a one-line summary."""
     from world_models.worlds.bundle import save_world
     from world_models.worlds.card import WorldCard
     from world_models.worlds.official.world import official_world
@@ -197,11 +198,11 @@ def _check(
 ) -> None:
     if data.frame_shape != (frame_size, frame_size, 3):
         raise ValueError(
-            f"{command.starts} has frames {data.frame_shape}, but the world has "
+            f"{command.starts} has frames of shape {data.frame_shape}, but the world model has "
             f"{(frame_size, frame_size, 3)}: use other --starts, or set --frame-size"
         )
     if latent is None and data.action_meanings != actions.meanings:
         raise ValueError(
             f"{command.starts} has the actions {', '.join(data.action_meanings)}, but the world "
-            f"has {', '.join(actions.meanings)}: use starts with action_set={actions.name}"
+            f"model has {', '.join(actions.meanings)}: use starts with action_set={actions.name}"
         )

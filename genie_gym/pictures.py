@@ -1,4 +1,4 @@
-"""Helpers that arrange frames into pictures for viewing."""
+"""Helpers that arrange frames into images for viewing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _GREY = 32  # grey level of the background
 
 
 def scaled(picture: Picture, *, height: int) -> Picture:
-    """Scales a picture to a height; enlarging repeats pixels without blurring."""
+    """Scales an image to a height; enlarging repeats pixels without blurring."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     how = cv2.INTER_NEAREST if height >= picture.shape[0] else cv2.INTER_AREA
     return np.asarray(cv2.resize(picture, (width, height), interpolation=how))
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Joins pictures of equal height in a row, with small gaps."""
+    """Joins images of equal height in a row, with small gaps."""
     gap = np.full((pictures[0].shape[0], _GAP, 3), _GREY, np.uint8)
     parts: list[Picture] = [pictures[0]]
     for picture in pictures[1:]:
@@ -37,7 +37,7 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
 
 
 def labelled(picture: Picture, label: str) -> Picture:
-    """Puts a line of text above a picture; the text is cut to the picture's width."""
+    """Puts a line of text above an image; the text is cut to the image's width."""
     letters = max(1, picture.shape[1] // 7)
     strip = np.full((_LABEL_HEIGHT, picture.shape[1], 3), _GREY, np.uint8)
     cv2.putText(
@@ -52,12 +52,12 @@ def contact_sheet(
     *,
     columns: int | None = None,
 ) -> Picture:
-    """Arranges pictures of any sizes in a grid, with gaps between and around them.
+    """Arranges images of any sizes in a grid, with gaps between and around them.
 
     Args:
-        pictures: The pictures, row by row.
-        labels: A line of text above each picture.
-        columns: Pictures per row; by default the grid is about square.
+        pictures: The images, row by row.
+        labels: One line of text per image, to put above it.
+        columns: Number of images per row; by default, the grid is about square.
     """
     if labels is not None:
         pairs = zip(pictures, labels, strict=True)
@@ -72,7 +72,7 @@ def _bordered(picture: Picture, *, top: int, bottom: int) -> Picture:
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Writes a picture as PNG; creates the folder if needed."""
+    """Writes an image as PNG; creates the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     smallest = [cv2.IMWRITE_PNG_COMPRESSION, 9]  # a fifth of the default size for pixel art
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), smallest):

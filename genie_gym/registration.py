@@ -13,17 +13,17 @@ from world_models.worlds.find import list_worlds
 __all__ = ["LOOKS", "register_dream", "register_envs"]
 
 LOOKS = {"velocity_map": False, "use_backgrounds": True, "frame_size": 64}
-"""Arguments of real envs that change how frames look, with their defaults. A model only works on
-frames that look like those it was trained on."""
+"""Arguments of real envs that change how frames look, with their defaults. A world model works only
+on frames that look like its training data."""
 
-# Five minutes of play at 15 steps per second; `gym.make(id, max_episode_steps=...)` overrides it.
+# Five minutes at 15 steps per second; `gym.make(id, max_episode_steps=...)` overrides it.
 RETRO_MAX_EPISODE_STEPS = 4500
-# The length of the episodes that worlds are trained on; `max_episode_steps=-1` means no limit.
+# The length of the episodes that world models learn from; `max_episode_steps=-1` means no limit.
 DREAM_MAX_EPISODE_STEPS = 500
 
 
 def register_envs() -> None:
-    """Registers every env, real and dreamed. Can be called repeatedly."""
+    """Registers the envs for all real games and world models; can be called more than once."""
     _register("Procgen/CoinRun-v0", "genie_gym.envs.coinrun:CoinRun", {})
     for game in catalogue.games():
         _register(
@@ -37,9 +37,9 @@ def register_envs() -> None:
 
 
 def register_dream(world: str) -> None:
-    """Registers the dream of a world by its name."""
+    """Registers the env for the world model with this name."""
     if not re.fullmatch(r"[\w.-]+", world):
-        return  # not a valid env id; the world can be opened by its path
+        return  # not a valid env id; the world model can be opened by its path
     _register(
         f"GenieRedux/{world}-v0",
         "genie_gym.envs.genie:Genie",

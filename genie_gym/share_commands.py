@@ -1,4 +1,4 @@
-"""`genie-gym worlds pull SOURCE` and `genie-gym worlds push WORLD TARGET`."""
+"""`genie-gym worlds pull SOURCE` and `genie-gym worlds push WORLD TARGET`: share world models."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ __all__ = ["Pull", "Push", "pull", "push"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pull:
-    """Downloads a world into the user's folder of worlds, and verifies all of its files.
+    """Downloads a world model into your folder of world models and verifies all its files.
 
     Run the same command again to resume after an interruption.
     """
 
     source: tyro.conf.Positional[str]
-    """Address of the world: hf://USER/NAME, https://..., s3://..., or a folder."""
+    """Source of the world model: hf://USER/NAME, https://..., s3://..., or a folder."""
     name: str | None = None
-    """Name of the world on this machine; by default the name in its card."""
+    """Name of the world model on this machine; by default the name in its card."""
     replace: bool = False
-    """Replace an existing world of the same name."""
+    """Replace an existing world model of the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
-    """Uploads a world with a model card. hf:// addresses require a login: hf auth login."""
+    """Uploads a world model with a model card. For hf:// targets, first run: hf auth login."""
 
     world: tyro.conf.Positional[str]
-    """Name or path of the world."""
+    """Name or path of the world model."""
     target: tyro.conf.Positional[str]
-    """Target address: hf://USER/NAME (one repository per world), s3://..., or a folder."""
+    """Target of the upload: hf://USER/NAME (one repository per model), s3://..., or a folder."""
     license: str | None = None
-    """Identifier of the world's licence, such as cc-by-4.0; the Hub requires one."""
+    """Identifier of the licence, such as cc-by-4.0; required on the Hugging Face Hub."""
     private: bool = False
-    """Create the repository on the Hub as a private repository."""
+    """Create a private repository on the Hugging Face Hub."""
     replace: bool = False
-    """Overwrite a world at the target. Not needed on the Hub, where every push is a commit."""
+    """Overwrite an existing target. Not needed on the Hub, where every push is a commit."""
 
 
 def pull(command: Pull) -> int:
-    """Downloads the world; prints its path."""
+    """Downloads the world model and prints its path."""
     remote = RemoteWorld.read(command.source)
     name = command.name or remote.card.name
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"{name!r} cannot be the name of a world: choose one with --name")
+        raise ValueError(f"{name!r} cannot be the name of a world model: choose one with --name")
     path = user_folder() / name
     there = list_worlds().get(name)
     if there is not None and remote.is_at(there):
-        print(f"{there} is this world already")
+        print(f"{there} is the same world model already")
         return 0
     if there is not None and not command.replace:
         raise FileExistsError(
-            f"another world is already named {name!r} ({there}): choose another name with --name, "
+            f"another world model is already named {name!r} ({there}): choose another --name, "
             "or replace it with --replace"
         )
     total = remote.num_bytes
@@ -71,7 +71,7 @@ def pull(command: Pull) -> int:
 
 
 def push(command: Push) -> int:
-    """Uploads the world; prints its address."""
+    """Uploads the world model and prints the address of the copy."""
     address = push_world(
         find_world(command.world),
         command.target,

@@ -1,4 +1,4 @@
-"""`genie-gym worlds list | show | verify | pull | push | make | export-web | import-...`."""
+"""`genie-gym worlds list | show | verify | ...`: manages the world models on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["List", "Make", "Show", "Verify", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """Lists the worlds on this machine."""
+    """Lists the world models on this machine."""
 
     json: bool = False
     """Print one JSON object instead of a table."""
@@ -30,38 +30,38 @@ class List:
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Shows the card of a world."""
+    """Shows a world model's card."""
 
     world: tyro.conf.Positional[str]
-    """Name or path of the world."""
+    """Name or path of the world model."""
     json: bool = False
     """Print the whole card as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Checks every byte of worlds."""
+    """Checks every byte of one or more world models."""
 
     worlds: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names or paths of the worlds; by default all worlds on this machine."""
+    """Names or paths of the world models; by default all on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Make:
-    """Trains one of the worlds of the package, or Frostbite, with its recipe.
+    """Trains one of the world models in the package, or Frostbite, with its own recipe.
 
     Run the same command again to resume after an interruption.
     """
 
     name: tyro.conf.Positional[str]
-    """Name of the world: CoinRun, CrazyClimber, Freeway, Frostbite, Hero or Pong."""
+    """Name of the world model: CoinRun, CrazyClimber, Freeway, Frostbite, Hero or Pong."""
     out: Path | None = None
-    """Folder of the build; by default runs/worlds/NAME."""
+    """Folder to write to; by default runs/worlds/NAME."""
     minutes: float | None = None
-    """Time for all stages; less time makes a worse world. By default, the recipe's own numbers of
-    episodes and training steps are used."""
+    """Time for all stages; less time makes a worse world model. By default, the numbers of episodes
+    and training steps come from the recipe."""
     scale: float = 1.0
-    """Factor on the numbers of episodes and training steps; below 1 for a quick trial. Cannot be
+    """Multiplies the numbers of episodes and training steps; below 1 for a quick trial. Cannot be
     combined with --minutes."""
     list: bool = False
     """Only print the stages and which of them are done."""
@@ -69,10 +69,10 @@ class Make:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportWeb:
-    """Writes a world as a folder of static files that runs in the visitor's browser."""
+    """Writes a web page, a folder of static files that runs a world model in the browser."""
 
     world: tyro.conf.Positional[str]
-    """Name or path of the world."""
+    """Name or path of the world model."""
     out: Path
     """The folder to write."""
     runtime: Path | None = None
@@ -186,7 +186,7 @@ def _make(command: Make) -> int:
 
     if command.name not in WORLDS:
         raise ValueError(
-            f"no recipe for the world {command.name!r}: expected one of {', '.join(WORLDS)}"
+            f"no recipe for the world model {command.name!r}: expected one of {', '.join(WORLDS)}"
         )
     if command.scale <= 0:
         raise ValueError(f"scale must be positive, got {command.scale}")

@@ -164,9 +164,9 @@ def test_damaged_card(bundle):
         (lambda c: c["dynamics"]["space"].update(num_codes=33), "produces tokens of.*33"),
         (lambda c: c["dynamics"].pop("space"), "does not describe a valid model: 'space'"),
         (lambda c: c["tokenizer"].update(kind="mine"), "unknown tokenizer kind 'mine'"),
-        (lambda c: c["action_meanings"].pop(), "2 action_meanings, but the dynamics has 3"),
+        (lambda c: c["action_meanings"].pop(), "2 action_meanings, but the dynamics model has 3"),
         (lambda c: c["files"].update({"../x": {}}), "outside the bundle"),
-        (lambda c: c["files"].pop("dynamics.safetensors"), "lists no dynamics.safetensors"),
+        (lambda c: c["files"].pop("dynamics.safetensors"), "does not list dynamics.safetensors"),
     ],
 )
 def test_wrong_card(bundle, change, words):
@@ -187,7 +187,7 @@ def test_wrong_card(bundle, change, words):
             r"'to_logits.bias' has shape \(3,\)",
         ),
         (lambda t: t["to_logits.bias"].fill_(float("nan")), "'to_logits.bias' holds NaN"),
-        (lambda t: t["codes"].neg_(), "tokens of another tokenizer"),
+        (lambda t: t["codes"].neg_(), "another tokenizer's tokens"),
     ],
 )
 def test_wrong_tensors(bundle, change, words):
@@ -383,4 +383,4 @@ def test_a_card_of_deep_nesting_or_of_many_bytes_is_refused(bundle):
     (bundle / "world.json").write_text("[" * 100_000)
     broken(bundle, r"world\.json cannot be read")
     (bundle / "world.json").write_bytes(b" " * (1 << 21))
-    broken(bundle, "at most 1,048,576")
+    broken(bundle, "the limit for a card is 1,048,576")

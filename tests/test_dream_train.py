@@ -203,7 +203,7 @@ def test_uncertainty_costs_reward():
 
 def test_starts_of_another_game_are_refused(tmp_path):
     collect(CollectConfig(env="Procgen/CoinRun-v0", out=tmp_path, episodes=1, max_steps=5))
-    with pytest.raises(ValueError, match="dataset of the world's own game"):
+    with pytest.raises(ValueError, match="dataset of the world model's own game"):
         GenieVectorEnv("CrazyClimber", starts=tmp_path)
 
 

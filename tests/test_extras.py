@@ -136,7 +136,7 @@ def test_require_gives_the_module_or_says_what_to_type(monkeypatch):
     assert require("json.decoder", extra="train", what="reading needs JSON").JSONDecoder
     for name in ("lightning", "lightning.fabric"):  # another test may have imported both
         monkeypatch.setitem(sys.modules, name, None)
-    said = r"^training needs Lightning \(.*lightning.*\)\. Type: pip install 'genie-gym\[train\]'$"
+    said = r"^training needs Lightning \(.*lightning.*\)\. Run: pip install 'genie-gym\[train\]'$"
     with pytest.raises(MissingDependencyError, match=said):
         require("lightning.fabric", extra="train", what="training needs Lightning")
 
@@ -168,7 +168,7 @@ def test_a_command_without_its_extra_says_what_to_type(missing, extra, command, 
         text=True,
     )
     assert run.returncode == 1
-    assert f"Type: pip install 'genie-gym[{extra}]'" in run.stderr
+    assert f"Run: pip install 'genie-gym[{extra}]'" in run.stderr
     assert "Traceback" not in run.stderr and not any(tmp_path.iterdir())
 
 

@@ -95,7 +95,7 @@ def test_held_out_levels_are_all_those_after_the_trained_ones():
 
 def test_a_seed_that_was_trained_on_is_refused(tmp_path):
     card = replace(CARD, provenance={"data": {"seeds": [0, 7]}})
-    with pytest.raises(ValueError, match="trained on episodes of seed 7: use another --play-seed"):
+    with pytest.raises(ValueError, match="on episodes with seed 7: use another --play-seed"):
         heldout.collected(card, episodes=1, max_steps=5, seed=7, cache=tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -58,7 +58,7 @@ def result(coinrun_world, tmp_path_factory) -> Path:
 
 def test_the_command_prints_a_table_and_its_json(result):
     text = (result / "stdout").read_text()
-    assert text.splitlines()[-1] == f"figures: {result / 'result.json'}"
+    assert text.splitlines()[-1] == f"results: {result / 'result.json'}"
     printed = json.loads((result / "result.json").read_text())
     assert printed["benchmark"] == "fidelity" and "GenieRedux/CoinRun-v0" in printed["command"]
     for name in PROMISED:

@@ -75,7 +75,7 @@ def test_a_directory_is_replaced_whole_or_stays_as_it_was(tmp_path, synced):
     with atomic_directory(path, replace=True) as part:
         (part / "other").write_text("second")
     assert os.listdir(path) == ["other"] and os.listdir(path.parent) == ["folder"]
-    with pytest.raises(FileExistsError, match="choose another place"), atomic_directory(path):
+    with pytest.raises(FileExistsError, match="choose another path"), atomic_directory(path):
         pass
 
 

@@ -61,7 +61,7 @@ def test_a_world_without_starts_says_so_when_the_next_episode_begins(
         env.reset(seed=0)
     env.reset(seed=0, options=real_prompt(world))
     assert env.step([0, 0])[3].all()
-    with pytest.raises(ValueError, match="no start bank: .*autoreset_mode='Disabled'"):
+    with pytest.raises(ValueError, match="no start bank of .*autoreset_mode='Disabled'"):
         env.step([0, 0])
 
 

@@ -293,7 +293,7 @@ FAULTS = {
     "truncated": (truncated, "is cut short: its .* bytes .*; download it again"),
     "broken inside": (broken_inside, "is damaged or not a checkpoint|more than tensors"),
     "plain pickle": (plain_pickle, "is not a checkpoint: expected the zip .* not loaded; use"),
-    "payload in a zip": (zip_with_payload, "holds more than tensors, which could run code"),
+    "payload in a zip": (zip_with_payload, "holds more than tensors, so loading it could run code"),
     "other content": (other_content, 'expected "step" and "model", got .*weights.*; use'),
     "missing tensor": (changed(LOGITS, None), f"tensor '{LOGITS}' is missing; download"),
     "wrong shape": (
@@ -304,7 +304,7 @@ FAULTS = {
     "unknown tensor": (extra, "tensor 'maskgit.secret' is not part of the published model"),
     "codebook of another tokenizer": (
         changed("maskgit.token_emb.weight", lambda x: x[:-3]),
-        "it predicts 45 codes, but the tokenizer has 48; use the tokenizer",
+        "the model predicts 45 codes, but the tokenizer has 48; use the tokenizer",
     ),
     "action embeddings": (embedded, "trained with use_action_embeddings.*not in the file"),
     "GenieRedux without its latent action model": (no_latent, "no action channels.*use"),
@@ -332,7 +332,7 @@ def test_files_of_another_world_are_refused(files, datasets, tmp_path, capsys):
     out = tmp_path / "out"
     one = command(files, datasets, "2024/guided", out)
     refused([*one, "--frame-size", "96"], r"are 0 frames of 576 tokens.*--frame-size", capsys)
-    refused([*one, "--frame-size", "48"], r"frames \(24, 24, 3\), but the world has \(48", capsys)
+    refused([*one, "--frame-size", "48"], r"\(24, 24, 3\), but the world model has \(48", capsys)
     refused([*one, "--frame-size", "30"], "not a multiple of patch 4", capsys)
     latent = command(files, datasets, "2024/latent", out, "--frame-size", "32")
     refused(latent, r"'to_action_emb.1.weight' has shape .*; check --frame-size", capsys)

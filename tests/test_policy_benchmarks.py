@@ -147,6 +147,11 @@ def test_policies_of_many_kinds_are_ranked(tmp_path, capsys):
     assert "UP and DOWN" in capsys.readouterr().out
 
 
+def test_a_ranking_needs_starts():
+    with pytest.raises(ValueError, match="--starts must be at least 1, got 0"):
+        ranking.main(["--worlds", "CrazyClimber", "--starts", "0"])
+
+
 def test_an_agent_of_no_world_is_refused_not_left_out(tmp_path):
-    with pytest.raises(ValueError, match="unknown world of the agent"):
+    with pytest.raises(ValueError, match="unknown world for the agent"):
         ranking.main(["--worlds", "CrazyClimber", "Pong", "--agents", str(tmp_path / "agent")])

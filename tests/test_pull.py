@@ -120,7 +120,7 @@ def test_what_is_larger_than_declared_is_not_read(site, capsys):
 @pytest.mark.parametrize(
     ("name", "record", "said"),
     [
-        ("dynamics.safetensors", {"bytes": 1 << 60, "sha256": "0" * 64}, "has at most"),
+        ("dynamics.safetensors", {"bytes": 1 << 60, "sha256": "0" * 64}, "the limit for a world"),
         ("dynamics.safetensors", {"bytes": -1, "sha256": "0" * 64}, "needs bytes and sha256"),
         ("dynamics.safetensors", {"bytes": 1, "sha256": "../../x"}, "needs bytes and sha256"),
         ("..", {"bytes": 1, "sha256": "0" * 64}, "names the file"),

@@ -136,7 +136,7 @@ def test_a_missing_runtime_names_the_way_out(tmp_path, monkeypatch):
         runtime_files()
     for name in FILES:
         (tmp_path / name).write_bytes(b"other")
-    with pytest.raises(RuntimeError, match=r"is not the file of onnxruntime-web"):
+    with pytest.raises(RuntimeError, match=r"is not the file from onnxruntime-web"):
         runtime_files(tmp_path)
 
 

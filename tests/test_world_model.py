@@ -258,7 +258,7 @@ def test_a_dream_goes_on_past_the_window(world):
 
 def test_parts_of_different_token_spaces_are_refused(world):
     other = build(replace(tiny(), tokenizer=replace(tiny().tokenizer, num_codes=33)))
-    with pytest.raises(ValueError, match="train the dynamics on tokens of this tokenizer"):
+    with pytest.raises(ValueError, match="train the dynamics model on tokens from this tokenizer"):
         WorldModel(world.tokenizer, other.dynamics)
 
 

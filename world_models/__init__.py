@@ -1,1 +1,1 @@
-"""World models: tokenizer, latent actions, dynamics, their training, and episodes on disk."""
+"""World models (tokenizer, latent actions, dynamics), their training, and episodes on disk."""

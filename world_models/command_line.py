@@ -1,4 +1,4 @@
-"""Argument parsing that all commands share, with one style of options and help."""
+"""Parses the arguments of all commands, with the same style of options and help."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def parse(
         config: The dataclass, or union of subcommands, to build from the arguments.
         argv: The arguments; None uses `sys.argv`.
         markers: Additional `tyro.conf` markers.
-        default: An instance that provides the default values; None uses the defaults of the
-            dataclass. The user can set an option to None only if an instance is given.
+        default: An instance that provides the default values; None uses the dataclass's own
+            defaults. The user can set an option to None only if an instance is given.
         more: Additional arguments for `tyro.cli`, such as `prog`.
     """
     if default is not None:

@@ -1,4 +1,4 @@
-"""`torch.compile` as this package uses it: whole functions, fixed shapes, few guards."""
+"""Calls `torch.compile` as this package needs it: whole functions, fixed shapes, few guards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_compiler", "compiled", "uncompiled"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MAX_VERSIONS = 256  # limit of compiled versions of a function, one per combination of shapes
+MAX_VERSIONS = 256  # limit on a function's compiled versions, one per combination of shapes
 
 
 def check_compiler(device: torch.device) -> None:
@@ -24,18 +24,18 @@ def check_compiler(device: torch.device) -> None:
     if "isolate_recompiles" not in signature(torch.compile).parameters:
         raise RuntimeError(
             f"compiling needs torch 2.13, but torch {torch.__version__} is installed; "
-            "type: pip install -U torch"
+            "run: pip install -U torch"
         )
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise RuntimeError(
             f"compiling for a CPU needs a C++ compiler, but {compiler} was not found: install it "
-            "(for example: apt-get install g++), or run without compile"
+            "(for example, run: apt-get install g++), or do not compile"
         )
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Return the compiled function. It is compiled again for each new combination of shapes."""
+    """Return a compiled version of a function. Each new combination of shapes recompiles it."""
     return torch.compile(  # type: ignore[call-overload]
         function,
         dynamic=False,
@@ -49,7 +49,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
     """Exclude a function from compilation.
 
-    It is excluded at its first call, because `torch.compiler.disable` takes seconds to load.
+    It is excluded on the first call, because `torch.compiler.disable` takes seconds to load.
     """
     excluded: list[Callable[P, R]] = []
 
@@ -63,6 +63,6 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _on_arguments(guards: Sequence[Any]) -> list[bool]:
-    """Keep only the guards on arguments: the function and its module never change."""
+    """Keep only the guards on arguments, because the function and its module never change."""
     modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
     return [of and not guard.is_global for of, guard in zip(modules, guards, strict=True)]

@@ -15,12 +15,12 @@ class MissingDependencyError(ImportError):
 def require(module: str, *, extra: str, what: str) -> Any:
     """Import an optional module, or raise MissingDependencyError with the pip command.
 
-    `extra` is the extra of genie-gym that installs the module. `what` is the start of the error
+    `extra` is the genie-gym extra that installs the module. `what` is the beginning of the error
     message, such as "training needs Lightning".
     """
     try:
         return importlib.import_module(module)
     except ImportError as missing:
         raise MissingDependencyError(
-            f"{what} ({missing}). Type: pip install 'genie-gym[{extra}]'"
+            f"{what} ({missing}). Run: pip install 'genie-gym[{extra}]'"
         ) from missing

@@ -26,15 +26,16 @@ _PART, _OLD = ".part-", "-old"
 
 @contextmanager
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty directory; it is renamed to `path` when the block succeeds.
+    """Yield an empty directory, which is renamed to `path` when the block succeeds.
 
     The files are synced to disk before the rename. If the block raises, the directory is deleted.
-    If a directory exists at `path`, it is replaced if `replace` is True; otherwise FileExistsError
-    is raised. If the process is killed during the replacement, `remove_leftovers` restores the old
-    directory.
+
+    If a directory already exists at `path`, it is replaced if `replace` is True; otherwise
+    FileExistsError is raised. If the process is killed during the replacement, `remove_leftovers`
+    restores the old directory.
     """
     if path.exists() and not replace:
-        raise FileExistsError(f"{path} already exists; choose another place or delete it first")
+        raise FileExistsError(f"{path} already exists; choose another path or delete it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _beside(path)
     part.mkdir()
@@ -57,7 +58,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path; the file written there replaces `path` when the block succeeds.
+    """Yield a temporary path. The file written there replaces `path` when the block succeeds.
 
     Readers never see a partly written file. If the block raises, the temporary file is deleted. If
     `durable` is True, the file and its directory entry are synced to disk.
@@ -88,7 +89,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_directory(path: Path) -> None:
-    """Delete a directory. If the process is killed, `path` is either complete or absent."""
+    """Delete a directory. Even if the process is killed, `path` is either complete or absent."""
     part = _beside(path)
     path.rename(part)
     shutil.rmtree(part)
@@ -120,5 +121,5 @@ def sync(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A temporary path in the same directory, unique to this writer."""
+    """Return a temporary path in the same directory, which no other writer uses."""
     return path.with_name(f"{path.name}{_PART}{uuid.uuid4().hex[:8]}")

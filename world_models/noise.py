@@ -1,7 +1,8 @@
 """Counter-based random numbers: a pure function of a row's seed and a counter.
 
-So the future of a row does not depend on the other rows of its batch, and a saved state needs no
-generator. The hash is SplitMix64's finaliser, computed with 64-bit integers that wrap around.
+A *row* is one batch item. A row's random numbers do not depend on the other rows in the batch, and
+a saved state contains no random generator. The hash is SplitMix64's finaliser, computed with 64-bit
+integers that wrap around.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ MIX_2 = -0x6B2FB644ECCEEE15
 def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
     """Return ``num`` uniform numbers in [0, 1) per row, ``(B, num)``.
 
-    The numbers depend on the row's seed and its counter (such as its frame number), both int64
-    ``(B,)``, and on `draw`, which numbers the draws with the same counters.
+    The numbers depend on the row's seed and the row's counter (such as the frame number), both
+    int64 ``(B,)``, and on `draw`, which numbers the draws with the same counters.
     """
     row = _mix(_mix(seeds) + counters * GOLDEN)
     place = torch.arange(num, device=seeds.device) + draw * num
@@ -31,9 +32,9 @@ def uniform(seeds: Tensor, counters: Tensor, draw: int, num: int) -> Tensor:
 
 
 class RowNoise:
-    """Successive random draws for the rows of a batch, given their seeds, int64 ``(B,)``.
+    """Successive random draws for the rows of a batch. Each row has a seed, int64 ``(B,)``.
 
-    The draws of a row depend only on its own seed, so training gives the same result however the
+    A row's draws depend only on the row's own seed, so training gives the same result however the
     rows are distributed over processes.
     """
 
@@ -42,16 +43,19 @@ class RowNoise:
 
     @classmethod
     def like(cls, x: Tensor) -> RowNoise:
-        """Noise for the rows of ``x``, seeded by torch's global generator."""
+        """Return noise for the rows of ``x``, seeded by torch's global generator."""
         return cls(torch.randint(2**62, x.shape[:1], device=x.device))
 
     @classmethod
     def of(cls, batch: dict[str, Tensor]) -> RowNoise:
-        """Noise for a training batch, seeded by its "seeds" ``(B,)`` or by torch's generator."""
+        """Return noise for a training batch.
+
+        It is seeded by the batch's "seeds" ``(B,)`` or, without these, by torch's global generator.
+        """
         return cls(batch["seeds"]) if "seeds" in batch else cls.like(batch["tokens"])
 
     def rand(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), ``(B, *shape)``."""
+        """Return uniform numbers in [0, 1), ``(B, *shape)``."""
         counters = torch.full_like(self._seeds, self._draws)
         self._draws += 1
         return uniform(self._seeds, counters, 0, math.prod(shape)).reshape(-1, *shape)

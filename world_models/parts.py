@@ -1,4 +1,4 @@
-"""Builds the parts of a world from configurations, and converts configurations to JSON values."""
+"""Builds a world model's parts from configurations, and converts configurations to JSON values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_tokenizer(config: TokenizerConfig) -> Tokenizer:
 
 
 def part_to_dict(part: nn.Module) -> dict[str, Any]:
-    """The configuration of a part as JSON values, for `build_part`."""
+    """Return the configuration of a part as JSON values, from which `build_part` builds it."""
     config: Any = part.config
     if isinstance(part, Tokenizer):
         return {"kind": _kind(config), **asdict(config)}
@@ -46,7 +46,10 @@ def part_to_dict(part: nn.Module) -> dict[str, Any]:
 
 
 def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
-    """Build an untrained "tokenizer", "latent-action" or "dynamics" from `part_to_dict` values."""
+    """Build an untrained part from the values that `part_to_dict` returned.
+
+    `name` is "tokenizer", "latent-action" or "dynamics".
+    """
     values = dict(values)
     if name == "tokenizer":
         kind = values.pop("kind", None)
@@ -62,7 +65,10 @@ def build_part(name: str, values: Mapping[str, Any]) -> nn.Module:
 
 
 def config_from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a config from its `asdict` values. Raises ValueError if a key or value is invalid."""
+    """Build a configuration from the values that `asdict` returned for it.
+
+    Raises ValueError if a key or value is invalid.
+    """
     hints = get_type_hints(cls)
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(names))

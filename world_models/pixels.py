@@ -1,6 +1,7 @@
-"""The conversion between stored pixels and the networks' input, in one place.
+"""Converts between stored pixels and the networks' input.
 
-Stored: uint8 ``(..., H, W, C)``, 0 to 255. Networks: float ``(..., C, H, W)``, 0 to 1.
+Stored pixels are uint8 ``(..., H, W, C)``, from 0 to 255. Networks take floats ``(..., C, H, W)``,
+from 0 to 1.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def patches_from_pixels(pixels: Tensor, patch: int) -> Tensor:
 
 
 def pixels_from_patches(patches: Tensor, patch: int, size: int) -> Tensor:
-    """Inverse of `patches_from_pixels` for frames of ``size`` x ``size`` pixels."""
+    """Undo `patches_from_pixels`, for frames with ``size`` x ``size`` pixels."""
     return rearrange(
         patches, "... (h w) (p q c) -> ... c (h p) (w q)", h=size // patch, p=patch, q=patch
     )

@@ -1,4 +1,4 @@
-"""Chooses the floating-point type: bfloat16 if the device computes faster in it."""
+"""Chooses the floating-point type: bfloat16 if the device computes faster in bfloat16."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import torch
 __all__ = ["bfloat16_speedup", "choose_dtype"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MIN_SPEEDUP = 1.1  # of a matrix product, below which bfloat16 is not worth its rounding error
+MIN_SPEEDUP = 1.1  # for a smaller speedup of a product, bfloat16 is not worth its rounding error
 SLOW = 1.5  # a dtype that is slower by this factor causes a warning
-SHAPE = (1024, 128, 512)  # rows, inputs and outputs of the timed product: a layer of a small world
-REPEATS, MAX_SECONDS = 12, 0.5  # limits of one timed product
+SHAPE = (1024, 128, 512)  # rows, inputs and outputs of the timed product: a layer in a small model
+REPEATS, MAX_SECONDS = 12, 0.5  # limits for timing a product
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """Return the dtype with this name.
+    """Return the torch dtype for a name.
 
     Args:
         wanted: "float32", "bfloat16", "float16" or "auto". "auto" means bfloat16 if the device
-            supports it natively and, on a CPU, a timed matrix product is faster in it; otherwise
-            float32.
+            supports it natively and, on a CPU, computes a matrix product faster in bfloat16;
+            otherwise float32.
         device: The device to compute on.
 
     Raises:
         ValueError: If there is no such dtype.
 
     Warns:
-        UserWarning: If "bfloat16" is much slower than float32 on this device; states the factor.
+        UserWarning: If "bfloat16" is much slower than float32 on this device. The warning states
+            the factor.
     """
     if wanted == "auto":
         return torch.bfloat16 if _is_faster(device) else torch.float32
@@ -48,9 +49,10 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 @cache
 def bfloat16_speedup(device: torch.device) -> float:
-    """Time of a matrix product in float32 divided by its time in bfloat16, measured once.
+    """Return the time of a matrix product in float32 divided by the time in bfloat16.
 
-    The result is at most 1 if the device does not support bfloat16 natively.
+    It is measured once per device. The result is at most 1 if the device does not support bfloat16
+    natively.
     """
     x, weight = (torch.randn(shape, device=device) for shape in (SHAPE[:2], SHAPE[1:]))
     speedup = _seconds(x, weight) / _seconds(x.bfloat16(), weight.bfloat16())
@@ -70,7 +72,7 @@ def _is_native(device: torch.device) -> bool:
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    """Shortest time of several matrix products, in seconds."""
+    """Repeat a matrix product several times, and return the shortest time in seconds."""
     best, begin = float("inf"), time.perf_counter()
     for _ in range(REPEATS):
         start = time.perf_counter()

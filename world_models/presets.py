@@ -1,6 +1,6 @@
-"""Architectures by name: a preset returns a world's configuration, `build` makes the model.
+"""Named architectures: a preset returns a configuration, from which `build` makes a world model.
 
-For a variant, call a preset and use `dataclasses.replace`. For training, see
+For a variant, call a preset and change its result with `dataclasses.replace`. For training, see
 `world_models.training.recipes`.
 """
 
@@ -23,11 +23,11 @@ __all__ = ["WorldConfig", "atari", "atari_many", "build", "coinrun", "paper", "s
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """The architecture of a world.
+    """The architecture of a world model.
 
     Attributes:
         tokenizer: Configuration of the tokenizer.
-        dynamics: Configuration of the dynamics.
+        dynamics: Configuration of the dynamics model.
         latent_action: Configuration of the latent action model.
         sampling: How tokens are sampled; None uses the tokenizer's default.
     """
@@ -39,7 +39,11 @@ class WorldConfig:
 
 
 def paper(num_actions: int = 5) -> WorldConfig:
-    """GenieRedux-G as published: 101.6M tokenizer, 80.2M dynamics, 168.7M latent actions."""
+    """GenieRedux-G as published.
+
+    The tokenizer has 101.6M weights, the dynamics model has 80.2M, and the latent action model has
+    168.7M.
+    """
     coder = TransformerConfig(dim=512, num_layers=8, num_heads=8, position_dim=512)
     width = 512 + num_actions
     return WorldConfig(
@@ -55,7 +59,7 @@ def paper(num_actions: int = 5) -> WorldConfig:
 
 
 def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
-    """Width 256, patches of 8 pixels: runs in real time on two CPU cores."""
+    """Width 256 and patches of 8 x 8 pixels: runs in real time on two CPU cores."""
     coder = TransformerConfig(
         dim=256, num_layers=4, num_heads=4, ff_mult=3.0, ff_per_block=1, position_dim=64
     )
@@ -67,7 +71,7 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
 
 
 def coinrun() -> WorldConfig:
-    """CoinRun, 7 actions, with its velocity map: 3.0M weights, 4 MiB in int8."""
+    """CoinRun with 7 actions and its velocity map: 3.0M weights, 4 MiB in int8."""
     tokenizer = ResidualVQConfig(transformer=_motion_coder(), threshold=3e-3, overlay=True)
     return _motion_world(tokenizer, num_actions=7, num_layers=4, brightness=True)
 
@@ -85,7 +89,7 @@ def atari_many(num_actions: int = 5) -> WorldConfig:
 
 
 def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
-    """For tests: trains in seconds."""
+    """A tiny architecture for tests, which trains in seconds."""
     coder = TransformerConfig(
         dim=48, num_layers=1, num_heads=2, head_dim=16, ff_mult=3.0, position_dim=16, window=8
     )
@@ -107,7 +111,7 @@ def tiny(num_actions: int = 5, frame_size: int = 16) -> WorldConfig:
 
 
 def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
-    """Build an untrained world; ``latent_action`` adds a latent action model."""
+    """Build an untrained world model; ``latent_action`` adds a latent action model."""
     tokenizer = build_tokenizer(config.tokenizer)
     return WorldModel(
         tokenizer,
@@ -118,7 +122,10 @@ def build(config: WorldConfig, latent_action: bool = False) -> WorldModel:
 
 
 def _motion_coder() -> TransformerConfig:
-    """Encoder and decoder of motion tokenizers: narrower than `small`, one frame at a time."""
+    """Return the configuration of a motion tokenizer's encoder and decoder.
+
+    They are narrower than in `small`, and process one frame at a time.
+    """
     coder = small().latent_action.transformer
     return replace(coder, dim=128, num_layers=3, num_heads=2, ff_mult=4.0, temporal=False)
 

@@ -1,4 +1,4 @@
-"""Progress bars, which a listener can show in its own way."""
+"""Progress bars, which a listener can replace with its own display."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _listeners: list[Listener] = []
 
 
 def progress_bar(**options: Any) -> tqdm:
-    """Return a bar on the terminal; within `shown_by`, one that only reports to the listener.
+    """Return a progress bar on the terminal; `options` are passed to `tqdm`.
 
-    `options` are passed to `tqdm`.
+    Inside a `shown_by` block, the bar is not drawn and only reports to the listener.
     """
     return _Told(_listeners[-1], **options) if _listeners else tqdm(**options)
 
 
 @contextmanager
 def shown_by(listener: Listener) -> Iterator[None]:
-    """Report all progress within the block to a listener, instead of drawing bars."""
+    """Report all progress inside the block to a listener, instead of drawing bars."""
     _listeners.append(listener)
     try:
         yield
@@ -52,6 +52,6 @@ class _Told(tqdm):
         return True
 
     def close(self) -> None:
-        """End without drawing."""
+        """Close the bar without drawing it."""
         self.disable = True
         self._decr_instances(self)

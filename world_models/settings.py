@@ -1,4 +1,4 @@
-"""Saves the settings of a job in its folder, so that it is resumed with the same settings."""
+"""Saves a job's settings in the job's folder, so that it is resumed with the same settings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["begin"]
 def begin(
     path: Path, settings: Mapping[str, Any], may_change: Collection[str] = (), *, write: bool = True
 ) -> dict[str, str]:
-    """Save the settings of a new job as JSON, or check that a resumed job has the same ones.
+    """Save the settings of a new job as JSON, or check that a resumed job has the same settings.
 
     If several processes run the job, only one should set `write`.
 
     Returns:
         The settings in `may_change` that differ, each with a description of the difference. The
-        file keeps their original values.
+        file keeps the original values.
 
     Raises:
-        ValueError: If another setting differs; the message states both values and what to do.
+        ValueError: If any other setting differs. The message states both values and what to do.
     """
     wanted = json.loads(json.dumps(settings, default=str))
     if not path.exists():

@@ -34,7 +34,7 @@ FLAT = tyro.conf.arg(name="")  # flags without a prefix
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """The arguments of one training run: the folders of its data and results, and its settings."""
+    """The arguments of a training run: the folders for data and results, and the settings."""
 
     options: Annotated[DataOptions | DynamicsOptions, FLAT]
     recipe: Annotated[TokenizerRecipe | LatentActionRecipe | DynamicsRecipe, FLAT]
@@ -75,13 +75,15 @@ def main(argv: list[str]) -> int:
     command = parse(
         Command,
         argv[2:],
-        tyro.conf.AvoidSubcommands,  # the recipe fixes the kinds of settings
+        tyro.conf.AvoidSubcommands,  # the recipe determines the types of settings
         default=Command(options=missing, recipe=recipe),
         description=KINDS[kind],
         prog=f"{_prog()} {kind} {argv[1]}",
     )
     if command.options.from_world and command.recipe.model != recipe.model:
-        raise ValueError("--from uses the model of the world; leave out --model options")
+        raise ValueError(
+            "--from uses the world model's own architecture; leave out --model options"
+        )
     from world_models.training import runs  # imports Lightning, which --help does not need
 
     result = getattr(runs, f"train_{kind.replace('-', '_')}")(command.recipe, command.options)
@@ -93,7 +95,7 @@ def main(argv: list[str]) -> int:
 
 
 def usage() -> str:
-    """The help that is printed before a recipe is chosen."""
+    """Return the help text that is printed before a recipe is chosen."""
     kinds = {**KINDS, "bundle": "Make a world from the trained parts."}
     recipes = {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors only, checked against the model they are loaded into."""
+"""Reads and writes tensors, only as safetensors, and checks that they fit the model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class WeightsError(ValueError):
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors from any device. The write is not atomic."""
-    # Tensors are copied because safetensors refuses tensors that share memory. The file is written
-    # here because only the owner could read a file that safetensors writes.
+    # Tensors are copied, because safetensors refuses tensors that share memory. The file is not
+    # written by safetensors, because only its owner could then read it.
     copies = {name: x.detach().cpu().clone().contiguous() for name, x in tensors.items()}
     path.write_bytes(save(copies))
 
@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
-    """Load `tensors` into a model.
+    """Load `tensors` into a model; `source` is named in error messages.
 
     Raises:
         WeightsError: If a name or shape does not match, or a value is not finite.

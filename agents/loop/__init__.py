@@ -1,1 +1,1 @@
-"""The improvement loop: explore where a world is uncertain, fine-tune it on that data, repeat."""
+"""The improvement loop: explore where a world model is uncertain, fine-tune it, repeat."""

@@ -1,4 +1,4 @@
-"""`genie-gym loop`: train a world, explore where it is uncertain, fine-tune it, repeat."""
+"""`genie-gym loop`: trains a world model, explores where it is uncertain, and fine-tunes it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ genie-gym loop ENV --help lists every setting of the game's recipe.
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """Improves a world by exploring where it is uncertain.
+    """Improves a world model by exploring where it is uncertain.
 
-    Trains a world on random play. Each round then trains an AutoExplore agent, collects data
-    with it, fine-tunes the world, and compares it with a world fine-tuned on random play.
+    Trains a world model on random play. Each round then trains an AutoExplore agent, collects data
+    with the agent, fine-tunes the world model on this data, and compares the result with a world
+    model that was fine-tuned on random play.
 
     Run the same command again to resume after an interruption, or to add rounds.
 
     Attributes:
         recipe: The game, and the size of each stage.
-        out: Folder that datasets, agents, worlds and scores are written to.
+        out: Folder for datasets, agents, world models and scores.
         rounds: Number of rounds of exploring and fine-tuning.
         seed: Seed of all randomness.
-        world: Name or path of a world to start from; by default one is trained on random play.
-        test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test of
-            another loop); by default an agent is trained on the game's own reward and
+        world: Name or path of a world model to start from; by default, a new world model is trained
+            on random play.
+        test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test from
+            another loop); by default, an agent is trained on the game's own reward and
             collects these episodes.
         only: Run only this stage.
         list: Only print the stages and which of them are done.
@@ -80,7 +82,7 @@ class LoopConfig:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command line: an env id, then any setting to override."""
+    """Runs the command line: an env id, then any settings to override."""
     if not argv or argv[0].startswith("-"):
         games = "\n".join(f"  {make().env:<36}{make.__doc__}" for make in LOOPS)
         print(USAGE.format(games=games))

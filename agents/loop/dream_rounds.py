@@ -1,7 +1,7 @@
-"""The stages of ``genie-gym dream-train --rounds``: improve a world with its agents' real play.
+"""The stages of ``genie-gym dream-train --rounds``, which improve a world model in rounds.
 
-Each round trains an agent in the dream, collects real play with the agent, mixed with other play,
-and fine-tunes the world. Finally, an agent is trained in the last world.
+Each round trains an agent in the dream, collects real episodes with the agent and with other
+policies, and fine-tunes the world model. Finally, an agent is trained in the last world model.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["DreamRounds"]
 
-SEED = 3_000_000  # of collections; `genie-gym build` and the scores use other seeds
+SEED = 3_000_000  # for collecting; `genie-gym build` and the scores use other seeds
 
 
 class DreamRounds:
-    """The rounds of one run.
+    """The rounds of one training run.
 
     Args:
-        config: Settings of each agent, and of the rounds.
+        config: Settings of the agents and of the rounds.
     """
 
     def __init__(self, config: DreamTrainConfig):
@@ -98,14 +98,14 @@ class DreamRounds:
         )
 
     def _world(self, number: int) -> str:
-        """Returns the world after a round."""
+        """Returns the name or path of the world model after a round."""
         if number == 0:
             return self._config.world
         return str(self._out / f"round-{number}" / open_world(self._config.world).card.name)
 
 
 def _recipe(config: DreamTrainConfig) -> LoopRecipe:
-    """Returns the sizes of the stages for the world's game."""
+    """Returns the recipe for the world model's game, with the sizes of the stages."""
     card = open_world(config.world).card
     return replace(
         for_env(card.env_id),

@@ -1,4 +1,4 @@
-"""Evaluates a world on held-out episodes: image quality and how much the actions matter."""
+"""Evaluates a world model on held-out episodes: image quality and how much actions matter."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class WorldEvaluationConfig:
     """Settings of an evaluation.
 
     Attributes:
-        windows: Number of windows, sampled from the held-out episodes.
-        prompt: Real frames at the start of each window.
-        steps: Frames to predict after the prompt.
-        seed: Seed of the windows, the predictions and the random actions.
+        windows: Number of windows (short clips) that are sampled from the held-out episodes.
+        prompt: Number of real frames at the start of each window.
+        steps: Number of frames to predict after the prompt.
+        seed: Seed for the windows, the predictions and the random actions.
     """
 
     windows: int = 256
@@ -44,19 +44,23 @@ class WorldEvaluationConfig:
 def evaluate_world(
     world: str | Path, data: Path, config: WorldEvaluationConfig
 ) -> dict[str, float]:
-    """Predicts windows of real play and compares the predicted with the real frames.
+    """Predicts frames in windows of real episodes and compares them with the real frames.
 
     Args:
-        world: Name or path of the world.
-        data: A dataset that the world was not trained on.
+        world: Name or path of the world model.
+        data: A dataset that the world model was not trained on.
         config: Settings of the evaluation.
 
     Returns:
-        Means in dB. ``psnr`` covers all pixels of the predicted frames, ``changed_psnr`` only
-        pixels that differ from the last prompt frame. The suffix ``_copy`` scores the repeated
-        last prompt frame, ``_ceiling`` the tokenizer's reconstruction of the real frames.
-        ``delta_psnr`` and ``delta_changed_psnr`` are the loss at the 4th frame when the actions
-        are random.
+        Mean scores in dB:
+
+        * ``psnr`` covers all pixels of the predicted frames. ``changed_psnr`` covers only pixels
+          that differ from the last prompt frame.
+        * Names with the suffix ``_copy`` score the repeated last prompt frame instead of the
+          prediction. Names with the suffix ``_ceiling`` score the tokenizer's reconstruction of
+          the real frames.
+        * ``delta_psnr`` and ``delta_changed_psnr`` are the decrease of the scores at the 4th frame
+          when the actions are random.
     """
     loaded = open_world(world, dtype="float32")
     dreamer = Dreamer(loaded.model, device=loaded.device)

@@ -1,9 +1,9 @@
-"""The stages of the loop. Its two arms differ only in the policy that collects data.
+"""The stages of the loop, which has two arms that differ only in the policy that collects data.
 
-``explored`` collects data with an AutoExplore agent, which is trained in each round on the
-uncertainty of the arm's latest world; ``control`` collects the same number of frames with random
-play. Both arms fine-tune the tokenizer's decoder and the dynamics, and are evaluated on data that
-neither arm collected.
+The arm ``explored`` collects data with an AutoExplore agent, which is trained in each round on the
+uncertainty of the arm's latest world model. The arm ``control`` collects the same number of frames
+with random play. Both arms fine-tune the tokenizer's decoder and the dynamics. Both are evaluated
+on data that neither arm collected.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from world_models.files import write_json
 __all__ = ["ARMS", "Loop", "scores"]
 
 ARMS = ("explored", "control")
-_TEST_SEED = 900_000  # offset of the seed for the held-out set
-_ARM_SEED = {"explored": 1_000, "control": 500_000}  # offset per round
+_TEST_SEED = 900_000  # seed offset for the held-out set
+_ARM_SEED = {"explored": 1_000, "control": 500_000}  # seed offset per round
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """Rounds of exploring with an agent and fine-tuning a world, for one game.
+    """Rounds of exploring with an agent and fine-tuning a world model, for one game.
 
     Attributes:
         recipe: The game, and the size of each stage.
-        out: Folder that datasets, agents, worlds and scores are written to.
+        out: Folder for datasets, agents, world models and scores.
         rounds: Number of rounds of exploring and fine-tuning.
         seed: Seed of all randomness.
-        world: Name or path of the world to start from. By default, a new one is trained on
-            random play.
-        test_data: Folder of the held-out dataset. By default, it is collected by an agent that is
-            trained on the game's own reward.
+        world: Name or path of the world model to start from. By default, a new world model is
+            trained on random play.
+        test_data: Folder of the held-out dataset. By default, an agent that is trained on the
+            game's own reward collects this dataset.
     """
 
     recipe: LoopRecipe
@@ -64,7 +64,7 @@ class Loop:
 
     @property
     def parts(self) -> Parts:
-        """The work of the stages."""
+        """The functions that do the work of the stages."""
         return Parts(recipe=self.recipe, seed=self.seed)
 
     # Groups of stages -----------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Loop:
 
 
 def scores(loop: Loop) -> list[dict[str, Any]]:
-    """Returns the scores so far, one row per evaluated world."""
+    """Returns the scores so far, one dict per evaluated world model."""
     names = [stage.name for stage in loop.stages() if stage.name.endswith("evaluation")]
     files = {
         name.removesuffix("evaluation").strip("-"): loop.out / "scores" / f"{name}.json"

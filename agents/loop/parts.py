@@ -1,4 +1,4 @@
-"""The work of a loop's stages: collect data, fine-tune a world, and pack it."""
+"""Does the work of a loop's stages: collects data, and fine-tunes and packs a world model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["Parts"]
 
-_BLOCK = 20  # episodes added at a time; fewer if they have too many frames
+_BLOCK = 20  # episodes added at a time; fewer if they could have too many frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The work of the stages for one game.
+    """Does the work of the stages for one game.
 
     Attributes:
         recipe: The game, and the size of each stage.
@@ -57,14 +57,14 @@ class Parts:
     def fine_tuning(
         self, prefix: str, folder: Path, data: Path, before: str, after: Path
     ) -> list[Stage]:
-        """Returns the stages that fine-tune a world on more data.
+        """Returns the stages that fine-tune a world model on more data.
 
         Args:
-            prefix: Prefix of the names of the stages.
-            folder: Folder of the training runs.
+            prefix: Prefix of the stages' names.
+            folder: Folder for the training runs.
             data: Dataset collected by the stage ``{prefix}data``, which must run first.
-            before: Name or path of the world.
-            after: Folder of the fine-tuned world.
+            before: Name or path of the world model to fine-tune.
+            after: Folder for the fine-tuned world model.
         """
         recipe = self.recipe
         fits = recipe.training.tokenizer.fit, recipe.training.dynamics.fit
@@ -87,14 +87,14 @@ class Parts:
         ]
 
     def tokenizer(self, data: Path, out: Path, world: str | None, fit: FitConfig) -> bool:
-        """Trains a tokenizer, or fine-tunes the decoder of a world's tokenizer."""
+        """Trains a tokenizer, or fine-tunes the decoder of a world model's tokenizer."""
         recipe = replace(self.recipe.training.tokenizer, fit=replace(fit, seed=self.seed))
         return work.train_tokenizer(recipe, DataOptions(data=data, out=out, from_world=world))
 
     def dynamics(
         self, data: Path, out: Path, tokenizer: Path, world: str | None, fit: FitConfig
     ) -> bool:
-        """Trains a dynamics model, or fine-tunes that of a world."""
+        """Trains a dynamics model, or fine-tunes a world model's dynamics."""
         recipe = replace(self.recipe.training.dynamics, fit=replace(fit, seed=self.seed))
         if world and not isinstance(open_world(world).model.tokenizer, MotionTokenizer):
             recipe = replace(recipe, corruption=0.0)  # corruption requires a motion tokenizer
@@ -104,7 +104,7 @@ class Parts:
     def bundle(
         self, data: Path, tokenizer: Path, dynamics: Path, out: Path, like: str | None = None
     ) -> bool:
-        """Packs a world, with the sampling settings of the world `like` if given."""
+        """Packs a world model, with the sampling settings of the world model `like` if given."""
         sampling = SamplingOptions()
         if like is not None:
             usual = open_world(like).model.sampling

@@ -1,7 +1,7 @@
-"""Recipes of the loop, one per game: the settings and the size of each stage.
+"""Recipes for the loop, one per game: the settings and the size of each stage.
 
-The paper's three games use the paper's sizes and require GPUs and the ROM; the others take hours to
-days on two CPU cores. Every field can be overridden on the command line.
+The paper's three games use the paper's sizes and require GPUs and the ROM; the other games take
+hours to days on two CPU cores. Every field can be overridden on the command line.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ class LoopRecipe:
 
     Attributes:
         env: Env id of the real game.
-        name: Name of the worlds it makes.
-        training: How the first world is trained; fine-tuning uses the same optimizer settings.
-        explorer: Settings of the AutoExplore agent; the loop sets its out, world, seed and
-            env_kwargs.
-        test_agent: Settings of the agent that is trained on the game's own reward and plays the
-            held-out set; the loop sets its out, seed and env_kwargs.
-        evaluation: How worlds are evaluated.
-        random_policy: Policy of random play: random (uniform, as in the paper) or sticky.
-        random_episodes: Episodes of random play that the first world is trained on.
+        name: Name of the world models that the loop makes.
+        training: How the first world model is trained. Fine-tuning uses the same optimizer
+            settings.
+        explorer: Settings of the AutoExplore agent; the loop sets the fields out, world, seed
+            and env_kwargs.
+        test_agent: Settings of the agent that is trained on the game's own reward and collects the
+            held-out set; the loop sets the fields out, seed and env_kwargs.
+        evaluation: How world models are evaluated.
+        random_policy: Policy for random play: random (uniform, as in the paper) or sticky.
+        random_episodes: Episodes of random play that the first world model is trained on.
         round_frames: Frames that each arm collects per round, rounded up to whole episodes.
-        test_episodes: Episodes in the held-out set.
+        test_episodes: Number of episodes in the held-out set.
         max_steps: Maximum steps per episode.
         epsilon: Fraction of the agents' actions that are replaced by random ones.
-        decoder_steps: Steps of fine-tuning the tokenizer's decoder per round.
-        dynamics_steps: Steps of fine-tuning the dynamics per round.
-        storage: Number format in which worlds store their matrices.
+        decoder_steps: Fine-tuning steps for the tokenizer's decoder per round.
+        dynamics_steps: Fine-tuning steps for the dynamics per round.
+        storage: Number format in which world models store their matrices.
         env_kwargs: Further arguments of the env.
     """
 
@@ -115,7 +116,7 @@ LOOPS: tuple[Callable[[], LoopRecipe], ...] = (
 
 
 def for_env(env: str) -> LoopRecipe:
-    """Returns the recipe for a game; games without one get the small Atari recipe."""
+    """Returns the recipe for a game; games without their own recipe use the small Atari recipe."""
     for recipe in LOOPS:
         if recipe().env == env:
             return recipe()
@@ -135,9 +136,10 @@ def _small(env: str, name: str, world: str, *, num_envs: int) -> LoopRecipe:
 
 
 def _published(title: str, platform: str) -> LoopRecipe:
-    """The paper's sizes: 10,000 episodes of 700 frames per arm, 10,000 fine-tuning steps.
+    """Returns a recipe with the paper's sizes.
 
-    The batch of 20 windows per process gives the paper's 160 on 8 GPUs.
+    Each arm collects 10,000 episodes of 700 frames and fine-tunes the dynamics for 10,000 steps.
+    The batch of 20 windows per process gives the paper's batch of 160 windows on 8 GPUs.
     """
     env = f"RetroAct/{title}-{platform}-v0"
     agent: dict[str, Any] = {"env": env, "num_envs": 8, "max_steps": 700}

@@ -1,1 +1,1 @@
-"""Measures of dreams against the real game."""
+"""Measures that compare dreams with the real game."""

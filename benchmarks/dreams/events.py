@@ -1,9 +1,10 @@
-"""Precision and recall of the rewards and terminations that a dream predicts.
+"""Measure the precision and recall of the rewards and terminations that a dream predicts.
 
-Each episode is cut into stretches of at most n steps; the first begins at a random step near the
-start. A dream predicts each stretch from the real frames before it. If there are too many
-stretches, some with and some without events are sampled. Each is weighted by the number of
-stretches that it represents, so that events are as rare as in play.
+Each episode is cut into stretches of at most n steps, the length of a dream; the first stretch
+begins at a random step near the start. A dream predicts each stretch from the real frames before
+it. If there are too many stretches, some with events and some without are sampled. Each sampled
+stretch is weighted by the number of stretches that it represents, so that events are as rare as in
+real episodes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["Found", "Stretch", "cut", "find_events", "matched"]
 
-LIKELY = 0.5  # minimum of an event: termination probability, or fraction of the usual reward
+LIKELY = 0.5  # an event's minimum termination probability, or fraction of the usual reward
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Steps of an episode that a world predicts from the real frames before them.
+    """Steps of an episode that a world model predicts from the real frames before them.
 
     Attributes:
         episode: Index of the episode.
@@ -48,7 +49,7 @@ class Stretch:
 
 @dataclass(kw_only=True)
 class Found:
-    """Counts of one kind of event, weighted as described in the module.
+    """Counts of one kind of event, weighted as the module docstring describes.
 
     Attributes:
         real: Weighted number of real events.
@@ -99,9 +100,9 @@ class Found:
 
 
 def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> list[tuple[int, int]]:
-    """Match as many real events as possible to predicted ones at most `tolerance` steps apart.
+    """Match as many real events as possible to predicted events within `tolerance` steps.
 
-    Both sequences are in order of time; no event is in two pairs.
+    Both sequences are sorted by time; no event is in two pairs.
     """
     pairs, r, t = [], 0, 0
     while r < len(real) and t < len(predicted):
@@ -116,7 +117,7 @@ def matched(real: Sequence[int], predicted: Sequence[int], tolerance: int) -> li
 
 
 def cut(episodes: EpisodeDataset, *, prompt: int, steps: int, seed: int) -> list[Stretch]:
-    """Cut all episodes into stretches; the first begins up to n steps after the prompt."""
+    """Cut episodes into stretches; the first begins less than `steps` steps after the prompt."""
     rng, stretches = np.random.default_rng(seed), []
     for index, num_frames in enumerate(episodes.num_frames):
         whole = episodes.transitions(index, 0, int(num_frames))
@@ -138,16 +139,16 @@ def find_events(
     tolerance: int,
     seed: int,
 ) -> dict[str, Found]:
-    """Count the rewards and terminations that dreams predict correctly.
+    """Count real, predicted and correctly predicted rewards and terminations.
 
     Args:
-        dreamer: The world, in mode "stream".
+        dreamer: Generates dreams with the world model, in mode "stream".
         episodes: Real episodes.
         prompt: Real frames before each dream.
         steps: Length of a dream.
         num: Maximum number of stretches, half of them with an event if available.
         tolerance: Steps by which a prediction may be early or late.
-        seed: Seed of the choice of stretches.
+        seed: Seed for choosing the stretches.
     """
     stretches = cut(episodes, prompt=prompt, steps=steps, seed=seed)
     chosen = _choose(stretches, num, np.random.default_rng([seed, 1]))

@@ -1,4 +1,4 @@
-"""Frechet distance between the features of real and dreamed frames.
+"""Compute the Frechet distance between the features of real and dreamed frames.
 
 Shapes: B windows, n frames, H height, W width.
 """
@@ -52,12 +52,12 @@ def inception(weights: Path | None) -> nn.Module:
 
 
 def frechet_distance(features: nn.Module, real: Tensor, frames: Tensor) -> float:
-    """Return the FID of frames against real ones, pooled over windows and steps.
+    """Return the FID between dreamed and real frames, pooled over windows and steps.
 
     Args:
-        features: Maps uint8 images ``(N, 3, 299, 299)`` to features ``(N, D)``.
-        real: uint8 ``(B, n, H, W, 3)``.
-        frames: Dreamed frames, with the same shape.
+        features: Network that maps uint8 images ``(N, 3, 299, 299)`` to features ``(N, D)``.
+        real: Real frames, uint8 ``(B, n, H, W, 3)``.
+        frames: Dreamed frames of the same shape.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 

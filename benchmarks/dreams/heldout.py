@@ -1,4 +1,4 @@
-"""Held-out episodes: real episodes that a world was not trained on."""
+"""Held-out episodes: real episodes that a world model was not trained on."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ def collected(
     policy: str = "sticky",
     cache: Path | None = None,
 ) -> EpisodeDataset:
-    """Collect held-out episodes of the world's real env, or load them from the cache.
+    """Collect held-out episodes of a world model's real env, or load them from the cache.
 
     Args:
-        card: Card of the world.
+        card: Card of the world model.
         episodes: Number of episodes.
         max_steps: Maximum length of an episode.
         seed: Seed of the collection.
-        policy: Policy, as in `genie-gym collect`.
-        cache: Folder of the collections; by default in the user's cache directory.
+        policy: Policy that plays the episodes, as in `genie-gym collect`.
+        cache: Folder for the collected episodes; by default in the user's cache directory.
 
     Raises:
-        ValueError: If the world was trained on a collection of this seed.
+        ValueError: If the world model was trained on episodes collected with this seed.
     """
     if seed in _data(card).get("seeds", ()):
         raise ValueError(
-            f"the world {card.name} was trained on episodes of seed {seed}: use another --play-seed"
+            f"the world model {card.name} was trained on episodes with seed {seed}: "
+            "use another --play-seed"
         )
     kwargs, policy = unseen_levels(card), checked_spec(policy)
     settings = [card.env_id, kwargs, max_steps, seed, policy, *_agents_of(policy)]
@@ -66,7 +67,7 @@ def collected(
 
 
 def _agents_of(policy: str) -> list[str]:
-    """Return a checksum of each saved agent in a policy, because an agent may change."""
+    """Return a checksum of each saved agent that a policy uses, because agents may change."""
     folders = map(Path, shares_of(policy))
     return [
         hashlib.sha256(b"".join(map(Path.read_bytes, sorted(folder.glob("policy.*"))))).hexdigest()
@@ -76,10 +77,10 @@ def _agents_of(policy: str) -> list[str]:
 
 
 def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> EpisodeDataset:
-    """Load the episodes of the world's env from a dataset.
+    """Load the episodes of a world model's real env from a dataset.
 
     Args:
-        card: Card of the world.
+        card: Card of the world model.
         data: The dataset's directory.
         split: "test" for the part that training never reads, chosen by a hash of each episode;
             "all" for a dataset that was collected for testing.
@@ -90,9 +91,9 @@ def stored(card: WorldCard, data: Path, split: Literal["test", "all"]) -> Episod
         chosen = chosen.split("test")
     if not len(chosen):
         raise ValueError(
-            f"none of the {len(dataset)} episodes in {data} is of {card.env_id} and in the split "
-            f"{split!r} ('test' has about one in a hundred): if the world was not trained on this "
-            "dataset, use --split all"
+            f"{data} has {len(dataset)} episodes, but none from {card.env_id} in the split "
+            f"{split!r} ('test' has about one in a hundred): if the world model was not trained on "
+            "this dataset, use --split all"
         )
     return _checked(card, chosen)
 
@@ -122,7 +123,7 @@ def _checked(card: WorldCard, episodes: EpisodeDataset) -> EpisodeDataset:
     size = card.frame_size
     if episodes.frame_shape != (size, size, 3):
         raise ValueError(
-            f"{episodes.path} has frames {episodes.frame_shape}, but {card.name} expects "
+            f"{episodes.path} has frames of shape {episodes.frame_shape}, but {card.name} expects "
             f"{(size, size, 3)}: collect episodes with frames of that size"
         )
     return episodes

@@ -1,4 +1,4 @@
-"""Scores of longer dreams, against real play with the same actions.
+"""Score longer dreams against real episodes with the same actions.
 
 Shapes: B dreams, n frames, H height, W width.
 """
@@ -35,7 +35,7 @@ class Horizon:
     horizons: tuple[int, ...]
 
     def figures(self) -> dict[str, float]:
-        """Return the figures by name; scores without any frame are left out."""
+        """Return the results by name; scores that no frame has are left out."""
         found = {
             f"horizon_{name}_{horizon}": value
             for name, values in self.scores.items()
@@ -53,18 +53,18 @@ def measure_horizon(
     seed: int,
     clean: Picture = as_it_is,
 ) -> Horizon | None:
-    """Score frames 1 to 100 of dreams; fewer frames if no episode is that long.
+    """Score frames 1, 10, 25, 50 and 100 of dreams, as far as the longest episode reaches.
 
     Args:
-        dreamer: The world.
+        dreamer: Generates dreams with the world model.
         episodes: Real held-out episodes.
         num: Number of dreams.
         prompt: Number of real frames before a dream.
-        seed: Seed of the choice of windows.
-        clean: Applied to all frames before comparison.
+        seed: Seed for choosing the windows.
+        clean: Function applied to all frames before comparison.
 
     Returns:
-        The scores; None if no episode is longer than 10 frames.
+        The scores; None if no episode has 25 frames after the prompt.
     """
     longest = int(episodes.num_frames.max()) - prompt
     horizons = tuple(horizon for horizon in HORIZONS if horizon <= longest)

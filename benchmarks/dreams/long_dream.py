@@ -1,4 +1,4 @@
-"""Long dreams: their stability, and whether they still follow their actions.
+"""Measure whether long dreams stay stable and still follow their actions.
 
 Shapes: B dreams, n frames, A actions, H height, W width.
 """
@@ -29,7 +29,7 @@ NUM_OTHERS = 4  # other action sequences tried in each dream
 
 @dataclass(frozen=True, kw_only=True)
 class Obedience:
-    """Effect of other actions minus that of other random numbers, at each step after a frame.
+    """Effect of other actions minus the effect of other random numbers, at each later step.
 
     Attributes:
         psnr: Effect in dB.
@@ -45,12 +45,12 @@ class LongDream:
     """Long dreams and their measurements.
 
     Attributes:
-        frames: uint8 ``(B, n, H, W, 3)``.
-        obedience: Effect of other actions, by number of frames generated before.
-        held: Frames after holding each action from then on, uint8 ``(A, m, H, W, 3)``, with the
-            same keys.
+        frames: Dreamed frames, uint8 ``(B, n, H, W, 3)``.
+        obedience: Effect of other actions, keyed by the number of frames generated before.
+        held: Frames generated while each action is held from then on, uint8 ``(A, m, H, W, 3)``,
+            with the same keys.
         real_contrast: Median contrast of real frames.
-        real_motion: Mean motion of real play.
+        real_motion: Mean motion between real frames.
     """
 
     frames: Tensor
@@ -60,7 +60,7 @@ class LongDream:
     real_motion: float
 
     def figures(self, step: int) -> dict[str, float]:
-        """Return the figures by name; `step` is the step of the delta scores."""
+        """Return the results by name; `step` is the step at which delta scores are taken."""
         contrasts, motions = contrast(self.frames), motion(self.frames)
         found = {
             "stability_frames": float(self.frames.shape[1]),
@@ -89,7 +89,7 @@ def dream_long(
     """Generate many frames with the sticky policy, and try other actions at some of them.
 
     Args:
-        dreamer: The world, in mode "stream".
+        dreamer: Generates dreams with the world model, in mode "stream".
         windows: The prompts, one for each dream.
         actions: The action set.
         num_frames: Number of frames to generate.
@@ -132,9 +132,9 @@ def obedience(
     is 0 for a dream that ignores its actions.
 
     Args:
-        dreamer: The world, in mode "stream".
+        dreamer: Generates dreams with the world model, in mode "stream".
         state: State of B dreams; it is not modified.
-        actions: int64 ``(B, n)``.
+        actions: Actions of the dreams, int64 ``(B, n)``.
         num_actions: Size of the action set.
         seed: Seed of the random actions.
     """
@@ -162,7 +162,10 @@ def obedience(
 def each_action(
     dreamer: Dreamer, state: WorldState, row: int, num_actions: int, steps: int
 ) -> Tensor:
-    """Generate ``(A, n, H, W, 3)`` frames, one action per row, with the same random numbers."""
+    """Hold each action in a copy of dream `row`; return ``(A, n, H, W, 3)`` frames.
+
+    All copies use the same random numbers.
+    """
     index = torch.full((num_actions,), row, device=state.seeds.device)
     held = torch.arange(num_actions)[:, None].expand(-1, steps)
     return dreamer.follow(state.rows(index), held)[1]

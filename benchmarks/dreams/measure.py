@@ -1,4 +1,4 @@
-"""Measure a world and collect all results in one object."""
+"""Measure a world model and collect all results in one object."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ class Amounts:
 
     @property
     def marks(self) -> tuple[int, int]:
-        """Frames of a long dream after which other actions are tried: early and late."""
+        """Numbers of frames of a long dream after which other actions are tried: early and late."""
         return (0, self.long_frames * 9 // 10)
 
 
 @dataclass(kw_only=True)
 class Measured:
-    """The measurements of a world.
+    """The measurements of a world model.
 
     Attributes:
-        windows: The windows of real play.
+        windows: The windows from real episodes.
         clips: The real, dreamed and other frames of the windows; see `Clips`.
         scores: Scores of the clips.
         speed: Dreamed frames per second; the time includes the prompts.
         tolerance: Steps by which a predicted event may be early or late.
-        held: Dreams from the first window's prompt, one per action, which is held throughout,
-            uint8 ``(A, n, H, W, 3)``.
-        fid: FID of dream, copy and ceiling; empty without a feature network.
+        held: Dreams from the first window's prompt that each hold one action throughout, uint8
+            ``(A, n, H, W, 3)``.
+        fid: FID of the dream, the copy and the ceiling; empty without a feature network.
         horizon: Scores of dreams of 100 frames; only in mode "stream".
         events: Counts of rewards and terminations; only in mode "stream".
         long: The long dreams; only in mode "stream".
@@ -107,7 +107,7 @@ class Measured:
     player: Survival | None = None
 
     def figures(self) -> dict[str, float]:
-        """Return all figures by name."""
+        """Return all results by name."""
         step = min(DELTA_STEP, self.windows.num_steps)
         found = self.scores.figures() | {
             "fid" if kind == "dream" else f"fid_{kind}": value for kind, value in self.fid.items()
@@ -136,24 +136,24 @@ def measure(
     outcomes: bool = True,
     say: Callable[[str], None] = print,
 ) -> Measured:
-    """Measure a world against episodes of its real env.
+    """Measure a world model against episodes of its real env.
 
     Args:
-        dreamer: The world, in the mode to measure.
+        dreamer: Generates dreams with the world model, in the mode to measure.
         episodes: Real held-out episodes.
-        actions: The world's action set.
+        actions: The world model's action set.
         amounts: Number of windows, dreams and frames.
-        clean: Applied to frames before they are compared.
-        features: The feature network of FID; None skips FID.
-        outcomes: Whether the world predicts rewards and terminations; if so, they are counted.
-        say: Called with each progress message.
+        clean: Function applied to frames before they are compared.
+        features: The feature network for FID; None skips FID.
+        outcomes: Whether the model predicts rewards and terminations; if so, they are counted.
+        say: Function called with each progress message.
     """
     prompt, steps, seed = amounts.prompt, amounts.steps, amounts.seed
     windows = draw_windows(episodes, num=amounts.windows, prompt=prompt, steps=steps, seed=seed)
     latent = dreamer.model.latent_action
     if latent is not None:
         windows = windows.with_latent_actions(latent)
-    say(f"{len(windows)} dreams of {steps} steps, each with the true actions and with others")
+    say(f"{len(windows)} dreams of {steps} steps, each with the true and with other actions")
     clips, speed = dream_clips(dreamer, windows, len(actions), seed, clean)
     measured = Measured(
         windows=windows,

@@ -1,4 +1,4 @@
-"""Survival of CoinRun's player: whether it is whole and in its place.
+"""Survival of CoinRun's player: in which frames the player is whole and in its place.
 
 The camera follows the player, so the game draws the player at the same place in every frame, with
 the same pixels for the same pose. Real frames with the same pixels at the player's chest show the
@@ -26,11 +26,11 @@ __all__ = ["player_survival"]
 TOP, LEFT = 26, 27  # where the player's box begins in the frame, in pixels
 HEIGHT, WIDTH = 12, 10  # size of the box
 CHEST = (slice(4, 8), slice(4, 6))  # pixels of the box that tell poses apart
-FEWEST_FRAMES, FEWEST_EPISODES = 15, 3  # minimum numbers that must show a pose
+FEWEST_FRAMES, FEWEST_EPISODES = 15, 3  # minimum numbers that show a pose
 SHARED = 0.98  # minimum fraction of a pose's frames that share a template pixel
 SAME = 2  # grey levels by which a template pixel may differ in real frames
 LIKE = 25  # grey levels by which a template pixel may differ in a dream
-WHOLE = 0.9  # fraction of a template's pixels that a frame must show
+WHOLE = 0.9  # minimum fraction of a template's pixels that a frame must show
 ASIDE = 3  # pixels by which players are displaced to check the measure
 BLIND = 0.1  # the measure is not reported if more than this fraction of displaced players passes
 
@@ -39,8 +39,8 @@ class Template(NamedTuple):
     """The player in one pose.
 
     Attributes:
-        rows: Rows of its pixels in the box.
-        columns: Columns of these pixels.
+        rows: Row indices of the player's pixels in the box.
+        columns: Column indices of these pixels.
         colours: Colours of these pixels, ``(pixels, 3)``.
     """
 
@@ -50,9 +50,9 @@ class Template(NamedTuple):
 
 
 def player_survival(frames: Tensor, episodes: EpisodeDataset) -> Survival | None:
-    """Judge every second frame of dreams of CoinRun.
+    """Judge the player in every second frame of CoinRun dreams.
 
-    The poses come from half of the episodes; the other half is judged like the dreams.
+    The poses come from half of the episodes; frames of the other half are judged like the dreams.
 
     Returns None if the episodes show too few poses, or if the measure would accept real frames in
     which the player is displaced.

@@ -1,7 +1,8 @@
-"""The rewards and terminations of long dreams, per 1,000 steps, compared with the game.
+"""Compare rewards and terminations per 1,000 steps in long dreams and in the real game.
 
-The same policies play the dream and the game from the same starts. A world that predicts held-out
-play well may still overpay a policy, or terminate too often, in situations that its dream leads to.
+The same policies play the dream and the game from the same starts. A world model that predicts
+held-out episodes well may still overpay a policy, or terminate too often, in situations that arise
+in its dreams.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ NO_LIMIT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Rewards and terminations of a policy per 1,000 steps.
+    """A policy's rewards and terminations per 1,000 steps.
 
     Attributes:
         name: Name of the policy.
-        rewards: Sum of the rewards in the dream and in the game.
-        ends: Number of terminations in the dream and in the game.
+        rewards: Sum of the rewards per 1,000 steps, in the dream and in the game.
+        ends: Number of terminations per 1,000 steps, in the dream and in the game.
     """
 
     name: str
@@ -56,11 +57,11 @@ def measure_rates(
     """Play the policies in the dream and in the game, from the same starts.
 
     Args:
-        world: Name or path of the world.
-        policies: Specifications of the policies, as in `genie-gym collect`, by name.
+        world: Name or path of the world model.
+        policies: Policies by name, each specified as in `genie-gym collect`.
         num_starts: Number of starts.
         steps: Maximum steps per policy and start.
-        dreaming: Further arguments of `GenieVectorEnv`.
+        dreaming: Further arguments for `GenieVectorEnv`.
     """
     real_env = make_real(world, REAL_ROWS, NO_LIMIT, unseen=True)
     rows = num_starts * len(policies)

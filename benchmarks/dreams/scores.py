@@ -1,4 +1,4 @@
-"""Scores of dreamed frames: each frame against the real frame of the same step.
+"""Score dreamed frames, each against the real frame at the same step.
 
 Shapes: B windows, n dreamed frames, H height, W width.
 """
@@ -43,11 +43,11 @@ class Clips:
     Attributes:
         last: The last frame of the prompt, ``(B, 1, H, W, 3)``.
         real: The real frames.
-        dream: The world's dream with the same actions.
+        dream: The frames that the world model dreams with the same actions.
         ceiling: The real frames encoded and decoded by the tokenizer.
         random: A dream with all actions drawn at random.
-        last_replaced: Frame t is from a dream in which only the action before frame t is replaced.
-        uncertainty: The world's uncertainty of each frame of `dream`, ``(B, n)``.
+        last_replaced: Frame t comes from a dream in which only the action before it is replaced.
+        uncertainty: The world model's uncertainty about each frame of `dream`, ``(B, n)``.
     """
 
     last: Tensor
@@ -60,7 +60,7 @@ class Clips:
 
     @property
     def copy(self) -> Tensor:
-        """The prompt's last frame repeated: the floor."""
+        """The prompt's last frame, repeated; its scores are the floor."""
         return self.last.expand_as(self.real)
 
     def of(self, kind: str) -> Tensor:
@@ -76,16 +76,16 @@ def as_it_is(frames: Tensor) -> Tensor:
 def dream_clips(
     dreamer: Dreamer, windows: Windows, num_actions: int, seed: int, clean: Picture = as_it_is
 ) -> tuple[Clips, float]:
-    """Generate all windows with true and with other actions; return clips and frames/s.
+    """Dream all windows with true and with other actions; return the clips and frames per second.
 
     The speed is measured with the true actions; the time includes the prompts.
 
     Args:
-        dreamer: The world.
-        windows: Windows of real play.
+        dreamer: Generates dreams with the world model.
+        windows: Windows from real episodes.
         num_actions: Size of the action set.
         seed: Seed of the random actions.
-        clean: Applied to all frames before comparison.
+        clean: Function applied to all frames before comparison.
     """
     prompt, k = windows.prompt, windows.num_prompt
     before = windows.actions[:, : k - 1]
@@ -123,11 +123,13 @@ def other_actions(actions: Tensor, num_actions: int, seed: int) -> tuple[Tensor,
 class Scores:
     """Scores of every frame: name -> ``(B, n)``, with NaN if a frame has no pixel to score.
 
-    The names are ``psnr``, ``ssim``, ``changed_psnr`` (over the pixels that differ from the
-    prompt's last frame) and ``moving_psnr`` (over the pixels that differ from the previous
-    real frame). The suffix ``_copy`` scores the copied last frame, ``_ceiling`` the tokenizer.
-    ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the loss of PSNR due to other actions,
-    and ``delta_changed_psnr_...`` the same loss over changed pixels.
+    * ``psnr``, ``ssim``, ``changed_psnr`` (over the pixels that differ from the prompt's last
+      frame) and ``moving_psnr`` (over the pixels that differ from the previous real frame) score
+      the dream.
+    * The same names with ``_copy`` score the repeated last frame, and with ``_ceiling`` the
+      tokenizer's reconstruction.
+    * ``delta_psnr_genie`` and ``delta_psnr_last_action`` are the PSNR that the dream loses with
+      other actions; ``delta_changed_psnr_...`` is the same loss over changed pixels.
     """
 
     frames: Mapping[str, Tensor]
@@ -151,10 +153,10 @@ class Scores:
         return self.frames[name].nanmean(0).tolist()
 
     def figures(self) -> dict[str, float]:
-        """Return all figures by name; scores without any frame are left out.
+        """Return all results by name; scores that no frame has are left out.
 
-        ``NAME`` is the mean over all frames, ``NAME_step{t}`` the mean at step t. Delta scores are
-        given only per step: ``delta{t}_psnr_genie``.
+        ``NAME`` is the mean over all frames and ``NAME_step{t}`` the mean at step t. Delta scores
+        are given only per step: ``delta{t}_psnr_genie``.
         """
         found: dict[str, float] = {}
         for name in self.frames:
@@ -203,6 +205,6 @@ def rank_correlation(uncertainty: Tensor, error: Tensor) -> float:
 
 
 def _within_steps(uncertainty: Tensor, error: Tensor) -> float:
-    """Return the mean rank correlation within each step, so that the step has no effect."""
+    """Return the rank correlation at each step, averaged, so that the step has no effect."""
     pairs = zip(uncertainty.unbind(1), error.unbind(1), strict=True)
     return float(torch.tensor([rank_correlation(u, e) for u, e in pairs]).nanmean())

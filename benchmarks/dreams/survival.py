@@ -1,4 +1,4 @@
-"""Survival: how long dreams remain pictures of the game.
+"""Survival: how long the frames of a dream remain pictures of the game.
 
 A frame is a picture of the game if it passes two tests. First, each of its patches looks like a
 real patch at the same place. A frame's distance is the distance of its worst patch from the
@@ -6,12 +6,12 @@ nearest real patch; the limit is 1.5 times the 99th percentile of this distance 
 other episodes. Second, nothing is missing: the number of pixels that differ from the background
 (the median of real frames) is at least 0.9 times the 1st percentile of this number in real frames.
 
-In a game on a single screen, held-out play shows nearly everything that can appear at each place.
-In a scrolling game, it does not, and the limits are loose. Therefore, real frames that were
-shuffled and blurred are judged, too. If these pass, the measure detects nothing and is not
-reported.
+In a single-screen game, held-out episodes show nearly everything that can appear at each place. In
+a scrolling game they do not, so the limits are loose. Therefore, deliberately damaged real frames
+(shuffled patches, then blurred) are judged too. If they pass, the measure cannot detect damage and
+is not reported.
 
-Shapes: F frames, L patches of a frame, D values of a patch, H height, W width.
+Shapes: F frames, L patches per frame, D values per patch, H height, W width.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ MARKS = (50, 100, 200)
 EVERY = 2
 """Every EVERY-th frame of a dream is judged."""
 USUAL = 400
-"""About this many real frames are judged; as many others set the limits."""
+"""About this many real frames are judged, and about as many other real frames set the limits."""
 
-_PERCENTILE, _BEYOND = 0.99, 1.5  # limit of the distance: the percentile, and a factor on it
-_FEW, _BELOW = 0.01, 0.9  # limit of the number of pixels: the percentile, and a factor on it
-_INVISIBLE = 0.05  # minimum limit of the distance: two grey levels
-_PATCH, _POOL = 8, 2  # pixels of a patch's side; patches are compared at half the resolution
+_PERCENTILE, _BEYOND = 0.99, 1.5  # limit on the distance: a percentile times a factor
+_FEW, _BELOW = 0.01, 0.9  # limit on the number of pixels: a percentile times a factor
+_INVISIBLE = 0.05  # lowest limit on the distance: two grey levels
+_PATCH, _POOL = 8, 2  # pixels per side of a patch; patches are compared at half the resolution
 _KNOWN = 3000  # maximum number of real frames to compare with
-_BLUR = 9  # pixels; how much damaged frames are blurred
+_BLUR = 9  # side of the blur's window for damaged frames, in pixels
 _BLIND = 0.1  # the measure is not reported if more than this fraction of damaged frames passes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survival:
-    """Which frames are pictures of the game, or pass another test.
+    """Results of a test of frames, such as whether they are pictures of the game.
 
     Attributes:
         dream: Result for every second frame of the dreams, bool ``(B, n)``.
-        real: Result for frames of held-out real play, bool ``(F,)``.
-        name: Prefix of the names of the figures.
+        real: Result for held-out real frames, bool ``(F,)``.
+        name: Prefix of the result names.
     """
 
     dream: Tensor
@@ -82,15 +82,15 @@ def survival(
 ) -> Survival | None:
     """Test whether dreamed frames still look like frames of the game.
 
-    Half of the episodes are the reference, a quarter sets the limits, and the frames of the last
-    quarter are tested like the dreams, as they are and deliberately damaged.
+    Half of the episodes are the reference and a quarter sets the limits. The frames of the last
+    quarter are tested like the dreams, both unchanged and deliberately damaged.
 
     Returns None if there are fewer than 4 episodes, or if the damaged frames pass the test too.
 
     Args:
         frames: The dreams, uint8 ``(B, n, H, W, 3)``.
         episodes: Real held-out episodes.
-        clean: Preprocessing of all frames, dreamed and real.
+        clean: Function that preprocesses all frames, dreamed and real.
     """
     if len(episodes) < 4:
         return None
@@ -105,7 +105,7 @@ def survival(
 
 
 class _Game:
-    """What a game looks like.
+    """The appearance of a game, according to real frames.
 
     Args:
         known: Real frames to compare with.
@@ -133,7 +133,7 @@ class _Game:
 
 
 def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
-    """Return evenly spaced frames ``(F, H, W, 3)`` of every fourth episode, from index `part`."""
+    """Return evenly spaced frames ``(F, H, W, 3)`` of every fourth episode, starting at `part`."""
     chosen = range(part, len(episodes), 4)
     stride = max(1, int(sum(episodes.num_frames[i] for i in chosen)) * 2 // _KNOWN)
     frames = [episodes.frames(i, 0, int(episodes.num_frames[i]))[::stride] for i in chosen]
@@ -154,7 +154,7 @@ def _damaged(frames: Tensor) -> Tensor:
 
 
 def _patches(frames: Tensor) -> Tensor:
-    """Return the patches at each place, ``(L, F, D)``."""
+    """Return the patches of all frames, grouped by place: ``(L, F, D)``."""
     small = F.avg_pool2d(to_float(frames), _POOL)  # (F, 3, H / 2, W / 2)
     side = _PATCH // _POOL
     return F.unfold(small, side, stride=side).permute(2, 0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""The figures as table rows, for the terminal and for the page."""
+"""Format the results as table rows, for the terminal and for the HTML report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEVELS = {
 
 
 def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
-    """Return the table rows of all main metrics; `no_fid` is the reason if FID is missing."""
+    """Return table rows for all main metrics; `no_fid` is the reason if FID is missing."""
     return [
         *compared_rows(measured, no_fid),
         *_horizon_rows(measured),
@@ -33,7 +33,7 @@ def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
 
 
 def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
-    """Return rows that compare the dream with floor and ceiling."""
+    """Return rows that compare the dream with its floor and ceiling."""
     scores, rows = measured.scores, []
     for name, title in LEVELS.items():
         rows.append(
@@ -67,14 +67,14 @@ def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
 
 
 def rate_rows(rates: Sequence[Rates]) -> list[dict[str, Any]]:
-    """Return rows with the rewards and ends per 1,000 steps of long dreams and of the game."""
+    """Return rows with rewards and terminations per 1,000 steps, in long dreams and in the game."""
     return [
         {
-            "measure": f"{what} per 1,000 steps, {rate.name} play ({real:.3g} in the game)",
+            "measure": f"{what} per 1,000 steps, policy {rate.name} ({real:.3g} in the game)",
             "dream": dream,
         }
         for rate in rates
-        for what, (dream, real) in (("reward", rate.rewards), ("ends", rate.ends))
+        for what, (dream, real) in (("rewards", rate.rewards), ("terminations", rate.ends))
     ]
 
 
@@ -127,8 +127,8 @@ def _other_rows(measured: Measured) -> list[dict[str, Any]]:
     }
     for begin, mark in pairwise((0, *MARKS)):
         part = f"frames {begin + 1} to {mark} of long dreams"
-        titles[f"survival_{mark}"] = f"survival: the same share of {part}"
-        titles[f"player_survival_{mark}"] = f"player whole and in its place: the share of {part}"
+        titles[f"survival_{mark}"] = f"survival: share of {part} that are pictures of the game"
+        titles[f"player_survival_{mark}"] = f"player whole and in its place: share of {part}"
     for name in figures:
         if name.startswith("stability_delta"):
             unit = "pixels" if "pixels" in name else "dB"

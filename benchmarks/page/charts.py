@@ -1,4 +1,4 @@
-"""Charts as inline SVG, coloured by the page's style sheet."""
+"""Draw charts as inline SVG, which the page's style sheet colours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Line:
     Attributes:
         label: Text at the end of the line.
         values: One y value for each x; NaN leaves a gap.
-        style: CSS class.
+        style: CSS class of the line.
     """
 
     label: str
@@ -90,7 +90,7 @@ def dots(rows: Sequence[tuple[str, Sequence[tuple[str, float, str]]]], *, title:
     """Draw rows of labelled dots on one axis.
 
     Args:
-        rows: For each row a label and its dots: name, value and CSS class.
+        rows: Label and dots of each row; a dot is given by its name, value and CSS class.
         title: Title of the axis with its unit.
     """
     height = ROW * len(rows) + BOTTOM

@@ -1,4 +1,4 @@
-"""The definition of every measure, shown at the end of the page."""
+"""Definitions of all measures, shown at the end of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of clips: film strips, frame sheets for the player, animations.
+"""Draw clips as film strips, animations and frame sheets for the page's player.
 
 Shapes: n frames, H height, W width.
 """
@@ -22,13 +22,13 @@ from genie_gym.pictures import labelled, scaled, write_png
 __all__ = ["data_uri", "error_picture", "row", "sheet", "write_pictures"]
 
 Picture = NDArray[np.uint8]
-GAIN = 2  # an error of half the range is white
+GAIN = 2  # an error of half the value range is white
 ENLARGED = 4
 GAP = 2
 
 
 def data_uri(picture: Picture) -> str:
-    """Encode a picture as a data URI for an ``<img>``."""
+    """Encode an image as a data URI for an ``<img>`` tag."""
     ok, content = cv2.imencode(
         ".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9]
     )
@@ -37,20 +37,20 @@ def data_uri(picture: Picture) -> str:
 
 
 def error_picture(frames: Tensor, real: Tensor) -> Tensor:
-    """Return the absolute error of the frames, brightened: uint8, of the same shape."""
+    """Return the brightened absolute error of the frames, as uint8 frames of the same shape."""
     error = (frames.int() - real.int()).abs().float().mean(-1, keepdim=True)
     return (error * GAIN).clamp(max=255).to(torch.uint8).expand_as(frames)
 
 
 def row(frames: Tensor) -> Picture:
-    """Join frames ``(n, H, W, 3)`` from left to right, with grey gaps."""
+    """Join frames ``(n, H, W, 3)`` from left to right, with grey gaps between them."""
     gap = ((0, 0), (0, 0), (0, GAP), (0, 0))
     parted = np.pad(frames.numpy(), gap, constant_values=128)
     return np.concatenate(list(parted), axis=1)[:, :-GAP]
 
 
 def sheet(clips: Clips, window: int) -> Picture:
-    """Draw the last prompt frame and all later frames: real above, dream below."""
+    """Draw the last prompt frame and all later frames, with real frames above dreamed ones."""
     last = clips.last[window]
     rows = [torch.cat((last, clip[window])) for clip in (clips.real, clips.dream)]
     return np.concatenate([np.concatenate(list(frames.numpy()), axis=1) for frames in rows])
@@ -59,7 +59,7 @@ def sheet(clips: Clips, window: int) -> Picture:
 def write_pictures(
     folder: Path, clips: Clips, windows: Sequence[int], held: Tensor, meanings: Sequence[str]
 ) -> list[Path]:
-    """Write a film strip and an animation of some windows, and the control grid."""
+    """Write a film strip and an animation of some windows, and a grid with a row per action."""
     strips, pairs = [], []
     for window in windows:
         real, dream = clips.real[window], clips.dream[window]

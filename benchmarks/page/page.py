@@ -1,4 +1,4 @@
-"""The whole page, written for readers who have not read the paper."""
+"""The complete HTML report, written for readers who have not read the paper."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Subject", "page", "write_page"]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The world and the data that the page describes.
+    """The world model and the data that the report describes.
 
     Attributes:
-        name: Name of the world.
+        name: Name of the world model.
         env_id: Id of the real env.
-        mode: How the frames were generated.
-        data: One sentence on the real episodes.
+        mode: Mode in which the frames were generated.
+        data: Description of the real episodes in one sentence.
         command: The command that made the report.
         no_fid: Why FID is missing; empty if FID is present.
         meanings: Names of the actions.
@@ -52,8 +52,9 @@ def page(subject: Subject, measured: Measured) -> str:
     title = f"How accurate are the dreams of {subject.name}?"
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">A learned world model against <code>{escape(subject.env_id)}</code>, the '
-        f"game it was trained on: {len(windows)} dreams of {windows.num_steps} frames "
+        '<p class="soft">A learned world model, compared with '
+        f"<code>{escape(subject.env_id)}</code>, the game it was trained on: "
+        f"{len(windows)} dreams of {windows.num_steps} frames "
         f"from {windows.num_prompt} real frame{'s' * (windows.num_prompt > 1)} each, on "
         "held-out episodes.</p>",
         sections.verdict(measured),
@@ -100,7 +101,7 @@ def _kind(column: str) -> str:
 def _origin(subject: Subject) -> str:
     return (
         "<h2>Where the numbers come from</h2>"
-        f"<p>Real play: {escape(subject.data)}. Frames were generated in mode "
+        f"<p>Real episodes: {escape(subject.data)}. Frames were generated in mode "
         f"<b>{escape(subject.mode)}</b> on {escape(hardware())}.</p>"
         f"<p><code>{escape(subject.command)}</code></p>"
     )

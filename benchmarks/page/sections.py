@@ -1,4 +1,4 @@
-"""The sections of the page, as HTML with a short explanation."""
+"""The sections of the report, as HTML; each contains a short explanation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LEGEND = (
 
 
 def ranked(measured: Measured, num: int) -> list[tuple[str, int]]:
-    """Choose evenly spaced windows from best to worst; return a title and the index of each."""
+    """Choose windows evenly from the best to the worst; return a title and the index of each."""
     quality = measured.scores.frames["psnr"].mean(1)
     order = quality.argsort(descending=True)
     places = np.unique(np.linspace(0, len(order) - 1, min(num, len(order))).astype(int))
@@ -79,10 +79,10 @@ def verdict(measured: Measured) -> str:
     if measured.long is not None:
         figures = measured.long.figures(step)
         items.append(
-            f"<b>Stability.</b> After {measured.long.frames.shape[1]:,} frames the picture has "
-            f"{100 * figures['stability_contrast']:.0f} % of the contrast of real frames; "
-            f"{100 * figures['stability_flat']:.0f} % of all frames were flat, "
-            f"{100 * figures['stability_frozen']:.0f} % frozen."
+            f"<b>Stability.</b> After {measured.long.frames.shape[1]:,} frames the dream has "
+            f"{100 * figures['stability_contrast']:.0f}% of the contrast of real frames; "
+            f"{100 * figures['stability_flat']:.0f}% of all dreamed frames were flat, "
+            f"{100 * figures['stability_frozen']:.0f}% frozen."
         )
     return f'<ul class="verdict">{"".join(f"<li>{item}</li>" for item in items)}</ul>'
 
@@ -117,7 +117,7 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def closeness(measured: Measured) -> str:
-    """Show scores between floor and ceiling, and their decline with each step."""
+    """Show the scores with their floor and ceiling, and how they decline with each step."""
     scores = measured.scores
     steps = range(1, measured.windows.num_steps + 1)
     rows = [
@@ -159,7 +159,7 @@ def closeness(measured: Measured) -> str:
 
 
 def strips(measured: Measured) -> str:
-    """Show film strips: real, dream and error."""
+    """Show film strips of the real frames, the dreamed frames and the errors."""
     parts = []
     for name, window in ranked(measured, NUM_STRIPS):
         clips = measured.clips
@@ -211,7 +211,7 @@ def control(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def events(measured: Measured) -> str:
-    """Show precision and recall of rewards and terminations."""
+    """Show the precision and recall of predicted rewards and terminations."""
     if not measured.events:
         return ""
     tolerance = measured.tolerance
@@ -222,8 +222,8 @@ def events(measured: Measured) -> str:
             sentences.append(f"<li><b>{name}</b>: none in these episodes.</li>")
             continue
         sentences.append(
-            f"<li><b>{name}</b>: of {found.num_real} real ones, "
-            f"{100 * figures[f'{name}_recall']:.0f} % are in the dream (recall); "
+            f"<li><b>{name}</b>: of {found.num_real} real events, "
+            f"{100 * figures[f'{name}_recall']:.0f}% are in the dream (recall); "
             + _predicted(found, figures, name)
         )
     return (
@@ -234,7 +234,7 @@ def events(measured: Measured) -> str:
 
 
 def long(measured: Measured, meanings: Sequence[str]) -> str:
-    """Show the long dreams."""
+    """Show the long dreams and their stability."""
     dream = measured.long
     if dream is None:
         return ""
@@ -257,7 +257,7 @@ def long(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def calibration(measured: Measured) -> str:
-    """Show how well the world's uncertainty predicts its error."""
+    """Show how well the world model's uncertainty predicts its error."""
     value, within = measured.scores.calibration, measured.scores.calibration_within
     if not np.isfinite(value):
         return ""
@@ -275,7 +275,7 @@ def _predicted(found: Found, figures: Mapping[str, float], name: str) -> str:
         return "the dream predicts none.</li>"
     late = figures.get(f"{name}_late_steps")
     return (
-        f"of those that the dream predicts, {100 * figures[f'{name}_precision']:.0f} % are real "
+        f"of the events in the dream, {100 * figures[f'{name}_precision']:.0f}% are real "
         f"(precision){'' if late is None else f', {late:+.1f} steps late on average'}.</li>"
     )
 

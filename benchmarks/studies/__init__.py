@@ -1,1 +1,1 @@
-"""One-off experiments, and scripts that draw pictures for the docs: `genie-gym bench NAME`."""
+"""One-off experiments, and scripts that draw figures for the docs; run: `genie-gym bench NAME`."""

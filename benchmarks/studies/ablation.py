@@ -1,16 +1,18 @@
-"""Ablate token input, TDCE and the two-stream objective with equal data, tokenizer and time.
+"""Ablate token input, TDCE and the two-stream objective, with the same data, tokenizer and time.
 
 Run: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
 
-The first arm is the paper's plain model. Each next arm adds one change, up to our model. One more
-arm makes only the last change, and two more differ from our model in one setting. All arms share
-the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning rate is constant
-after warm-up and the weights are averaged, so that one run can be evaluated at any step: at an
-equal number of steps and at equal time. The time of an arm is its number of steps times its seconds
-per step. The seconds per step are measured before training, with the arms alternating, so later
-load on the machine has no effect.
+Each arm is a variant of the dynamics model. The first arm is the paper's plain model. Each of the
+next arms adds one change; the last change makes it our model. One more arm makes only the last
+change. Two more arms each differ from our model in one setting.
 
-All results are stored in the folder; the same command resumes a stopped run.
+All arms share the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning
+rate is constant after warm-up and the weights are averaged, so that one run can be evaluated at any
+step. Arms are compared at an equal number of steps and at equal time. An arm's time is its number
+of steps times its seconds per step. The seconds per step are measured before training, with the
+arms alternating, so later load on the machine has no effect.
+
+All results are stored in the output folder; the same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -99,7 +101,7 @@ QUICK = Size(episodes=12, tokenizer_steps=4, steps=2, timed_steps=1, windows=2)
 
 @dataclass(frozen=True, kw_only=True)
 class VariedLossConfig(DynamicsLossConfig):
-    """The loss of a dynamics model, with its constants turned into options.
+    """The loss config for a dynamics model, with the loss's constants turned into options.
 
     Attributes:
         TDCE_WEIGHT: Weight of the token distance added to cross-entropy.
@@ -113,14 +115,14 @@ class VariedLossConfig(DynamicsLossConfig):
 
 
 class Arm(NamedTuple):
-    """A variant: a model and its loss."""
+    """A variant: a dynamics model and its loss."""
 
     model: DynamicsConfig
     loss: VariedLossConfig
 
 
 def arms(recipe: DynamicsRecipe) -> dict[str, Arm]:
-    """Return the variants of a recipe's model and loss by name."""
+    """Return all arms by name: variants of a recipe's model and loss."""
     common = {f.name: getattr(recipe.loss, f.name) for f in fields(recipe.loss)}
     loss = VariedLossConfig(**common)
     plain = replace(loss, TDCE_WEIGHT=0.0)
@@ -153,7 +155,7 @@ class Ablation:
 
     @cached_property
     def data(self) -> Path:
-        """The folder of the episodes; the split "val" is held out."""
+        """The folder that contains the episodes; the split "val" is held out."""
         path = self.out / "data"
         missing = collect(
             CollectConfig(
@@ -211,7 +213,7 @@ class Ablation:
         return round(self.size.steps * share)
 
     def scores(self, arm: str, seed: int, budget: str) -> dict[str, float]:
-        """Train an arm to the budget and evaluate it. Call with the smaller budget first."""
+        """Train an arm up to a budget and evaluate it. Call this with the smaller budget first."""
         run, step = self.out / f"{arm}-{seed}", self.steps(arm, budget)
         file = run / f"scores-{step:08}.json"
         if not file.exists():
@@ -223,7 +225,7 @@ class Ablation:
         return json.loads(file.read_text())
 
     def figures(self) -> dict[str, float]:
-        """Return all figures, by the names of the result file."""
+        """Return all results by name, as stored in the result file."""
         found: dict[str, float] = {"threads": torch.get_num_threads()}
         for arm in self.arms:
             found[f"{arm}_seconds_per_step"] = self.seconds_per_step[arm]
@@ -281,7 +283,7 @@ class Ablation:
 
 
 def table(figures: Mapping[str, float]) -> list[dict[str, str]]:
-    """Return a row per budget and arm from the figures: mean over seeds +- half the range."""
+    """Return a table row per budget and arm, with means over seeds +- half the range."""
     rows = []
     for budget in BUDGETS:
         for arm, title in TITLES.items():

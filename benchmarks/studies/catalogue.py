@@ -1,11 +1,11 @@
-r"""Compare the catalogue's labels with the public annotation and with probes.
+r"""Compare the catalogue's labels with RetroAct's public annotation and with probes.
 
     python -m benchmarks.studies.catalogue --public RetroAct_v0.1.csv \
         --public-controls RetroAct_v0.1_control_GenieRedux-G-50_sublist.csv \
         --json benchmarks/results/catalogue.json
 
-The two files are in the folder data_generation/annotations of the official code of GenieRedux.
-Without them, only the counts are compared. Also draws docs/images/retroact/*.png.
+The two files are in the folder data_generation/annotations of GenieRedux's official code. Without
+them, only the counts are compared. The command also draws docs/images/retroact/*.png.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from genie_gym.retroact.selections import selection
 
 PROBES = Path(__file__).parents[1] / "results" / "probe"
 
-# Counts over the 974 rows of the public annotation, as released by its authors.
+# Counts over the 974 rows of the public annotation, as its authors released it.
 PUBLIC: dict[str, dict[str, int]] = {
     "view": {"side": 684, "3p": 155, "top": 114, "1p": 19, "multi": 2},
     "motion": {"free": 765, "h": 126, "v": 68, "fixed": 14, "tube": 1},
@@ -64,7 +64,7 @@ PUBLIC: dict[str, dict[str, int]] = {
         "Saturn": 0,
     },
 }
-# Control labels of the paper's 50 games.
+# Control labels for the paper's 50 games.
 PUBLIC_50: dict[str, dict[str, int]] = {
     "up": {"climb": 35, "none": 15},
     "down": {"crouch": 46, "none": 3, "climb": 1},
@@ -121,7 +121,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def bars(words: Sequence[str], ours: Counter[str], public: dict[str, int]) -> Picture:
-    """Draw two bars for each label value: ours above, the public annotation's below."""
+    """Draw two bars for each label value: our count above, the public annotation's count below."""
     height = len(words) * (2 * _BAR + 10) + 10
     picture = np.full((height, _WIDTH, 3), _PAPER, np.uint8)
     scale = (_WIDTH - _LEFT - 60) / max(*ours.values(), *public.values())
@@ -154,7 +154,7 @@ def _beside(label: str, ours: Counter[str], public: dict[str, int]) -> list[dict
 
 
 def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Count, for each control, the labels from before the probe that the probe confirms."""
+    """Count, for each control, the labels known before the probe that the probe confirms."""
     words = measured_words(PROBES)
     with (PROBES / "known.csv").open(newline="", encoding="utf-8") as file:
         known = {row["game"]: Labels.from_row(row) for row in csv.DictReader(file)}
@@ -177,7 +177,7 @@ def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
 
 
 def _agreement_with_public(path: Path) -> dict[str, float]:
-    """Return, for each label, the fraction of rows where our and the public annotation agree."""
+    """Return, for each label, the fraction of games whose label equals the public annotation's."""
     public, unknown = read_annotation(path)
     both = [(game.labels, public[game.name]) for game in games() if game.name in public]
     figures: dict[str, float] = {"public_rows": len(both), "public_unknown": len(unknown)}
@@ -193,7 +193,7 @@ def _agreement_with_public(path: Path) -> dict[str, float]:
 
 
 def _agreement_with_public_controls(path: Path) -> dict[str, float]:
-    """Return, for each control, the fraction of games whose label equals the public one."""
+    """Return, for each control, the fraction of games whose label equals the public label."""
     public = read_controls(path)
     both = [(game.labels, public[game.name]) for game in games() if game.name in public]
     figures: dict[str, float] = {

@@ -1,4 +1,4 @@
-"""Measure what limits dreams of CoinRun, on play of the scripted runner on unseen levels.
+"""Measure what limits CoinRun dreams, on the scripted runner's episodes in unseen levels.
 
 It scores 10 frames after 1 real frame, with the velocity map covered:
 
@@ -39,7 +39,7 @@ THRESHOLDS = (0.01, 0.003, 0.001)
 
 
 def measure(given: Namespace) -> Measured:
-    """Measure a world of CoinRun."""
+    """Measure a world model of CoinRun."""
     world = open_world(given.world, "auto", "float32")
     tokenizer = world.model.tokenizer
     if not isinstance(tokenizer, MotionTokenizer):
@@ -81,7 +81,7 @@ def measure(given: Namespace) -> Measured:
 
 
 def _pixels(frames: Tensor) -> Tensor:
-    """Pixels ``(B, T, C, H, W)`` in [0, 1], with the velocity map covered."""
+    """Return the pixels ``(B, T, C, H, W)`` in [0, 1], with the velocity map covered."""
     return to_float(_cover(frames))
 
 
@@ -90,7 +90,7 @@ def _cover(frames: Tensor) -> Tensor:
 
 
 def _errors(shown: Tensor, real: Tensor) -> Tensor:
-    """Squared error of each pixel, ``(B, T, H, W)``."""
+    """Return the squared error of each pixel, ``(B, T, H, W)``."""
     return (_pixels(shown.contiguous()) - _pixels(real.contiguous())).square().mean(2)
 
 
@@ -105,7 +105,7 @@ def _each_frame(frames: Tensor, start: Tensor, step: Callable[[Tensor, Tensor], 
 
 @torch.no_grad()
 def _replaced(frames: Tensor, patch: int, threshold: float) -> tuple[Tensor, float]:
-    """Displace patches, and replace those whose error exceeds the threshold by real ones."""
+    """Displace patches, and replace patches whose error exceeds the threshold by real ones."""
     shares: list[float] = []
 
     def step(last: Tensor, frame: Tensor) -> Tensor:
@@ -143,13 +143,13 @@ def _per_pixel(marks: Tensor, patch: int, size: int) -> Tensor:
 
 
 def _psnr(error: Tensor, weight: Tensor) -> float:
-    """Mean PSNR of the frames in dB."""
+    """Return the mean PSNR of the frames in dB."""
     mean = (error * weight).sum((-2, -1)) / weight.sum((-2, -1))
     return float((-10 * mean.clamp(min=1e-6).log10()).mean())
 
 
 def _pooled(error: Tensor, weight: Tensor) -> float:
-    """PSNR of the mean error over all pixels in dB."""
+    """Return the PSNR in dB of the mean error over all pixels."""
     return float(-10 * ((error * weight).sum() / weight.sum()).log10())
 
 

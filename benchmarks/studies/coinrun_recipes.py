@@ -1,4 +1,4 @@
-"""Sizes of the CoinRun study: two hours on two cores, or as published."""
+"""Recipes for the CoinRun study: one for two hours on two cores, and the published one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class StudyRecipe:
 
     Attributes:
         agent: Training settings of the agent.
-        world: Recipe of the base models.
+        world: Recipe for the base models.
         tuning: Fine-tuning steps as a fraction of the base models' steps.
         random_episodes: Episodes of random play for training.
-        agent_episodes: Episodes of the agent's play for fine-tuning.
-        test_episodes: Episodes of each test set.
+        agent_episodes: Episodes played by the agent for fine-tuning.
+        test_episodes: Episodes in each test set.
         max_steps: Maximum length of an episode.
-        amounts: Number of windows and frames to measure for each world.
+        amounts: Number of windows and frames to measure for each world model.
         mode: Mode in which frames are generated.
     """
 
@@ -46,7 +46,7 @@ class StudyRecipe:
 
 
 def tiny() -> StudyRecipe:
-    """Return a study that takes two hours; it reproduces the published order, not the values."""
+    """Return a study that takes two hours and reproduces the published order, not the values."""
     return StudyRecipe(
         agent=replace(quick_agent_recipe(), steps=500_000),
         world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),

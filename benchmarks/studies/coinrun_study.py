@@ -1,11 +1,12 @@
-"""Reproduce the published CoinRun study: two kinds of play, two worlds, two test sets.
+"""Reproduce the published CoinRun study: two kinds of training data, two models, two test sets.
 
-The worlds are GenieRedux-G, which takes true actions, and GenieRedux, which takes latent actions.
-Each is trained on random play (base), then fine-tuned on the play of a trained agent (TA). The test
-sets are held-out random play (Basic) and held-out play of the agent (Diverse).
+The world models are GenieRedux-G, which takes true actions, and GenieRedux, which takes latent
+actions. Each model is trained on random play (base), then fine-tuned on episodes of a trained agent
+(TA). The test sets are held-out random play (Basic) and held-out episodes of the agent (Diverse).
 
-Run: genie-gym bench coinrun-study --recipe tiny --out runs/study. The same command resumes a
-stopped study.
+Run: genie-gym bench coinrun-study --recipe tiny --out runs/study
+
+The same command resumes a stopped study.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class StudyConfig:
     Attributes:
         recipe: tiny (two hours on two cores) or paper (complete, for a cluster).
         out: Output folder; the same command resumes from it.
-        device: Device on which worlds are evaluated.
+        device: Device on which world models are evaluated.
         json: Output file for the result.
     """
 
@@ -72,14 +73,14 @@ class Study:
     Args:
         recipe: Training settings and data sizes.
         out: Output folder.
-        device: Device on which worlds are evaluated.
+        device: Device on which world models are evaluated.
     """
 
     def __init__(self, recipe: StudyRecipe, out: Path, device: str = "auto"):
         self.recipe, self.out, self.device = recipe, out, device
 
     def run(self) -> dict[str, dict[str, float]]:
-        """Run all steps; return the figures of each world on each test set."""
+        """Run all steps; return the results of each world model on each test set."""
         random = self._play("random", "random", self.recipe.random_episodes, seed=0)
         self._base(random)
         agent = self._agent()
@@ -119,7 +120,7 @@ class Study:
         return folder
 
     def _base(self, data: Path) -> None:
-        """Train both worlds on random play."""
+        """Train both world models on random play."""
         recipe, runs = self.recipe.world, self.out / "runs"
         tokenizer, latent = runs / "tokenizer", runs / "latent-action"
         _finished(train_tokenizer(recipe.tokenizer, DataOptions(data=data, out=tokenizer)))
@@ -136,9 +137,9 @@ class Study:
             self._bundle(name, data, tokenizer, dynamics, latent)
 
     def _tuned(self, data: Path) -> None:
-        """Fine-tune the base worlds on the agent's play.
+        """Fine-tune the base world models on the agent's episodes.
 
-        Tokens must stay fixed, so only the decoder of the tokenizer is fine-tuned.
+        The tokens must stay fixed, so only the tokenizer's decoder is fine-tuned.
         """
         runs, short = self.out / "runs", scaled(self.recipe.world, self.recipe.tuning)
         latent = runs / "latent-action-TA"
@@ -215,7 +216,7 @@ def _latent_scores(model: torch.nn.Module, windows: Windows) -> dict[str, float]
 
 
 def rows(results: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Return table rows with each published number and ours."""
+    """Return table rows that show each published number beside our number."""
     table = []
     for (name, model), published in PUBLISHED.items():
         tuned = model.endswith("-TA")

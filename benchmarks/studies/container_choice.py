@@ -1,10 +1,10 @@
-"""Compare containers and compressions for the episode store on real frames.
+"""Compare containers and compression methods for the episode store, on real frames.
 
 Run: python -m benchmarks.studies.container_choice [--quick] [--json FILE]
 
 Each candidate stores the same frames in chunks of 24, padded so that each episode starts a chunk.
-Reading is from the page cache on one pinned core. "columns" stores each frame column by column. The
-script requires `zarr` 3 or later; the rest of the project does not.
+Frames are read from the page cache, on one pinned core. The layout "columns" stores each frame
+column by column. The script requires `zarr` 3 or later; the rest of the project does not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LENGTH = 16
 CHUNK = 24
 LEVEL = 3
 NUM_OPENED = 10_000
-SHARD_ROWS = 100 * CHUNK  # zarr needs shards of a fixed number of rows
+SHARD_ROWS = 100 * CHUNK  # zarr needs shards with a fixed number of frames
 
 Read = Callable[[int], np.ndarray]
 
@@ -57,7 +57,7 @@ class Candidate:
 
 
 def hdf5(*, gzip: int) -> tuple[Callable, Callable]:
-    """Use plain h5py: the library compresses and slices."""
+    """Use plain h5py, which compresses and slices."""
 
     def write(path: Path, rows: np.ndarray) -> None:
         with h5py.File(path, "w") as file:
@@ -73,7 +73,7 @@ def hdf5(*, gzip: int) -> tuple[Callable, Callable]:
 
 
 def hdf5_zstd() -> tuple[Callable, Callable]:
-    """Use HDF5 as the file, with zstd called directly on whole chunks."""
+    """Use an HDF5 file, and call zstd directly on whole chunks."""
 
     def write(path: Path, rows: np.ndarray) -> None:
         with h5py.File(path, "w", libver="v110") as file:

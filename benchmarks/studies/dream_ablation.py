@@ -1,7 +1,7 @@
 """Measure what each setting of `genie-gym dream-train` contributes, on one game.
 
-Each variant changes one setting. Each agent plays the real game and, from the same
-first frames, the dream that it was trained in.
+Each variant changes one setting. Each agent plays the real game and, from the same first frames,
+the dream that it was trained in.
 
 Run: python -m benchmarks.studies.dream_ablation [--world W] [--seeds N] [--quick] [--json FILE]
 """
@@ -31,12 +31,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "horizon 500": {"horizon": 500},
     "truncate when unsure": {"truncate_when_unsure": 0.5},
     "uncertainty penalty": {"uncertainty_penalty": 20.0},
-    "one round": {"rounds": 1},
+    "one round": {"rounds": 1, "starts": None},  # a round collects its own starts
 }
 
 
 def base(given: Namespace) -> DreamTrainConfig:
-    """Return the settings that all variants share, and collect their starts."""
+    """Collect real episodes to start dreams from; return the settings that all variants share."""
     card = open_world(given.world).card
     starts = given.work / "starts"
     episodes, steps, eval_steps = (2, 2_048, 50) if given.quick else (40, given.steps, 500)
@@ -77,8 +77,9 @@ def measure(given: Namespace) -> Measured:
     """Train all variants.
 
     Returns:
-        For each variant: ``real_return`` with ``_low`` and ``_high`` of a 95 % interval over the
-        seeds, and ``overpay``: dreamed return divided by real return.
+        The results, and a table row per variant. The results for each variant are ``real_return``,
+        with the bounds ``_low`` and ``_high`` of a 95% interval over the seeds, and ``overpay``,
+        the dreamed return divided by the real return.
     """
     config = base(given)
     figures: dict[str, float] = {}

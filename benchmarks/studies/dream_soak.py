@@ -1,4 +1,4 @@
-"""Check that long dreams are stable: memory, NaN and image statistics, with random resets.
+"""Check memory use, NaNs and image statistics of long dreams with random resets.
 
 Run: python -m benchmarks.studies.dream_soak [--world W] [--frames N] [--quick] [--json FILE]
 """
@@ -19,7 +19,7 @@ from genie_gym.envs.genie import GenieVectorEnv
 
 FRAMES, QUICK_FRAMES = 100_000, 5_000
 NUM_ROWS = 16
-RESET_CHANCE = 0.02  # probability per row and step
+RESET_CHANCE = 0.02  # probability per sub-env and step
 BLOCK = 1_000
 WARM_UP = 0.05  # fraction of the frames after which memory must stop growing
 
@@ -31,8 +31,8 @@ class Soaked:
     Attributes:
         looks: Brightness, contrast and change per step of each thousand frames, in grey levels,
             ``(blocks, 3)``.
-        memory: Resident bytes after each thousand frames ``(blocks,)``.
-        resets: Number of reset rows.
+        memory: Resident bytes after each thousand frames, ``(blocks,)``.
+        resets: Number of sub-env resets.
         not_finite: Number of rewards and entropies that are not finite.
     """
 
@@ -42,7 +42,7 @@ class Soaked:
     not_finite: int
 
     def memory_growth(self) -> float:
-        """Return the peak memory after warm-up relative to that at its end, minus 1."""
+        """Return the peak memory after warm-up, relative to the memory at its end, minus 1."""
         settled = self.memory[int(WARM_UP * len(self.memory)) :]
         return float(settled.max() / settled[0] - 1)
 
@@ -56,7 +56,7 @@ class Soaked:
 
 
 def soak(env: GenieVectorEnv, num_frames: int, seed: int = 0) -> Soaked:
-    """Play random actions and reset random rows."""
+    """Play random actions and reset random sub-envs."""
     rng = np.random.default_rng(seed)
     steps_per_block = -(-BLOCK // env.num_envs)
     looks, memory, resets, not_finite = [], [], 0, 0

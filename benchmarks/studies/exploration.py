@@ -1,7 +1,7 @@
-"""Compare coverage of a game over steps: random, sticky random, RND and AutoExplore.
+"""Compare how much of a game random play, sticky random play, RND and AutoExplore cover.
 
-All steps count, including those of training. Each run (an explorer and a seed) is stored in --out,
-so an interrupted benchmark resumes with the next run, and runs can be added.
+All env steps count, including the steps of training. Each run (an explorer and a seed) is stored in
+--out, so an interrupted benchmark resumes with the next run, and runs can be added.
 
 Run: python -m benchmarks.studies.exploration --env E --world W [--steps N] [--quick] [--json FILE]
 """
@@ -39,12 +39,12 @@ class Budget:
 
     Attributes:
         env: Env id.
-        world: World whose uncertainty rewards AutoExplore; all runs use its env settings.
+        world: World model whose uncertainty rewards AutoExplore; all runs use its env settings.
         mode: Reward mode: streaming, paper or surprise.
-        steps: Env steps, summed over rows.
-        num_envs: Number of sub-envs, called rows.
+        steps: Env steps, summed over sub-envs.
+        num_envs: Number of sub-envs.
         max_steps: Maximum length of an episode.
-        entropy: Weight of the entropy bonus of the learning agents.
+        entropy: Weight of the entropy bonus for the learning agents.
     """
 
     env: str
@@ -65,10 +65,10 @@ class Budget:
 
 
 class Watched(VectorWrapper):
-    """Counts distinct places and records the curve.
+    """Counts the distinct places that an explorer visits, and records their number over time.
 
     Attributes:
-        curve: Env steps, places, mean furthest cell per level and finished levels, at each of
+        curve: Env steps, places, mean furthest cell per level, and finished levels, at each of
             `NUM_POINTS` points.
     """
 
@@ -138,7 +138,7 @@ def _learn(budget: Budget, explored: RewardedEnv, env: Watched, explorer: str, s
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Return figures and table; each explorer's list has one run per seed."""
+    """Return the results and the table rows; each explorer's list has one run per seed."""
     figures: dict[str, float] = {}
     rows = []
     for explorer, found in runs.items():

@@ -1,4 +1,4 @@
-"""Draw the curves of an exploration benchmark as a self-contained SVG file."""
+"""Draw the curves from an exploration benchmark as a self-contained SVG file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = {"random": "#888888", "sticky": "#b07030", "rnd": "#3878b8", "autoexpl
 
 
 def picture(runs: dict[str, list[dict[str, Any]]], num_points: int) -> str:
-    """Draw the mean number of places over seeds against env steps, for each explorer."""
+    """Plot the number of places (mean over seeds) against env steps, for each explorer."""
     (first, *_), *_ = runs.values()
     steps = [point[0] for point in first["curve"][:num_points]]
     series = [

@@ -1,6 +1,6 @@
-"""Measure the cost of AutoExplore's reward: steps per second of CoinRun with and without it.
+"""Measure the cost of AutoExplore's reward: steps per second in CoinRun with and without it.
 
-By default the world is untrained; it takes the same time as a trained world of its size.
+By default, the world model is untrained; it takes as long as a trained model of the same size.
 
 Run: python -m benchmarks.studies.explore_cost [--rows N] [--world W] [--quick] [--json FILE]
 """
@@ -31,7 +31,7 @@ MODES = ("streaming", "paper", "surprise")
 
 
 def untrained_world(folder: Path) -> Path:
-    """Save an untrained world of the size of the recipe `coinrun`."""
+    """Save an untrained world model with the size of the recipe `coinrun`; return its path."""
     torch.manual_seed(0)
     actions = action_set("coinrun-7")
     card = WorldCard(
@@ -47,7 +47,7 @@ def untrained_world(folder: Path) -> Path:
 
 
 def steps_per_second(env: VectorEnv, steps: int) -> float:
-    """Return the median over repeats of the steps per second, summed over rows."""
+    """Return the steps per second, summed over sub-envs: the median of several repeats."""
     rng = np.random.default_rng(0)
     env.reset(seed=0)
     num_actions = env.single_action_space.n  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
-"""Draw dreams of 1,000 frames for the shipped worlds, one picture per world.
+"""Draw dreams of 1,000 frames for the shipped world models, one image per model.
 
-Each row of a picture is one dream: the real frame that it starts from, then dreamed frames. The
-titles count the steps. The play is sticky, and predicted terminations are ignored.
+Each row of an image is one dream: the real frame that the dream starts from, then dreamed frames.
+The titles are step numbers. The sticky policy chooses the actions, and predicted terminations are
+ignored.
 
 Run: python -m benchmarks.studies.long_dreams [--out DIR] [--worlds W ...]
 """
@@ -28,7 +29,7 @@ DREAMS, HEIGHT, GAP = 5, 80, 4
 
 
 def draw(world: str) -> Picture:
-    """Draw some dreams of a world."""
+    """Draw some dreams of a world model."""
     loaded = open_world(world, "auto", "float32")
     assert loaded.starts is not None, f"{world} has no real frames to start from"
     plan = sticky_plan(loaded.actions)

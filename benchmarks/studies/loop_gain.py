@@ -1,4 +1,4 @@
-"""Compare worlds fine-tuned on AutoExplore's data with worlds fine-tuned on random play.
+"""Compare world models fine-tuned on AutoExplore's data with ones fine-tuned on random play.
 
 Both kinds of data have the same size. The benchmark reads the evaluations of finished loops
 (`genie-gym loop`), one loop per seed.
@@ -23,13 +23,15 @@ BOUNDS = ("psnr_copy", "psnr_ceiling", "changed_psnr_copy", "changed_psnr_ceilin
 
 
 def evaluated(loop: Path) -> dict[str, dict[str, float]]:
-    """Return the scores of a loop's first world and of each arm's world in the last round."""
+    """Return the scores of a loop's first world model and of each arm's model in the last round."""
     folder = loop / "scores"
     rounds = max(1, len(list(folder.glob(f"{ARMS[0]}-*-evaluation.json"))))
     names = {"first": "evaluation", **{arm: f"{arm}-{rounds}-evaluation" for arm in ARMS}}
     missing = [name for name in names.values() if not (folder / f"{name}.json").exists()]
     if missing:
-        raise ValueError(f"{loop} has not evaluated {', '.join(missing)}: run the loop to its end")
+        raise ValueError(
+            f"the loop {loop} has not evaluated {', '.join(missing)}: run the loop to its end"
+        )
     return {
         world: json.loads((folder / f"{name}.json").read_text()) for world, name in names.items()
     }
@@ -38,7 +40,7 @@ def evaluated(loop: Path) -> dict[str, dict[str, float]]:
 def summary(
     loops: list[dict[str, dict[str, float]]],
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Return figures and table: means and standard deviations over loops.
+    """Return the results (means and standard deviations over loops) and the table rows.
 
     A gain is the explored arm's score minus the control arm's, computed per loop.
     """

@@ -1,11 +1,11 @@
-"""Does pretraining on many games help to learn a new one? Compare with training from scratch.
+"""Compare pretraining on many games with training from scratch, on new games.
 
 Run: python -m benchmarks.studies.many_games --json F
 
-A base world is trained on random play of all playable games except the tested ones. For each tested
-game, two worlds are trained on the same few episodes for the same number of steps: one fine-tuned
-from the base world, one from scratch. Both are evaluated on held-out episodes. The same command
-resumes a stopped run.
+A base world model is trained on random play in all playable games except the tested ones. For each
+tested game, two world models are trained on the same few episodes for the same number of steps: one
+is fine-tuned from the base model, the other is trained from scratch. Both are evaluated on held-out
+episodes. The same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Sizes:
     """Number of episodes and training steps, and the evaluation settings.
 
     Attributes:
-        pool_episodes: Training episodes per game of the base world.
-        episodes: Training episodes of each tested game.
-        test_episodes: Held-out episodes of each tested game.
+        pool_episodes: Training episodes per game for the base world model.
+        episodes: Training episodes for each tested game.
+        test_episodes: Held-out episodes for each tested game.
         max_steps: Maximum length of an episode.
-        pretraining: Training steps of the base world's tokenizer and dynamics.
+        pretraining: Training steps of the base model's tokenizer and dynamics.
         tuning: Training steps of tokenizer and dynamics on a tested game, for each arm.
         evaluation: Evaluation settings.
     """
@@ -64,13 +64,13 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Compares fine-tuning a world of many games with training from scratch on a new game.
+    """Compares fine-tuning a world model of many games with training from scratch on a new game.
 
     Attributes:
         out: Output folder.
         games: The tested games.
-        pool: Games of the base world; None: all playable games except the tested ones.
-        arms: Arms to run: pretrained (fine-tunes the base world), scratch, or both. Separate
+        pool: Games to train the base model on; None uses all playable games except the tested ones.
+        arms: Arms to run: pretrained (fine-tunes the base model), scratch, or both. Separate
             processes may run one arm each with the same `out`; the command without this option
             then reports both.
         seeds: Training seeds of each arm.
@@ -89,11 +89,11 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.pool_games():
             raise ValueError(
-                "--pool has no game of a tested platform that is not tested itself: add one"
+                "--pool needs an untested game on the platform of a tested game: add one"
             )
 
     def pool_games(self) -> list[str]:
-        """Return the games of the base world: those of tested platforms, without tested games."""
+        """Return the base model's games: the untested games on the platforms of tested games."""
         names = self.pool
         if names is None:
             names = tuple(game.name for game in catalogue.playable_games())
@@ -108,7 +108,7 @@ class Comparison:
         return stages
 
     def scores(self) -> dict[tuple[str, str], list[dict[str, float]]]:
-        """Return the evaluations so far by game and arm, one per seed."""
+        """Return the finished evaluations by game and arm, one per seed."""
         return {
             (game, arm): [
                 json.loads(file.read_text())
@@ -179,7 +179,7 @@ class Comparison:
     def _learn(
         self, data: Path, out: Path, base: Path | None, steps: tuple[int, int], *, seed: int
     ) -> bool:
-        """Train a world on a whole dataset: fine-tune `base`, or start from scratch if None."""
+        """Train a world model on a whole dataset: fine-tune `base`, or train from scratch."""
         recipe = _with_steps(RECIPES["atari-many"](), steps, seed)
         start = None if base is None else str(base)
         tokenizer, dynamics = out / "tokenizer", out / "dynamics"
@@ -191,7 +191,7 @@ class Comparison:
         )
         if not train_dynamics(recipe.dynamics, options).finished:
             return False
-        env_id = options.episodes().entries[0].info.env_id  # one of several for the base world
+        env_id = options.episodes().entries[0].info.env_id  # one of several for the base model
         build_bundle(
             BundleOptions(
                 out=out / "world",

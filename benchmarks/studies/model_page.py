@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/model.md and write its tables from code and results.
+"""Draw the figures for docs/model.md, and write its tables from the code and results.
 
 Run: python -m benchmarks.studies.model_page
 """
@@ -38,18 +38,18 @@ PARTS = ("tokenizer", "dynamics", "latent_action")
 
 
 def untrained(config: presets.WorldConfig) -> WorldModel:
-    """Return a world on the meta device, without memory for its weights."""
+    """Return a world model on the meta device, without memory for its weights."""
     with torch.device("meta"):
         return presets.build(config, latent_action=True)
 
 
 def num_weights(world: WorldModel) -> dict[str, int]:
-    """Return the number of weights of each part of a world."""
+    """Return the number of weights in each part of a world model."""
     return {name: sum(p.numel() for p in getattr(world, name).parameters()) for name in PARTS}
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Return a row of sizes per preset."""
+    """Return a table row with the sizes of each preset."""
     rows = []
     for name, preset in PRESETS.items():
         config, world = preset(), untrained(preset())
@@ -69,7 +69,7 @@ def sizes() -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format a Markdown table; columns are the keys of the first row."""
+    """Format rows as a Markdown table; the columns are the keys of the first row."""
     columns = list(rows[0])
     lines = [columns, ["---"] * len(columns)]
     lines += [[str(row.get(column, "")) for column in columns] for row in rows]
@@ -77,26 +77,26 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def with_tables(page: str, tables: Mapping[str, str]) -> str:
-    """Replace the text between ``<!-- name -->`` and ``<!-- end -->`` for each table."""
+    """Replace the text between ``<!-- name -->`` and ``<!-- end -->`` with each named table."""
     for name, text in tables.items():
         begin, end = f"<!-- {name} -->", "<!-- end -->"
         pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
         page, found = re.subn(pattern, lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL)  # noqa: B023
         if not found:
             raise ValueError(
-                f"no markers for the table {name!r} in the page: add {begin} ... {end}"
+                f"the page has no markers for the table {name!r}: add {begin} ... {end}"
             )
     return page
 
 
 def tables() -> dict[str, str]:
-    """Return the tables of docs/model.md by name."""
+    """Return the tables for docs/model.md by name."""
     figures = json.loads(RESULT.read_text())["figures"]
     return {"sizes": markdown(sizes()), "ablation": markdown(table(figures))}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the pictures and the page; return the exit status."""
+    """Draw the figures and update the page; return the exit status."""
     ArgumentParser(prog=prog("studies.model_page"), description=__doc__).parse_args(argv)
     folder, page = ROOT / "docs" / "images" / "model", ROOT / "docs" / "model.md"
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _blocks(config: TransformerConfig) -> str:
 
 
 def _networks(config: TokenizerConfig) -> str:
-    """Describe the networks of a tokenizer."""
+    """Describe a tokenizer's networks."""
     if isinstance(config, PatchCodebookConfig):
         return f"{config.num_codes - DISPLACEMENTS} patches"
     return f"2 x {_blocks(config.transformer)}"

@@ -1,4 +1,4 @@
-"""Draw the SVG pictures of docs/model.md: the parts of a world, and its attention over time."""
+"""Draw the SVG figures for docs/model.md: a world model's parts, and its attention over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INK, FAINT, PAPER = "#24292f", "#6e7781", "#ffffff"
 
 @dataclass(frozen=True)
 class Colour:
-    """Fill and border colour of one kind of part."""
+    """Fill and border colours for one kind of part."""
 
     fill: str
     line: str
@@ -28,14 +28,14 @@ MASKED = Colour("#ffffff", "#c2701c")
 
 
 class Drawing:
-    """Collects shapes; `svg` returns the file."""
+    """Collects shapes; `svg` returns them as an SVG file."""
 
     def __init__(self, width: int, height: int):
         self.width, self.height = width, height
         self.shapes: list[str] = []
 
     def svg(self) -> str:
-        """Return the picture on a white card, so that it is readable on dark pages."""
+        """Return the figure on a white card, so that it is readable on dark pages."""
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
             f'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="{INK}">'
@@ -139,7 +139,7 @@ def architecture() -> str:
 
 
 def visibility() -> str:
-    """Draw which frames each frame attends to: in training by both objectives, and in dreams."""
+    """Draw which frames each frame attends to, in training with two objectives and in dreams."""
     draw = Drawing(1000, 376)
     draw.text(24, 34, "Who sees whom over time", anchor="start", style='font-size="17"')
     cell, top = 34, 112
@@ -195,7 +195,11 @@ def visibility() -> str:
 
 
 def _two_streams(row: int, column: int, num_clean: int) -> Colour | None:
-    """Clean frames attend to clean frames up to themselves, masked ones to past and self."""
+    """Return a cell's colour; None means that the row's frame does not see the column's frame.
+
+    Clean frames attend to clean frames up to themselves. Masked frames attend to past clean frames
+    and to themselves.
+    """
     if row < num_clean:
         return DYNAMICS if column <= row else None
     if column < num_clean:

@@ -1,11 +1,12 @@
-"""Measure the speed of importing and of running worlds of the official size, with random weights.
+"""Measure how fast world models of the official size, with random weights, are imported and run.
 
 Run: python -m benchmarks.studies.official_world [--quick] [--steps N] [--compile] [--json FILE]
 
-It writes checkpoints of the real size to a temporary folder, up to 4 GB. They include the state of
-the optimiser, as the authors' files do; ``official_sizes.json`` has the names and shapes of their
-tensors. A step across the horizon is slower than others, so speeds are means over whole clips.
-If FILE is the committed result, the tables of docs/official.md are updated, too.
+It writes checkpoints of the official size to a temporary folder, up to 4 GB. Like the authors'
+files, the checkpoints include the state of the optimiser. ``official_sizes.json`` contains the
+names and shapes of the tensors. A step across the horizon is slower than other steps, so speeds are
+means over whole clips. If FILE is the committed result, the tables in docs/official.md are updated
+too.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ RENEWED_AT, COMPARED = 10, 4  # frame at which a new clip begins, and frames com
 
 
 def shapes(kind: str) -> Iterator[tuple[str, str, list[int]]]:
-    """Yield model, name and shape of each tensor of a kind of file.
+    """Yield the model part, name and shape of each tensor in a kind of file.
 
     The kinds are "tokenizer", "guided-2024", "guided-2025" and "latent".
     """
@@ -64,7 +65,7 @@ def shapes(kind: str) -> Iterator[tuple[str, str, list[int]]]:
 
 
 def write_checkpoint(path: Path, kind: str, seed: int = 0) -> Path:
-    """Write a file of the real size with random weights and the state of the optimiser."""
+    """Write a checkpoint of the official size, with random weights and an optimiser state."""
     generator = torch.Generator().manual_seed(seed)
     parts: dict[str, dict[str, Tensor]] = {}
     for part, name, shape in shapes(kind):
@@ -78,7 +79,7 @@ def write_checkpoint(path: Path, kind: str, seed: int = 0) -> Path:
 
 
 def _random(name: str, shape: list[int], generator: torch.Generator) -> Tensor:
-    if len(shape) == 1:  # gains near 1, biases near 0
+    if len(shape) == 1:  # gains are 1, biases are 0
         ones = name.endswith(("gamma", "scale")) or re.search(r"(ff\.0|emb.*\.[123])\.weight", name)
         return torch.full(shape, float(bool(ones)))
     scale = 1.0 if name.endswith("embed") else (shape[-1] if len(shape) == 2 else 27) ** -0.5
@@ -86,7 +87,7 @@ def _random(name: str, shape: list[int], generator: torch.Generator) -> Tensor:
 
 
 def write_frames(path: Path, size: int = 64, name: str = "coinrun-7") -> Path:
-    """Write a dataset of noise to start dreams from."""
+    """Write a dataset of noise frames to start dreams from."""
     rng, meanings = np.random.default_rng(0), action_set(name).meanings
     info = EpisodeInfo(
         env_id="Procgen/CoinRun-v0", action_set=name, action_meanings=meanings, index=0
@@ -106,11 +107,11 @@ def write_frames(path: Path, size: int = 64, name: str = "coinrun-7") -> Path:
 
 
 class Imported(dict[str, float]):
-    """Figures of an import: "seconds", "cpu_seconds", and "gib", the largest resident memory."""
+    """Results of an import: "seconds", "cpu_seconds", and "gib", the largest resident memory."""
 
 
 def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path) -> Imported:
-    """Import files with the command, in a separate process."""
+    """Import the files with `genie-gym worlds import-genieredux`, in a separate process."""
     words = ["worlds", "import-genieredux", "--tokenizer", tokenizer, "--dynamics", dynamics]
     words += ["--starts", starts, "--out", out]
     begun = time.perf_counter()
@@ -119,7 +120,7 @@ def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path
     seconds = time.perf_counter() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"the import of {dynamics} failed with status {process.returncode}")
+        raise RuntimeError(f"importing {dynamics} failed with exit status {process.returncode}")
     cpu = usage.ru_utime + usage.ru_stime
     return Imported(seconds=seconds, cpu_seconds=cpu, gib=usage.ru_maxrss / 2**20)
 
@@ -127,7 +128,7 @@ def import_in_a_process(tokenizer: Path, dynamics: Path, starts: Path, out: Path
 def steps_per_second(world: Path, steps: int, num_steps: int, **options: object) -> float:
     """Return the env steps per second, after a first step as warm-up."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the world has no rewards
+        warnings.simplefilter("ignore")  # the world model has no rewards
         env = GenieEnv(world, steps=steps, **options)
     env.reset(seed=0)
     env.step(0)
@@ -148,7 +149,7 @@ def joint_frames_per_second(model: WorldModel, frames: Tensor, passes: int, ahea
 
 
 def renewal_psnr(model: WorldModel, frames: Tensor, actions: Tensor, carried: int) -> float:
-    """Return the PSNR of a dream that begins a new clip midway, against one that does not."""
+    """Return the PSNR of a dream that begins a new clip midway, against a dream that does not."""
     whole = model.rollout(frames, actions[:, : RENEWED_AT + COMPARED - 1]).frames
     shown = torch.cat((frames, whole), 1)
     recent, last = shown[:, RENEWED_AT - carried : RENEWED_AT], RENEWED_AT + COMPARED - 1
@@ -158,7 +159,7 @@ def renewal_psnr(model: WorldModel, frames: Tensor, actions: Tensor, carried: in
 
 
 def renewal_cost(model: WorldModel, frames: Tensor, carried: int) -> float:
-    """Return the time to begin a new clip relative to that of the steps between two clips."""
+    """Return the time to begin a new clip, relative to the time of the steps between two clips."""
     actions = torch.zeros(1, carried, dtype=torch.int64)
     begun = time.perf_counter()
     state = model.start(frames[:, :carried], actions[:, 1:])
@@ -170,7 +171,7 @@ def renewal_cost(model: WorldModel, frames: Tensor, carried: int) -> float:
 
 
 def measure(given: Namespace) -> Measured:
-    """Write the files, import them and play the worlds."""
+    """Write the files, import them and run the world models."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         root = Path(folder)
@@ -197,7 +198,7 @@ def _speeds(world: Path, given: Namespace) -> dict[str, float]:
 
 
 def _joint(world: Path, given: Namespace) -> dict[str, float]:
-    """Return the figures of the paper's joint sampling, and of new clips in a dream."""
+    """Return the results for the paper's joint sampling, and for new clips in a dream."""
     loaded = load_world(world)
     model, starts = loaded.model, loaded.starts
     assert starts is not None
@@ -216,7 +217,7 @@ def _joint(world: Path, given: Namespace) -> dict[str, float]:
 
 
 def tables(figures: Mapping[str, float]) -> dict[str, str]:
-    """Return the tables of docs/official.md by name."""
+    """Return the tables for docs/official.md by name."""
     carried = [["`carried_frames`", "more time", "PSNR to no new clip (dB)"]]
     for number in CARRIED:
         more, psnr = (figures[f"carried_{number}_{x}"] for x in ("more_time", "psnr"))
@@ -233,7 +234,7 @@ def tables(figures: Mapping[str, float]) -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line."""
+    """Run the command line; return the exit status."""
 
     def options(parser: ArgumentParser) -> None:
         parser.add_argument("--steps", type=int, default=24, help="env steps per measurement")

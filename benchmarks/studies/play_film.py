@@ -1,4 +1,4 @@
-"""Record the page of `genie-gym play` for the README: a dream beside the real game, and a rewind.
+"""Record the `genie-gym play` page for the README: a dream beside the real game, and a rewind.
 
 Run: python -m benchmarks.studies.play_film [--world W] [--seed N] [--out docs/images/play.gif]
 """
@@ -21,7 +21,7 @@ from genie_gym.play.server import Address, PlayApp, running
 
 SIZE = (1280, 800)
 SHOWN = (880, 550)  # size of the film
-MILLISECONDS = 110  # duration of a frame of the film
+MILLISECONDS = 110  # duration of each frame in the film
 COLOURS = 96
 RIGHT, LEFT, JUMP_RIGHT = 1, 2, 4
 RUN = [RIGHT] * 7 + [JUMP_RIGHT] * 6 + [RIGHT] * 7  # what the player does
@@ -76,7 +76,7 @@ class Film:
 
 
 def film(world: str, seed: int, out: Path) -> None:
-    """Play, rewind, play on with other actions, and write the screenshots as a GIF."""
+    """Play, rewind, continue with other actions, and write the screenshots as a GIF."""
     with tempfile.TemporaryDirectory() as recordings:
         engine = Engine(Library(world), Path(recordings), seed)
         app = PlayApp(engine, max_sessions=1, idle_seconds=600).app

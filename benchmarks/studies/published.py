@@ -1,4 +1,4 @@
-"""Published scores of the CoinRun study, from the workshop paper."""
+"""Scores that the workshop paper publishes for the CoinRun study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["PUBLISHED", "Published"]
 
 @dataclass(frozen=True)
 class Published:
-    """FID, PSNR and SSIM of a model on a test set, and delta PSNR if published."""
+    """A model's FID, PSNR and SSIM on a test set, and its delta PSNR if published."""
 
     fid: float
     psnr: float

@@ -1,9 +1,9 @@
 """Count the project's function calls in one dreamed step, by file.
 
-The step is the ninth of the shipped CoinRun world, with the action RIGHT. Calls into other packages
-are not counted; a generator counts each time it resumes. The *spine* lists the files to read to
-follow a step: those on the call stack, from the dreamed env inward, when the transformer of the
-dynamics runs.
+The step is the ninth step in a dream of the shipped CoinRun world model, with the action RIGHT.
+Calls into other packages are not counted; a generator counts each time it resumes. The *spine*
+lists the files to read to follow a step: the files on the call stack, from the dreamed env inward,
+while the transformer of the dynamics runs.
 
 Run: python -m benchmarks.studies.step_calls [--json FILE]
 """
@@ -37,7 +37,7 @@ class Trace:
     """The function calls of a step.
 
     Attributes:
-        calls: Number of calls of the project's functions by file.
+        calls: Number of calls to the project's functions, by file.
         spine: Files on the call stack at `INNERMOST`, outermost first.
     """
 
@@ -78,7 +78,7 @@ def trace_step() -> Trace:
 
 
 def rows(found: Trace) -> list[dict[str, Any]]:
-    """Return a table row per file, most calls first, and the total."""
+    """Return a table row per file, with most calls first, and a row with the total."""
     total = found.calls.total()
     table: list[dict[str, Any]] = [
         {

@@ -1,8 +1,8 @@
 """Check that the survival measure distinguishes intact dreams from damaged ones.
 
-It judges dreams of 200 frames of the shipped worlds: unchanged, sampled at temperature 3, and with
-noise on all matrices of the dynamics, as large as their weights. Held-out real play is judged,
-too.
+It judges 200-frame dreams of shipped world models. The models are unchanged, sampled at temperature
+3, or damaged by noise on all matrices of the dynamics, as large as the matrices' weights. Held-out
+real frames are judged too.
 
 Run: python -m benchmarks.studies.survival [--json FILE]
 """
@@ -33,7 +33,7 @@ DREAMS, QUICK_DREAMS = 8, 2
 
 
 def noised(model: WorldModel) -> WorldModel:
-    """Return a copy with noise on each matrix of the dynamics, as large as the matrix's weights."""
+    """Return a copy of a model with noise on each dynamics matrix, as large as its weights."""
     damaged = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def dream(model: WorldModel, windows: Windows, actions: Tensor) -> Tensor:
 
 
 def measure(given: Namespace) -> Measured:
-    """Measure all worlds."""
+    """Measure all world models."""
     figures, rows = {}, []
     for name in WORLDS:
         world = open_world(name, "auto", "float32")

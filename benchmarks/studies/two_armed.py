@@ -1,8 +1,8 @@
-"""Check where an agent goes if its only reward is a world's uncertainty.
+"""Check where an agent goes if its only reward is a world model's uncertainty.
 
 A walker switches a television on by standing in the right half. Left and right do not differ
-otherwise, and the game gives no reward. The television shows what the world has learned, what it
-has not learned, or pure noise.
+otherwise, and the game gives no reward. The television shows what the world model has learned, what
+it has not learned, or pure noise.
 
 Run: python -m benchmarks.studies.two_armed [--quick] [--json FILE]
 """
@@ -50,7 +50,7 @@ ROLLOUT = 64
 SPRITES = ReconstructionLossConfig(changed_weight=20.0, l1_weight=0.05, revive_after=20)
 STEPS, QUICK_STEPS = 8_192, 4_096
 SEEDS, QUICK_SEEDS = 3, 1
-# What the television shows while the world is trained, and while the agent is trained.
+# What the television shows while the world model is trained, and while the agent is trained.
 CASES = {
     "nothing": ("off", "off"),
     "unlearned": ("off", "clock"),
@@ -62,7 +62,7 @@ CASES = {
 class TelevisionVectorEnv(FrameVectorEnv):
     """A player walks along the bottom; in the right half, it switches on a screen above.
 
-    Infos: ``on``, whether the screen is on.
+    The infos have the key ``on``: whether the screen is on.
 
     Args:
         num_envs: Number of sub-envs, called rows.
@@ -116,7 +116,7 @@ class TelevisionVectorEnv(FrameVectorEnv):
 
 
 def learn_world(folder: Path, programme: str, steps: tuple[int, int] = (120, 200)) -> Path:
-    """Train a small world on random play with this programme; return its bundle.
+    """Train a small world model on random play with this programme; return its bundle's path.
 
     Args:
         folder: Output folder of the bundle.
@@ -178,7 +178,7 @@ def _episodes(programme: str, rng: np.random.Generator, num: int = 8) -> dict[st
 
 
 class Television(SB3VecEnv):
-    """The env with the world's uncertainty as reward; it records when the screen is on.
+    """The env with the world model's uncertainty as reward; it records when the screen is on.
 
     Attributes:
         on: Whether the screen was on, ``(steps, rows)``.
@@ -193,7 +193,7 @@ class Television(SB3VecEnv):
         self.uncertainty: list[NDArray[np.float64]] = []
 
     def step_wait(self) -> Any:
-        """Step the env and record screen and reward."""
+        """Step the env and record the screen and the reward."""
         frames, rewards, dones, infos = super().step_wait()
         self.on.append(np.array([info["on"] for info in infos]))
         self.uncertainty.append(rewards)
@@ -201,7 +201,7 @@ class Television(SB3VecEnv):
 
 
 def explored(world: Path, programme: str, *, steps: int, seed: int) -> Television:
-    """Train an agent on the world's uncertainty alone; return its env with the records."""
+    """Train an agent on the model's uncertainty alone; return the agent's env with the records."""
     env = Television(world, programme)
     model = RecurrentPPO(
         "AutoExplorePolicy", env, n_steps=ROLLOUT, batch_size=128, n_epochs=4,
@@ -213,7 +213,7 @@ def explored(world: Path, programme: str, *, steps: int, seed: int) -> Televisio
 
 
 def shares(env: Television) -> NDArray[np.float64]:
-    """Return the fraction of steps with the screen on in each rollout."""
+    """Return, for each rollout, the fraction of steps in which the screen was on."""
     return np.array(env.on).reshape(-1, ROLLOUT, NUM_ROWS).mean((1, 2))
 
 

@@ -1,1 +1,1 @@
-"""Builds a world from a game to a bundle, in stages that can be interrupted and resumed."""
+"""Builds the world model of a game, in stages that can be interrupted and resumed."""

@@ -1,4 +1,4 @@
-"""The stages that build a world; each uses the results of earlier ones."""
+"""The stages that build a world model; each stage uses the results of earlier stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["ROUND_SHARES", "SHARES", "Build"]
 # Relative time of each stage for the first world. Time that a stage does not use goes to later
 # stages.
 SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 58.0, "score": 10.0}
-# Relative time of each stage in a round of learning from an agent's play.
+# Relative time of each stage in a round, which fine-tunes the world on an agent's episodes.
 ROUND_SHARES = {"agent": 16.0, "collect": 6.0, "dynamics": 20.0, "score": 8.0}
 # Strings, because this layer must not import the layers above it.
 FIDELITY = "benchmarks.fidelity:main"
@@ -36,8 +36,8 @@ TRAIN_AGENT = "agents.dream_train:train_for"
 class Build:
     """The stages that build one world in one folder.
 
-    A recipe calls these methods in order. Each adds a stage and returns the folder of the stage's
-    result, to be passed to later calls.
+    A recipe calls the methods in order. Each method adds a stage and returns the folder of the
+    stage's result, to be passed to later calls.
 
     Attributes:
         name: Name of the finished world.
@@ -86,7 +86,7 @@ class Build:
         return self._add(stage, out, run, share)
 
     def agent(self, name: str, world: Path, starts: Path) -> Path:
-        """Train an agent in a world's dream; dreams start from frames of the dataset `starts`."""
+        """Train an agent in a world's dream, which starts from frames in the dataset `starts`."""
         stage, out = f"agent-{name}", self.out / "runs" / f"agent-{name}"
 
         def run() -> bool:
@@ -138,7 +138,7 @@ class Build:
     def bundle(
         self, name: str, data: Path, tokenizer: Path, dynamics: Path, **options: Any
     ) -> Path:
-        """Write a world. Further arguments are fields of `BundleOptions`.
+        """Write a world bundle. Further arguments are fields of `BundleOptions`.
 
         The last part of `name` is the world's name: ``round-1/Boxing`` is a world named Boxing.
         """
@@ -171,7 +171,7 @@ class Build:
         return self._add(stage, world, run, share)
 
     def figures(self, world: Path) -> Path:
-        """Return the path of the JSON file with the scores of a world."""
+        """Return the path of the JSON file with a world's scores."""
         return self.out / f"fidelity-{self._label(world)}.json"
 
     def install(self, world: Path, folder: Path) -> Path:
@@ -186,7 +186,7 @@ class Build:
         return self._add("install", out, run)
 
     def _label(self, world: Path) -> str:
-        """Return the name of a world within the build: Boxing, or Boxing-round-1."""
+        """Return the name of a world within the build, such as Boxing or Boxing-round-1."""
         folders = world.relative_to(self.out / "worlds").parts
         return "-".join((folders[-1], *folders[:-1]))
 
@@ -216,6 +216,6 @@ class Build:
 
 
 def _named(target: str) -> Callable[..., Any]:
-    """Return the function ``MODULE:FUNCTION``."""
+    """Return the function that ``MODULE:FUNCTION`` names."""
     module, function = target.split(":")
     return getattr(importlib.import_module(module), function)

@@ -1,4 +1,4 @@
-"""`genie-gym build`: from a game to its dream with one command."""
+"""The command `genie-gym build`, which turns a game into a dream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RECIPES: dict[Kind, str] = {"sprites": "atari", "scenes": "coinrun"}
 
 @dataclass(frozen=True, kw_only=True)
 class BuildConfig:
-    """Makes the dream of a game: plays the game, trains a world, checks it and packs it.
+    """Makes a dream of a game: plays the game, then trains, packs and checks a world model of it.
 
     Run the same command again to resume after an interruption.
 
@@ -46,12 +46,12 @@ class BuildConfig:
             env with a Discrete action space and image observations. MODULE:ID imports the module
             that registers the env.
         minutes: Time for all stages together. A few training steps are timed first.
-        rounds: Number of rounds after the first world, within the same minutes. In each round an
-            agent is trained in the dream and plays the real game, and the world is fine-tuned on
-            this play mixed with other play.
+        rounds: Number of rounds after the first world, within the same minutes. In each round, an
+            agent is trained in the dream and plays the real game. The world is then fine-tuned on
+            the agent's episodes mixed with other episodes.
         preset: How frames become tokens. sprites: a patch codebook, for games with few sprites on
             still backgrounds. scenes: a neural network, for games with a moving camera or detailed
-            frames. auto: chosen by the game's labels and a short trial of random play.
+            frames. auto: chosen from the game's labels and a short trial of random play.
         policy: Policy that plays the game; see `genie-gym collect --help`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
@@ -61,7 +61,7 @@ class BuildConfig:
         worlds: Folder to copy the finished world to; by default the user's folder of worlds, where
             gym.make finds it.
         replace: Replace an existing world of the same name in the folder `worlds`.
-        json: Output file for the scores and for the minutes that each stage took.
+        json: Output file for the scores and the minutes that each stage took.
         list: Only print the stages and which of them are done.
     """
 
@@ -100,12 +100,12 @@ class BuildConfig:
 
     @property
     def installed(self) -> Path:
-        """Where the finished world goes."""
+        """Folder to which the finished world is copied."""
         return (self.worlds or user_folder()).absolute() / self.world
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command line."""
+    """Runs `genie-gym build`."""
     config = parse(BuildConfig, argv, prog="genie-gym build")
     if not config.list:
         return 0 if build(config) else 130
@@ -115,11 +115,11 @@ def main(argv: list[str]) -> int:
 
 
 def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
-    """Makes a world or resumes its build. Returns False if interrupted.
+    """Builds a world, or resumes its build. Returns False if the build was interrupted.
 
     Args:
         config: The settings.
-        recipe: Models to train; by default those of the preset.
+        recipe: Models to train; by default the preset's recipe.
     """
     for module, extra in (("lightning.fabric", "train"), ("torchmetrics", "bench")):
         require(module, extra=extra, what="building a world needs this package")
@@ -149,7 +149,7 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     display = Display(planned.stages, manifest, config.minutes, out)
     with display.showing():
         finished = run_stages(planned.stages, manifest, log=display.begin)
-        if finished and not _same(world, config.installed):  # deleted, or --worlds has changed
+        if finished and not _same(world, config.installed):  # the copy is missing or old
             run_stages(planned.stages, manifest, only="install", log=display.begin)
     if not finished:
         print("stopped: run the same command to resume")

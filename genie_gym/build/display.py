@@ -1,4 +1,4 @@
-"""The one progress display of a build: stage, time left, and a preview picture on disk."""
+"""The progress display of a build: the stage, the time left, and a preview image on disk."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from world_models.progress import shown_by
 
 __all__ = ["Display"]
 
-_LINE_SECONDS = 60  # between lines if the output is not a terminal
+_LINE_SECONDS = 60  # seconds between lines if the output is not a terminal
 _PREVIEW_SECONDS = 5
 
 
 class Display:
-    """Shows how far a build is, on one line of a terminal.
+    """Shows the progress of a build on one line of a terminal.
 
-    What the stages themselves print goes to ``build.log``.
+    The output of the stages themselves goes to ``build.log``.
 
     Args:
         stages: All stages.
         manifest: The log of the stages.
         minutes: Time for the build.
-        out: Folder of the build; the newest training sample is copied to ``preview.png``.
-        stream: Where to show it; by default stderr.
+        out: Folder of the build; the newest image is copied to ``preview.png``.
+        stream: Where the progress is shown; by default stderr.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Display:
                     self._stream.flush()
 
     def begin(self, stage: str) -> None:
-        """Shows that a stage begins."""
+        """Shows that the stage with this name begins."""
         self._stage, self._started = stage, time.monotonic()
         self._shown = -_LINE_SECONDS * 2.0
         print(f"== {stage}")  # in the log
@@ -95,7 +95,7 @@ class Display:
         self._stream.flush()
 
     def _preview(self, now: float) -> None:
-        """Copies the newest picture that training has drawn."""
+        """Copies the newest image that a stage has drawn to ``preview.png``."""
         if now - self._looked < _PREVIEW_SECONDS:
             return
         self._looked = now

@@ -1,4 +1,4 @@
-"""Chooses how frames become tokens, by a game's labels and a short trial of random play."""
+"""Chooses how frames become tokens, from a game's labels and a short trial of random play."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def kind_of(env: str, **kwargs: Any) -> Kind:
 
     Args:
         env: The env id.
-        **kwargs: Arguments of the env.
+        **kwargs: Keyword arguments of the env.
     """
     if kind_by_labels(env) == "sprites":
         return "sprites"
@@ -40,7 +40,7 @@ def kind_of(env: str, **kwargs: Any) -> Kind:
 
 
 def kind_by_labels(env: str) -> Kind | None:
-    """Returns the preset that the labels of a game suggest; None for an env without labels."""
+    """Returns the preset that a game's labels suggest; None for an env without labels."""
     if env.startswith("Procgen/"):
         return "scenes"
     games = {game.env_id: game for game in catalogue.games()}
@@ -69,7 +69,7 @@ def camera_moves(env: str, **kwargs: Any) -> bool:
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Returns which patches differ between frames ``(B, H, W, 3)`` and others: bool ``(B, N)``."""
+    """Returns which patches differ between two batches ``(B, H, W, 3)``, as bool ``(B, N)``."""
     error = np.square((after.astype(np.float32) - before) / 255).mean(-1)
     rows, height, width = error.shape
     grid = error.reshape(rows, height // _PATCH, _PATCH, width // _PATCH, _PATCH)

@@ -1,4 +1,4 @@
-"""Recipes for worlds: `from_play` for any game, and one function for each world in the package.
+"""Recipes for world models: `from_play` for any game, and a function for each shipped world.
 
 ``genie-gym build ENV`` runs `from_play`; ``genie-gym worlds make NAME`` runs one of the others.
 
@@ -20,11 +20,11 @@ from world_models.training.recipes import RECIPES, DynamicsRecipe, WorldRecipe
 
 __all__ = ["WORLDS", "from_play"]
 
-# At the usual temperature of 0.2 the climber of Crazy Climber, once it disappeared, never came
-# back: in any single frame its return is unlikely, so it was never sampled.
+# At the usual temperature of 0.2, the climber in Crazy Climber never came back once it had
+# disappeared: its return in any single frame is unlikely, so it was never sampled.
 ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
-# Round R of a build with seed S collects with seed ROUND_SEED + S + R, so its episodes differ from
-# those of the first collection and from those that worlds are scored on.
+# Round R of a build with seed S collects episodes with seed ROUND_SEED + S + R, so they differ from
+# the episodes of the first collection and from the episodes that worlds are scored on.
 ROUND_SEED = 2_000_000
 CALIBRATION_SEED = 3_000_001
 
@@ -44,22 +44,22 @@ def from_play(
     pictures: Path | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Collects play and trains a world that predicts each frame in one pass.
+    """Collects episodes, and trains a world model on them that predicts each frame in one pass.
 
     Args:
         build: The build. Its `sizes` may change the numbers of episodes and steps.
         recipe: Models and how they are trained.
         policy: Policy that plays the game.
-        episodes: Episodes to play.
-        steps: Training steps of the dynamics.
+        episodes: Number of episodes to collect.
+        steps: Training steps of the dynamics model.
         events: See `DynamicsRecipe`.
         max_steps: Maximum steps per episode.
         seed: Seed of the collection.
-        rounds: Number of rounds; each trains an agent in the dream, collects its play in the real
-            game, and fine-tunes the world on it.
+        rounds: Number of rounds. Each round trains an agent in the dream, collects the agent's
+            episodes in the real game, and fine-tunes the world on them.
         sampling: How the world samples frames.
-        pictures: Folder for a film strip and other pictures of the finished world.
-        env_kwargs: Arguments of the env.
+        pictures: Folder for a film strip and other images of the finished world.
+        env_kwargs: Keyword arguments of the env.
 
     Returns:
         The folder of the world.
@@ -79,13 +79,13 @@ def from_play(
 
 
 def coinrun(build: Build) -> Path:
-    """Makes a world of hard CoinRun levels with backgrounds. Takes an hour on two cores."""
+    """Makes a world model of hard CoinRun levels with backgrounds, in an hour on two cores."""
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
     data = build.collect("sticky", "sticky", 1000, max_steps=256, env_kwargs=levels)
     tokenizer = build.tokenizer(recipe.tokenizer, data)
-    # Training on pairs of frames first teaches what a single frame shows, such as the shades of the
-    # velocity map.
+    # Training on pairs of frames first teaches the model what a single frame shows, such as the
+    # shades of the velocity map.
     pairs = _fitted(
         replace(recipe.dynamics, frames=2),
         steps=500,
@@ -109,7 +109,10 @@ def coinrun(build: Build) -> Path:
 
 
 def crazy_climber(build: Build) -> Path:
-    """Makes a world of Crazy Climber from many kinds of play. Takes four hours on one core."""
+    """Makes a world model of Crazy Climber, in four hours on one core.
+
+    The data is sticky, random and mixed play, and episodes of agents trained in the dream.
+    """
     recipe = RECIPES["atari"]()
     dynamics = replace(recipe.dynamics, events=0.1)
     sticky = build.collect("sticky", "sticky", 160)
@@ -118,20 +121,21 @@ def crazy_climber(build: Build) -> Path:
     first = _fitted(dynamics, steps=4000, batch_size=8)
     run = build.dynamics("dynamics", first, both, tokenizer=tokenizer)
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
-    # Adds held and alternating actions. Without them the dream rewards play that earns no reward
-    # in the real game.
+    # Adds held and alternating actions. Without them, the dream rewards behaviour that earns no
+    # reward in the real game.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
     tuned = _fitted(dynamics, steps=1000, batch_size=8, learning_rate=7e-4)
     world = _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
-    # Adds play of an agent that was trained in this dream: other policies seldom climb far.
+    # Adds episodes of an agent trained in this dream, because other policies seldom climb far.
     longer = _fitted(dynamics, steps=3000, batch_size=8)
     return _calibrated(build, _round(build, 1, world, every, longer, MIXED), every, longer)
 
 
 def freeway(build: Build) -> Path:
-    """Makes a world of Freeway from mixed play and a player that walks up. An hour on one core.
+    """Makes a world model of Freeway, in an hour on one core.
 
-    Other policies hardly ever cross the road.
+    The data is mixed play, and episodes of a scripted player that walks up, because other policies
+    hardly ever cross the road.
     """
     policy = f"{MIXED},agents.experts:freeway=10"
     return from_play(
@@ -147,12 +151,15 @@ def freeway(build: Build) -> Path:
 
 
 def frostbite(build: Build) -> Path:
-    """Makes a world of Frostbite from mixed play and an agent's own. Two hours on one core."""
+    """Makes a world model of Frostbite, in two hours on one core.
+
+    The data is mixed play, and episodes of an agent that was trained in the dream.
+    """
     return from_play(build, RECIPES["atari"](), steps=5500, events=0.3, rounds=1)
 
 
 def hero(build: Build) -> Path:
-    """Makes a world of H.E.R.O. from sticky play. Takes an hour on one core."""
+    """Makes a world model of H.E.R.O. from sticky play, in an hour on one core."""
     recipe = RECIPES["atari"]()
     model = replace(recipe.dynamics.model, objective="two_stream")
     dynamics = replace(recipe.dynamics, model=model)
@@ -172,9 +179,10 @@ def hero(build: Build) -> Path:
 
 
 def pong(build: Build) -> Path:
-    """Makes a world of Pong from mixed play and a player that hits the ball. An hour on one core.
+    """Makes a world model of Pong, in an hour on one core.
 
-    Other policies hit the ball too rarely for a world to learn what follows.
+    The data is mixed play, and episodes of a scripted player that hits the ball, because other
+    policies hit the ball too rarely for a world to learn what follows.
     """
     policy = f"{MIXED},agents.experts:pong=10"
     return from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=4000)
@@ -188,7 +196,7 @@ WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
-"""World name -> (env id, recipe)."""
+"""Name of each world -> (env id, recipe)."""
 
 
 def _round(
@@ -204,9 +212,9 @@ def _round(
     seed: int = 0,
     **play: Any,
 ) -> Path:
-    """Trains an agent in a world, adds its real play to the data, and fine-tunes the world.
+    """Trains an agent in a world, adds its real episodes to the data, and fine-tunes the world.
 
-    The tokenizer does not change, so only the new play has to be encoded. `seed` is the
+    The tokenizer does not change, so only the new episodes have to be encoded. `seed` is the
     seed of the first collection; `play` holds further arguments of `Build.collect`.
     """
     name = f"round-{number}"
@@ -221,11 +229,11 @@ def _round(
 
 
 def _calibrated(build: Build, world: Path, data: Path, recipe: DynamicsRecipe) -> Path:
-    """Fine-tunes the outcome head on dreams in which rewards are as rare as in real play.
+    """Fine-tunes the outcome head on dreams in which rewards are as rare as in the real game.
 
     The other stages oversample rewards and give them a larger loss weight. As a result, a dream
-    predicts too much reward where its frame does not show whether a reward is due. Half of the play
-    is by an agent that was trained in the world.
+    predicts too much reward where its frame does not show whether a reward is due. Half of the
+    episodes are by an agent that was trained in the world.
     """
     agent = build.agent("calibration", world, data)
     play = build.collect(

@@ -1,4 +1,4 @@
-"""The report at the end of a build: scores, gates, and how to use the world."""
+"""The report at the end of a build: scores, pass/fail gates, and how to use the world model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCORES = (
     ("PSNR over changed pixels, dB", "changed_psnr"),
 )
 OBEYS = 0.2  # minimum delta PSNR, dB; less is within the noise of a quick check
-SURVIVES = 0.8  # minimum survival of a long dream, relative to that of real frames
+SURVIVES = 0.8  # minimum survival of a long dream, relative to real frames
 MOVES = 0.1  # minimum motion of a long dream, relative to the real game
 KINDS = ("", "_copy", "_ceiling")
 _OTHERS = (
@@ -35,12 +35,12 @@ _OTHERS = (
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Returns the scores of a world: their ``figures``, and the ``fault`` if scoring failed."""
+    """Reads a world's score file: ``figures``, and the ``fault`` if scoring failed."""
     return json.loads(path.read_text())
 
 
 def write_fault(path: Path, fault: Exception) -> None:
-    """Adds the error that stopped the scoring to the scores of a world."""
+    """Adds the error that stopped the scoring to a world's score file."""
     found = read_result(path) if path.exists() else {"figures": {}}
     write_json(path, {**found, "fault": f"{type(fault).__name__}: {fault}"})
 
@@ -48,14 +48,14 @@ def write_fault(path: Path, fault: Exception) -> None:
 def write_result(
     out: Path, scores: Path, minutes: float, entries: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Writes the result file of ``genie-gym bench fidelity``, with the time of the build added.
+    """Writes the result file of ``genie-gym bench fidelity``, with the build's times added.
 
-    The figures added are ``minutes_given``, ``minutes``, ``cpu_minutes`` and the minutes of each
+    The added numbers are ``minutes_given``, ``minutes``, ``cpu_minutes`` and the minutes of each
     stage.
 
     Args:
         out: The file to write.
-        scores: The result file of the check.
+        scores: The result file from ``genie-gym bench fidelity``.
         minutes: The time limit of the build.
         entries: The log of the stages.
     """
@@ -71,7 +71,7 @@ def write_result(
 
 
 def gates(figures: Mapping[str, float]) -> dict[str, bool]:
-    """Returns for each property of a good world whether this world has it."""
+    """Returns, for each property of a good world, whether this world has it."""
     known = defaultdict(lambda: float("nan"), figures)  # NaN: a score that could not be measured
     found = {
         "better than repeating the last frame": known["changed_psnr"] > known["changed_psnr_copy"],

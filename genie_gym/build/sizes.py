@@ -1,4 +1,4 @@
-"""The sizes of a build's stages: the numbers of its recipe, or a fraction of them."""
+"""The sizes of a build's stages: the numbers in its recipe, or a fraction of these numbers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ Train = Callable[[Any, Any], bool]  # takes a recipe and options; returns False 
 
 
 class Sizes(Protocol):
-    """Decides how much each stage plays or trains, and runs it.
+    """Decides how many episodes each stage collects or how long it trains, and runs the stage.
 
-    `collect` and `train` return False if they were interrupted.
-
-    `due` is the fraction of the build time after which a stage should end.
+    `collect` and `train` return False if they were interrupted. Their argument `due` is the
+    fraction of the build time after which the stage should end.
     """
 
     def collect(self, stage: str, config: CollectConfig, due: float) -> bool:
@@ -34,18 +33,18 @@ class Sizes(Protocol):
         """Trains a part of the world."""
 
     def minutes(self, stage: str, due: float) -> float | None:
-        """Returns the minutes to train an agent for; None to train for its recipe's steps."""
+        """Returns how many minutes to train an agent; None: as many steps as in its recipe."""
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
-        """Returns extra arguments of ``genie-gym bench fidelity``, which scores the world."""
+        """Returns extra arguments for ``genie-gym bench fidelity``, which scores the world."""
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """The recipe's own numbers of episodes and steps, times a factor.
+    """Multiplies the recipe's numbers of episodes and steps by a factor.
 
     Attributes:
-        factor: Factor on the numbers; below 1 for a quick trial.
+        factor: The factor; less than 1 for a quick trial.
     """
 
     factor: float = 1.0

@@ -33,7 +33,7 @@ class Stage:
 
 
 class Manifest:
-    """A log of which stages were started and which are done: an append-only file of JSON lines.
+    """A log of the stages that were started or finished: an append-only file of JSON lines.
 
     An incomplete line, left by a killed process, is ignored.
 
@@ -55,7 +55,7 @@ class Manifest:
         return found
 
     def done(self) -> set[str]:
-        """Names of the finished stages."""
+        """Returns the names of the finished stages."""
         return {entry["stage"] for entry in self.entries() if entry["event"] == "done"}
 
     def note(self, stage: str, event: str, **more: Any) -> None:
@@ -70,7 +70,7 @@ class Manifest:
 
 
 def print_stages(stages: Iterable[Stage], manifest: Manifest) -> None:
-    """Prints the names of the stages, and which are done."""
+    """Prints the name of each stage, and whether it is done."""
     done = manifest.done()
     for stage in stages:
         print("done   " if stage.name in done else "to do  ", stage.name)

@@ -1,4 +1,4 @@
-"""Fits a build into a time limit: decides how much it plays and trains on this machine."""
+"""Fits a build into a time limit: decides how much to play and train on this machine."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from world_models.worlds.card import WorldCard
 
 __all__ = ["Timed", "dream_speed"]
 
-_FRAMES_PER_MINUTE = 8000  # maximum to collect; training has no time for more
+_FRAMES_PER_MINUTE = 8000  # maximum number to collect; there is no time to train on more
 _FIRST_EPISODES = 4  # played first, to measure the speed
 _MIN_EPISODES = 8
-_TRIAL_STEPS = 4  # training steps of warm-up; then as many are timed
-_LEAST_SHARE = 0.02  # a training gets at least this fraction of the build time, even if late
-_NET = 0.95  # fraction of a training's time for steps; the rest: startup and the last checkpoint
+_TRIAL_STEPS = 4  # training steps of warm-up; then the same number is timed
+_LEAST_SHARE = 0.02  # minimum fraction of the build time for a training run, even in a late build
+_NET = 0.95  # fraction of a run's time for steps; the rest is for startup and the last checkpoint
 _NET_OF_EVALUATION = 0.8  # fraction of an agent's time for training; the rest is for evaluation
 _FASTER = 4  # if the machine becomes faster, train at most this many times the planned steps
-# The checks, largest first. Each has: dreamed frames; further dreamed frames per policy that is
-# tested for too high dreamed returns; episodes of real play; arguments of `bench fidelity`.
+# The checks, largest first. Each has: number of dreamed frames; further dreamed frames per policy
+# that is tested for too high dreamed returns; number of real episodes; arguments for
+# `bench fidelity`.
 _CHECKS: tuple[tuple[int, int, int, str], ...] = (
     (22200, 8 * 100, 64, ""),
     (9040, 2 * 30, 24, "--quick"),
@@ -48,23 +49,23 @@ _CHECKS: tuple[tuple[int, int, int, str], ...] = (
 _LEAST_CHECK = (
     "--quick --episodes=1 --max-steps=20 --windows=2 --event-windows=1 --steps=4 --long-frames=0"
 )
-_DREAMS, _DREAM_STEPS = 8, 5  # dreams, and steps of each, that are timed
+_DREAMS, _DREAM_STEPS = 8, 5  # number of dreams that are timed, and of steps in each
 
 
 class Timed:
     """Sizes that make the whole build end on time, even if the machine's speed changes.
 
     Each stage is due after a fraction of the build time, and may use the time left until then.
-    Training ends by the clock (`FitConfig.minutes`). Playing stops when no further episode fits.
-    The check is the largest for which the world is fast enough.
+    Training ends when its time is up (`FitConfig.minutes`). Playing stops when there is no time for
+    another episode. The check is the largest one for which the world is fast enough.
 
     The sizes are stored in ``plan.json``, so that a resumed stage uses the same ones.
 
     Args:
         minutes: Time for the whole build.
         out: Folder of the build.
-        manifest: The log of its stages, with the time that each took.
-        speed: Measures the dreamed frames per second of a world.
+        manifest: The log of the build's stages, with the time that each stage took.
+        speed: Measures how many frames per second a world dreams.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Timed:
         self._speed = speed or dream_speed
 
     def collect(self, stage: str, config: CollectConfig, due: float) -> bool:
-        """Plays as many episodes as the time allows; each block takes half of the time left."""
+        """Plays as many episodes as fit, in blocks; each block takes half of the time left."""
         plan = {"episodes": 0, "used": 0.0, **self._planned(stage, due)}
         done = plan["episodes"] and plan["episodes"] - 1  # the last block may be incomplete
         episodes = plan["episodes"] or _FIRST_EPISODES + _played(config)
@@ -121,7 +122,7 @@ class Timed:
         return train(replace(planned, fit=fit), options)
 
     def minutes(self, stage: str, due: float) -> float:
-        """The minutes until the stage is due, less the time for an evaluation at its end."""
+        """Returns the minutes until the stage is due, less the time for its final evaluation."""
         least = _LEAST_SHARE * self._seconds
         return _NET_OF_EVALUATION * max(least, self._planned(stage, due)["seconds"]) / 60
 
@@ -157,7 +158,7 @@ class Timed:
 
 
 def dream_speed(world: Path) -> float:
-    """Returns the total frames per second of a few dreams of a world in parallel."""
+    """Returns the total frames per second of a few dreams that run in parallel."""
     env = GenieVectorEnv(world, _DREAMS, dtype="float32")
     env.reset(seed=0)
     action = np.zeros(_DREAMS, np.int64)
@@ -178,7 +179,7 @@ def _length(config: CollectConfig) -> float:
 
 
 def _trained_speed(run: Path) -> float:
-    """Returns the frames per second of a run's last steps."""
+    """Returns the frames per second in the last steps of a training run."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     return [entry["frames_per_s"] for entry in entries if entry["group"] == "train"][-1]

@@ -1,4 +1,4 @@
-"""The work of the stages: each function does the remaining work and returns whether it is done."""
+"""Does the work of the stages. Each function does what remains, and returns whether it finished."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["bundle", "train_dynamics", "train_tokenizer"]
 
 
 def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> bool:
-    """Train a tokenizer, or fine-tune the decoder of a world."""
+    """Train a tokenizer, or fine-tune a world's decoder."""
     from world_models.training import runs  # imports Lightning, which takes seconds
 
     return runs.train_tokenizer(recipe, options).finished
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
-    """Train a dynamics model, or fine-tune the dynamics model of a world."""
+    """Train a dynamics model, or fine-tune a world's dynamics model."""
     from world_models.training import runs
 
     if recipe.events and not _has_events(options):
@@ -38,6 +38,6 @@ def _has_events(options: DynamicsOptions) -> bool:
 
 def bundle(out: Path, **options: Any) -> bool:
     """Write a world bundle. The arguments are fields of `BundleOptions`."""
-    remove_leftovers(out.parent)  # from a kill while a bundle was being written
+    remove_leftovers(out.parent)  # left by a process that was killed while it wrote a bundle
     build_bundle(BundleOptions(out=out, replace=True, **options))
     return True

@@ -1,8 +1,8 @@
 """Plays numbered episodes in a vector env and records them.
 
-Episode `i` of a collection depends only on `i` and the collection's seed: the env seed and the
-policy's random generator are derived from them. So an episode is the same in any row, process or
-machine, and after interruptions.
+Each episode of a collection has a number. The env seed and the policy's random generator are
+derived only from this number and the collection's seed. So an episode is the same in any row
+(sub-env), in any process, on any machine, and after interruptions.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Settings of a collection. An episode is determined by these settings and its number.
+    """Settings for a collection. An episode is determined by these settings and its number.
 
     Attributes:
-        env_id: Any env id of this package.
+        env_id: Any env id in this package.
         policy: Specification of the policy; see `make_policy`.
-        max_steps: Maximum steps per episode.
+        max_steps: Maximum number of steps per episode.
         seed: Seed of the collection.
-        epsilon: Probability that an action is replaced by a uniformly random one.
+        epsilon: Probability that an action is replaced with a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
             action.
-        env_kwargs: Further keyword arguments of the env.
+        env_kwargs: Further keyword arguments for the env.
     """
 
     env_id: str
@@ -80,7 +80,7 @@ class Collection:
 
 
 def episode_seed(seed: int, index: int) -> int:
-    """Returns the seed with which ``env.reset(seed=...)`` starts an episode."""
+    """Returns the seed to pass to ``env.reset(seed=...)`` for episode number `index`."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
 
 
@@ -95,7 +95,7 @@ class Recorder(Protocol[T_co]):
 
 
 class WholeEpisode:
-    """Records an episode in memory."""
+    """Records a whole episode in memory."""
 
     def __init__(self) -> None:
         self._frames: list[NDArray[np.uint8]] = []
@@ -116,7 +116,7 @@ def play_episodes(
     num_envs: int,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Episode]:
-    """Plays episodes and yields each when it has ended; see `play` for the arguments."""
+    """Plays episodes and yields each one when it has ended; see `play` for the arguments."""
     return play(collection, indices, WholeEpisode, num_envs=num_envs, on_steps=on_steps)
 
 
@@ -128,13 +128,13 @@ def play(
     num_envs: int,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[T]:
-    """Plays episodes and yields the recording of each when it has ended.
+    """Plays episodes and yields the recording of each episode when it has ended.
 
     Args:
         collection: Settings of the collection.
         indices: Numbers of the episodes to play.
         record: Creates the recorder of an episode.
-        num_envs: Rows of the vector env; at most one per episode is used.
+        num_envs: Number of sub-envs (rows) in the vector env; at most one per episode is used.
         on_steps: Called after each step with the number of rows that were recorded.
     """
     num_envs = min(num_envs, len(indices))
@@ -178,7 +178,7 @@ class _Rows(Generic[T]):
             temperature=collection.temperature,
             env_kwargs=collection.env_kwargs,
         )
-        # The episode in each row; None if no episode is left: the row is stepped but not recorded.
+        # The episode in each row; None if none is left: the row is then stepped but not recorded.
         self.tracks: list[_Track[T] | None] = [None] * env.num_envs
 
     def play(self, on_steps: Callable[[int], None]) -> Iterator[T]:

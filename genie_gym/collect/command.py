@@ -36,34 +36,36 @@ __all__ = ["CollectConfig", "collect", "main", "parse_value"]
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig:
-    """Collects episodes of an env into a dataset directory.
+    """Collects episodes from an env into a dataset directory.
 
     Run the same command again to resume after an interruption, or with a larger `episodes` to
-    collect more. Episode i is the same however the work is split.
+    collect more. Episode i is the same no matter how the work is split.
 
     Example: genie-gym collect Procgen/CoinRun-v0 --policy mixed --episodes 200 --out data/coinrun
 
     Attributes:
-        env: Env id, for example Procgen/CoinRun-v0; or a selection of games, for example
-            @playable-platformers: the episodes are divided evenly between its playable games.
+        env: Env id, such as Procgen/CoinRun-v0, or a selection of games, such as
+            @playable-platformers. For a selection, the episodes are divided evenly between the
+            games that are playable on this machine.
         out: The dataset directory.
-        policy: random, sticky, held (each action for 8 to 64 steps), alternating (between two
-            actions), the folder of a saved agent, MODULE:FUNCTION (see the documentation of
-            episodes), or several of these with weights, such as
+        policy: random, sticky (each action for 8 steps on average), held (each action for 8 to 64
+            steps), alternating (between two actions), the folder of a saved agent, MODULE:FUNCTION
+            (see docs/episodes.md), or several of these with weights, such as
             sticky=2,runs/agent=1. mixed stands for random=3,sticky=3,held=2,alternating=2.
         episodes: Total number of episodes in the collection.
-        max_steps: Maximum steps per episode.
+        max_steps: Maximum number of steps per episode.
         workers: Number of worker processes.
-        num_envs: Rows of each worker's vector env; by default 64 for CoinRun, otherwise the
-            number of cores divided by the number of workers.
+        num_envs: Number of sub-envs in each worker's vector env; by default 64 for CoinRun,
+            otherwise the number of CPU cores divided by the number of workers.
         seed: Seed of the collection.
-        epsilon: Probability that an action is replaced by a uniformly random one.
+        epsilon: Probability that an action is replaced with a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
             action.
-        part: K/N: collect only part K of N (K from 0), to divide a collection between machines.
-        env_kwargs: Further arguments of the env, as KEY VALUE pairs.
-        flush_seconds: Maximum seconds until a finished episode is on disk. If the process is
-            killed, older episodes are safe.
+        part: K/N collects only part K of N (K counts from 0), to divide a collection between
+            machines.
+        env_kwargs: Further arguments for the env, as KEY VALUE pairs.
+        flush_seconds: Maximum number of seconds until a finished episode is on disk. If the process
+            is killed, episodes that finished earlier are safe.
         ray: Run the workers as Ray tasks instead of processes (requires the `scale` extra).
     """
 
@@ -147,13 +149,13 @@ def collect(config: CollectConfig) -> int:
 
 
 def _missing(out: Path, collection: Collection, mine: Iterable[int]) -> list[int]:
-    """Returns the numbers of the episodes that a dataset does not have yet."""
+    """Returns the numbers of the episodes that are not in the dataset yet."""
     done = existing_indices(out, where=collection.owns)
     return [index for index in mine if index not in done]
 
 
 def _tell_of_others(out: Path, collection: Collection) -> None:
-    """Prints how the settings of episodes already in the dataset differ from this collection's."""
+    """Prints how the settings of other episodes in the dataset differ from this collection's."""
     if not any(out.glob("manifest-*.jsonl")):
         return
     wanted = asdict(collection)
@@ -194,8 +196,8 @@ def _collect_selection(config: CollectConfig) -> int:
     num_games = len(chosen.playable)
     if not num_games:
         raise MissingRomError(
-            f"none of the {len(chosen.games)} games of {config.env} can be played here. "
-            "Type: genie-gym roms import PATH, or genie-gym roms import --ale"
+            f"none of the {len(chosen.games)} games in {config.env} can be played here. "
+            "Run: genie-gym roms import PATH, or genie-gym roms import --ale"
         )
     for place, game in enumerate(chosen.playable):
         share = (config.episodes - place + num_games - 1) // num_games
@@ -233,11 +235,11 @@ def _run(
 
 
 class _Bar:
-    """Shows the number of episodes and the frames per second, from the first frames on."""
+    """A progress bar with the number of episodes and the frames per second."""
 
     def __init__(self, name: str, total: int, done: int):
         self._options = {"desc": name, "total": total, "initial": done, "unit": "episode"}
-        self._bar: tqdm | None = None  # set late: an env that cannot be made shows only its error
+        self._bar: tqdm | None = None  # made late: if making the env fails, only the error shows
         self._steps = 0
         self._lock = threading.Lock()
 
@@ -260,7 +262,7 @@ class _Bar:
 
 @contextmanager
 def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """Sets the event at the first Ctrl-C, for a clean stop; the second interrupts as usual."""
+    """Sets the event on the first Ctrl-C, for a clean stop; the second one interrupts as usual."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -278,7 +280,7 @@ def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
 
 
 def _default_num_envs(env_id: str, workers: int) -> int:
-    # CoinRun steps 64 rows in one native call; each retro row is a process of its own.
+    # CoinRun steps 64 sub-envs in one native call; each retro sub-env is a process of its own.
     return 64 if env_id.startswith("Procgen/") else max(1, (os.cpu_count() or 1) // workers)
 
 
@@ -289,7 +291,7 @@ def _writer_name(worker: int) -> str:
 
 
 def parse_value(text: str) -> bool | int | float | str:
-    """Parses the VALUE of a KEY VALUE argument: true/false, a number, or text."""
+    """Parses the VALUE in a KEY VALUE argument: true or false, a number, or text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

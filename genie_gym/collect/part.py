@@ -1,4 +1,4 @@
-"""One worker's part of a collection: plays its episodes and writes them as they end."""
+"""Collects one worker's part of a collection: plays episodes and writes each when it ends."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def collect_part(
     on_progress: Progress = lambda steps, episodes: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Plays and stores episodes; if collection is stopped, finished episodes are kept.
+    """Plays and stores episodes; if the collection is stopped, finished episodes are kept.
 
     Args:
         collection: Settings of the collection.
-        indices: Numbers of the episodes.
+        indices: Numbers of the episodes to play.
         out: The dataset directory; other writers may use it at the same time.
-        num_envs: Rows of this worker's vector env.
+        num_envs: Number of sub-envs in this worker's vector env.
         name: Name of the writer, used in the names of its shards and manifest.
-        flush_seconds: Maximum seconds until a finished episode is on disk.
-        on_progress: Called a few times per second.
+        flush_seconds: Maximum number of seconds until a finished episode is on disk.
+        on_progress: Called a few times per second, with the progress since the last call.
         should_stop: Called after each step; True stops the collection.
     """
     meter = _ProgressMeter(on_progress)
@@ -94,21 +94,21 @@ class _BackgroundWriter:
         return self._chunks.pop() if self._chunks else Chunk(frame_shape)
 
     def compress(self, encoder: EpisodeEncoder, chunk: Chunk) -> None:
-        """Queue a chunk for compression into an episode."""
+        """Queues a chunk for compression into an episode."""
         self._submit(self._compress, encoder, chunk)
 
     def store(self, encoder: EpisodeEncoder, transitions: Transitions) -> None:
-        """Queue a finished episode for writing."""
+        """Queues a finished episode for writing."""
         self._submit(self._store, encoder, transitions)
 
     def finish(self) -> None:
-        """Write everything in the queue."""
+        """Writes everything in the queue."""
         self._submit(self._writer.flush)
         while self._waiting:
             self._waiting.popleft().result()
 
     def _submit(self, task: Callable[..., None], *arguments: Any) -> None:
-        """Queue a task; blocks while the queue is full, and raises errors of earlier tasks."""
+        """Queues a task; blocks while the queue is full, and raises errors of earlier tasks."""
         while self._waiting and (self._waiting[0].done() or len(self._waiting) > _QUEUE):
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(task, *arguments))

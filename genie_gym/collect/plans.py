@@ -1,4 +1,4 @@
-"""Plans: policies that ignore the frames and sample an episode's actions at its start."""
+"""Plans: policies that ignore the frames and sample all actions at the start of an episode."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Plan = Callable[[np.random.Generator, int], NDArray[np.int64]]
 
 
 def random_plan(num_actions: int) -> Plan:
-    """Samples each action uniformly, as in the paper."""
+    """Samples each action uniformly, as in the AutoExplore paper."""
     return lambda rng, length: rng.integers(num_actions, size=length)
 
 
 def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
-    """Samples actions that are held for several steps; gets further than uniformly random actions.
+    """Samples actions and holds each for several steps, which gets further than random actions.
 
-    Actions to the right have weight 4, NOOP 1 and all others 2. An action is held for a
-    geometrically distributed number of steps with mean `mean_hold`.
+    Actions to the right have weight 4, NOOP has weight 1, and all other actions have weight 2. An
+    action is held for a geometrically distributed number of steps with mean `mean_hold`.
     """
     weights = np.array(
         [4.0 if "RIGHT" in m else 1.0 if m == "NOOP" else 2.0 for m in actions.meanings]
@@ -39,7 +39,7 @@ def sticky_plan(actions: ActionSet, *, mean_hold: float = 8.0) -> Plan:
 
 
 def held_plan(num_actions: int) -> Plan:
-    """Holds a random action for 8 to 64 steps, then another, like an agent that walks."""
+    """Holds a random action for 8 to 64 steps, then another one, as an agent that walks does."""
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
         holds = rng.integers(8, 65, size=length // 8 + 1)
@@ -49,10 +49,11 @@ def held_plan(num_actions: int) -> Plan:
 
 
 def alternating_plan(num_actions: int) -> Plan:
-    """Alternates between two random actions every 1, 2, 4 or 8 steps; 32 to 128 steps per pair.
+    """Alternates between two random actions every 1, 2, 4 or 8 steps.
 
-    Agents trained in a dream learn to alternate actions if the dream rewards it. The other policies
-    rarely alternate, so without this plan the world has little data on the real outcome.
+    A new pair of actions is drawn after 32 to 128 steps. Agents trained in a dream learn to
+    alternate actions if the dream rewards it. The other policies rarely alternate, so without this
+    plan a world model would have little data on what really happens then.
     """
 
     def plan(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
@@ -72,4 +73,4 @@ PLANS: dict[str, Callable[[ActionSet], Plan]] = {
     "held": lambda actions: held_plan(len(actions)),
     "alternating": lambda actions: alternating_plan(len(actions)),
 }
-"""The plans by name."""
+"""Each plan's name, and the function that makes the plan for an action set."""

@@ -1,6 +1,6 @@
-"""Policies that choose actions for the rows of a vector env while episodes are collected.
+"""Policies that choose actions for the rows (sub-envs) of a vector env during collection.
 
-All randomness of an episode comes from the generator passed to `begin`, so an episode does not
+All randomness in an episode comes from the generator passed to `begin`, so an episode does not
 depend on its row or on the other rows.
 """
 
@@ -28,12 +28,12 @@ class Policy(Protocol):
 
 
 class Planned:
-    """Plays actions that are sampled at the start of the episode, independent of the frames.
+    """Plays actions that are sampled at the start of the episode, independently of the frames.
 
     Args:
-        plan: Samples the actions of a whole episode.
+        plan: Samples the actions for a whole episode.
         num_envs: Number of sub-envs, called rows.
-        max_steps: Maximum steps per episode.
+        max_steps: Maximum number of steps per episode.
     """
 
     def __init__(self, plan: Plan, num_envs: int, max_steps: int):
@@ -55,7 +55,7 @@ class Planned:
 
 
 class EpsilonGreedy:
-    """Replaces some of another policy's actions by uniformly random ones."""
+    """Replaces some of another policy's actions with uniformly random ones."""
 
     def __init__(self, policy: Policy, random: Planned, coins: Planned):
         self._policy, self._random, self._coins = policy, random, coins
@@ -81,13 +81,13 @@ class EpsilonGreedy:
             part.begin(row, own)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Returns the policy's actions, some of them replaced by random ones."""
+        """Returns the policy's actions, some of them replaced with random ones."""
         chosen, random = self._policy.act(frames), self._random.act(frames)
         return np.where(self._coins.act(frames) == 1, random, chosen)
 
 
 class Mixture:
-    """Plays each episode with one of several policies, chosen at its start.
+    """Plays each episode with one of several policies, chosen when the episode starts.
 
     Args:
         policies: The policies; each must handle all rows.
@@ -100,7 +100,7 @@ class Mixture:
         self._chosen = np.full(num_envs, -1)
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Chooses the policy of the episode."""
+        """Chooses the policy that plays the episode."""
         self._chosen[row] = rng.choice(len(self._policies), p=self._shares)
         self._policies[self._chosen[row]].begin(row, rng)
 

@@ -1,4 +1,4 @@
-"""Makes policies from their specification on the command line."""
+"""Makes policies from specifications given on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["MIXED", "checked_spec", "half_by", "make_policy", "shares_of"]
 MIXED = "random=3,sticky=3,held=2,alternating=2"
 """The specification that the name ``mixed`` stands for."""
 
-# Loads a saved agent. A string, because this layer must not import the layer above.
+# The function that loads a saved agent. A string: this layer must not import the layer above it.
 _LOAD_AGENT = "agents.saved_policy:load_policy"
 
 
@@ -49,7 +49,7 @@ def shares_of(spec: str) -> dict[str, float]:
 
 
 def half_by(agent: Path, others: str) -> str:
-    """Returns the specification of play that is half by an agent and half by other policies.
+    """Returns a specification by which an agent plays half of the episodes and others the rest.
 
     Args:
         agent: Folder of a saved agent, which need not exist yet.
@@ -72,16 +72,16 @@ def make_policy(
     temperature: float = 1.0,
     env_kwargs: dict[str, Any] | None = None,
 ) -> Policy:
-    """Makes a policy from the options of the command line.
+    """Makes a policy from command-line options.
 
     Args:
         spec: The name of a plan; ``"mixed"``; the folder of a saved agent; ``"MODULE:FUNCTION"``,
-            a function that takes the action set and the number of rows and returns a `Policy`; or
-            several of these with weights: ``"sticky=2,FOLDER=1"``.
+            a function that takes the action set and the number of sub-envs and returns a `Policy`;
+            or several of these with weights: ``"sticky=2,FOLDER=1"``.
         actions: The env's action set.
-        num_envs: Number of sub-envs, called rows.
-        max_steps: Maximum steps per episode.
-        epsilon: Probability that an action is replaced by a uniformly random one.
+        num_envs: Number of sub-envs.
+        max_steps: Maximum number of steps per episode.
+        epsilon: Probability that an action is replaced with a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
             action.
         env_kwargs: The env's keyword arguments; a saved agent checks the ones it depends on.
@@ -117,7 +117,7 @@ def make_policy(
 
 
 def _checked(name: str) -> str:
-    """Returns the name of one policy; a folder is returned as an absolute path."""
+    """Returns the name of one policy if it is valid; makes the path of a folder absolute."""
     if name in PLANS or _is_function(name):
         return name
     if not Path(name).is_dir():

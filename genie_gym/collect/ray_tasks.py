@@ -49,7 +49,7 @@ def collect_in_ray(
 
 
 class _Mailbox:
-    """An actor that adds up the progress of the tasks and tells the tasks when to stop."""
+    """A Ray actor that adds up the progress of all tasks and tells the tasks when to stop."""
 
     def __init__(self) -> None:
         self._steps = self._episodes = 0

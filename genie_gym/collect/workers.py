@@ -1,7 +1,7 @@
-"""Runs the parts of a collection in worker processes; this module is also the worker's program.
+"""Runs the parts of a collection in worker processes; this module is also the workers' program.
 
-A worker gets its task as one line of JSON on its standard input, reports progress as lines on its
-standard output, and stops cleanly when its standard input is closed. So it also stops when the
+A worker gets its task as one line of JSON on its standard input and reports progress as lines on
+its standard output. It stops cleanly when its standard input is closed, so it also stops when the
 parent is killed.
 """
 
@@ -38,7 +38,7 @@ def collect_in_processes(
     on_progress: Progress,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Runs each part in its own process and waits for all.
+    """Runs each part in its own process and waits for all of them.
 
     Raises:
         WorkerDiedError: If a worker fails; the others are stopped cleanly first.
@@ -71,7 +71,7 @@ def collect_in_processes(
 
 
 class _Worker:
-    """The parent's side of one worker process."""
+    """Starts a worker process and communicates with it, from the parent process."""
 
     def __init__(self, task: dict[str, Any], on_progress: Progress):
         self._name = task["name"]
@@ -83,7 +83,7 @@ class _Worker:
             stderr=self._errors,
             start_new_session=True,  # the parent handles Ctrl-C and closes the worker's input
         )
-        with contextlib.suppress(BrokenPipeError):  # it ended already; `check` says why
+        with contextlib.suppress(BrokenPipeError):  # the worker has ended already; `check` says why
             self._input.write(json.dumps(task).encode() + b"\n")
             self._input.flush()
         self._reader = threading.Thread(target=self._read, args=(on_progress,), daemon=True)

@@ -1,1 +1,1 @@
-"""Import and export of episodes (images, Minari, GenieRedux, LeRobot), and the `data` commands."""
+"""Imports and exports episodes (images, Minari, GenieRedux, LeRobot) for `genie-gym data`."""

@@ -1,4 +1,4 @@
-"""`genie-gym data show | verify | merge | export | import`."""
+"""The commands `genie-gym data show | verify | merge | export | import`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Directory = Annotated[Path, tyro.conf.Positional]
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Print a summary of a dataset, and optionally write a contact sheet. Changes no dataset."""
+    """Print a summary of a dataset without changing it; optionally write a contact sheet."""
 
     path: Directory
     """Dataset directory."""
     sheet: Path | None = None
     """Write a contact sheet, an image with frames of some episodes, to this path."""
     on_damage: OnDamage = "skip"
-    """Whether to refuse a damaged dataset, or to skip damaged episodes with a warning."""
+    """Whether to refuse a damaged dataset or to skip damaged episodes with a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ class Merge:
     out: Path
     """Directory of the merged dataset; it may exist already."""
     on_damage: OnDamage = "refuse"
-    """Whether to refuse damaged datasets, or to skip damaged episodes."""
+    """Whether to refuse damaged datasets or to skip damaged episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an episode as GIF, MP4 or PNG strip, or all episodes for Minari or LeRobot."""
+    """Write one episode as a GIF, MP4 or PNG strip, or all as a Minari or LeRobot dataset."""
 
     path: Directory
     """Dataset directory."""
@@ -62,11 +62,11 @@ class Export:
     lerobot: Path | None = None
     """Write a new dataset in the LeRobotDataset v3.0 format to this directory instead."""
     episode: int = 0
-    """Index of the episode."""
+    """Index of the episode to write."""
     start: int = 0
-    """First frame."""
+    """Index of the first frame to write."""
     length: int | None = None
-    """Number of frames; by default all frames to the end of the episode."""
+    """Number of frames to write; by default all frames up to the end of the episode."""
     fps: int = 15
     """Frames per second."""
     scale: int = 4
@@ -79,10 +79,10 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Import a Minari image dataset, or one in the layout of the GenieRedux release."""
+    """Import a Minari image dataset, or a dataset in the layout of the GenieRedux release."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """Directory, or id of a local Minari dataset."""
+    """Directory of the dataset, or id of a local Minari dataset."""
     out: Path
     """Dataset directory to add the episodes to."""
     layout: Literal["minari", "genieredux"]
@@ -92,9 +92,9 @@ class Import:
     image_key: str | None = None
     """Minari only: key of the image in a Dict observation."""
     env_id: str | None = None
-    """GenieRedux only: env id to record."""
+    """GenieRedux only: env id to record for the episodes."""
     action_set: str = "imported"
-    """Name of the action set to record."""
+    """Name of the action set to record for the episodes."""
     action_meanings: tuple[str, ...] = ()
     """Names of the actions, in order."""
 
@@ -106,7 +106,7 @@ class Import:
 
 
 def main(argv: list[str]) -> int:
-    """Run `genie-gym data`."""
+    """Run `genie-gym data` and return its exit status."""
     options = parse(
         Annotated[Show, tyro.conf.subcommand("show")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
@@ -121,7 +121,7 @@ def main(argv: list[str]) -> int:
 
 
 def show(options: Show) -> int:
-    """Print the summary; write the contact sheet."""
+    """Print the summary of a dataset, and write its contact sheet."""
     from genie_gym.data.summary import summary
 
     dataset = EpisodeDataset(options.path, on_damage=options.on_damage)
@@ -135,7 +135,7 @@ def show(options: Show) -> int:
 
 
 def verify_dataset(options: Verify) -> int:
-    """Print the damage."""
+    """Print what is damaged in a dataset."""
     from tqdm import tqdm
 
     if not any(options.path.glob("manifest-*.jsonl")):
@@ -156,7 +156,7 @@ def verify_dataset(options: Verify) -> int:
 
 
 def merge_datasets(options: Merge) -> int:
-    """Copy the episodes."""
+    """Copy the episodes of all sources into one dataset."""
     copied = merge(options.sources, options.out, on_damage=options.on_damage)
     print(f"{copied:,} episodes copied to {options.out}")
     return 0

@@ -1,4 +1,4 @@
-"""Statistics of a dataset's features, for each episode and for the whole dataset."""
+"""Computes statistics of a dataset's features, for each episode and for the whole dataset."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 __all__ = ["Statistics", "pooled_statistics", "statistics_of"]
 
 Statistics = dict[str, NDArray[np.float64]]
-"""Smallest and largest value, mean, standard deviation and count of a feature."""
+"""The smallest and largest value, mean, standard deviation and count of a feature."""
 
 
 def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
-    """Returns statistics over the first axis of values ``(N, F)``, with `count` as the count."""
+    """Returns statistics over the first axis of the values ``(N, F)``; their count is `count`."""
     return {
         "min": values.min(0),
         "max": values.max(0),

@@ -23,7 +23,7 @@ from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter, existing_
 
 @dataclass(frozen=True, kw_only=True)
 class GenieReduxSource:
-    """A dataset to import, and the names to record.
+    """A dataset to import, and the names to record for its episodes.
 
     Attributes:
         root: Directory with `info.json` and the instances.
@@ -46,7 +46,7 @@ class GenieReduxSource:
 
 
 def import_genieredux(source: GenieReduxSource, out: Path) -> int:
-    """Add every session to the dataset `out`, except those that are already in it.
+    """Add every session to the dataset `out`, except sessions that are already in it.
 
     Returns:
         Number of episodes added.
@@ -129,7 +129,7 @@ def _transitions(session: Path) -> tuple[np.ndarray, list[int]]:
 
 
 def _action_index(action: int | Sequence[int]) -> int:
-    """Returns the index of an action stored as a number or one-hot."""
+    """Returns the index of an action that is stored as a number or as a one-hot vector."""
     values = np.ravel(action)
     return int(values.argmax()) if len(values) > 1 else int(values[0])
 

@@ -1,8 +1,8 @@
 """Exports datasets in the LeRobotDataset v3.0 format (requires the `lerobot` extra).
 
 Frames become lossless H.264 videos in RGB; ffmpeg and tools built on it decode them to the same
-bytes. Each row contains a frame, the action taken at this frame, and the resulting reward and done
-flags. The last frame of an episode has no action, so it is left out.
+bytes. Each table row contains a frame, the action taken at this frame, and the resulting reward and
+done flags. The last frame of an episode has no action, so it is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FILES_PER_CHUNK = 1000
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
-STATISTICS_FRAMES = 100  # per episode, for the statistics of pixels
+STATISTICS_FRAMES = 100  # about this many frames per episode enter the pixel statistics
 
 _SCALARS = {
     "action": "int64",
@@ -69,7 +69,7 @@ def export_lerobot(dataset: EpisodeDataset, out: Path, *, fps: int = 15) -> Path
 
 
 class _Writer:
-    """Writes the files of a LeRobot dataset and notes where each episode is."""
+    """Writes the files of a LeRobot dataset, and records in which files each episode is."""
 
     def __init__(self, root: Path, dataset: EpisodeDataset, fps: int):
         self.root, self.dataset, self.fps = root, dataset, fps
@@ -79,7 +79,7 @@ class _Writer:
         self.num_rows = 0
 
     def write_files(self, number: int, group: list[int]) -> None:
-        """Write a table and a video of some episodes."""
+        """Write the table and the video for a group of episodes."""
         chunk, file = divmod(number, FILES_PER_CHUNK)
         place = {"chunk_index": chunk, "file_index": file}
         tables, begin = [], self.num_rows
@@ -96,7 +96,7 @@ class _Writer:
         _write_table(self.root / DATA.format(**place), columns)
 
     def write_meta(self) -> None:
-        """Write the metadata."""
+        """Write the metadata files."""
         columns = {name: [note[name] for note in self.episodes] for name in self.episodes[0]}
         for feature, values in self.statistics[0].items():
             for name in values:
@@ -110,7 +110,7 @@ class _Writer:
         write_json(self.root / "meta/info.json", self._info())
 
     def _rows(self, episode: Episode, index: int) -> dict[str, NDArray[Any]]:
-        """The columns of an episode's table."""
+        """Returns an episode's table, as a dict of columns."""
         steps = np.arange(len(episode))
         last = steps == len(episode) - 1
         columns: dict[str, Any] = {
@@ -129,7 +129,7 @@ class _Writer:
     def _note(
         self, episode: Episode, index: int, place: dict[str, int], begin: int
     ) -> dict[str, Any]:
-        """Returns an episode's entry in the metadata; `begin` is the first row of its files."""
+        """Returns an episode's metadata; `begin` is the index of the first row in its files."""
         first, length = self.num_rows, len(episode)
         return {
             "episode_index": index,
@@ -189,7 +189,7 @@ def _task(episode: Episode) -> str:
 
 
 def _groups(dataset: EpisodeDataset) -> Iterator[list[int]]:
-    """The episodes of each pair of files."""
+    """Yields groups of episodes; each group gets one table and one video."""
     group: list[int] = []
     frames = 0
     for index in range(len(dataset)):
@@ -204,7 +204,7 @@ def _groups(dataset: EpisodeDataset) -> Iterator[list[int]]:
 
 @contextmanager
 def _video(path: Path, shape: tuple[int, ...], fps: int) -> Iterator[IO[bytes]]:
-    """A pipe for the RGB bytes of frames."""
+    """Yields a pipe that turns the RGB bytes of frames into a video."""
     ffmpeg = require("imageio_ffmpeg", extra="lerobot", what="LeRobot datasets need ffmpeg")
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width, _ = shape
@@ -228,7 +228,7 @@ def _video(path: Path, shape: tuple[int, ...], fps: int) -> Iterator[IO[bytes]]:
 
 
 def _statistics(episode: Episode, rows: dict[str, NDArray[Any]]) -> dict[str, Statistics]:
-    """Statistics of an episode's columns, ``(1,)``, and of its pixels in [0, 1], ``(3, 1, 1)``."""
+    """Returns statistics of columns, each ``(1,)``, and of pixels in [0, 1], each ``(3, 1, 1)``."""
     stride = max(1, len(episode) // STATISTICS_FRAMES)
     pixels = episode.frames[:-1:stride].astype(np.float64) / 255
     found = {IMAGE: statistics_of(pixels.reshape(-1, 3), len(pixels))}

@@ -27,7 +27,7 @@ INFO_ATTRIBUTE = "genie_gym_info"
 
 @dataclass(frozen=True, kw_only=True)
 class MinariSource:
-    """A dataset to import, and the names to record.
+    """A dataset to import, and the names to record for its episodes.
 
     Attributes:
         dataset: Id of a local Minari dataset, or its directory.
@@ -85,7 +85,7 @@ def export_minari(dataset: EpisodeDataset, minari_id: str) -> Path:
 
 
 def import_minari(source: MinariSource, out: Path) -> int:
-    """Add every episode of a Minari image dataset to `out`, except those that are already in it.
+    """Add every episode of a Minari image dataset to `out`, except episodes already in it.
 
     Returns:
         Number of episodes added.
@@ -135,7 +135,7 @@ def _to_buffer(episode: Episode) -> Any:
 
 
 def _image_space(space: gym.Space, key: str | None) -> tuple[str | None, gym.Space]:
-    """Returns the key of the image (None if the observation is no Dict) and its space."""
+    """Returns the key of the image (None if the observation is not a Dict) and its space."""
     if isinstance(space, gym.spaces.Dict):
         images = [name for name, part in space.items() if _is_image(part)]
         if key is None and len(images) == 1:
@@ -182,7 +182,7 @@ def _episodes(
             frames = np.stack([fit_square(frame, source.frame_size) for frame in frames])
         if np.any(item.terminations[:-1]) or np.any(item.truncations[:-1]):
             raise ValueError(
-                f"episode {item.id} of {data.id} has steps after it ended: split it there"
+                f"episode {item.id} of {data.id} has steps after it ended: split the episode there"
             )
         yield Episode(
             frames=frames,
@@ -214,7 +214,7 @@ def _info(
 def _origin(info: EpisodeInfo) -> str:
     """Returns an episode's identity: the dataset it was imported from and its number there.
 
-    For an episode of this package, the identity is all of its metadata.
+    For an episode that this package collected, the identity is all of its metadata.
     """
     if "imported_from" in info.extra:
         return f"{info.extra['imported_from']} {info.index}"

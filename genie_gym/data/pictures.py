@@ -1,4 +1,4 @@
-"""Writes frames as pictures and animations for viewing, not for storage."""
+"""Writes frames as images and animations for viewing, not for storage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def save_frames(frames: np.ndarray, path: Path, *, fps: int = 15, scale: int = 4
     Args:
         frames: uint8 (T, H, W, 3).
         path: File with the suffix .gif, .mp4 or .png.
-        fps: Frames per second of GIF and MP4.
+        fps: Frames per second of a GIF or MP4.
         scale: Factor by which each frame is enlarged.
     """
     suffix = path.suffix.lower().removeprefix(".")
@@ -38,7 +38,7 @@ def save_frames(frames: np.ndarray, path: Path, *, fps: int = 15, scale: int = 4
 
 
 def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
-    """Repeat each pixel of (T, H, W, 3) `scale` times in both directions."""
+    """Repeat each pixel of the frames (T, H, W, 3) `scale` times in both directions."""
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
@@ -95,7 +95,7 @@ def _save_mp4(frames: np.ndarray, path: Path, fps: int) -> None:
     )
     if not writer.isOpened():
         raise RuntimeError(
-            f"this build of OpenCV cannot write {path}: write a .gif instead, or type: "
+            f"this build of OpenCV cannot write {path}: write a .gif instead, or run: "
             "pip install opencv-python-headless"
         )
     for frame in frames:

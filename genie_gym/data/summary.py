@@ -1,4 +1,4 @@
-"""A summary of a dataset as text."""
+"""Summarises a dataset as text."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class UnknownArgumentError(TypeError, ValueError):
-    """An env has no keyword argument of this name; the message lists the valid names."""
+    """Raised for an unknown keyword argument of an env; the message lists the valid names."""
 
 
 def named_arguments(cls: type[T]) -> type[T]:
-    """Makes a class raise UnknownArgumentError for keyword arguments that it does not accept."""
+    """Makes a class raise UnknownArgumentError for keyword arguments that it does not have."""
     init = cls.__init__
     names = [
         name
@@ -61,25 +61,30 @@ def check_arguments(
     if int(num_envs) < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     if max_episode_steps is not None and max_episode_steps != -1 and max_episode_steps < 1:
-        raise ValueError(f"max_episode_steps must be at least 1 or -1, got {max_episode_steps}")
+        raise ValueError(
+            f"max_episode_steps must be at least 1, or -1 for no limit, got {max_episode_steps}"
+        )
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode must be None or one of {modes}, got {render_mode!r}")
 
 
 def seeds_by_row(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
-    """Returns one seed per row; an integer becomes ``seed, seed + 1, ...`` as in Gymnasium."""
+    """Returns one seed per row (sub-env).
+
+    An integer becomes ``seed, seed + 1, ...``, as in Gymnasium.
+    """
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
         return [int(seed) + row for row in range(num_envs)]
     seeds = list(seed)
     if len(seeds) != num_envs:
-        raise ValueError(f"expected {num_envs} seeds, one per row, got {len(seeds)}")
+        raise ValueError(f"expected {num_envs} seeds, one per sub-env, got {len(seeds)}")
     return seeds
 
 
 def masked_rows(mask: Any, num_envs: int) -> NDArray[np.intp]:
-    """Returns the rows that ``options["reset_mask"]`` marks; without a mask, all rows."""
+    """Returns the rows (sub-envs) that ``options["reset_mask"]`` marks, or all without a mask."""
     if mask is None:
         return np.arange(num_envs)
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
@@ -87,7 +92,7 @@ def masked_rows(mask: Any, num_envs: int) -> NDArray[np.intp]:
     if mask.shape != (num_envs,) or not mask.any():
         raise ValueError(
             f"options['reset_mask'] must have shape ({num_envs},) and mark at least one "
-            f"row, got {mask}"
+            f"sub-env, got {mask}"
         )
     return np.flatnonzero(mask)
 

@@ -23,18 +23,18 @@ from genie_gym.envs.vector import FrameVectorEnv
 __all__ = ["TIME_LIMIT", "CoinRunEnv", "CoinRunVectorEnv", "paint_over_velocity_map"]
 
 TIME_LIMIT = 1000
-"""Steps after which CoinRun itself ends an episode."""
+"""Number of steps after which CoinRun itself ends an episode."""
 
 _DISTRIBUTION_MODES = ("easy", "hard")
 _MAX_SEED = 2**31 - 1
 _VELOCITY_MAP_HEIGHT, _VELOCITY_MAP_WIDTH = 13, 26
 _MIN_BLOCK = 8  # rows per task; with fewer, threading costs more than it saves
 _BLOCKS_PER_THREAD = 2  # balances the load when one thread is slow
-_MANY = 4  # with more rows than this, a window shows frames instead of large pictures
+_MANY = 4  # with more rows than this, a window shows frames instead of large images
 
 
 def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns a copy in which the corner with procgen's velocity map is black.
+    """Returns a copy of the frames in which the corner of procgen's velocity map is black.
 
     Args:
         frames: uint8 ``(..., 64, 64, 3)``, with or without a velocity map.
@@ -48,29 +48,29 @@ def paint_over_velocity_map(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @named_arguments
 class CoinRunVectorEnv(FrameVectorEnv):
-    """A vector env of CoinRun. Each row (sub-env) depends only on its own seed and actions.
+    """A vector env for CoinRun. Each row (sub-env) depends only on its own seed and actions.
 
     An episode is *terminated* by the coin (reward 10), a saw, an enemy or lava, and *truncated* by
     the time limit. The env returns the true last frame of an episode, which procgen never shows.
-    Each row plays the same sequence of levels as in procgen.
+    Each row plays the same sequence of levels as it would in procgen.
 
-    Infos: ``level_seed``, the seed of the level in which the step was taken, and
-    ``level_complete``, whether the step reached the coin.
+    Infos: ``level_seed`` is the seed of the level in which the step was taken, and
+    ``level_complete`` says whether the step reached the coin.
 
     Args:
         num_envs: Number of sub-envs, called rows.
         num_levels: Number of distinct levels; 0 for no limit.
-        start_level: Seed of the first of these levels.
-        distribution_mode: "hard", or "easy" with fewer enemies and the same look in all levels.
-        use_backgrounds: Whether to draw the background; else it is black.
+        start_level: Seed of the first level.
+        distribution_mode: "hard" or "easy". Easy levels have fewer enemies and all look alike.
+        use_backgrounds: Whether to draw the background; if not, it is black.
         restrict_themes: Whether all levels use the same theme of ground, players and enemies.
         velocity_map: Whether procgen draws the agent's velocity as two grey squares.
-        paint_over: Whether to paint the area of these squares black in all frames.
+        paint_over: Whether to paint the area of the two squares black in all frames.
         action_set: Name of the action set.
-        autoreset_mode: When a row starts its next episode after one has ended.
-        max_episode_steps: Steps after which a row is truncated; None for procgen's own 1000.
-        render_mode: None, "rgb_array" or "human"; pictures have 512x512 pixels.
-        num_threads: Number of threads that step the rows; by default one per CPU core.
+        autoreset_mode: When a row starts its next episode after the previous one has ended.
+        max_episode_steps: Steps after which a row is truncated; None for procgen's limit of 1000.
+        render_mode: None, "rgb_array" or "human"; rendered images have 512x512 pixels.
+        num_threads: Number of threads that step the rows; by default, one per CPU core.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class CoinRunVectorEnv(FrameVectorEnv):
         self._painter: ProcgenRows | None = None
 
     def agent_positions(self) -> NDArray[np.float32]:
-        """Returns the agents' positions ``(num_envs, 2)``: cells from the left and the bottom.
+        """Returns the agents' positions ``(num_envs, 2)``, in cells from the left and the bottom.
 
-        Undefined for a row whose episode has ended, until it is reset.
+        The position is undefined for a row whose episode has ended, until the row is reset.
         """
         self._check_open()
         places = [self._place(row) for row in range(self.num_envs)]
@@ -214,12 +214,12 @@ class CoinRunVectorEnv(FrameVectorEnv):
             self.frames[mine] = block.games.frames
 
     def _place(self, row: int) -> tuple[CoinRunRows, int]:
-        """Returns the block of a row and the row's index in it."""
+        """Returns the block that contains a row, and the row's index in the block."""
         index, place = divmod(int(row), self._block)
         return self._blocks[index], place
 
     def _column(self, field: str, rows: Rows) -> NDArray[Any]:
-        """Returns a field of procgen's games, for some rows."""
+        """Returns a field of procgen's games for some rows."""
         return np.concatenate([getattr(block.games, field) for block in self._blocks])[rows]
 
     def _paint(self) -> None:
@@ -228,7 +228,10 @@ class CoinRunVectorEnv(FrameVectorEnv):
 
 
 class CoinRunEnv(FrameEnv):
-    """A single CoinRun game. The arguments are those of `CoinRunVectorEnv`."""
+    """A single env for CoinRun.
+
+    It takes the arguments of `CoinRunVectorEnv`, except `num_envs` and `autoreset_mode`.
+    """
 
     def __init__(self, **options: Any):
         super().__init__(CoinRunVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **options))

@@ -1,4 +1,4 @@
-"""CoinRun games that run in one thread and return the last frame of each episode."""
+"""CoinRun games that run in one thread and show the last frame of each episode."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from genie_gym.envs.procgen_rows import ProcgenRows
 
 __all__ = ["CoinRunRows"]
 
-_SNAPSHOT_EVERY = 100  # steps; balances the cost of snapshots and of replays at episode ends
-_SAVED = struct.Struct("<?I")  # whether procgen has started the next level, length of its state
+_SNAPSHOT_EVERY = 100  # steps; balances the cost of snapshots against that of replays
+_SAVED = struct.Struct("<?I")  # whether the next level has started, length of the game
 
 
 class CoinRunRows:
-    """Rows of procgen that show the true last frame of each episode.
+    """Several CoinRun games, called rows, that show the true last frame of each episode.
 
-    At the end of an episode procgen shows the first frame of the next level. Here the row shows
-    the true last frame until `begin`. To draw it, a scratch game that cannot end replays the
-    steps since the row's last snapshot.
+    At the end of an episode, procgen shows the first frame of the next level. Here, the row shows
+    the true last frame until `begin` is called. To draw this frame, a scratch game that cannot end
+    replays the steps since the row's last snapshot.
 
     Attributes:
-        games: Results of the last step; `frames` holds the true last frames of ended episodes.
+        games: The games after the last step; `games.frames` holds the true last frames of episodes
+            that have ended.
 
     Args:
         num: Number of rows.
-        options: Options of ``procgen.ProcgenGym3Env``.
+        options: Options for ``procgen.ProcgenGym3Env``.
     """
 
     def __init__(self, num: int, **options: Any):
@@ -44,7 +45,7 @@ class CoinRunRows:
         self._last_moves = np.zeros((_SNAPSHOT_EVERY, num), np.int32)  # a ring buffer over time
 
     def seed(self, row: int, rand_seed: int) -> None:
-        """Sets the seed of the row's next level and of those after it."""
+        """Sets the seed for the row's next level and all levels after it."""
         seeded = ProcgenRows(1, rand_seed=rand_seed, **self._options)
         self._next_levels[row] = seeded.save(0)
         seeded.close()
@@ -107,8 +108,8 @@ class CoinRunRows:
         self._scratch.close()
 
     def _show_ends(self, live: NDArray[np.bool_]) -> None:
-        """Saves the next level of rows whose episode ended, and shows their true last frame."""
-        # Also for rows that are not live: a truncated row may still reach its end when stepped.
+        """Saves the next level of each row whose episode ended, and shows the true last frame."""
+        # Rows that are not live are included: a truncated row may still reach its end when stepped.
         for row in np.flatnonzero(self.games.ended):
             if self._next_levels[row] is None:
                 self._next_levels[row] = self.games.save(row)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["agent_position", "drawn_cheaply", "drawn_like", "harmless", "without_clock"]
 
-# Lengths of the parts of fixed length, in 4-byte fields.
+# Lengths of the fixed-length parts of a saved state, in 4-byte fields.
 _OPTIONS = 17
 _EPISODE = 15
 _ENTITY = 31
@@ -24,7 +24,7 @@ _VIEW = 9
 _ENDING = 8  # seven fields of CoinRun itself, and the end mark
 _END_MARK = 0xCAFECAFE
 
-# Indices of fields in those parts.
+# Indices of the fields in these parts.
 _VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS = 0, 2, 4
 _TIMEOUT = 4
 _X, _Y, _RX, _RY, _TYPE, _IMAGE, _MARGIN = 0, 1, 4, 5, 6, 7, 12
@@ -36,13 +36,13 @@ _VISIBILITY = 7
 _COIN, _SAW, _ENEMY, _LAVA, _SPACE = 1, 2, 5, (17, 18), 100
 
 _NEVER = 2**31 - 1
-_BARELY_SEEN = 0.1  # cells across the picture
+_BARELY_SEEN = 0.1  # cells across the image
 _OUT_OF_REACH = -1000.0
 _RENDER_EPS = 0.02  # procgen draws each cell of the grid this much larger on all sides
 
 
 def agent_position(state: bytes) -> tuple[float, float]:
-    """Returns the agent's position (the first entity): cells from the left and the bottom."""
+    """Returns the position of the first entity, the agent, in cells from the left and bottom."""
     at = 4
     (length,) = struct.unpack_from("<i", state, at)  # of the game's name
     at += 4 * (1 + _OPTIONS) + length
@@ -55,17 +55,17 @@ def agent_position(state: bytes) -> tuple[float, float]:
 
 
 def without_clock(state: bytes) -> bytes:
-    """Returns the game without its time limit."""
+    """Returns a copy of the game that has no time limit."""
     layout = _Layout(state)
     layout.episode[_TIMEOUT] = _NEVER
     return layout.to_bytes()
 
 
 def harmless(state: bytes) -> bytes:
-    """Returns a copy that looks the same but cannot be ended by time, saw, enemy, lava or coin.
+    """Returns a copy that looks the same, but that time, saws, enemies, lava and coins cannot end.
 
-    Saws and enemies get a negative collision margin. The type of lava is negated: it is drawn the
-    same but has no effect. The coin becomes an entity that is only drawn.
+    Saws and enemies get a negative collision margin. Lava gets a negated type, with which it is
+    drawn the same but has no effect. The coin becomes an entity that is only drawn.
     """
     layout = _Layout(state)
     layout.episode[_TIMEOUT] = _NEVER
@@ -79,7 +79,7 @@ def harmless(state: bytes) -> bytes:
 
 
 def drawn_cheaply(state: bytes) -> bytes:
-    """Returns the game with the settings that are cheapest to draw; its frames are useless."""
+    """Returns a copy of the game that is cheapest to draw; its frames are useless."""
     layout = _Layout(state)
     layout.options[[_VELOCITY_MAP, _MONOCHROME, _BACKGROUNDS]] = False, True, False
     layout.view.view(np.float32)[_VISIBILITY] = _BARELY_SEEN
@@ -87,7 +87,7 @@ def drawn_cheaply(state: bytes) -> bytes:
 
 
 def drawn_like(state: bytes, model: bytes) -> bytes:
-    """Returns the game with the drawing settings of another state."""
+    """Returns a copy of the game that has the drawing settings of another state."""
     layout, source = _Layout(state), _Layout(model)
     layout.options[:] = source.options
     layout.view[_VISIBILITY] = source.view[_VISIBILITY]
@@ -118,7 +118,7 @@ class _Layout:
         if self._position != len(state) or self._ending.view(np.uint32)[-1] != _END_MARK:
             raise RuntimeError(
                 "the installed procgen2 does not have the state layout of version 0.10.7: "
-                "type pip install 'procgen2==0.10.7'"
+                "run: pip install 'procgen2==0.10.7'"
             )
 
     def to_bytes(self) -> bytes:
@@ -150,7 +150,7 @@ class _Layout:
         self._position += 4 + length
 
     def _skip_generator(self) -> None:
-        self._position += 4  # the flag whether it was seeded
+        self._position += 4  # a flag: whether the generator was seeded
         self._skip_string()
 
     def _bytes_of(self, *skips: Callable[[], None]) -> bytes:

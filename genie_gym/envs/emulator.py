@@ -1,8 +1,9 @@
-"""The process of one emulator: `python -m genie_gym.envs.emulator CONFIG`.
+"""The program that runs one emulator: `python -m genie_gym.envs.emulator CONFIG`.
 
-stable-retro allows one emulator per process, and a crash of an emulator ends its process. So each
-row of a retro env has its own process. This process receives commands on a socket, writes frames
-into memory that it shares with its parent, and ends when the parent ends.
+stable-retro allows only one emulator per process, and an emulator that crashes ends its process. So
+each row (sub-env) of a retro env has its own process, which runs this program. The program receives
+commands on a socket, writes frames into memory shared with its parent, and ends when the parent
+ends.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from genie_gym.envs.channel import Channel
 
 __all__ = ["Emulator", "EmulatorConfig", "outcome_dtype", "unpacked"]
 
-# Commands of the parent. Only HELLO is sent to the parent, with the names of the game's variables.
+# Commands from the parent, except HELLO: it tells the parent the names of the game's variables.
 HELLO, RESET, STEP, SAVE, LOAD, SCREEN, MEMORY = b"h", b"r", b"s", b"v", b"l", b"p", b"m"
 SHAPE = struct.Struct("<HH")  # height and width of a screen
 
@@ -40,17 +41,18 @@ class EmulatorConfig:
     """Settings of an emulator process.
 
     Attributes:
-        game: stable-retro's id, e.g. ``"Kangaroo-Atari2600-v0"``; also the name of its folder.
+        game: stable-retro's id for the game, e.g. ``"Kangaroo-Atari2600-v0"``; also the name of
+            the game's folder.
         folder: Absolute path of the folder that contains the game's folder.
         state: Name of the start state; None for the console's power-on state.
         buttons: Names of the buttons that each action holds down.
         restricted: Whether to leave out the buttons that the scenario forbids, such as START.
         scripted: Whether a Lua script affects rewards or episode ends.
-        flicker: Whether the console draws sprites on alternate frames; the picture is then the
-            pixelwise maximum of two screens.
-        frame_skip: Emulated frames per step.
+        flicker: Whether the console draws sprites on alternate frames; a frame is then the
+            pixelwise maximum of the last two screens.
+        frame_skip: Number of emulated frames per step.
         frame_size: Height and width of the frames, in pixels.
-        patience: Seconds after which a process ends itself if its emulator hangs.
+        patience: Seconds after which the process ends itself if the emulator hangs.
     """
 
     game: str
@@ -66,14 +68,14 @@ class EmulatorConfig:
 
 
 def outcome_dtype(num_variables: int) -> np.dtype:
-    """Returns the dtype of the answer to RESET and STEP."""
+    """Returns the dtype of the answers to the commands RESET and STEP."""
     return np.dtype(
         [("reward", "<f8"), ("terminated", "?"), ("variables", "<i8", (num_variables,))]
     )
 
 
 def unpacked(saved: bytes) -> tuple[dict[str, Any], bytes, bytes, bytes]:
-    """Returns the header, screen, history and the emulator's snapshot of a saved state."""
+    """Splits a saved state into its header, screen, button history and emulator snapshot."""
     (length,) = _HEADER_LENGTH.unpack_from(saved)
     header = json.loads(saved[_HEADER_LENGTH.size :][:length])
     body = zlib.decompress(saved[_HEADER_LENGTH.size + length :])
@@ -85,7 +87,7 @@ def unpacked(saved: bytes) -> tuple[dict[str, Any], bytes, bytes, bytes]:
 class Emulator:
     """A game running in this process, stepped by action index.
 
-    It calls the parts of stable-retro's env directly, because the env's own ``step`` copies the
+    It calls the parts of stable-retro's env directly, because that env's ``step`` copies the
     screen for each emulated frame. The results are the same.
     """
 
@@ -130,10 +132,11 @@ class Emulator:
         return self._outcome(reward, terminated)
 
     def save(self) -> bytes:
-        """Saves the state: the emulator's snapshot and the actions of the episode.
+        """Returns the state as bytes: the emulator's snapshot and the episode's actions.
 
-        The actions are needed where snapshots are incomplete. Some cores omit parts of the console
-        (stella: paddles and the banks of some cartridges), and none includes the reward scripts.
+        The actions are needed because snapshots can be incomplete. Some emulator cores leave out
+        parts of the console (stella omits paddles and the banks of some cartridges), and no core
+        includes the reward scripts.
         """
         if self._saved is None:
             history = np.array(self._history, "<u2").tobytes()
@@ -149,7 +152,7 @@ class Emulator:
         return self._saved
 
     def load(self, saved: bytes) -> bytes:
-        """Restores a saved state from its snapshot if snapshots are exact, else by a replay.
+        """Restores a saved state: from its snapshot if snapshots are exact, else by replaying.
 
         Returns:
             An error message; empty on success.
@@ -191,7 +194,7 @@ class Emulator:
         self._data.update_ram()  # rewards are computed from memory changes after this point
 
     def _hold(self, mask: int, frames: int) -> tuple[float, bool]:
-        """Emulates at most `frames` frames of the episode; returns reward and `terminated`."""
+        """Emulates up to `frames` frames; returns the reward and whether the episode terminated."""
         reward, terminated = 0.0, False
         self._em.set_button_mask(self._pressed(mask))
         while frames > 0 and not terminated:
@@ -213,7 +216,7 @@ class Emulator:
             self._hold(mask, self.config.frame_skip)
 
     def _try_snapshots(self) -> bool:
-        """Returns whether a game continues from a snapshot exactly as it does without one."""
+        """Returns whether the game continues from a restored snapshot as if never interrupted."""
         rng = np.random.default_rng(0)
         masks = rng.choice(self._masks, size=2 * _TRIAL_STEPS).tolist()
         self._begin(self.config.state)
@@ -231,7 +234,7 @@ class Emulator:
         return seen
 
     def _mask(self, names: tuple[str, ...]) -> int:
-        """Returns the bit mask of some buttons."""
+        """Returns the bit mask for some buttons."""
         mask = sum(1 << self._env.buttons.index(name) for name in names)
         return self._data.filter_action(mask) if self.config.restricted else mask
 
@@ -248,7 +251,7 @@ class Emulator:
 
 
 def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], parent: int) -> None:
-    """Executes the parent's commands until it closes the channel or ends."""
+    """Executes the parent's commands until the parent closes the channel or ends."""
     import cv2
 
     from genie_gym.envs.frames import fit_square
@@ -280,7 +283,7 @@ def serve(config: EmulatorConfig, channel: Channel, frame: NDArray[np.uint8], pa
 
 
 def main(argument: str) -> None:
-    """Runs the child process; the argument is JSON."""
+    """Runs the emulator process; the argument is JSON, made by `Worker`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     given: dict[str, Any] = json.loads(argument)
     config = EmulatorConfig(**given["config"])

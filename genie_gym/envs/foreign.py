@@ -1,4 +1,4 @@
-"""Adapts any Gymnasium env with a `Discrete` action space and images to this package."""
+"""Adapts Gymnasium envs that have a `Discrete` action space and images to this package."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from genie_gym.envs.vector import FrameVectorEnv
 __all__ = ["ForeignVectorEnv", "check_actions_of"]
 
 _MAX_SEED = 2**31 - 1
-_SMALLEST = 16  # minimum image side in pixels; smaller arrays are codes, not images (MiniGrid)
+_SMALLEST = 16  # minimum image side in pixels; MiniGrid's smaller arrays are not images
 
 
 class ForeignVectorEnv(FrameVectorEnv):
-    """A vector env of any Gymnasium env from outside this package. Rows are stepped in sequence.
+    """A vector env for any Gymnasium env from outside this package.
 
-    Frames are the env's observations if these are images, otherwise its rendering. They are padded
-    with black to a square and resized. A saved state holds the seed and the actions of the episode.
-    Loading it replays them, so the env must be deterministic given the seed and the actions.
+    Its rows (sub-envs) are stepped one after another. Frames are the env's observations if these
+    are images, otherwise its rendered images. They are padded with black to a square and resized.
+
+    A saved state holds the episode's seed and actions. Loading it replays the episode, so the env
+    must be deterministic given the seed and the actions.
 
     Args:
-        env_id: Id of the env, with or without the module that registers it:
+        env_id: Id of the env, with or without the module that registers it, e.g.
             ``"minigrid:MiniGrid-Empty-5x5-v0"``.
         num_envs: Number of sub-envs, called rows.
-        frames: "observation", "render", or "auto" to use the observations if they are images and
-            the rendering otherwise.
+        frames: What to use as frames: "observation", "render", or "auto" for the observations if
+            they are images and the rendered images otherwise.
         frame_size: Height and width of a frame, in pixels.
-        action_set: If given, it must be the name of the env's own action set.
-        autoreset_mode: When a row starts its next episode after one has ended.
+        action_set: If given, must be the name of the env's own action set.
+        autoreset_mode: When a row starts its next episode after the previous one has ended.
         max_episode_steps: Steps after which a row is truncated; None for the env's own limit.
         render_mode: None, "rgb_array" or "human".
-        **kwargs: Arguments of the env.
+        **kwargs: The env's own arguments.
 
     Raises:
         ValueError: If the action space is not `Discrete`, or the env has no images.
@@ -113,7 +115,7 @@ class ForeignVectorEnv(FrameVectorEnv):
                 self._step_row(row, action)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes the envs."""
+        """Closes all sub-envs."""
         super().close_extras(**kwargs)
         for env in self._envs:
             env.close()
@@ -168,7 +170,7 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
 
 
 def _source(env_id: str, frames: str, kwargs: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Returns whether frames are rendered, and the arguments that make the env provide them."""
+    """Returns whether frames are rendered, and the arguments to make the env with."""
     env = _make(env_id, kwargs)
     space, modes = env.observation_space, env.metadata.get("render_modes") or []
     env.close()

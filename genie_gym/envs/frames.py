@@ -1,4 +1,4 @@
-"""Converts the screen of a console to the frame that agents and world models see."""
+"""Converts a console's screen to the frame that agents and world models see."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def fit_square(screen: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Pads a screen with black to a square and resizes it to the frame size.
 
     Args:
-        screen: uint8 ``(H, W, 3)``. The shorter axis is padded equally on both sides; an odd
-            pixel goes to the bottom or right.
+        screen: uint8 ``(H, W, 3)``. The shorter axis is padded equally on both sides; if the
+            number of pixels is odd, the extra pixel goes to the bottom or right.
         size: Height and width of the result, in pixels.
 
     Returns:

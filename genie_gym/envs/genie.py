@@ -1,4 +1,4 @@
-"""A learned world as a Gymnasium env and vector env."""
+"""World models as Gymnasium envs and vector envs."""
 
 from __future__ import annotations
 
@@ -43,63 +43,72 @@ _MAX_SEED = 2**63
 
 @named_arguments
 class GenieVectorEnv(FrameVectorEnv):
-    """A vector env of a learned world. Each step computes all rows (sub-envs) in one batch.
+    """A vector env in which a world model generates the frames.
 
-    An episode, called a dream, starts from real frames. Pass them as ``reset(options={"frames":
-    ..., "actions": ...})``, with or without a leading axis of rows; by default they are sampled
-    from the starts stored with the world. `reset` returns the last real frame, `step` dreamed ones.
+    Each step computes all rows (sub-envs) in one batch. An episode is called a dream and starts
+    from real frames. You can pass them as ``reset(options={"frames": ..., "actions": ...})``, with
+    or without a leading axis for the rows. By default, they are sampled from the real frames stored
+    with the world model. `reset` returns the last real frame, and `step` returns generated frames.
 
-    The reward is the expected reward that the world predicts; the argument `reward` can change it
-    to a reward that the game gives. The world also predicts the probability that the action ended
-    the episode; the env samples *terminated* from this probability, so episodes end as often as in
-    the data. An episode is truncated by `max_episode_steps` and `truncate_when_unsure`.
+    By default, the reward is the expected reward that the world model predicts; the argument
+    `reward` can change this to rewards that the real game gives. The model also predicts the
+    probability that the action ended the episode. The env samples *terminated* from this
+    probability, so episodes end as often as in the training data. Episodes are truncated by
+    `max_episode_steps` and `truncate_when_unsure`.
 
-    Each row depends only on its own seed and actions. On a CPU its frames are bit-identical for
-    any number of rows; on a GPU or when compiled, only for the same number of rows.
+    Each row depends only on its own seed and actions. On a CPU, a row's frames are bit-identical
+    for any number of rows; on a GPU or when compiled, only for the same number of rows.
 
-    Infos: ``entropy``, the world's uncertainty about the frame, from 0 to 2: the mean of
-    2H / ln K over the most uncertain quarter of the tokens (0 for the frame of `reset`).
-    ``outcome``, always False, is present only if the world predicts neither rewards nor ends of
-    episodes; then the reward is 0, and no episode terminates.
+    Infos:
+
+    * ``entropy``: The world model's uncertainty about the frame, from 0 to 2; it is 0 for the frame
+      that `reset` returns. It is the mean of 2H / ln K over the most uncertain quarter of the
+      frame's tokens, where H is a token's entropy and K the number of token values.
+    * ``outcome``: Always False, and present only if the world model predicts neither rewards nor
+      ends of episodes. In that case, the reward is 0 and no episode terminates.
 
     Args:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         num_envs: Number of sub-envs, called rows.
-        device: "cpu", "cuda", ...; "auto" uses a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16"; "auto" is bfloat16 if the device computes
-            in it natively, else float32.
-        num_threads: Maximum number of CPU threads, between which the rows are divided; by default
-            ``torch.get_num_threads()``. A few rows of a small model use one thread.
-        compile: Compile the step. It runs faster, especially with few rows, but compiling takes
-            minutes, depending on ``num_envs``, and on a CPU needs a C++ compiler.
+        device: Device to compute on, such as "cpu" or "cuda"; "auto" uses a GPU if there is one.
+        dtype: "float32", "bfloat16" or "float16"; "auto" uses bfloat16 if the device supports it
+            natively and, on a CPU, if it is faster than float32; otherwise float32.
+        num_threads: Maximum number of CPU threads to divide the rows between; by default
+            ``torch.get_num_threads()``. A small model with few rows uses only one thread.
+        compile: Whether to compile the step. Compiled steps are faster, especially with few rows,
+            but compiling takes minutes, depending on ``num_envs``, and needs a C++ compiler on a
+            CPU.
         steps: Maximum number of sampling passes per frame. For this argument and the next three,
-            None uses the world's own setting.
-        temperature: Softmax temperature of sampling; 0 takes the most likely token.
+            None uses the world model's own setting.
+        temperature: Softmax temperature for sampling; 0 takes the most likely token.
         threshold: Minimum probability at which a token is unmasked ahead of the schedule; with 1,
             every frame takes all passes.
         carried_frames: Number of most recent frames to continue from when the dynamics model has
-            used all its positions; only for worlds with a `horizon`.
-        starts: Dataset folder to sample the starts of episodes from, instead of the few starts
-            stored with the world. A quarter of the sampled starts are beginnings of episodes.
-        reward: "expected" for the mean of the predicted rewards; "sampled" for a random reward of
-            the game, drawn so that its mean is the expected reward; "rounded" for the reward of the
-            game nearest to the expected one. If the world does not store the rewards of the game,
-            whole numbers are used.
+            used all its positions; only for world models with a `horizon`.
+        starts: Folder of a dataset from which to sample the real frames that dreams start from,
+            instead of using the few stored with the world model. A quarter of the sampled starts
+            are beginnings of recorded episodes.
+        reward: "expected" for the expected reward; "sampled" for a random one of the game's
+            rewards, drawn so that its mean is the expected reward; "rounded" for the game's reward
+            that is nearest to the expected one. If the world model does not store the game's
+            rewards, whole numbers are used.
         truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this value. This keeps an
-            agent from learning on frames that the world cannot predict well.
-        uncertainty_penalty: Factor of ``entropy`` that is subtracted from the reward.
-        action_set: If given, it must be the name of the world's action set.
-        autoreset_mode: When a row starts its next episode after one has ended.
+            agent from learning on frames that the world model cannot predict well.
+        uncertainty_penalty: The reward is reduced by this factor times ``entropy``.
+        action_set: If given, must be the name of the world model's action set.
+        autoreset_mode: When a row starts its next episode after the previous one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".
-        output: "torch" returns frames as tensors on the device; everything else stays numpy.
+        output: "numpy" or "torch". "torch" returns frames as tensors on the device; everything
+            else is still a NumPy array.
 
     Raises:
-        WorldNotFoundError: If the world is not on this machine; the message says how to build it.
-        BundleError: If the world is damaged.
+        WorldNotFoundError: If the world model is not on this machine; the message says how to build
+            it.
+        BundleError: If the world model's files are damaged.
 
     Warns:
-        UserWarning: If the world predicts neither rewards nor ends of episodes.
+        UserWarning: If the world model predicts neither rewards nor ends of episodes.
     """
 
     def __init__(
@@ -168,20 +177,20 @@ class GenieVectorEnv(FrameVectorEnv):
         self._penalty = uncertainty_penalty
         self._reward = reward
         self.prompts: list[NDArray[np.uint8] | None] = [None] * num_envs
-        """The real frames that each row's episode started from, ``(k, H, W, 3)``."""
+        """For each row, the real frames ``(k, H, W, 3)`` that its episode started from."""
         self._state: WorldState | None = None
         self._start_tokens: dict[int, Tensor] = {}
-        # The newest frames. On a CPU `frames` shares its memory.
+        # The newest frames. On a CPU, `self.frames` is a view of this tensor.
         self._screen = torch.zeros(self.frames.shape, dtype=torch.uint8, device=self.world.device)
         if self.world.device.type == "cpu":
             self.frames = self._screen.numpy()
 
     def reseed(self, seeds: Sequence[int]) -> None:
-        """Replaces the seeds of the rows, so that the same actions lead to different frames."""
+        """Replaces each row's seed, so that the same actions lead to different frames."""
         self._check_open()
         self._check_begun()
         if len(seeds) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, one per row, got {len(seeds)}")
+            raise ValueError(f"expected {self.num_envs} seeds, one per sub-env, got {len(seeds)}")
         assert self._state is not None
         for row, seed in enumerate(seeds):
             self._rngs[row], self._rng_seeds[row] = seeding.np_random(int(seed))
@@ -255,7 +264,7 @@ class GenieVectorEnv(FrameVectorEnv):
             self.frames[:] = self._screen.cpu().numpy()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Frees the dream's state; the world stays in memory for other envs."""
+        """Frees the state of the dreams; the world model stays in memory for other envs."""
         super().close_extras(**kwargs)
         self._state = None
 
@@ -272,14 +281,15 @@ class GenieVectorEnv(FrameVectorEnv):
     def _start_bank(self) -> StartBank:
         if self._starts is None:
             raise ValueError(
-                f"the world {self.world.card.name} has no start bank: pass real frames with "
-                "reset(options={'frames': ..., 'actions': ...}) and set autoreset_mode='Disabled' "
-                "to do so for each episode, or pass a dataset with starts=FOLDER"
+                f"the world model {self.world.card.name} has no start bank of real frames: pass "
+                "frames with reset(options={'frames': ..., 'actions': ...}) and set "
+                "autoreset_mode='Disabled' to do so for each episode, or pass a dataset with "
+                "starts=FOLDER"
             )
         return self._starts
 
     def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples starts: frames, actions and tokens; each start is encoded once."""
+        """Samples starts; returns their frames, actions and tokens. Each is encoded only once."""
         starts, rngs, known = self._start_bank(), self.np_random, self._start_tokens
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)
@@ -291,7 +301,7 @@ class GenieVectorEnv(FrameVectorEnv):
         return frames, starts.actions[drawn].to(self.world.device), tokens
 
     def _paid(self, expected: NDArray[Any], rows: Rows) -> NDArray[Any]:
-        """Returns the rewards of some rows; only "sampled" draws random numbers for them."""
+        """Returns the rewards for some rows; only reward="sampled" draws random numbers."""
         if self._reward == "expected" or not self._outcomes:
             return expected
         draws, rngs = None, self.np_random
@@ -321,7 +331,9 @@ class GenieVectorEnv(FrameVectorEnv):
 
 
 class GenieEnv(FrameEnv):
-    """A learned world as a single env. The arguments are those of `GenieVectorEnv`.
+    """A single env in which a world model generates the frames.
+
+    It takes the arguments of `GenieVectorEnv`, except `num_envs` and `autoreset_mode`.
 
     Example:
         >>> env = gymnasium.make("GenieRedux/CoinRun-v0")  # doctest: +SKIP
@@ -331,7 +343,7 @@ class GenieEnv(FrameEnv):
         super().__init__(GenieVectorEnv(world, autoreset_mode=AutoresetMode.DISABLED, **options))
 
     def reseed(self, seed: int) -> None:
-        """Replaces the seed of the episode, so that the same actions lead to different frames."""
+        """Replaces the episode's seed, so that the same actions lead to different frames."""
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]
@@ -339,8 +351,8 @@ class GenieEnv(FrameEnv):
 
 def _no_outcomes(name: str) -> str:
     return (
-        f"the world {name} predicts neither rewards nor ends of episodes: rewards are 0, and no "
-        "episode terminates; to add them: genie-gym train dynamics RECIPE --from WORLD "
+        f"the world model {name} predicts neither rewards nor ends of episodes, so rewards are 0 "
+        "and no episode terminates. To add them, run: genie-gym train dynamics RECIPE --from WORLD "
         "--outcome-only --data DATA --out RUN, then genie-gym train bundle"
     )
 

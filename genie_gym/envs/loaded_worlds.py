@@ -1,4 +1,4 @@
-"""Worlds in memory: one copy per process, device and dtype, shared by all envs."""
+"""Loads world models: one copy per process, device and dtype, which all envs share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from genie_gym.retroact import catalogue
 from world_models.episodes import EpisodeDataset
 from world_models.inference.compile import CompiledWorld
 from world_models.inference.world import WorldModel
+from world_models.memory import keep_freed_memory
 from world_models.precision import choose_dtype
 from world_models.worlds.bundle import StartBank, load_world
 from world_models.worlds.card import WorldCard, card_path
@@ -28,14 +29,14 @@ __all__ = ["LoadedWorld", "choose_device", "open_world", "real_kwargs"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedWorld:
-    """A world on a device. It is shared between envs and must not be changed.
+    """A world model on a device. It is shared between envs and must not be changed.
 
     Attributes:
-        card: Description of the bundle.
-        model: The world model, in eval mode.
-        starts: Real frames to start dreams from, on the CPU; None if the bundle has none.
-        device: Device of the weights.
-        dtype: Name of the dtype of the weights.
+        card: The card that describes the world model.
+        model: The world model itself, in eval mode.
+        starts: Real frames that dreams start from, on the CPU; None if the world model has none.
+        device: Device that holds the weights.
+        dtype: Name of the weights' dtype.
         identity: Identifies the weights and their dtype; stored in saved states.
     """
 
@@ -48,18 +49,22 @@ class LoadedWorld:
 
     @property
     def actions(self) -> ActionSet:
-        """The actions that the world was trained with."""
+        """The actions that the world model was trained with."""
         return ActionSet(name=self.card.action_set, meanings=self.card.action_meanings)
 
     def starts_from(self, data: Path) -> StartBank:
-        """Samples starts from the episodes of a dataset; the result is cached per process."""
+        """Samples real frames to start dreams from; the result is cached per process.
+
+        Args:
+            data: Dataset folder; its episodes must be from the world model's own game.
+        """
         episodes = EpisodeDataset(data)
         if (episodes.action_meanings, episodes.frame_shape[0]) != (
             self.card.action_meanings,
             self.card.frame_size,
         ):
             raise ValueError(
-                f"starts must be a dataset of the world's own game: {self.card.name} has the "
+                f"starts must be a dataset of the world model's own game: {self.card.name} has the "
                 f"actions {', '.join(self.card.action_meanings)} and frames of "
                 f"{self.card.frame_size} pixels, but {data} has the actions "
                 f"{', '.join(episodes.action_meanings)} and frames of "
@@ -68,17 +73,17 @@ class LoadedWorld:
         games = {entry.info.env_id for entry in episodes.entries}
         if others := games - {self.card.env_id, f"GenieRedux/{self.card.name}-v0"}:
             raise ValueError(
-                f"starts must be a dataset of the world's own game: {self.card.name} is of "
+                f"starts must be a dataset of the world model's own game: {self.card.name} models "
                 f"{self.card.env_id}, but {data} has episodes of {', '.join(sorted(others))}"
             )
         return _sampled(data.resolve(), episodes.fingerprint)
 
     def check_action_set(self, name: str | None) -> None:
-        """Raises ValueError unless `name` is None or the name of the world's action set."""
+        """Raises ValueError unless `name` is None or names the world model's action set."""
         if name is not None and name != self.card.action_set:
             action_set(name)  # raises a more helpful error if the name is misspelt
             raise ValueError(
-                f"the world {self.card.name} was trained with action_set="
+                f"the world model {self.card.name} was trained with action_set="
                 f"{self.card.action_set!r}, got {name!r}: leave action_set out"
             )
 
@@ -86,26 +91,28 @@ class LoadedWorld:
 def open_world(
     world: str | Path, device: str = "auto", dtype: str = "auto", compile: bool = False
 ) -> LoadedWorld:
-    """Loads a world, or returns it from the cache.
+    """Loads a world model, or returns it from the cache.
 
     Args:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         device: "cpu", "cuda", "cuda:1", ...; "auto" uses a GPU if there is one.
         dtype: "auto", "float32", "bfloat16" or "float16"; see `choose_dtype`.
         compile: Whether to compile the model's `step`.
 
     Raises:
-        WorldNotFoundError: If the world is not on this machine; the message says how to build it.
-        BundleError: If the world is damaged.
+        WorldNotFoundError: If the world model is not on this machine; the message says how to build
+            it.
+        BundleError: If the world model's files are damaged.
     """
     on = choose_device(device)
     computed_in = choose_dtype(dtype, on)
     path = find_world(world, _how_to_make(str(world))).resolve()
+    keep_freed_memory()
     return _load(path, card_path(path).stat().st_mtime_ns, on, computed_in, compile)
 
 
 def real_kwargs(card: WorldCard) -> dict[str, Any]:
-    """Returns the arguments that make the real env look and act like a world."""
+    """Returns the arguments that give the real env the frames and actions of a world model."""
     return {"action_set": card.action_set, **card.env_kwargs}
 
 
@@ -124,7 +131,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def _how_to_make(world: str) -> str:
-    """Returns the commands that make the world with this name."""
+    """Returns the commands that build the world model with this name."""
     if world == "CoinRun":
         return "genie-gym build Procgen/CoinRun-v0"
     if world == "CoinRunOfficial":

@@ -1,4 +1,4 @@
-"""Makes vector envs with frames as observations, from the id of any Gymnasium env."""
+"""Makes vector envs whose observations are frames, for any Gymnasium env id."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["find_spec", "make_rows", "world_name"]
 
 
 def find_spec(env_id: str) -> EnvSpec:
-    """Returns the spec of an id, such as ``"RetroAct/Boxing-Atari2600-v0"``.
+    """Returns the spec for an env id, such as ``"RetroAct/Boxing-Atari2600-v0"``.
 
-    ``"MODULE:ID"`` imports the module that registers the id first.
+    For ``"MODULE:ID"``, the module is imported first, so that it can register the id.
 
     Raises:
         ValueError: If there is no such env; the message suggests similar ids.
@@ -41,11 +41,11 @@ def make_rows(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
 
     Args:
         env_id: Any registered Gymnasium id, or ``"MODULE:ID"``.
-        num_envs: Number of sub-envs, called rows.
-        **kwargs: Arguments of the env, and `autoreset_mode` and `max_episode_steps`.
+        num_envs: Number of sub-envs.
+        **kwargs: The env's own arguments, and `autoreset_mode` and `max_episode_steps`.
 
     Raises:
-        ValueError: If there is no such env, or it has no images or no `Discrete` action space.
+        ValueError: If there is no such env, or if it has no images or no `Discrete` action space.
     """
     if is_ours(find_spec(env_id)):
         return gym.make_vec(env_id, num_envs=num_envs, **kwargs)
@@ -55,7 +55,7 @@ def make_rows(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
 
 
 def is_ours(spec: EnvSpec) -> bool:
-    """Returns whether an env has the interface of this package."""
+    """Returns whether gym.make_vec makes a `FrameVectorEnv` for this spec."""
     entry: Any = spec.vector_entry_point
     if isinstance(entry, str):
         if entry.startswith("genie_gym."):
@@ -65,7 +65,11 @@ def is_ours(spec: EnvSpec) -> bool:
 
 
 def world_name(env_id: str) -> str:
-    """Returns the name of an env's world: the game's title, or the id without its version."""
+    """Returns the name for a world model of an env.
+
+    A game in the catalogue has its own name for this; any other env is named by its id, without
+    module, namespace and version.
+    """
     from genie_gym.retroact import catalogue
 
     games = {game.env_id: game for game in catalogue.games()}

@@ -37,23 +37,23 @@ def load_procgen() -> Any:
 
 
 class ProcgenRows:
-    """Rows of CoinRun, stepped together in the calling thread.
+    """Several CoinRun games, called rows, that are stepped together in the calling thread.
 
     The arrays are views of procgen's own memory: `act`, `restart` and `load` overwrite them.
 
     Attributes:
         frames: Current frame of each row, ``(rows, 64, 64, 3)``.
         rewards: Reward of the last step.
-        ended: Whether the last step ended an episode; the row then already shows the next one.
+        ended: Whether the last step ended an episode; the row then already shows the next episode.
         level_seed: Seed of the level that each row is in.
-        stepped_level_seed: Seed of the level that the last step was taken in.
-        level_complete: Whether that step completed the level.
+        stepped_level_seed: Seed of the level in which the last step was taken.
+        level_complete: Whether the last step completed that level.
 
     Args:
         num: Number of rows.
-        rand_seed: Seed of the sequence of levels in each row.
+        rand_seed: Seed for the sequence of levels in each row.
         pictures: Whether `picture` will be called.
-        options: Further options of ``procgen.ProcgenGym3Env``.
+        options: Further options for ``procgen.ProcgenGym3Env``.
     """
 
     def __init__(self, num: int, *, rand_seed: int = 0, pictures: bool = False, **options: Any):
@@ -91,7 +91,7 @@ class ProcgenRows:
         self._env.call_c_func("set_state", row, state, len(state))
 
     def picture(self, state: bytes) -> NDArray[np.uint8]:
-        """Returns a large picture of a saved game, ``(512, 512, 3)``; overwrites row 0."""
+        """Returns a large image ``(512, 512, 3)`` of a saved game; overwrites row 0."""
         self.load(0, state)
         self._env.observe()
         return self._env._info["rgb"][0].copy()
@@ -122,6 +122,6 @@ def _where_it_runs() -> str:
     return (
         "CoinRun needs procgen2, which is built only for CPython 3.11 on Linux x86-64; this is "
         f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} "
-        f"{platform.machine()}. Everything else works here. For CoinRun, type on a Linux x86-64 "
+        f"{platform.machine()}. Everything else works here. For CoinRun, run on a Linux x86-64 "
         "machine: python3.11 -m venv .venv && .venv/bin/pip install 'genie-gym[coinrun]'"
     )

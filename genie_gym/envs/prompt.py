@@ -1,4 +1,4 @@
-"""The prompt of a dream: the real frames and actions that are passed to `reset`."""
+"""The prompt of a dream: the real frames and actions that a world model continues from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Prompt", "read_prompt"]
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Real frames and actions after which each row generates frames.
+    """The real frames and actions that each row (sub-env) continues with generated frames.
 
     Attributes:
         frames: The first k frames of each row, uint8 ``(rows, k, H, W, 3)``.
-        actions: Actions between the frames, int64 ``(rows, k - 1)``.
+        actions: The actions between these frames, int64 ``(rows, k - 1)``.
     """
 
     frames: NDArray[np.uint8]
@@ -30,11 +30,11 @@ def read_prompt(
     """Checks the reset options of a dream and converts them to a prompt.
 
     Args:
-        options: "frames" ``(k, H, W, 3)`` and "actions" ``(k - 1,)`` for all rows, or both with a
-            leading axis of rows. A single frame needs no actions.
-        num_rows: Rows of the env.
+        options: "frames" ``(k, H, W, 3)`` and "actions" ``(k - 1,)``, which all rows share, or
+            both with a leading axis for the rows. A single frame needs no actions.
+        num_rows: Number of rows in the env.
         frame_size: Height and width of the frames.
-        num_actions: Number of actions of the env.
+        num_actions: Number of actions in the env's action space.
 
     Returns:
         The prompt; None if `options` is empty.
@@ -67,7 +67,7 @@ def _frames(given: Any, num_rows: int, size: int) -> NDArray[np.uint8]:
     if frames.ndim != 5 or not frames.shape[1] or frames.shape[:1] + frames.shape[2:] != shape:
         raise ValueError(
             f"options['frames'] must have shape (k, {size}, {size}, 3) with k at least 1, or "
-            f"({num_rows}, k, {size}, {size}, 3) with a prompt for each row, got "
+            f"({num_rows}, k, {size}, {size}, 3) with one prompt per sub-env, got "
             f"{np.shape(given)}"
         )
     return frames

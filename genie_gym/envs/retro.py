@@ -1,4 +1,4 @@
-"""The real retro games: each row is an emulator in its own process."""
+"""The real retro games; each row (sub-env) is an emulator in its own process."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ _EMULATOR_FPS = 60
 
 @named_arguments
 class RetroVectorEnv(FrameVectorEnv):
-    """A vector env of a retro game. The rows (sub-envs) run in parallel emulator processes.
+    """A vector env for a retro game. Its rows (sub-envs) run in parallel emulator processes.
 
-    A step holds the action's buttons for ``frame_skip`` emulated frames and sums their rewards; it
-    stops early when the game's scenario ends the episode. Buttons that the scenario forbids are
-    not pressed. The observation is the last emulated frame (on the flickering Atari 2600 the
-    pixelwise maximum of the last two), padded with black to a square and area-resized. ``info``
-    contains the game's variables (score, lives, ...) under stable-retro's names.
+    A step holds the action's buttons for ``frame_skip`` emulated frames and returns the sum of
+    their rewards. It stops early when the game's scenario ends the episode. Buttons that the
+    scenario forbids are not pressed. The observation is the last emulated frame, padded with black
+    to a square and resized by area averaging; on the Atari 2600, whose sprites flicker, it is made
+    from the pixelwise maximum of the last two frames. ``info`` contains the game's variables
+    (score, lives, ...) under stable-retro's names.
 
     The games are deterministic: every episode starts in the same state, whatever the seed.
-    Loading a saved state takes milliseconds. Where the emulator's own snapshots are not exact
+
+    Loading a saved state takes milliseconds if the emulator's own snapshots are exact. Otherwise
     (paddle games, some cartridges, games with reward scripts), the env replays the episode, which
     takes about a millisecond per step.
 
@@ -45,13 +47,13 @@ class RetroVectorEnv(FrameVectorEnv):
     the next `reset` starts a new process.
 
     Args:
-        game: A game of the catalogue, e.g. ``"Kangaroo-Atari2600"``.
+        game: Name of a game in the catalogue, e.g. ``"Kangaroo-Atari2600"``.
         num_envs: Number of sub-envs, called rows.
         state: The start state, one of `roms.states`; None for the game's default.
         action_set: Name of a ``retroact-*`` action set.
-        frame_skip: Emulated frames per step.
+        frame_skip: Number of emulated frames per step.
         frame_size: Height and width of a frame, in pixels.
-        autoreset_mode: When a row starts its next episode after one has ended.
+        autoreset_mode: When a row starts its next episode after the previous one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" (the console's full screen) or "human".
         timeout: Seconds to wait for an emulator's answer before killing its process.
@@ -144,7 +146,7 @@ class RetroVectorEnv(FrameVectorEnv):
                 self._workers[row] = self._start(row)
 
     def memory(self, row: int = 0) -> NDArray[np.uint8]:
-        """Returns a copy of the console's RAM in a row, uint8."""
+        """Returns a copy of the console RAM in one row, as uint8."""
         self._check_open()
         return np.frombuffer(self._exchange([row], emulator.MEMORY, [b""])[0], np.uint8)
 
@@ -159,7 +161,7 @@ class RetroVectorEnv(FrameVectorEnv):
     def _exchange(
         self, rows: Sequence[int] | Rows, kind: bytes, contents: Sequence[bytes]
     ) -> list[bytes]:
-        """Sends a command to these rows in parallel and waits for all answers."""
+        """Sends a command to the processes of these rows in parallel and waits for all answers."""
         workers = [self._workers[row] for row in rows]
         for worker in workers:
             worker.check_owner()
@@ -178,7 +180,7 @@ class RetroVectorEnv(FrameVectorEnv):
                     answers.append(worker.answer())
                 except WorkerDiedError as death:
                     deaths.append(death)
-        except BaseException:  # Ctrl-C: later commands would read the answers that are left
+        except BaseException:  # Ctrl-C: later commands would read the unread answers
             for worker in workers:
                 worker.kill()
             self._begun[:] = False
@@ -201,7 +203,7 @@ class RetroVectorEnv(FrameVectorEnv):
 
 @named_arguments
 class RetroEnv(FrameEnv):
-    """A single retro game. The arguments are those of `RetroVectorEnv`.
+    """A single env for a retro game. The arguments are described in `RetroVectorEnv`.
 
     Example:
         >>> env = gymnasium.make("RetroAct/Kangaroo-Atari2600-v0")  # doctest: +SKIP

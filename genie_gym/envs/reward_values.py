@@ -1,4 +1,4 @@
-"""Converts the expected reward of a dream to a reward that the game can give."""
+"""Converts the reward that a world model expects to a reward that the game can give."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def payable(
     values: Sequence[float],
     draws: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
-    """Returns a possible reward near each expected reward.
+    """Returns, for each expected reward, a nearby reward that the game can give.
 
     Args:
         expected: Expected rewards.
-        values: The rewards that the game gives, ascending; empty for all whole numbers.
+        values: The rewards that the game gives, in ascending order; empty for all whole numbers.
         draws: Uniform random numbers in [0, 1), one per reward. If given, one of the two
-            neighbouring values is sampled so that its mean is the expected reward; rewards outside
-            the range of `values` are clipped to it. If None, the nearer value is used.
+            neighbouring values is sampled so that the mean of the sample is the expected reward;
+            expected rewards outside the range of `values` are clipped to it. If None, the nearer of
+            the two values is used.
     """
     rewards = np.asarray(expected, np.float64)
     if len(values) == 1:

@@ -1,4 +1,4 @@
-"""Rows of a vector env, and the results of stepping some of them."""
+"""Types for the rows (sub-envs) of a vector env and the results of stepping some of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rows = NDArray[np.intp]
 
 @dataclass(kw_only=True)
 class RowsOutcome:
-    """Results of stepping some rows; each array has one entry per stepped row, in their order."""
+    """Results of stepping some rows; each array has one entry per stepped row, in row order."""
 
     rewards: NDArray[np.floating]
     terminated: NDArray[np.bool_]

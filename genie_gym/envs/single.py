@@ -1,4 +1,4 @@
-"""A single Gymnasium env, implemented as a vector env with one row."""
+"""A single Gymnasium env, implemented as a vector env with one row (sub-env)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
     """A single env around a `FrameVectorEnv` with one row.
 
     Args:
-        vector_env: Must have one row and autoreset mode DISABLED; subclasses create it.
+        vector_env: The vector env, with one row and autoreset mode DISABLED; subclasses create it.
     """
 
     metadata = FrameVectorEnv.metadata
@@ -47,7 +47,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0], _info(infos)
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Takes one action."""
+        """Steps the env with one action."""
         frames, rewards, terminated, truncated, infos = self.vector_env.step(self._batched(action))
         return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), _info(infos)
 
@@ -56,7 +56,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return self.vector_env.save_state()[0]
 
     def load_state(self, state: bytes) -> NDArray[np.uint8]:
-        """Restores a state saved by this env or another of the same kind.
+        """Restores a state saved by this env or by another env of the same kind.
 
         Returns:
             The frame of that state.
@@ -71,7 +71,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return None if pictures is None else pictures[0]
 
     def close(self) -> None:
-        """Closes the simulator; can be called repeatedly."""
+        """Closes the simulator; can be called more than once."""
         self.vector_env.close()
 
     def _batched(self, action: Any) -> NDArray[Any]:
@@ -82,7 +82,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
 
 def _info(infos: dict[str, Any]) -> dict[str, Any]:
-    """Returns the row's info; scalars become plain Python values."""
+    """Returns the info of the only row; scalars become plain Python values."""
     return {
         key: values[0].item() if values[0].ndim == 0 else values[0]
         for key, values in infos.items()

@@ -1,4 +1,4 @@
-"""Saved states of one env row: the simulator's own state with a header and a checksum."""
+"""The saved state of one row (sub-env): the simulator's state, a header and a checksum."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RowState:
     simulator: bytes
 
     def to_bytes(self) -> bytes:
-        """Packs the state and a checksum."""
+        """Packs the state and a checksum into bytes."""
         header = json.dumps(
             {"kind": self.kind, "elapsed": self.elapsed, "ended": self.ended, "rng": self.rng}
         ).encode()

@@ -1,8 +1,9 @@
-"""The base class of all vector envs of this package.
+"""The base class of all vector envs in this package.
 
-A simulator (the real CoinRun, emulator processes, a world model) implements how rows start and
-step. The rest of Gymnasium's interface is implemented here once: seeding per row, checks of
-actions, all three autoreset modes, time limits, the layout of infos, saved states and rendering.
+A row is one sub-env. Each subclass wraps a simulator (the real CoinRun, emulator processes or a
+world model) and implements how its rows start and step. The base class implements the rest of
+Gymnasium's interface: one seed per row, action checks, all three autoreset modes, time limits, the
+layout of infos, saved states and rendering.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ __all__ = ["FrameVectorEnv"]
 
 
 class FrameVectorEnv(VectorEnv, ABC):
-    """Base of all vector envs of this package.
+    """The base class of all vector envs in this package.
 
-    A subclass writes its newest frames into ``self.frames`` and implements `_begin_rows`,
+    A subclass writes the newest frames into ``self.frames`` and implements `_begin_rows`,
     `_step_rows`, `_save_row` and `_load_rows`.
 
     Args:
@@ -43,8 +44,8 @@ class FrameVectorEnv(VectorEnv, ABC):
         actions: The named action set.
         kind: Identifies envs that can load each other's saved states, e.g. ``"Procgen/CoinRun"``.
         frame_size: Height and width of a frame, in pixels.
-        fps: Steps per second of the real game, for rendering.
-        autoreset_mode: When a row starts its next episode after one has ended.
+        fps: Number of steps per second in the real game, for rendering.
+        autoreset_mode: When a row starts its next episode after the previous one has ended.
         max_episode_steps: Steps after which a row is truncated; None or -1 for no limit.
         render_mode: None, "rgb_array" or "human".
     """
@@ -91,17 +92,18 @@ class FrameVectorEnv(VectorEnv, ABC):
         self.copy = True  # False returns `frames` itself, which the next step overwrites
         self.alone = False  # True in a single env, whose error messages do not mention rows
 
-    # What a simulator implements -----------------------------------------------------------
+    # What a subclass implements ------------------------------------------------------------
 
     @abstractmethod
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """Starts an episode in each of these rows; the other rows must not change.
 
-        It writes ``self.frames[rows]`` and takes randomness only from ``self.np_random[row]``. For
-        rows with a new random generator, `_rows_reseeded` is called before this method.
+        Implementations write ``self.frames[rows]`` and draw random numbers only from
+        ``self.np_random[row]``. If any rows have new random generators, `_rows_reseeded` is called
+        with these rows first.
 
         Returns:
-            Info columns: for each key, an array with one entry per row in ``rows``.
+            The infos: for each key, an array with one entry per row in ``rows``.
         """
 
     @abstractmethod
@@ -110,11 +112,11 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @abstractmethod
     def _save_row(self, row: int) -> bytes:
-        """Returns the simulator's state of one row."""
+        """Returns the simulator's state for one row, as bytes."""
 
     @abstractmethod
     def _load_rows(self, rows: Rows, state: bytes) -> None:
-        """Restores these rows from a state that `_save_row` returned in any env of this kind."""
+        """Restores these rows from a state that `_save_row` returned in an env of this kind."""
 
     def _show_frame(self, rows: Rows, frame: NDArray[np.uint8]) -> None:
         """Sets the newest frame of these rows."""
@@ -125,19 +127,19 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self.frames.copy() if self.copy else self.frames
 
     def _fetch_frames(self) -> None:
-        """Updates ``self.frames`` in envs that keep their frames elsewhere; called before reads."""
+        """Updates ``self.frames`` before it is read, in envs that keep their frames elsewhere."""
 
     def _rows_reseeded(self, rows: Rows) -> None:
-        """Called before `_begin_rows` with the rows that have new random generators."""
+        """Is called before `_begin_rows` with the rows that have new random generators."""
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        """Raises ValueError for unknown reset options; by default, no option is known."""
+        """Raises ValueError for unknown reset options; by default, for every option."""
         if options:
             known = "no reset options" if self.alone else "only the reset option 'reset_mask'"
             raise ValueError(f"this env has {known}, got {sorted(options)}")
 
     def _render_row(self, row: int) -> NDArray[np.uint8]:
-        """Returns the rendered image of a row; by default its frame."""
+        """Returns the rendered image of a row; by default, this is the row's frame."""
         return self.frames[row].copy()
 
     # Gymnasium's interface -----------------------------------------------------------------
@@ -149,7 +151,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The random generators of the rows."""
+        """One random generator per row."""
         for row, rng in enumerate(self._rngs):
             if rng is None:
                 self._rngs[row], self._rng_seeds[row] = seeding.np_random()
@@ -157,7 +159,7 @@ class FrameVectorEnv(VectorEnv, ABC):
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
-        """The seeds of the rows' random generators."""
+        """The seed of each row's random generator."""
         return tuple(self._rng_seeds)
 
     def reset(
@@ -169,12 +171,12 @@ class FrameVectorEnv(VectorEnv, ABC):
         """Starts new episodes.
 
         Args:
-            seed: One seed per row, or an integer for ``seed, seed + 1, ...``.
-            options: ``{"reset_mask": bool array}`` resets only the rows it marks; subclasses
-                define further options.
+            seed: One seed per row, or an integer for the seeds ``seed, seed + 1, ...``.
+            options: ``{"reset_mask": bool array}`` resets only the marked rows; subclasses define
+                further options.
 
         Returns:
-            Frames of all rows, and infos of the rows that were reset.
+            The frames of all rows, and the infos of the rows that were reset.
         """
         self._check_open()
         options = dict(options or {})
@@ -189,7 +191,7 @@ class FrameVectorEnv(VectorEnv, ABC):
     def reset_with_generator(
         self, rng: np.random.Generator, *, seeded: bool, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Resets an env with one row, which then uses the caller's random generator."""
+        """Resets an env that has only one row and gives it the caller's random generator."""
         self._check_open()
         options = dict(options or {})
         self._check_options(options)
@@ -216,7 +218,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Steps every row; the autoreset mode decides what happens to ended episodes."""
+        """Steps all rows; the autoreset mode decides what happens to rows whose episode ended."""
         self._check_open()
         actions = self._check_actions(actions)
         self._check_steppable()
@@ -267,7 +269,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         """Restores rows from saved states; the other rows do not change.
 
         Args:
-            states: States saved by this env or another of the same kind.
+            states: States saved by this env or by another env of the same kind.
             rows: The row to load each state into; by default all rows in order.
 
         Returns:
@@ -309,7 +311,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         return tuple(self._render_row(row) for row in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes the window; subclasses close their simulator too."""
+        """Closes the window; subclasses also close their simulator."""
         if self._window is not None:
             self._window.close()
             self._window = None
@@ -348,7 +350,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         self._begin(finals, {}, infos)
 
     def _scatter(self, rows: Rows, columns: dict[str, Any], infos: dict[str, Any]) -> None:
-        """Adds info columns of some rows in Gymnasium's layout: an array and a ``_key`` mask."""
+        """Adds infos of some rows in Gymnasium's layout: an array and a ``_key`` mask per key."""
         for key, values in columns.items():
             values = np.asarray(values)
             if key not in infos:
@@ -382,7 +384,7 @@ class FrameVectorEnv(VectorEnv, ABC):
             if self.alone:
                 raise error.ResetNeeded("the episode has ended: call reset() first")
             raise error.ResetNeeded(
-                f"the episodes of rows {np.flatnonzero(self._ended).tolist()} have ended: "
+                f"the episodes in rows {np.flatnonzero(self._ended).tolist()} have ended: "
                 "call reset(options={'reset_mask': terminated | truncated}) first"
             )
 

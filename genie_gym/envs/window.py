@@ -17,11 +17,11 @@ _MIN_SIDE = 480
 
 
 class Window:
-    """A window that plays frames at the speed of the game; it opens with the first frame.
+    """A window that shows frames at the game's speed; it opens when the first frame is shown.
 
     Args:
         title: Text of the title bar.
-        fps: Maximum frames per second of `show`.
+        fps: Maximum number of frames that `show` draws per second.
     """
 
     def __init__(self, *, title: str, fps: int):
@@ -33,7 +33,7 @@ class Window:
         self._screen: Any = None
 
     def show(self, frame: NDArray[np.uint8]) -> None:
-        """Draws a frame (H, W, 3), enlarged by an integer factor, and waits to limit the fps."""
+        """Draws a frame (H, W, 3), enlarged by an integer factor; waits to limit the fps."""
         pygame = self._pygame
         height, width = frame.shape[:2]
         scale = max(1, math.ceil(_MIN_SIDE / max(height, width)))
@@ -58,18 +58,18 @@ class Window:
 def tile(
     pictures: Sequence[NDArray[np.uint8]], *, columns: int | None = None, background: int = 0
 ) -> NDArray[np.uint8]:
-    """Arranges pictures in a grid, row by row; smaller pictures are padded.
+    """Arranges images in a grid, row by row; smaller images are padded.
 
     Args:
-        pictures: Pictures (H, W, 3), of any sizes.
-        columns: Pictures per row; by default the grid is about square.
-        background: Grey level of the padding, 0 to 255.
+        pictures: Images (H, W, 3), of any sizes.
+        columns: Number of images per row; by default, the grid is about square.
+        background: Grey level of the padding, from 0 to 255.
 
     Returns:
-        One picture.
+        The grid as one image.
     """
     if not pictures:
-        raise ValueError("expected at least one picture, got none")
+        raise ValueError("expected at least one image, got none")
     columns = columns or math.ceil(math.sqrt(len(pictures)))
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)

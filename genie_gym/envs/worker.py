@@ -1,4 +1,4 @@
-"""The parent's side of one emulator process."""
+"""Starts an emulator process and communicates with it, from the parent process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SECONDS_TO_END = 1.0
 
 
 class SharedFrames:
-    """Memory for the frames of all rows, shared with their emulator processes.
+    """Memory for the frames of all rows (sub-envs), shared with the emulator processes.
 
     The memory is anonymous, so it is freed no matter how the processes end.
     """
@@ -52,10 +52,10 @@ class Worker:
     """An emulator process: `ask` sends a command, `answer` waits for the result.
 
     The constructor does not wait for the process, so several processes can start in parallel; the
-    first `ask` waits.
+    first `ask` waits for the start.
 
     Args:
-        config: Settings of the emulator.
+        config: Settings for the emulator.
         frames: Memory that the process writes its frames into.
         row: Index of this worker's frame in `frames`.
         timeout: Seconds to wait for an answer before killing the process.
@@ -102,7 +102,7 @@ class Worker:
         return self._end.alive
 
     def check_owner(self) -> None:
-        """Raises RuntimeError in a fork of the process that made the worker."""
+        """Raises RuntimeError if called in a fork of the process that made the worker."""
         if os.getpid() != self._owner:
             raise RuntimeError(
                 f"this env belongs to process {self._owner} and cannot be used in the forked "
@@ -190,7 +190,7 @@ def _signal_name(number: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], channel: Channel, output: IO[bytes], owner: int) -> None:
-    """Closes the resources of a worker; ends its process only if the owner calls this."""
+    """Closes a worker's resources; ends the process only if called by the worker's owner."""
     channel.close()
     output.close()
     if os.getpid() != owner:

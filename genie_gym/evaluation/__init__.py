@@ -1,1 +1,1 @@
-"""Evaluates worlds: draws windows of real play, generates the same windows, scores them."""
+"""Evaluates world models: continues windows of real episodes, and scores the generated frames."""

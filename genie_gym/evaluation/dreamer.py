@@ -1,4 +1,4 @@
-"""One interface to the three modes of generating frames with a world.
+"""One interface to the three modes in which a world model can generate frames.
 
 Shapes: B windows, k prompt frames, n dreamed frames, H height, W width.
 """
@@ -21,19 +21,19 @@ __all__ = ["Dream", "Dreamer", "Mode"]
 
 Mode: TypeAlias = Literal["stream", "autoregressive", "one_go"]
 
-_FRAMES_PER_CALL = {"autoregressive": 2, "one_go": None}  # as the paper evaluates
+_FRAMES_PER_CALL = {"autoregressive": 2, "one_go": None}  # as in the paper's evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dream:
-    """The n frames generated after each of B windows, on the CPU.
+    """The n frames generated after each of B prompts, on the CPU.
 
     Attributes:
-        frames: uint8 ``(B, n, H, W, 3)``; ``actions[:, k - 1 + t]`` leads to frame t.
+        frames: uint8 ``(B, n, H, W, 3)``; the dream's ``actions[:, k - 1 + t]`` leads to frame t.
         uncertainty: Uncertainty of each frame, ``(B, n)``; see `frame_uncertainty`.
-        reward: Expected reward of each action, ``(B, n)``; None outside the mode "stream".
-        termination: Probability that each action ended the episode, ``(B, n)``; None outside the
-            mode "stream".
+        reward: Expected reward of each action, ``(B, n)``; None unless the mode is "stream".
+        termination: Probability that each action ended the episode, ``(B, n)``; None unless the
+            mode is "stream".
     """
 
     frames: Tensor
@@ -43,13 +43,13 @@ class Dream:
 
 
 class Dreamer:
-    """Generates the continuations of windows, in batches.
+    """Continues windows with generated frames, in batches.
 
     Args:
-        model: The world.
-        mode: "stream" generates like the env, "autoregressive" and "one_go" like the paper's
-            evaluation.
-        device: The world's device.
+        model: The world model.
+        mode: "stream" generates frames like the env; "autoregressive" and "one_go" generate them
+            like the paper's evaluation.
+        device: The device that the model is on.
         batch_size: Windows per batch.
     """
 
@@ -70,7 +70,8 @@ class Dreamer:
 
         Args:
             prompt: Real frames, uint8 ``(B, k, H, W, 3)``.
-            actions: int64 ``(B, k - 1 + n)``: k - 1 between the prompt's frames, then n more.
+            actions: k - 1 actions between the prompt's frames, then n more; int64
+                ``(B, k - 1 + n)``.
             seeds: One seed per window, int64 ``(B,)``.
         """
         ask = self._stream if self.mode == "stream" else self._imagine
@@ -85,23 +86,23 @@ class Dreamer:
     def last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """Generate n frames; for each frame, only the action that leads to it is replaced.
+        """Generate n frames, replacing for each frame only the action that leads to it.
 
         Args:
             prompt: See `dream`.
             actions: See `dream`.
-            others: int64 ``(B, n)``: the replacement of each of the last n actions.
+            others: The replacements for the last n actions, int64 ``(B, n)``.
             seeds: See `dream`.
         """
         ask = self._stream_last_replaced if self.mode == "stream" else self._imagine_last_replaced
         return torch.cat(self._batches(ask, prompt, actions, others, seeds))
 
     def reconstruct(self, frames: Tensor, num_prompt: int) -> Tensor:
-        """Encode and decode frames ``(B, T, H, W, 3)``; see `Tokenizer.reconstruct`."""
+        """Encode and decode the frames ``(B, T, H, W, 3)``; see `Tokenizer.reconstruct`."""
         return torch.cat(self._batches(partial(self._reconstruct, num_prompt), frames))
 
     def start(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> WorldState:
-        """Return the state after real frames; see `WorldModel.start`."""
+        """Return the state after the real frames `prompt`; see `WorldModel.start`."""
         prompt, actions, seeds = self._here(prompt, actions, seeds)
         return self.model.start(prompt, actions, seeds)
 
@@ -110,7 +111,7 @@ class Dreamer:
         return self.model.step(state, action.to(self.device))
 
     def follow(self, state: WorldState, actions: Tensor) -> tuple[WorldState, Tensor]:
-        """Take actions ``(B, n)``: returns the last state and frames ``(B, n, H, W, 3)``."""
+        """Take the actions ``(B, n)``; return the last state and the frames ``(B, n, H, W, 3)``."""
         frames = []
         for action in actions.unbind(1):
             state, prediction = self.step(state, action)
@@ -151,7 +152,7 @@ class Dreamer:
     def _imagine_last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
     ) -> Tensor:
-        """Sample all n frames for each replacement, like the dream that they are compared with."""
+        """Sample all n frames for each replacement, as in the dream that they are compared with."""
         between, frames = prompt.shape[1] - 1, []
         for t in range(others.shape[1]):
             changed = actions.clone()

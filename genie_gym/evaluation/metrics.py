@@ -1,4 +1,4 @@
-"""Image metrics: how close each frame is to the real one.
+"""Image metrics that measure how close each frame is to the real frame.
 
 Shapes: frames are uint8 ``(..., H, W, 3)``, scores ``(...)``.
 """
@@ -14,9 +14,9 @@ from world_models.pixels import to_float
 __all__ = ["BEST", "NOTICEABLE", "differing", "frame_psnr", "frame_ssim"]
 
 BEST = 60.0
-"""Largest PSNR in dB, for frames with an RMS error of at most a quarter of a grey level."""
+"""Upper limit of PSNR in dB. It corresponds to an RMS error of a quarter of a grey level."""
 NOTICEABLE = 8
-"""Grey levels, of 255, by which a channel must differ for a pixel to count as different."""
+"""A pixel counts as different if a channel differs by at least this many of 255 grey levels."""
 
 _IMAGES_AT_ONCE = 256
 
@@ -32,7 +32,7 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
     Args:
         frames: The frames to score.
         real: The real frames.
-        where: Bool ``(..., H, W)``: score only these pixels; NaN for a frame that has none.
+        where: Score only these pixels, bool ``(..., H, W)``. A frame without such pixels gets NaN.
     """
     error = ((frames.float() - real.float()) / 255).square().mean(-1)  # (..., H, W)
     if where is None:
@@ -43,7 +43,7 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
 
 
 def frame_ssim(frames: Tensor, real: Tensor) -> Tensor:
-    """Structural similarity of each frame, 1 if it equals the real one."""
+    """Structural similarity of each frame to the real frame; 1 if they are equal."""
     images = require("torchmetrics.functional.image", extra="bench", what="SSIM needs torchmetrics")
     pairs = zip(
         frames.flatten(0, -4).split(_IMAGES_AT_ONCE),

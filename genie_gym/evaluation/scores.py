@@ -1,4 +1,4 @@
-"""Scores how close each dreamed frame is to the real one, and how much the actions matter.
+"""Scores how close each dreamed frame is to the real frame, and how much the actions matter.
 
 Shapes: B windows, n dreamed frames, H height, W width.
 """
@@ -14,7 +14,7 @@ from genie_gym.evaluation.metrics import differing, frame_psnr
 __all__ = ["DELTA_STEP", "frame_scores"]
 
 DELTA_STEP = 4
-"""The step at which the literature reports delta PSNR, the effect of the actions."""
+"""The step of a dream at which the literature reports delta PSNR, the effect of the actions."""
 
 
 def frame_scores(
@@ -29,17 +29,18 @@ def frame_scores(
 
     Args:
         real: The real frames, uint8 ``(B, n, H, W, 3)``.
-        last: The last frame before `real`, ``(B, 1, H, W, 3)``. The baseline is to repeat it.
-        dream: The frames generated with the same actions.
-        ceiling: The real frames after encoding and decoding by the world's tokenizer.
+        last: The last frame before `real`, ``(B, 1, H, W, 3)``. The baseline repeats this frame.
+        dream: The frames generated with the real actions.
+        ceiling: The real frames, encoded and decoded by the world model's tokenizer.
         astray: Frames generated with other actions; the keys are suffixes of score names.
 
     Returns:
-        Scores in dB, ``(B, n)``; NaN where a frame has no pixel to score. ``psnr`` is over all
-        pixels, ``changed_psnr`` over the pixels that differ from `last`. The suffix
-        ``_copy`` marks scores of copies of `last`; ``_ceiling`` marks scores of the tokenizer's
-        reconstruction. ``delta_psnr`` and ``delta_changed_psnr`` with a suffix of `astray` are the
-        drops in PSNR caused by those other actions.
+        Scores in dB by name, each ``(B, n)``; NaN where a frame has no pixel to score.
+
+        - ``psnr`` is over all pixels, ``changed_psnr`` over the pixels that differ from `last`.
+        - The suffix ``_copy`` marks scores of copies of `last`, ``_ceiling`` scores of `ceiling`.
+        - ``delta_psnr`` and ``delta_changed_psnr``, followed by a key of `astray`, are the drops in
+          PSNR that these other actions cause.
     """
     masks = {"psnr": None, "changed_psnr": differing(real, last)}
     shown = {"": dream, "_copy": last.expand_as(real), "_ceiling": ceiling}

@@ -1,4 +1,4 @@
-"""Scripted policies that a dream may reward too much: one action repeated, or two alternating."""
+"""Scripted policies that a dream may overpay: one action repeated, or two actions alternating."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MOST_PAIRS = 36  # the number of pairs of nine actions
 
 
 def turns(num_actions: int) -> list[tuple[int, ...]]:
-    """Returns the actions that each policy takes in turn: single actions, then pairs.
+    """Returns the actions that each policy takes in turn: single actions, then pairs of actions.
 
-    If there are more than `MOST_PAIRS` pairs, evenly spread ones are chosen.
+    If there are more than `MOST_PAIRS` pairs, `MOST_PAIRS` evenly spread pairs are chosen.
     """
     singles: list[tuple[int, ...]] = [(action,) for action in range(num_actions)]
     pairs = list(combinations(range(num_actions), 2))

@@ -1,4 +1,4 @@
-"""Real play that worlds were not trained on: the seed and the levels reserved for it."""
+"""The seed and levels reserved for real episodes that world models were not trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALL_LEVELS = 2**31 - 1
 
 
 def unseen_levels(card: WorldCard) -> dict[str, Any]:
-    """Returns the env arguments of a card, changed to levels that the world was not trained on.
+    """Returns a card's env arguments, changed to levels that the world was not trained on.
 
     A world trained on levels S to S + N - 1 is tested on levels S + N and above. A world trained on
     levels drawn from all 2^31 levels is tested on other draws.

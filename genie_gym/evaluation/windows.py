@@ -18,12 +18,12 @@ __all__ = ["Windows", "draw_windows"]
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """B windows of real play: k prompt frames each, and n frames to compare a dream with.
+    """B windows of real episodes, each with k prompt frames and n frames to compare a dream with.
 
     Attributes:
         frames: uint8 ``(B, k + n, H, W, 3)``.
         actions: int64 ``(B, k + n - 1)``; ``actions[:, t]`` leads from frame t to frame t + 1.
-        num_prompt: k.
+        num_prompt: Number of prompt frames, k.
     """
 
     frames: Tensor
@@ -63,7 +63,7 @@ class Windows:
         return replace(self, frames=self.frames[index], actions=self.actions[index])
 
     def with_latent_actions(self, model: LatentActionModel) -> Windows:
-        """Return the same frames with the latent actions that a model infers between them."""
+        """Return the same windows with the latent actions that a model infers between frames."""
         device = next(model.parameters()).device
         parts = self.frames.split(16)
         actions = torch.cat([model.actions(part.to(device)).cpu() for part in parts])
@@ -73,7 +73,7 @@ class Windows:
 def draw_windows(
     episodes: EpisodeDataset, *, num: int, prompt: int, steps: int, seed: int
 ) -> Windows:
-    """Draw random windows, all equally likely."""
+    """Draw random windows; all windows are equally likely."""
     sampler = WindowSampler(episodes.num_frames, length=prompt + steps, batch_size=num, seed=seed)
     batch = episodes.batch(sampler.batch(0), prompt + steps)
     return Windows(

@@ -1,1 +1,1 @@
-"""`genie-gym play`: a page on this machine to play a dream beside its real game."""
+"""`genie-gym play`: a local web page for playing a dream next to the real game."""

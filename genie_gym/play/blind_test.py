@@ -1,4 +1,4 @@
-"""A blind test in the browser: a person says which of two clips is nearer to the real one."""
+"""A blind test in the browser: a person chooses which of two clips is closer to a real clip."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["BlindTest", "wilson_interval"]
 _FPS = 15
 _SIDES = ("left", "right")
 _MAX_BODY = 1024
-_Z = 1.959964  # 95 % of a normal distribution lies within this many standard deviations
+_Z = 1.959964  # 95% of a normal distribution lies within this many standard deviations
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a proportion; (0, 1) without trials."""
+    """Return Wilson's 95% confidence interval for a proportion; (0, 1) if there are no trials."""
     if not trials:
         return 0.0, 1.0
     share, z2 = successes / trials, _Z * _Z
@@ -35,13 +35,13 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 class BlindTest:
-    """Serves the page of a blind test. The page is not told which source made a clip.
+    """Serves the web page for a blind test. The page does not know which source made a clip.
 
     Args:
         names: Names of the two sources.
-        trials: The clips, in the order of `names`.
-        result: File that the answers are written to, after each one.
-        seed: Determines the order of the trials and which side a source is on.
+        trials: The trials; each has its clips in the order of `names`.
+        result: File to which all answers are written after each answer.
+        seed: Seed for the order of the trials and the side on which each source appears.
     """
 
     def __init__(self, names: tuple[str, str], trials: Sequence[Trial], result: Path, seed: int):
@@ -62,7 +62,7 @@ class BlindTest:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The result so far."""
+        """Return the results so far."""
         chosen = [answer["nearer"] for answer in self._answers.values()]
         first = sum(name == self._names[0] for name in chosen)
         return {
@@ -78,7 +78,10 @@ class BlindTest:
         return responses.FileResponse(PAGE / "blind.html")
 
     async def _overview(self, request: Any) -> Any:
-        """The unanswered trials (so that a reloaded page can continue) and the final result."""
+        """Send the unanswered trials, so that a reloaded page can continue.
+
+        After the last answer, send the result too.
+        """
         frames = self._trials[0].real
         done = len(self._answers) == len(self._trials)
         return responses.JSONResponse(
@@ -132,5 +135,5 @@ class BlindTest:
         write_json(self._result, self.summary() | {"given": list(self._answers.values())})
 
     def _source(self, number: int, side: str) -> int:
-        """The index of the source that a side shows."""
+        """Return the index of the source that is shown on this side."""
         return _SIDES.index(side) ^ int(self._swapped[number])

@@ -1,4 +1,4 @@
-"""`genie-gym play WORLD`: serves a page to play a dream in the browser."""
+"""`genie-gym play WORLD`: serves a web page for playing a dream in the browser."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ __all__ = ["Play", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Play:
-    """Serves a page on which you play a world in the browser, beside its real game."""
+    """Serves a web page on which you play a world model's dream next to the real game."""
 
     world: Annotated[str, tyro.conf.Positional] = "CoinRun"
-    """Name or path of the world that the page begins with."""
+    """Name or path of the world model that the page opens first."""
     policy: tuple[str, ...] = ()
     """Folders of saved policies that can play instead of you."""
     record_to: Path = Path("recordings")
-    """Folder of the datasets that recordings are added to."""
+    """Folder with the datasets to which recordings are added."""
     seed: int | None = None
-    """Seed of each new session; random by default. In a blind test it determines the clips and
-    their order, and is 0 by default."""
+    """Seed for each new session; random by default. In a blind test, the seed determines the clips
+    and their order, and the default is 0."""
     host: str = "127.0.0.1"
     """Network interface to listen on. If other machines can reach it, visitors need the token in
-    the printed address."""
+    the printed URL."""
     port: int = 8765
-    """Port to listen on; 0 for any free one."""
+    """Port to listen on; 0 chooses a free port."""
     token: str | None = None
-    """Token that visitors must send. By default a random one if other machines can reach the host,
-    else none."""
+    """Token that visitors must send. The default is a random token if other machines can reach the
+    host, and no token otherwise."""
     max_sessions: int = 8
     """Maximum number of players at once."""
     idle_minutes: float = 15.0
-    """End a session whose controls are not touched for this many minutes."""
+    """End a session after this many minutes without input."""
     blind_test: tuple[str, str] | None = None
-    """Two worlds to compare by eye instead: the page shows pairs of clips and asks which one is
-    nearer to the real game. Use `real` in place of a world to show the real clip itself."""
+    """Compare two world models by eye instead of playing: the page shows pairs of clips and asks
+    which clip is closer to the real game. Use `real` in place of a world model to show the real
+    clip itself."""
     pairs: int = 20
-    """Blind test: number of questions."""
+    """Blind test: number of pairs of clips to judge."""
     clip_frames: int = 30
-    """Blind test: frames that each world generates after 4 real ones."""
+    """Blind test: number of frames that each world model generates after 4 real frames."""
     data: Path | None = None
-    """Blind test: dataset of real play; by default the real game is played now."""
+    """Blind test: dataset of real episodes; by default, new ones are played in the real game."""
     result: Path = Path("blind_test.json")
-    """Blind test: file that the answers are written to."""
+    """Blind test: file to which the answers are written."""
     device: str = "auto"
-    """A torch device; auto uses a GPU if there is one."""
+    """Torch device; auto uses a GPU if there is one."""
     dtype: str = "auto"
-    """float32, bfloat16, float16, or auto for the fastest that the device supports natively."""
+    """float32, bfloat16 or float16; auto is the fastest type that the device natively supports."""
 
     def __post_init__(self) -> None:
         if self.max_sessions < 1:
@@ -106,5 +107,5 @@ def _blind_test(config: Play, names: tuple[str, str], address: dict[str, Any]) -
         low, high = summary["interval_95"]
         print(
             f"{names[0]} was nearer in {summary['share_of_first']:.0%} of {summary['answers']} "
-            f"answers (95 % interval: {low:.0%} to {high:.0%}); wrote {config.result}"
+            f"answers (95% interval: {low:.0%} to {high:.0%}); wrote {config.result}"
         )

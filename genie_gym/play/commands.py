@@ -1,4 +1,4 @@
-"""The commands that a page can send to the server."""
+"""The commands that the web page can send to the server."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 __all__ = ["MAX_MESSAGE", "SPEEDS", "WAIT", "Command", "read_command"]
 
 MAX_MESSAGE = 1024
-"""Largest message in bytes."""
+"""Maximum size of a message, in bytes."""
 SPEEDS = (1, 60)
-"""Slowest and fastest speed in frames per second."""
+"""Minimum and maximum speed, in frames per second."""
 WAIT = -1
 """The action that waits: the game stands still until a key is pressed."""
 
 _MAX = 2**31 - 1
-# Type of each command's value, and the limits of a number or of the length of a text.
+# For each command: the type of the value, and the limits of a number or of a text's length.
 _VALUES: dict[str, tuple[type, int, int]] = {
     "act": (int, WAIT, 255),
     "got": (int, 0, _MAX),
@@ -40,13 +40,13 @@ _BARE = ("step", "branch", "dream_on")
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command of a page.
+    """A command from the web page.
 
     Attributes:
         do: Name of the command.
-        value: Its value; None for commands without one.
+        value: Value of the command; None for commands that have no value.
         key: Number that the page gave to the key press. Each frame is sent with the number of the
-            newest key press before it.
+            newest key press before that frame.
     """
 
     do: str
@@ -55,17 +55,17 @@ class Command:
 
 
 def read_command(text: str) -> Command:
-    """Read a message of a page.
+    """Read a message from the web page.
 
     Raises:
-        ValueError: If it is not a valid command.
+        ValueError: If the message is not a valid command.
     """
     try:
         given = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         raise ValueError("a message must be JSON") from None
     if not isinstance(given, dict) or given.keys() - {"do", "value", "key"}:
-        raise ValueError("a message must have the entries do, value and key")
+        raise ValueError("a message may only have the entries do, value and key")
     do, key = given.get("do"), given.get("key", 0)
     value: Any = given.get("value")
     if type(key) is not int or not 0 <= key <= _MAX:

@@ -1,7 +1,8 @@
-"""Steps the dreams of all sessions in one world, in batches.
+"""Steps the dreams of all sessions that play in the same world model, in batches.
 
-Sessions play at different speeds, so different dreams are due each time. A dream is a row of a
-batch. If the dreams that are due do not form a batch yet, their rows are copied into a new batch.
+Sessions play at different speeds, so different dreams are due at each step. Each dream is a row,
+that is, one item of a batch. If the dreams that are due do not form a batch yet, their rows are
+copied into a new batch.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _KEPT_STARTS = 32
 
 @dataclass(kw_only=True, eq=False)
 class _Batch:
-    """Rows that were stepped together last."""
+    """The rows that were last stepped together."""
 
     state: WorldState
 
@@ -53,7 +54,7 @@ class SavedDream:
 
 
 class Dream:
-    """One dream of a session."""
+    """One dream in a session."""
 
     def __init__(
         self, rows: DreamRows, state: WorldState, rng: np.random.Generator, last: Moment
@@ -86,27 +87,27 @@ class Dream:
         return Dream(self.rows, self._state(), copy.deepcopy(self.rng), self.last)
 
     def reseed(self, seed: int) -> None:
-        """Keep the past, and change the random numbers of later steps."""
+        """Change the random numbers for later steps; the past stays the same."""
         state = self._state()
         seeds = torch.tensor([seed], device=state.seeds.device)
         self.batch, self.row = _Batch(state=state.reseed(seeds)), 0
 
     def close(self) -> None:
-        """Nothing to free: rows that nobody steps are dropped with their batch."""
+        """Do nothing: a row that is no longer stepped is dropped together with its batch."""
 
     def _state(self) -> WorldState:
         return self.batch.state.rows(torch.tensor([self.row], device=self.rows.world.device))
 
 
 class DreamRows:
-    """Starts and steps the dreams of one world.
+    """Starts and steps the dreams of one world model.
 
-    A dream gives the same frames, rewards and end as the env of this world with the same seed and
-    actions. The other dreams in its batch make no difference.
+    A dream gives the same frames, rewards and episode end as the world model's env with the same
+    seed and actions. The other dreams in the batch make no difference.
 
     Args:
-        world: The world; shared with envs.
-        num_threads: Maximum number of CPU threads, between which the dreams of a step are divided.
+        world: The loaded world model, which is shared with envs.
+        num_threads: Maximum number of CPU threads; the dreams of a step are divided among them.
     """
 
     def __init__(self, world: LoadedWorld, num_threads: int):
@@ -121,12 +122,12 @@ class DreamRows:
         self._num_codes = world.model.dynamics.space.num_codes
 
     def begin(self, seed: int) -> Dream:
-        """Start a dream from one of the world's own starts, as ``env.reset(seed=seed)`` does."""
+        """Start a dream from the world model's start bank, as ``env.reset(seed=seed)`` does."""
         starts = self.world.starts
         if starts is None:
             raise ValueError(
-                f"the world {self.world.card.name} has no start bank: switch the real game on to "
-                "start the dream from its first frame"
+                f"the world model {self.world.card.name} has no start bank: switch the real game "
+                "on to start the dream from the game's first frame"
             )
         rng, _ = seeding.np_random(seed)
         drawn = int(rng.integers(len(starts.frames)))
@@ -144,7 +145,7 @@ class DreamRows:
         return Dream(self, state, rng, self._first(clip[0, -1]))
 
     def step(self, dreams: Sequence[Dream], actions: Sequence[int]) -> list[Moment]:
-        """Step some dreams together, each with its own action."""
+        """Step several dreams together, each with its own action."""
         batch = self._batch(dreams)
         with threads(self._num_threads):
             batch.state, prediction = self._step(
@@ -158,7 +159,7 @@ class DreamRows:
     # Helpers ---------------------------------------------------------------------
 
     def _started(self, drawn: int) -> WorldState:
-        """The state after one of the world's own starts; cached."""
+        """Return the state after one of the starts in the start bank; states are cached."""
         if drawn not in self._starts:
             starts = self.world.starts
             assert starts is not None
@@ -187,7 +188,7 @@ class DreamRows:
         return Moment(frame=frame.numpy().copy(), patches=np.zeros(self.grid**2, np.uint8))
 
     def _batch(self, dreams: Sequence[Dream]) -> _Batch:
-        """The batch of exactly these dreams, in this order."""
+        """Return a batch of exactly these dreams, in this order."""
         batch = dreams[0].batch
         together = all(d.batch is batch and d.row == row for row, d in enumerate(dreams))
         if together and len(batch.state) == len(dreams):

@@ -1,4 +1,4 @@
-"""The thread that owns all sessions: it runs their commands and steps the dreams that are due."""
+"""The thread that owns all sessions: it runs commands and steps the dreams that are due."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = ["Engine"]
 
 _LOG = logging.getLogger(__name__)
 _TOGETHER = 0.004  # seconds; sessions that are due within this time are stepped in one batch
-_SEEDS = 1000  # a session begins with a random seed below this
-_FILMS = 8  # number of films kept for download per session
+_SEEDS = 1000  # a session starts with a random seed below this number
+_FILMS = 8  # number of film files kept for download per session
 _EXPECTED = (ValueError, RuntimeError, OSError, ImportError)  # errors of other types are logged
 
 
 class Engine:
     """Steps the dreams of all sessions in one thread.
 
-    Slow work, such as opening a world or writing a film, runs in a second thread, so that the other
-    sessions continue meanwhile.
+    Slow work, such as loading a world model or writing a film, runs in a second thread, so that the
+    other sessions can continue.
 
     Args:
-        library: Worlds and drivers.
-        recordings: Folder of the datasets that recordings are added to.
-        seed: Seed that sessions begin with; None for a random one.
+        library: The world models, and the drivers (policies that play for the user).
+        recordings: Folder with the datasets to which recordings are added.
+        seed: Seed that sessions start with; None for a random seed.
     """
 
     def __init__(self, library: Library, recordings: Path, seed: int | None = None):
@@ -57,15 +57,15 @@ class Engine:
     # Called by any thread ------------------------------------------------------------------
 
     def open(self, name: str, viewer: Viewer) -> None:
-        """Begin a session. `name` identifies it in later calls."""
+        """Begin a session. `name` identifies the session in later calls."""
         self._do(lambda: self._open(name, viewer))
 
     def obey(self, name: str, command: Command) -> None:
-        """Run a command of a page."""
+        """Run a command that the web page sent."""
         self._do(lambda: self._obey(name, command))
 
     def end(self, name: str) -> None:
-        """End a session: store its recording, close its real game and delete its films."""
+        """End a session: store the recording, close the real game and delete the films."""
         self._do(lambda: self._end(name))
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Engine:
                 _LOG.exception("a session failed")
 
     def _turn(self) -> None:
-        """Run the queued tasks; then step the sessions that are due, or wait."""
+        """Run the queued tasks, then step the sessions that are due, or wait if none is due."""
         while self._tasks:
             self._tasks.popleft()()
         now = time.monotonic() + _TOGETHER
@@ -105,7 +105,7 @@ class Engine:
             self._wait()
 
     def _wait(self) -> None:
-        """Wait for a task, or for the session that is due first."""
+        """Wait until a task arrives or the next session is due."""
         running = [s for s in self.sessions.values() if not s.paused and not s.opening and s.lines]
         first = min((session.next_due for session in running), default=math.inf)
         with self._wake:
@@ -177,7 +177,7 @@ class Engine:
     def _command(self, name: str, session: Session, command: Command) -> None:
         value = command.value
         if session.opening:
-            raise ValueError("a world, game or policy is still loading; try again in a moment")
+            raise ValueError("a world model, game or policy is loading; try again in a moment")
         if command.do == "act":
             session.act(command)
         elif command.do == "world":
@@ -208,10 +208,10 @@ class Engine:
         self.sessions[session.name] = changed
         self._greet(changed)
 
-    # The other thread ----------------------------------------------------------------------
+    # The second thread ---------------------------------------------------------------------
 
     def _prepare(self, name: str, make: Callable[[], object], use: Callable) -> None:
-        """Load a world, game or policy in the other thread, then give it to the session."""
+        """Load a world model, game or policy in the second thread, then give it to the session."""
         self.sessions[name].opening = True
 
         def work() -> None:
@@ -227,7 +227,7 @@ class Engine:
 
     def _prepared(self, name: str, made: object, fault: Exception | None, use: Callable) -> None:
         session = self.sessions.get(name)
-        if session is None:  # it has ended in the meantime
+        if session is None:  # the session has ended in the meantime
             close = getattr(made, "close", None)
             if close is not None:
                 close()
@@ -264,7 +264,7 @@ class Engine:
         session.viewer.tell({"film": told})
 
     def _keep(self, name: str, films: list[Path]) -> None:
-        """Keep a session's newest films until it ends; delete older ones."""
+        """Keep a session's newest films until the session ends; delete older films."""
         kept = self._films.setdefault(name, []) if name in self.sessions else []
         kept += films
         old = kept[:-_FILMS] if name in self.sessions else kept[:]

@@ -1,4 +1,4 @@
-"""Decides which requests the server accepts: those of its own page, with the token if set."""
+"""Accepts only requests from the server's own page, which must have the token if one is set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEADERS = (
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server on this address."""
+    """Return whether only this machine can reach a server that listens on this host."""
     return host in _LOOPBACK
 
 
@@ -39,14 +39,14 @@ def same_secret(given: str, secret: str) -> bool:
 
 
 class Guard:
-    """Refuses requests of foreign pages, and requests without the token if there is one.
+    """Refuses requests from foreign pages, and requests without the token if one is set.
 
-    Any page that is open in a browser can make the browser send requests to this server. So
-    requests that open a WebSocket or change something must have this server as their `Origin`.
-    Without a token, the `Host` of every request must be this machine.
+    Any page that is open in a browser can make the browser send requests to this server. Therefore,
+    requests that open a WebSocket or change something must have this server as their `Origin`. If
+    no token is set, the `Host` of every request must be this machine.
 
     Args:
-        app: The ASGI application that gets the accepted requests.
+        app: The ASGI application that receives the accepted requests.
         token: Token that visitors must send; None if only this machine can reach the server.
     """
 

@@ -1,4 +1,4 @@
-"""The worlds that a page can choose from, and the drivers: policies that play for the user."""
+"""The world models that the page offers, and the drivers: policies that play for the user."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _LONG = 100_000  # number of actions that a built-in driver samples in advance
 
 
 class Library:
-    """Opens worlds, games and drivers by name. Each world is opened once, for all sessions.
+    """Opens world models, games and drivers by name. All sessions share the opened world models.
 
     Args:
-        world: Name or path of the world that sessions begin with.
-        policies: Folders of saved policies, or other policies of `make_policy`.
+        world: Name or path of the world model that sessions start with.
+        policies: Folders of saved policies, or other policies that `make_policy` accepts.
         options: Keyword arguments of `open_world`.
     """
 
     def __init__(self, world: str, policies: Sequence[str] = (), **options: Any):
         self._options = options
-        # Read here, because a thread that starts while a dream is being stepped could read 1.
+        # Read the number here: a thread that starts while a dream is being stepped could read 1.
         self._num_threads = torch.get_num_threads()
         self._open: dict[str, DreamRows] = {}
         first = DreamRows(open_world(world, **options), self._num_threads)
@@ -41,36 +41,36 @@ class Library:
         self._open[self.first] = first
         self.drivers = {Path(spec).name: checked_spec(spec) for spec in policies}
         for spec in self.drivers.values():
-            self._policy(spec, first)  # raises now if the policy does not fit the world
+            self._policy(spec, first)  # raises now if the policy does not fit the world model
         self.drivers |= {name: name for name in _BUILT_IN}
 
     @property
     def worlds(self) -> list[str]:
-        """Names of the worlds on this machine."""
+        """Names of the world models on this machine."""
         return sorted({self.first, *list_worlds()})
 
     def rows(self, name: str) -> DreamRows:
-        """Open a world, one of `worlds`."""
+        """Open the world model with this name, which must be in `worlds`."""
         if name not in self._open:
             if name not in self.worlds:
-                raise ValueError(f"there is no world {name!r} on this machine")
+                raise ValueError(f"there is no world model {name!r} on this machine")
             world = open_world(name, **self._options)
             self._open[name] = DreamRows(world, self._num_threads)
         return self._open[name]
 
     def game(self, rows: DreamRows, seed: int) -> RealGame:
-        """Begin the real game of a world."""
+        """Start the real game for a world model."""
         card = rows.world.card
         return RealGame(card.env_id, real_kwargs(card), seed)
 
     def policy(self, name: str, rows: DreamRows) -> Policy:
-        """Make a driver, one of `drivers`, for a session of a world."""
+        """Make a driver for a session in a world model; the name must be in `drivers`."""
         if name not in self.drivers:
             raise ValueError(f"there is no driver {name!r}")
         return self._policy(self.drivers[name], rows)
 
     def describe(self, rows: DreamRows) -> dict[str, Any]:
-        """What the page needs to know about a world, such as its actions."""
+        """Return what the page needs to know about a world model, such as the actions."""
         card = rows.world.card
         return {
             "world": card.name,

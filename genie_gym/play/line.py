@@ -1,4 +1,4 @@
-"""The history of a dream or of a real game, which can be rewound."""
+"""The history of a dream or a real game, which can be rewound."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from genie_gym.play.moment import Moment
 __all__ = ["DEPTH", "Line", "Player"]
 
 DEPTH = 100
-"""Number of frames that a line can be rewound by."""
+"""Maximum number of frames by which a line can be rewound."""
 
-_KEY_EVERY = 10  # A state takes megabytes: every 10th is kept, and the steps after it are replayed.
+_KEY_EVERY = 10  # A state takes megabytes, so every 10th is kept and later steps are replayed.
 
 
 class Player(Protocol):
@@ -33,12 +33,12 @@ class Player(Protocol):
 
 
 class Line:
-    """The last steps of a dream or of a real game, and the current position among them.
+    """The last steps of a dream or a real game, and the current position among them.
 
-    A line can be rewound to an earlier moment, and continues from there.
+    A line can be rewound to an earlier moment and then continues from that moment.
 
     Args:
-        player: The dream or the real game, in the state with which the line begins.
+        player: The dream or the real game, in the state in which the line begins.
         start: Number of the first moment.
     """
 
@@ -66,7 +66,7 @@ class Line:
 
     @property
     def stopped(self) -> bool:
-        """Whether the episode has ended here, so that no step is possible."""
+        """Whether the episode ends at the current moment, so that no further step is possible."""
         return self.now == self.end and self.moment.ended
 
     def recent(self, num: int) -> tuple[list[Any], list[int]]:
@@ -77,11 +77,11 @@ class Line:
         return frames, self._actions[begin:here]
 
     def seek(self, number: int) -> None:
-        """Go to another moment; the later ones are kept."""
+        """Go to another moment; the later moments are kept."""
         self.now = min(max(number, self.earliest), self.end)
 
     def needs_step(self) -> bool:
-        """Return whether the player must step; if the next moment is known, go to it instead."""
+        """Return whether the player must step; if the next moment is known, go there instead."""
         if self.now < self.end:
             self.now += 1
             return False
@@ -97,7 +97,7 @@ class Line:
             self._forget()
 
     def cut(self) -> None:
-        """Drop everything after the current moment, and bring the player back to it."""
+        """Drop everything after the current moment, and bring the player back to that moment."""
         if self.now == self.end:
             return
         here = self.now - self.first
@@ -109,7 +109,7 @@ class Line:
             self.player.step(action)
 
     def follow(self, other: Line, since: int) -> None:
-        """Go back to `since`, a moment that both lines share, and repeat the other's actions."""
+        """Go back to `since`, a moment that both lines share, and repeat the actions of `other`."""
         self.seek(since)
         self.cut()
         for action in other._actions[since - other.first : other.now - other.first]:
@@ -121,10 +121,10 @@ class Line:
         self._keys[self.end] = self.player.save()
 
     def fork(self, player: Player) -> Line:
-        """Return a line of another player that has the same past and ends at the current moment.
+        """Return a line for another player, with the same past up to the current moment.
 
         Args:
-            player: A player of the same kind, in any state.
+            player: Another player of the same type, in any state.
         """
         other = Line(player, self.now)
         here = self.now - self.first

@@ -1,4 +1,4 @@
-"""One moment of a dream or of a real game, as a player sees it."""
+"""One moment of a dream or a real game, as a player sees it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Moment:
     """The result of an action.
 
     Attributes:
-        frame: uint8 ``(H, W, 3)``.
-        reward: Reward of the action.
+        frame: The frame after the action, uint8 ``(H, W, 3)``.
+        reward: Reward for the action.
         total: Sum of the rewards since the start.
         ended: Whether the episode ended with the action.
-        truncated: Whether it ended because of the game's time limit.
+        truncated: Whether the episode ended because of the game's time limit.
         entropy: Uncertainty about the frame, from 0 to 2; see `frame_uncertainty`.
         patches: Uncertainty about each patch of the frame, row by row: uint8 ``(N,)``, where 255
             means that all codes are equally likely. None for a real frame.

@@ -1,4 +1,4 @@
-"""The queue of messages for a page, and its newest frame."""
+"""Sends messages and the newest frames to a web page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MESSAGES = 32
 
 
 class Outbox:
-    """Sends to one page. `show` and `tell` may be called by any thread, and never block.
+    """Sends messages and frames to one web page. Any thread may call `show` and `tell`.
 
-    The page confirms each frame that it has drawn. While the page lags behind, a newer frame
-    replaces the waiting frame. Frames are never queued.
+    `show` and `tell` never block. The page confirms each frame that it has drawn. While the page
+    lags behind, a newer frame replaces the waiting frame. Frames are never queued.
 
     Args:
         loop: The server's event loop.
@@ -31,7 +31,7 @@ class Outbox:
         self._in_flight = 0
 
     def show(self, packet: bytes) -> None:
-        """Send these frames next."""
+        """Send this packet of frames next, in place of any packet that still waits."""
         self._frame = packet
         self._wake()
 
@@ -46,7 +46,7 @@ class Outbox:
         self._ready.set()
 
     async def send_to(self, page: Any) -> None:
-        """Send until the page is gone."""
+        """Send messages and frames until the page is closed."""
         while True:
             await self._ready.wait()
             self._ready.clear()

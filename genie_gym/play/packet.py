@@ -1,7 +1,11 @@
-"""The binary message that sends the newest frames to a page.
+"""The binary message that sends the newest frames to a web page.
 
-Four bytes with the length of the header, little-endian; the header, JSON; then for each dream its
-frame and the uncertainty of its patches, and the frame of the real game if there is one.
+The message consists of these parts:
+
+1. The length of the header, as four little-endian bytes.
+2. The header, as JSON.
+3. For each dream, the frame and then the uncertainty about each patch.
+4. The real game's frame, if there is a real game.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ __all__ = ["pack"]
 
 
 def pack(header: dict[str, Any], dreams: list[Moment], real: Moment | None) -> bytes:
-    """Pack a message."""
+    """Pack a header and frames into a message."""
     text = json.dumps(header, separators=(",", ":")).encode()
     parts = [struct.pack("<I", len(text)), text]
     for moment in dreams:

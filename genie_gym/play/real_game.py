@@ -1,4 +1,4 @@
-"""The real game beside a dream."""
+"""The real game that runs next to a dream."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RealGame:
     """An episode of the real game, with the same methods as a `Dream`.
 
     Args:
-        env_id: Id of the real env.
-        env_kwargs: Its keyword arguments.
+        env_id: Env id of the real game.
+        env_kwargs: Keyword arguments of the env.
         seed: Seed of the episode.
     """
 

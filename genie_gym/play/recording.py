@@ -1,4 +1,4 @@
-"""Records the play of a session as an episode and as a film."""
+"""Records a session as an episode and as a film."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from world_models.worlds.card import WorldCard
 __all__ = ["MAX_FRAMES", "Recording", "Take"]
 
 MAX_FRAMES = 3000
-"""Longest recording, in frames; limits the memory use."""
+"""Maximum length of a recording, in frames; it limits the memory use."""
 
 _GAP = 2  # pixels between the dream and the real game
 
 
 class Take:
-    """The recorded steps of the dream or of the real game.
+    """The recorded steps of the dream or the real game.
 
     Args:
         first: The moment at which the recording starts.
@@ -63,12 +63,12 @@ class Take:
 
 
 class Recording:
-    """A recording in progress: of the dream, and of the real game if it is on.
+    """A recording in progress of the dream, and of the real game if it is on.
 
     Args:
-        card: The world's card.
+        card: Card of the world model.
         seed: Seed of the session.
-        fps: Speed of the film.
+        fps: Frames per second of the film.
         dream: The dream's current moment.
         real: The real game's current moment; None if the real game is off.
     """
@@ -80,7 +80,7 @@ class Recording:
         self.drivers: set[str] = set()
 
     def __len__(self) -> int:
-        """Number of steps."""
+        """Return the number of recorded steps."""
         return len(self.dream.actions)
 
     def undo(self, steps: int) -> None:
@@ -91,7 +91,7 @@ class Recording:
             self.real.keep(kept)
 
     def store(self, folder: Path) -> Path:
-        """Add the recording to the datasets in a folder; return the dataset of the dream."""
+        """Add the recording to the datasets in a folder; return the path of the dream's dataset."""
         where = folder / self.card.name
         self._write(where, self.dream, f"GenieRedux/{self.card.name}-v0", {})
         if self.real is not None and self.real.actions:
@@ -100,11 +100,11 @@ class Recording:
         return where
 
     def film(self, path: Path) -> None:
-        """Write a GIF or an MP4, by the suffix; the real game is on the right."""
+        """Write a GIF or MP4 file, depending on the suffix; the real game is on the right."""
         frames = self.dream.frames()
         if self.real is not None:
             real = self.real.frames()
-            # After its end, the real game repeats its last frame.
+            # After the real game has ended, its last frame is repeated.
             real = real[np.minimum(np.arange(len(frames)), len(real) - 1)]
             gap = np.full((*frames.shape[:2], _GAP, 3), 24, np.uint8)
             frames = np.concatenate((frames, gap, real), axis=2)

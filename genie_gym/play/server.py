@@ -1,4 +1,4 @@
-"""The web server of `genie-gym play`."""
+"""The web server for `genie-gym play`."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Address:
     """The address that a server listens on.
 
     Attributes:
-        host: Name or number of the network interface.
-        port: Port; 0 for any free one.
-        token: Token that visitors must send. By default a random one if other machines can reach
-            the host, else none.
+        host: Host name or IP address of the network interface.
+        port: Port; 0 chooses a free port.
+        token: Token that visitors must send. The default is a random token if other machines can
+            reach the host, and no token otherwise.
     """
 
     host: str = "127.0.0.1"
@@ -51,14 +51,14 @@ class Address:
     token: str | None = None
 
     def secret(self) -> str | None:
-        """The token that the server asks for."""
+        """Return the token that visitors must send; None if they need no token."""
         if self.token is None and is_loopback(self.host):
             return None
         return self.token or secrets.token_urlsafe(16)
 
 
 class PlayApp:
-    """The pages and sockets of the play server.
+    """The pages and WebSockets of the play server.
 
     Args:
         engine: The engine that owns the sessions.
@@ -112,7 +112,7 @@ class PlayApp:
             self._num_sessions -= 1
 
     async def _listen(self, name: str, page: Any, outbox: Outbox) -> tuple[int, str]:
-        """Take commands until the page is idle or sends a bad message; return why it is closed."""
+        """Take commands until the page is idle or sends a bad message; return why to close it."""
         allowed, last = float(_BURST), time.monotonic()
         heard = last
         while True:
@@ -140,7 +140,7 @@ class PlayApp:
 
 
 def _server(app: Any, address: Address) -> tuple[Any, socket.socket, str]:
-    """A server that is ready to run, its socket, and the address to visit."""
+    """Return a server that is ready to run, its socket, and the URL to visit."""
     six = ":" in address.host
     family = socket.AF_INET6 if six else socket.AF_INET
     listening = socket.create_server((address.host, address.port), family=family)
@@ -163,16 +163,16 @@ def _server(app: Any, address: Address) -> tuple[Any, socket.socket, str]:
 
 
 def run(app: Any, address: Address) -> None:
-    """Serve until Ctrl-C; prints the address to visit."""
+    """Print the URL to visit, then serve until Ctrl-C is pressed."""
     server, listening, url = _server(app, address)
-    print(f"open {url}\nCtrl-C ends it", flush=True)
+    print(f"open {url}\npress Ctrl-C to stop the server", flush=True)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
 
 
 @contextmanager
 def running(app: Any, address: Address) -> Iterator[str]:
-    """Serve in another thread; yields the address to visit."""
+    """Serve in another thread; yield the URL to visit."""
     server, listening, url = _server(app, address)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

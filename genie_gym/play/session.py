@@ -1,4 +1,4 @@
-"""The session of one person. Only the engine's thread calls its methods."""
+"""The session of one player. Only the engine's thread calls the methods of a session."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Viewer(Protocol):
     """The receiver of a session's frames. Its methods never block."""
 
     def show(self, packet: bytes) -> None:
-        """Show the newest frames in place of any that were not sent yet."""
+        """Show the newest frames in place of any frames that were not sent yet."""
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send a message."""
 
 
 def idle_action(meanings: tuple[str, ...]) -> int:
-    """The action while no key is pressed: the one that most likely does nothing."""
+    """Return the action for when no key is pressed: the one that most likely does nothing."""
     return next((meanings.index(name) for name in ("NOOP", "JUMP") if name in meanings), 0)
 
 
@@ -44,8 +44,8 @@ class Session:
     """A dream that a person plays, perhaps with a branch, the real game and a recording.
 
     Attributes:
-        lines: The dream; after branching, the old branch and the new one.
-        real: The real game; None if it is off.
+        lines: The dream's history; after branching, the histories of the old and the new branch.
+        real: The real game's history; None if the real game is off.
         finished: Recordings that have ended and wait to be stored.
     """
 
@@ -69,15 +69,15 @@ class Session:
     def live(self) -> Line:
         """The line that the player controls."""
         if not self.lines:
-            raise ValueError("this world has no start bank: switch the real game on first")
+            raise ValueError("this world model has no start bank: switch the real game on first")
         return self.lines[-1]
 
     # What a page asks for ------------------------------------------------------------------
 
     def act(self, command: Command) -> None:
-        """Hold an action until the next one; the newest key wins."""
+        """Hold an action until the next command `act`; the newest key press counts."""
         if command.value >= len(self.rows.world.card.action_meanings):
-            raise ValueError("this world has no such action")
+            raise ValueError("this world model has no such action")
         if command.key > self.key and not self.paused and command.value not in (WAIT, self.idle):
             self.tapped = command.value  # a key that is released before the next frame still counts
         self.held, self.key = command.value, command.key
@@ -95,7 +95,7 @@ class Session:
         self.fps = fps
 
     def reset(self, seed: int) -> None:
-        """Start again; if the real game is on, the dream starts from its first frame."""
+        """Start again; if the real game is on, the dream starts from the game's first frame."""
         self.record(False)
         over = not self.lines or self.live.moment.ended
         self.seed = seed
@@ -111,7 +111,7 @@ class Session:
         self.paused, self.single, self.tapped = self.paused and not over, False, None
 
     def set_real(self, game: RealGame | None) -> None:
-        """Add a real game and start the dream from its first frame; None removes the real game."""
+        """Add a real game and start the dream from the first real frame; None removes the game."""
         self.record(False)
         if self.real is not None:
             self.real.player.close()
@@ -138,9 +138,10 @@ class Session:
         self.paused, self.single = True, False
 
     def branch(self) -> None:
-        """Begin a second branch here, which the player controls; the first keeps its later frames.
+        """Begin a second branch at the current moment; the player controls the second branch.
 
-        If the first has no later frames, both get the same keys with different random numbers.
+        The first branch keeps its later frames. If it has none, both branches get the same actions
+        but use different random numbers.
         """
         if len(self.lines) > 1:
             raise ValueError("there are two branches already: keep one of them first")
@@ -159,7 +160,7 @@ class Session:
         self.paused = False
 
     def keep(self, index: int) -> None:
-        """Keep one of two branches; the real game follows it."""
+        """Keep one of the two branches; the real game follows the kept branch."""
         if len(self.lines) < 2:
             raise ValueError("there is only one branch")
         kept = self.lines[index]
@@ -176,7 +177,7 @@ class Session:
         self._begin_policy()
 
     def record(self, on: bool) -> None:
-        """Begin a recording, or end it so that it is stored."""
+        """Begin a recording, or end the current recording so that it is stored."""
         if self.recording is not None and not on:
             if len(self.recording):
                 self.finished.append(self.recording)
@@ -200,7 +201,7 @@ class Session:
         return self.single or (not self.paused and now >= self.next_due)
 
     def begin_step(self, now: float) -> list[tuple[Line, int]]:
-        """Choose the action and step the real game; return the dreams to step."""
+        """Choose the action and step the real game; return the dreams to step, with the action."""
         self.next_due = max(self.next_due + 1 / self.fps, now)
         single, self.single = self.single, False
         if self.live.moment.ended and not self.beyond:
@@ -220,7 +221,7 @@ class Session:
         return [(line, action) for line in self.lines if line is self.live or line.needs_step()]
 
     def end_step(self) -> None:
-        """Record the step, and pause if the episode has ended. Call it after the dreams step."""
+        """Record the step, and pause if the episode has ended. Call this after the dreams' step."""
         if self.recording is not None:
             self.recording.drivers.add(self.driver or PERSON)
             self.recording.dream.add(self.last_action, self.live.moment)
@@ -251,7 +252,7 @@ class Session:
             self.policy.begin(0, np.random.default_rng(self.seed))
 
     def _cut(self) -> None:
-        """Drop everything after the current moment, also in the recording."""
+        """Drop everything after the current moment, including in the recording."""
         undone = self.live.end - self.live.now
         self.live.cut()
         if self.real is not None:
@@ -267,7 +268,7 @@ class Session:
             self.recording.undo(steps)
 
     def _follow(self, kept: Line) -> None:
-        """Make the real game repeat the kept branch's actions; switch it off if that fails."""
+        """Make the real game repeat the kept branch's actions; switch the game off if it cannot."""
         if self.real is None:
             return
         since = min(self.parted, kept.now)
@@ -313,7 +314,10 @@ class Session:
         }
 
     def _psnr(self, real: Moment) -> float | None:
-        """The dream's PSNR against the real game; None if their moments differ or frames match."""
+        """Return the dream's PSNR against the real game.
+
+        It is None if they are at different moments or if their frames are equal.
+        """
         assert self.real is not None
         same = np.array_equal(self.live.moment.frame, real.frame)  # the frame both began with
         if self.real.now != self.live.now or same:

@@ -1,4 +1,4 @@
-"""The clips of a blind test: real play, and the continuations that two sources generate of it."""
+"""The clips for a blind test: real clips, and continuations that two sources generate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from world_models.episodes import Episode, EpisodeDataset
 __all__ = ["REAL", "ClipOptions", "Trial", "make_trials"]
 
 REAL = "real"
-"""The source that shows the real clip itself: a control of the test."""
+"""The source that shows the real clip itself, as a control for the test."""
 
 _POLICY = "mixed"
 _LONGEST = 300  # maximum steps of the episodes that clips are cut from
@@ -30,14 +30,14 @@ _TRIES = 20  # maximum number of episodes played for each clip
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions:
-    """How clips are made.
+    """Options for making clips.
 
     Attributes:
         num: Number of clips.
-        frames: Frames that each source generates.
-        prompt: Real frames before the generated ones.
-        data: Dataset of real play; None plays the real game now.
-        seed: Determines the clips.
+        frames: Number of frames that each source generates.
+        prompt: Number of real frames before the generated frames.
+        data: Dataset of real episodes; None to play new episodes of the real game.
+        seed: Seed that determines the clips.
     """
 
     num: int = 20
@@ -54,11 +54,11 @@ class ClipOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One question: which of two clips is nearer to the real one?
+    """One question: which of two clips is closer to the real clip?
 
     Attributes:
         real: The real clip, uint8 ``(T, H, W, 3)``.
-        clips: The clips of the first and the second source.
+        clips: The clips from the first and the second source.
     """
 
     real: NDArray[np.uint8]
@@ -66,12 +66,12 @@ class Trial:
 
 
 def make_trials(first: str, second: str, options: ClipOptions, **loading: Any) -> list[Trial]:
-    """Make the clips of two sources.
+    """Make the trials that compare two sources.
 
     Args:
-        first: Name or path of a world, or `REAL`.
-        second: Name or path of another world, or `REAL`.
-        options: How clips are made.
+        first: Name or path of a world model, or `REAL`.
+        second: Name or path of another world model, or `REAL`.
+        options: Options for making the clips.
         loading: Keyword arguments of `open_world`.
 
     Raises:
@@ -83,7 +83,7 @@ def make_trials(first: str, second: str, options: ClipOptions, **loading: Any) -
     worlds = [None if name == REAL else open_world(name, **loading) for name in names]
     known = [world for world in worlds if world is not None]
     if not known:
-        raise ValueError("a blind test needs a world: both sources are the real game")
+        raise ValueError("a blind test needs a world model, but both sources are the real game")
     _check_alike(known)
     windows = _windows(known[0], options)
     shown = windows.frames[:, windows.num_prompt - 1 :].numpy()
@@ -99,13 +99,13 @@ def _check_alike(worlds: list[LoadedWorld]) -> None:
         values = [getattr(card, what) for card in cards]
         if any(value != values[0] for value in values):
             raise ValueError(
-                f"both worlds must have the same game and settings: {cards[0].name} has "
+                f"both world models must have the same game and settings: {cards[0].name} has "
                 f"{what}={values[0]!r}, {cards[1].name} has {values[1]!r}"
             )
 
 
 def _windows(world: LoadedWorld, options: ClipOptions) -> Windows:
-    """Draw clips of real play."""
+    """Draw clips from real episodes."""
     if options.data is not None:
         return draw_windows(
             EpisodeDataset(options.data),
@@ -143,7 +143,7 @@ def _long_episodes(world: LoadedWorld, length: int, options: ClipOptions) -> Ite
                 if found == options.num:
                     return
     raise ValueError(
-        f"of {_TRIES * options.num} episodes only {found} have {length} frames: use shorter "
+        f"only {found} of {_TRIES * options.num} episodes have {length} frames: use shorter "
         "clips with --clip-frames"
     )
 
@@ -157,7 +157,7 @@ def _cut(
 
 
 def _dreamed(world: LoadedWorld, windows: Windows) -> NDArray[np.uint8]:
-    """A world's continuations, with the last prompt frame before them."""
+    """Return a world model's continuations, each after the last prompt frame."""
     dreamer = Dreamer(world.model, device=world.device)
     dream = dreamer.dream(windows.prompt, windows.actions, windows.seeds)
     last = windows.frames[:, windows.num_prompt - 1 : windows.num_prompt]

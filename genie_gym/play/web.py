@@ -16,4 +16,4 @@ routing: Any = require("starlette.routing", extra="play", what=_WHAT)
 staticfiles: Any = require("starlette.staticfiles", extra="play", what=_WHAT)
 websockets: Any = require("starlette.websockets", extra="play", what=_WHAT)
 uvicorn: Any = require("uvicorn", extra="play", what=_WHAT)
-require("websockets", extra="play", what=_WHAT)  # uvicorn speaks WebSocket through it
+require("websockets", extra="play", what=_WHAT)  # uvicorn needs it for WebSockets

@@ -1,7 +1,7 @@
-"""The catalogue of RetroAct: every game of stable-retro, and the games that the user added.
+"""The RetroAct catalogue: every stable-retro game, and the games that the user added.
 
-stable-retro's games are in a table of the package, so that `import genie_gym` need not search a
-thousand folders. A test compares the table with the installed stable-retro;
+A table that ships with the package lists stable-retro's games, so that `import genie_gym` does not
+have to search a thousand folders. A test compares the table with the installed stable-retro;
 `python -m genie_gym.retroact.update` updates the table.
 """
 
@@ -27,7 +27,7 @@ class Game:
     """One game on one platform.
 
     Attributes:
-        name: stable-retro's id without its version, e.g. ``"SuperMarioBros-Nes"``.
+        name: stable-retro's id without the version, e.g. ``"SuperMarioBros-Nes"``.
         platform: The console, as stable-retro spells it.
         default_state: Name of the default start state; empty for the console's power-on state.
         num_states: Number of start states.
@@ -62,12 +62,12 @@ class Game:
 
     @property
     def world(self) -> str:
-        """The name of the game's world: the title if it is unique, else the name."""
+        """The name of the game's world model: the title if it is unique, else `name`."""
         return self.title if _platforms_of_title()[self.title.lower()] == 1 else self.name
 
     @property
     def dream_id(self) -> str:
-        """The env id of the dream."""
+        """The env id of the game's dream, that is, of its world model's env."""
         return f"GenieRedux/{self.world}-v0"
 
 
@@ -93,7 +93,7 @@ def game(name: str) -> Game:
     """Returns the game with this name.
 
     Args:
-        name: As in `Game.name`; with or without ``-v0``.
+        name: Name as in `Game.name`, with or without ``-v0``.
 
     Raises:
         ValueError: If there is no such game; the message suggests similar names.
@@ -105,7 +105,7 @@ def game(name: str) -> Game:
     folded = {key.lower(): key for key in known}
     near = [folded[key] for key in get_close_matches(wanted.lower(), folded, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise ValueError(f"no game {name!r} among the {len(known)} games of RetroAct.{hint}")
+    raise ValueError(f"no game {name!r} among the {len(known)} RetroAct games.{hint}")
 
 
 def playable_games() -> list[Game]:
@@ -130,7 +130,7 @@ def _own_game(name: str) -> Game:
 
 @cache
 def dreamed() -> dict[str, Game]:
-    """Returns all games, by the name of their world."""
+    """Returns all games as a dict from the names of their world models."""
     return {game.world: game for game in games()}
 
 

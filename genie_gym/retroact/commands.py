@@ -1,4 +1,4 @@
-"""`genie-gym roms status | import PATH ... | import --ale | add FILE`."""
+"""The commands `genie-gym roms status`, `genie-gym roms import` and `genie-gym roms add`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Add", "Import", "Status", "roms_main"]
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Shows how many games of each platform can be played on this machine."""
+    """Shows how many games can be played on this machine, for each platform."""
 
     json: bool = False
     """Print one JSON object instead of a table."""
@@ -31,7 +31,7 @@ class Import:
     paths: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Files, folders and zip archives to search."""
     ale: bool = False
-    """Import the Atari 2600 ROMs of the ale-py package."""
+    """Import the Atari 2600 ROMs that ship with the ale-py package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class Add:
     file: tyro.conf.Positional[Path]
     """The ROM, or a folder with one ROM and stable-retro's integration files."""
     name: str | None = None
-    """Name of the game in letters and digits, without the platform; by default the file's name."""
+    """Name of the game in letters and digits, without the platform; by default the file name."""
     press: tuple[str, ...] = ()
     """Buttons to press one after another to get through the menus, e.g. START START A+B; episodes
-    start after them."""
+    start after the last button."""
 
 
 Command = (
@@ -75,8 +75,8 @@ def _status(command: Status) -> int:
     print(f"{'platform':<12} {'playable':>8} {'known':>6}")
     for name, count, total in [*rows, ("all", here.total(), known.total())]:
         print(f"{name:<12} {count:>8} {total:>6}")
-    print(f"\nfolder of the ROMs: {roms.data_dir()}")
-    print(f"folder of your own games: {roms.own_dir()}")
+    print(f"\nfolder with the ROMs: {roms.data_dir()}")
+    print(f"folder with your own games: {roms.own_dir()}")
     print("to add games: genie-gym roms import PATH, or genie-gym roms import --ale")
     print("to add a game that stable-retro does not know: genie-gym roms add FILE")
     return 0
@@ -85,7 +85,9 @@ def _status(command: Status) -> int:
 def _import(command: Import) -> int:
     paths = [*command.paths, *([importer.ale_roms()] if command.ale else [])]
     if not paths:
-        raise ValueError("expected paths of ROMs: type genie-gym roms import PATH, or --ale")
+        raise ValueError(
+            "expected paths of ROMs: run genie-gym roms import PATH, or genie-gym roms import --ale"
+        )
     report = importer.import_roms(paths)
     for name, source in sorted(report.imported.items()):
         print(f"{name}  <-  {source}")
@@ -102,7 +104,7 @@ def _add(command: Add) -> int:
     added = add_game(command.file, name=command.name, press=command.press)
     print(f"{added.env_id} is added: {added.folder}")
     if added.taken:
-        print(f"  with {', '.join(added.taken)} of {command.file}")
+        print(f"  with these files that came with {command.file}: {', '.join(added.taken)}")
     missing = [
         what
         for what, defined in (

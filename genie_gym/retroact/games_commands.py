@@ -1,4 +1,4 @@
-"""`genie-gym games [filters] | show GAME | probe GAME | sets`."""
+"""The commands `genie-gym games [FILTERS]`, `games show`, `games probe` and `games sets`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class List:
     """Lists the games that match all filters; several words for a filter are alternatives."""
 
     platform: Words = ()
-    """Nes, Genesis, Snes, Sms, Atari2600, GameBoy, ..."""
+    """Platform: Nes, Genesis, Snes, Sms, Atari2600, GameBoy, ..."""
     view: Words = ()
     """Camera view: side, top, 3p, 1p, multi."""
     motion: Words = ()
     """Axes along which the player character moves: free, h, v, fixed, tube."""
     genre: Words = ()
-    """pl (or platformer), space_shooter, fight, ..."""
+    """Genre: pl (or platformer), space_shooter, fight, ..."""
     right: Words = ()
     """What RIGHT does: right, none, other, ..."""
     left: Words = ()
@@ -52,7 +52,7 @@ class List:
     controls_evidence: Words = ()
     """Evidence for the control labels: measured, known, public, unsure."""
     set: str | None = None
-    """Only games of this selection; `genie-gym games sets` lists them."""
+    """Only games in this selection; `genie-gym games sets` lists the selections."""
     playable: bool = False
     """Only games whose ROM is on this machine."""
     json: bool = False
@@ -88,7 +88,7 @@ class Probe:
     out: Path = Path("probe")
     """Folder for the results, GAME.json."""
     pictures: Path | None = None
-    """Folder for the pictures, GAME.png, with a strip of frames per action; by default `out`."""
+    """Folder for the images, GAME.png, with a strip of frames per action; by default `out`."""
 
 
 Command = (
@@ -207,7 +207,7 @@ def _facts(game: Game) -> dict[str, object]:
 
 
 def _print_new_games() -> None:
-    """Prints the games of the installed stable-retro that are missing from the table."""
+    """Prints the games in the installed stable-retro that are missing from the table."""
     try:
         new = set(roms.installed_games()) - {game.name for game in catalogue.games()}
     except MissingDependencyError:

@@ -1,4 +1,4 @@
-"""Copies ROMs into stable-retro's folders; recognises them by checksum."""
+"""Recognises ROMs by checksum and copies them into stable-retro's folders."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class ImportReport:
 
 
 def ale_roms() -> Path:
-    """Returns the folder of ROMs inside the ale-py package."""
+    """Returns the folder with the ROMs inside the ale-py package."""
     spec = importlib.util.find_spec("ale_py")
     folder = Path(spec.origin).parent / "roms" if spec and spec.origin else None
     if folder is None or not folder.is_dir():
         raise MissingDependencyError(
             "the Atari 2600 ROMs are part of ale-py, which is not installed. "
-            "Type: pip install 'ale-py>=0.11'"
+            "Run: pip install 'ale-py>=0.11'"
         )
     return folder
 
 
 def import_roms(paths: Iterable[Path]) -> ImportReport:
-    """Imports every ROM that belongs to a game of stable-retro.
+    """Imports every ROM that belongs to a stable-retro game.
 
     Args:
         paths: Files, folders (searched recursively) and zip archives.
@@ -76,7 +76,7 @@ def import_roms(paths: Iterable[Path]) -> ImportReport:
 
 
 def games_by_sha1() -> dict[str, list[str]]:
-    """Returns the names of stable-retro's games by the SHA-1 sums of their ROMs."""
+    """Returns a dict from the SHA-1 sum of each ROM to the names of its stable-retro games."""
     games: dict[str, list[str]] = defaultdict(list)
     for name in roms.installed_games():
         for sha1 in roms.expected_sha1(roms.game_dir(name)):
@@ -85,7 +85,7 @@ def games_by_sha1() -> dict[str, list[str]]:
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yields name and content of each file under a path, including files inside archives."""
+    """Yields the name and content of each file under a path, including files inside archives."""
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: check the path")
     inside = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -111,7 +111,11 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def readings(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yields SHA-1 and content of a ROM file: unchanged, then without known headers."""
+    """Yields the possible readings of a ROM file, each as a SHA-1 sum and the content to store.
+
+    The first reading is the unchanged file. The others ignore a NES header, remove a copier header,
+    or undo the Super Magic Drive's byte order.
+    """
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):
         yield hashlib.sha1(content[_NES_HEADER:]).hexdigest(), content
@@ -124,7 +128,7 @@ def readings(content: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _deinterleaved(body: bytes) -> bytes:
-    """Reverses the Super Magic Drive's order: in each block odd bytes first, then even ones."""
+    """Undoes the Super Magic Drive's order: in each block, odd bytes come before even bytes."""
     plain, half = bytearray(len(body)), _SMD_BLOCK // 2
     for start in range(0, len(body), _SMD_BLOCK):
         block = body[start : start + _SMD_BLOCK]

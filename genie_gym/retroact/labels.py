@@ -1,6 +1,7 @@
-"""The labels of a game: their vocabulary, the meaning of each word, and the evidence.
+"""The labels that describe a game: the vocabulary, the meaning of each word, and the evidence.
 
-The conventions follow the public annotation; docs/retroact.md has the rules and examples.
+The conventions follow the public annotation, that is, the game labels published with the paper.
+docs/retroact.md names the paper, and has the rules and examples.
 """
 
 from __future__ import annotations
@@ -94,14 +95,15 @@ _VOCABULARIES: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """The labels of a game; an empty string means unlabelled.
+    """The labels of a game; an empty string means that a label is missing.
 
     Attributes:
         view: Camera view, a key of `VIEWS`.
         motion: Axes along which the character moves, a key of `MOTIONS`.
         genre: Genre, a key of `GENRES`.
-        right: What RIGHT does, a key of `WORDS`, like the other five controls. Platformers have all
-            six labels; other games have only those that were measured.
+        right: What RIGHT does, a key of `WORDS`; the same holds for the other five controls.
+            Platformers have all six control labels; other games have only the control labels that
+            were measured.
         left: What LEFT does.
         up: What UP does.
         down: What DOWN does.
@@ -110,8 +112,8 @@ class Labels:
         evidence: Evidence for view, motion and genre, a key of `EVIDENCE`.
         controls_evidence: Evidence for the six controls; ``measured`` if all were measured.
         measured: Names of the controls whose labels a probe confirms, separated by spaces.
-        second_opinion: Another defensible view, motion and genre, in the format of `tags`. Set if
-            the public annotation was adopted although we are sure of our own labels.
+        second_opinion: Another defensible view, motion and genre, in the format of `tags`. It is
+            set if the public annotation was adopted although we are sure of our own labels.
     """
 
     view: str = ""
@@ -135,7 +137,7 @@ class Labels:
 
     @property
     def controls(self) -> dict[str, str]:
-        """The control labels that are set, by control."""
+        """The control labels that are set, as a dict from control to word."""
         pairs = {name: getattr(self, name) for name in CONTROLS}
         return {name: word for name, word in pairs.items() if word}
 
@@ -187,10 +189,10 @@ LABEL_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Labels))
 
 
 def check_word(label: str, word: str) -> str:
-    """Returns a word of a label's vocabulary as the table spells it; resolves aliases.
+    """Returns a word as the table spells it; resolves aliases and checks the vocabulary.
 
     Raises:
-        ValueError: If the word is not in the vocabulary; the message lists it.
+        ValueError: If the word is not in the label's vocabulary; the message lists the vocabulary.
     """
     word = _ALIASES.get(word, word)
     if word not in _VOCABULARIES[label]:

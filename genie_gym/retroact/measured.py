@@ -1,4 +1,4 @@
-"""Compares the control labels of the table with the results of probes."""
+"""Compares the control labels in the table with the results of probes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["confirmed_controls", "measured_words"]
 
 
 def measured_words(folder: Path) -> dict[str, dict[str, str]]:
-    """Reads a folder of probe results: game -> control -> measured word."""
+    """Reads a folder of probe results; returns the measured word for each game and control."""
     results = [read_json(path) for path in sorted(folder.glob("*.json"))]
     return {
         result["game"]: {name: fact["word"] for name, fact in result["controls"].items()}
@@ -23,7 +23,7 @@ def measured_words(folder: Path) -> dict[str, dict[str, str]]:
 def confirmed_controls(labels: Labels, words: dict[str, str]) -> list[str]:
     """Returns the controls whose labels agree with the measurement.
 
-    Where they differ, a person has to decide which is wrong: a camera that follows the character,
+    If they differ, a person has to decide which one is wrong: a camera that follows the character,
     or a state without a ladder, can mislead the measurement.
     """
     controls = labels.controls

@@ -22,10 +22,9 @@ from world_models.files import atomic_directory, write_json
 
 __all__ = ["AddedGame", "add_game"]
 
-# Suffixes that stable-retro does not know -> the suffixes that it uses for the same format. A .bin
-# file may belong to several platforms.
+# Maps suffixes that stable-retro does not know to the suffixes that it uses for the same format.
 _OTHER_SUFFIXES = {"gen": "md", "smc": "sfc"}
-_AMBIGUOUS = {"bin"}
+_AMBIGUOUS = {"bin"}  # used on several platforms
 _SMALLEST_ROM = 1024
 _FILES = ("data.json", "scenario.json", "metadata.json", "*.state", "*.lua")
 _PRESSED_FRAMES, _STEPS_BETWEEN = 10, 8  # after a button, 8 steps of 10 frames without buttons
@@ -44,7 +43,7 @@ class AddedGame:
         taken: Names of the integration files that were copied.
         has_reward: Whether the game's scenario defines rewards.
         has_end: Whether the game's scenario defines when an episode ends.
-        is_blank: Whether the whole screen had one colour when the trial ended.
+        is_blank: Whether the whole screen had one colour at the end of the test run.
     """
 
     env_id: str
@@ -56,19 +55,19 @@ class AddedGame:
 
 
 def add_game(path: Path, *, name: str | None = None, press: Sequence[str] = ()) -> AddedGame:
-    """Adds a game, which new processes can use. The ROM is first tested in an emulator.
+    """Tests a ROM in an emulator and adds its game, which new processes can then use.
 
     Args:
-        path: The ROM, or a folder with one ROM and stable-retro's integration files. The files
-            beside a ROM are copied if ``data.json`` is among them.
+        path: The ROM, or a folder with one ROM and stable-retro's integration files. If it is a
+            ROM, the integration files next to it are copied if ``data.json`` is among them.
         name: The game's name, of letters and digits; by default the letters and digits of the
             file's name.
         press: Buttons to press one after another after the console is switched on, such as
-            ``"START"``, or ``"A+B"`` for two at once. The state after them is the default start
-            state.
+            ``"START"``, or ``"A+B"`` for two at once. The state after the last button becomes the
+            default start state.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If `path` does not exist.
         ValueError: If the game cannot be added; none of its files are kept.
     """
     rom = _rom_in(path)
@@ -115,7 +114,7 @@ def _rom_in(path: Path) -> Path:
 
 
 def _suffixes() -> dict[str, tuple[str, str]]:
-    """Returns a dict from the suffix of a ROM to its platform and stored suffix."""
+    """Returns a dict from a ROM's suffix to the platform and the suffix of the stored ROM."""
     known = {
         suffix: (platform, suffix)
         for platform, facts in roms.core_table().items()
@@ -130,7 +129,7 @@ def _platform(rom: Path) -> tuple[str, str]:
     suffix = rom.suffix[1:].lower()
     if suffix not in suffixes:
         known = ", ".join(f".{each} ({suffixes[each][0]})" for each in sorted(suffixes))
-        raise ValueError(f"no platform has the suffix of {rom}: change it to one of {known}")
+        raise ValueError(f"no platform uses the suffix of {rom}: change it to one of {known}")
     return suffixes[suffix]
 
 
@@ -143,16 +142,16 @@ def _content(rom: Path) -> bytes:
         if sha1 in known:
             names = " and ".join(known[sha1])
             raise ValueError(
-                f"{rom} is the ROM of {names}, which stable-retro knows. "
-                f"Type: genie-gym roms import {rom}"
+                f"{rom} is the ROM for {names}, which stable-retro knows. "
+                f"Run: genie-gym roms import {rom}"
             )
     return content
 
 
 def _new_title(title: str) -> str:
     if not re.fullmatch("[A-Za-z0-9]+", title):
-        raise ValueError(f"a name has only letters and digits, got {title!r}: add --name NAME")
-    # A title is also the name of the game's world, whatever the platform.
+        raise ValueError(f"a name may have only letters and digits, got {title!r}: add --name NAME")
+    # A title is also the name of the game's world model, whatever the platform.
     taken = {game.title.lower(): game.name for game in catalogue.games()}
     taken |= {world.lower(): world for world in ("CoinRun", "CoinRunOfficial")}
     if title.lower() in taken:
@@ -175,7 +174,7 @@ def _buttons(press: Sequence[str], platform: str) -> list[tuple[str, ...]]:
 
 
 def _try(folder: Path, rom: Path, platform: str, pressed: list[tuple[str, ...]]) -> bytes:
-    """Plays the game for a moment in its own process; returns the last state."""
+    """Plays the game for a moment in a separate process; returns the last state."""
     config = EmulatorConfig(
         game=folder.name,
         folder=str(folder.parent),
@@ -204,7 +203,7 @@ def _try(folder: Path, rom: Path, platform: str, pressed: list[tuple[str, ...]])
         except WorkerDiedError as death:
             reason = str(death).splitlines()[-1]
             raise ValueError(
-                f"the emulator of {platform} cannot run {rom} with the files beside it: {reason}"
+                f"the emulator for {platform} cannot run {rom} with the files next to it: {reason}"
             ) from None
 
 

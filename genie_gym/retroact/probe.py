@@ -1,4 +1,4 @@
-"""Measures what a game's buttons do: combines the effects of each action over many states."""
+"""Measures what a game's buttons do by combining each action's effects over many states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from genie_gym.retroact.probe_play import ACTIONS, Branches, ProbeConfig, play_b
 
 __all__ = ["CONFIRMS", "ProbeConfig", "ProbeResult", "probe", "summarise"]
 
-# Measured word -> the labels that it confirms. A measurement cannot tell a fist from a sword.
+# Maps a measured word to the labels that it confirms; a probe cannot tell a fist from a sword.
 CONFIRMS: dict[str, frozenset[str]] = {
     "right": frozenset({"right"}),
     "left": frozenset({"left"}),
@@ -35,7 +35,7 @@ CONFIRMS: dict[str, frozenset[str]] = {
 }
 
 _ACTS = 0.25  # minimum fraction of states in which an action must have an effect, else "none"
-_AGREES = 0.6  # minimum fraction of these that must agree on one word, else "unclear"
+_AGREES = 0.6  # minimum fraction of those states that must agree on one word, else "unclear"
 _SHOWN = 4  # frames per action in the strip
 
 
@@ -46,8 +46,9 @@ class ProbeResult:
     Attributes:
         game: Name of the game.
         words: For each control, the word that most states agree on, a key of `CONFIRMS`.
-        shares: For each control, the fraction of the states with an effect that agree on its
-            word; for ``none``, the fraction of all responsive states.
+        shares: For each control, the fraction of states that agree on the word, among the states
+            in which the control had an effect. For the word ``none``, the fraction of responsive
+            states in which the control had no effect.
         num_states: Number of states tried.
         num_responsive: Number of states in which any action had an effect; only these count.
         effects: For each control, its effect in each responsive state.
@@ -132,7 +133,7 @@ def _decide(effects: list[Effect], gravity: bool) -> tuple[str, float]:
 
 
 def _numbers(effects: list[Effect]) -> dict[str, Any]:
-    """Word counts, and medians over the states in which the action had an effect."""
+    """Returns word counts, and medians over the states in which the action had an effect."""
     acting = [effect for effect in effects if effect.word != "none"]
     medians = {
         name: round(float(np.median([getattr(effect, name) for effect in acting])), 5)

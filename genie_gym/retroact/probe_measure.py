@@ -1,4 +1,4 @@
-"""Measures the effect of an action by comparing its screens with those of NOOP."""
+"""Measures the effect of an action by comparing its screens with the screens under NOOP."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SUNK = 2.0  # minimum downward displacement of a crouch
 _JUMPED = 4.0  # minimum height of a jump
 _BACK = 0.4  # a jump must end below this fraction of its height
 _DUCKED = 8.0  # maximum downward displacement of a crouch
-_KEPT = 0.35  # minimum overlap of a change with the character, as a fraction, to count as its move
+_KEPT = 0.35  # a change is the character's move if they overlap by at least this fraction
 _SAME = 0.5  # minimum fraction of a colour's pixels that a moving character keeps
 _REACH = 14  # changes further than this from the character are separate objects
 _AROUND = 12  # margin around a change in which background colours are counted
-_SCROLL = 0.25  # fraction of changed pixels above which the whole picture is assumed to scroll
+_SCROLL = 0.25  # fraction of changed pixels above which the whole screen is assumed to scroll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,16 @@ class Effect:
     """The effect of an action in one state, compared with NOOP.
 
     Attributes:
-        word: ``right``, ``left``, ``up``, ``down``, ``jump``, ``crouch``; ``sends`` if something
-            leaves the character, ``in_place`` if the character changes without moving, or ``none``.
-        dx: First clear displacement to the right, else the displacement at the end of the hold,
-            in pixels of the console's screen.
+        word: What the action does: ``right``, ``left``, ``up``, ``down``, ``jump`` or ``crouch``;
+            ``sends`` if something leaves the character, ``in_place`` if the character changes
+            without moving, or ``none``.
+        dx: Displacement to the right, in pixels of the console's screen: the first clear
+            displacement if there is one, else the displacement at the end of the hold.
         dy: Displacement downwards, measured in the same way.
         rise: Maximum height above the character's position under NOOP, in pixels.
         changed: Maximum fraction of pixels that differ from NOOP.
         memory: Number of bytes of the console's memory that differ from NOOP at the end.
-        scrolled: Whether the displacement was measured from the scrolling of the picture, with
+        scrolled: Whether the displacement was measured from the scrolling of the screen, with
             the opposite sign.
     """
 
@@ -58,7 +59,7 @@ class Effect:
 
 
 def measure(branches: Branches) -> dict[str, Effect]:
-    """Returns the effect of each action except NOOP, by its meaning."""
+    """Returns a dict from the meaning of each action except NOOP to its effect."""
     still = branches.screens[_NOOP]
     changed = (branches.screens != still).any(axis=-1)  # (A, T, H, W)
     home = _home(changed)
@@ -87,10 +88,11 @@ def _home(changed: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _body(changed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mask (T, H, W) of the character under NOOP: the pixels that change when it moves away.
+    """Returns a mask ``(T, H, W)`` of the character under NOOP.
 
-    These are the pixels that two opposite moves both change. If one direction is blocked, they
-    are all pixels that the moves changed first.
+    The mask has the pixels that change when the character moves away, that is, the pixels that two
+    opposite moves both change. If one direction is blocked, it has all pixels that the moves
+    changed first.
     """
     both = (changed[_RIGHT] & changed[_LEFT]) | (changed[_UP] & changed[_DOWN])
     seen = [changed[move, np.argmax(changed[move].any(axis=(1, 2)))] for move in _MOVES]
@@ -117,7 +119,7 @@ def _effect(
             move = _scroll if scrolled else _displacement
             path[time] = move(still[time], acted[time], changed[time])
     moved = np.flatnonzero(np.abs(path).max(axis=1) >= _MOVED)
-    # The first displacement counts, since the game may react and the picture change later.
+    # The first displacement counts, because the game may react to it and change the screen.
     dy, dx = path[moved[0]] if moved.size else np.median(path[-3:], axis=0)
     rise = float(max(0.0, -path[:, 0].min()))
     word = _word(path, dx, dy, rise, changed, home)
@@ -135,11 +137,11 @@ def _effect(
 def _displacement(
     still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Displacement (y, x) of the rare colours among the changed pixels.
+    """Returns the displacement (y, x) of the rare colours among the changed pixels.
 
-    Common colours around the character are background, so the most common one is ignored and the
-    others are weighted by their rarity. The mean position of a colour's changed pixels moves with
-    the character, even if other objects have the same colour.
+    Common colours around the character are background, so the most common colour is ignored and the
+    other colours are weighted by their rarity. The mean position of a colour's changed pixels moves
+    with the character, even if other objects have the same colour.
     """
     codes = [picture.astype(np.int64) @ [1 << 16, 1 << 8, 1] for picture in (still, acted)]
     box = _box(changed)
@@ -157,7 +159,7 @@ def _displacement(
 
 
 def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Returns the part of the picture around the changed pixels."""
+    """Returns the part of the screen around the changed pixels."""
     places = np.argwhere(changed)
     top, left = (places.min(axis=0) - _AROUND).clip(0)
     bottom, right = places.max(axis=0) + _AROUND
@@ -167,7 +169,7 @@ def _box(changed: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _scroll(
     still: NDArray[np.uint8], acted: NDArray[np.uint8], changed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Displacement (y, x) of the camera relative to the picture of NOOP."""
+    """Returns the displacement (y, x) of the camera relative to the screen under NOOP."""
     grey = [
         cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (still, acted)
     ]

@@ -1,4 +1,4 @@
-"""Plays each action from the same states of a game, for a probe."""
+"""Plays each action from the same game states, for a probe."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ProbeConfig:
     """Settings of a probe.
 
     Attributes:
-        num_states: Number of states, reached by random play, that the actions are played from.
+        num_states: Number of states from which the actions are played. Random play reaches them.
         first: Steps of random play before the first state.
-        last: Steps of random play before the last state. Many steps are slow where the emulator
-            has to replay them to restore a state.
+        last: Steps of random play before the last state. Many steps are slow if the emulator has
+            to replay them to restore a state.
         settle: Steps without a button before each state, so that jumps have ended.
-        hold: Steps that each action is held; a step is four emulated frames.
-        seed: Seed of the random play.
+        hold: Number of steps for which each action is held; a step is four emulated frames.
+        seed: Seed for the random play.
     """
 
     num_states: int = 16
@@ -55,8 +55,8 @@ class Branches:
     """The results of each action from one state.
 
     Attributes:
-        screens: The screen after each step of each of `ACTIONS`, ``(A, T, H, W, 3)``.
-        memories: The console's memory after each step, ``(A, T, M)``.
+        screens: For each of `ACTIONS`, the screen after each step, ``(A, T, H, W, 3)``.
+        memories: For each of `ACTIONS`, the console's memory after each step, ``(A, T, M)``.
     """
 
     screens: NDArray[np.uint8]
@@ -98,7 +98,10 @@ def _wander(env: RetroVectorEnv, actions: NDArray[np.int64], settle: int) -> Non
 def _hold(
     env: RetroVectorEnv, state: list[bytes], action: int, steps: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Screens and memories while an action is held; the last ones are repeated if the game ends."""
+    """Returns the screens and the console's memories while an action is held.
+
+    If the game ends early, the last screen and memory are repeated.
+    """
     env.load_state(state)
     screens: list[NDArray[np.uint8]] = []
     memories: list[NDArray[np.uint8]] = []

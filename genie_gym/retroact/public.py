@@ -1,8 +1,9 @@
-"""Reads and writes the public annotation's format: a CSV with the columns ``game`` and ``tags``.
+"""Reads and writes the format of the public annotation: the game labels published with the paper.
 
-``tags`` are view, motion and genre, separated by spaces. The ids lack ``-v0``; some are in lower
-case, and some lack the platform. The control labels are in a separate CSV, with one column for
-each control.
+The format is a CSV file with the columns ``game`` and ``tags``. The tags are view, motion and
+genre, separated by spaces. The game ids lack ``-v0``; some are in lower case, and some lack the
+platform. The control labels are in a separate CSV file, with one column for each control.
+docs/retroact.md names the paper.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ def todays_game(name: str) -> Game | None:
 
 
 def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Reads an annotation.
+    """Reads an annotation file.
 
     Returns:
         The labels of each game as a dict, and the ids that match no game or several games.
 
     Raises:
-        ValueError: If a line does not have three valid tags; the message gives the line number.
+        ValueError: If a column is missing, a line does not have three tags, or a tag is not valid.
     """
     found: dict[str, dict[str, str]] = {}
     unknown: list[str] = []
@@ -65,7 +66,7 @@ def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def read_controls(path: Path) -> dict[str, dict[str, str]]:
-    """Reads the control labels of the public annotation: game -> control -> word.
+    """Reads the control labels of the public annotation; returns the word by game and control.
 
     Raises:
         ValueError: If a column is missing or an id matches no game.
@@ -86,7 +87,7 @@ def read_controls(path: Path) -> dict[str, dict[str, str]]:
 
 
 def write_annotation(path: Path, games: Iterable[Game]) -> None:
-    """Writes an annotation; games without labels are left out."""
+    """Writes an annotation file; games without labels are left out."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)

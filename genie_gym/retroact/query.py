@@ -19,7 +19,8 @@ def games(
 
     Args:
         platform: One platform, or several as alternatives; case does not matter.
-        playable: Whether the ROM must be, or must not be, on this machine; None for either.
+        playable: True for games whose ROM is on this machine, False for games whose ROM is missing,
+            None for both.
         **labels: Any label (see `Labels`), with one word or several as alternatives.
 
     Raises:

@@ -38,7 +38,7 @@ __all__ = [
 
 
 def package_dir() -> Path:
-    """Returns the folder of the installed stable-retro.
+    """Returns the folder of the installed stable-retro package.
 
     Raises:
         MissingDependencyError: If stable-retro is not installed.
@@ -52,7 +52,7 @@ def package_dir() -> Path:
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
             "the real retro games need stable-retro, which is not installed. "
-            "Type: pip install 'stable-retro>=1.0.1'"
+            "Run: pip install 'stable-retro>=1.0.1'"
         )
     return Path(spec.origin).parent
 
@@ -64,7 +64,7 @@ def data_dir() -> Path:
 
 
 def own_dir() -> Path:
-    """Returns the folder of the games that the user added; respects ``$GENIE_GYM_GAMES``."""
+    """Returns the folder with the games that the user added; respects ``$GENIE_GYM_GAMES``."""
     import platformdirs  # imported here, since machines that only train do not need it
 
     named = os.environ.get(OWN_VARIABLE)
@@ -83,14 +83,14 @@ def own_games() -> list[str]:
 
 
 def game_dir(name: str) -> Path:
-    """Returns the folder of a game; `name` is `catalogue.Game.name`."""
+    """Returns the folder of a game; `name` is the game's `catalogue.Game.name`."""
     folder = data_dir() / f"{name}-v0"
     own = own_dir() / folder.name
     return own if own.is_dir() and not folder.is_dir() else folder
 
 
 def installed_games() -> list[str]:
-    """Returns the names of all games of the installed stable-retro."""
+    """Returns the names of all games in the installed stable-retro."""
     return sorted(path.parent.name.removesuffix("-v0") for path in data_dir().glob("*/rom.sha"))
 
 
@@ -103,7 +103,7 @@ def is_playable(name: str) -> bool:
 
 
 def states(folder: Path) -> list[str]:
-    """Returns the start states of a game, from its folder."""
+    """Returns the names of the start states in a game's folder."""
     return sorted(
         path.name.removesuffix(".state")
         for path in folder.glob("*.state")
@@ -112,7 +112,7 @@ def states(folder: Path) -> list[str]:
 
 
 def default_state(folder: Path) -> str:
-    """Returns the start state for one player; empty for the console's power-on state."""
+    """Returns the start state for one player; an empty string for the power-on state."""
     metadata, known = read_json(folder / "metadata.json"), states(folder)
     wanted = [*metadata.get("default_player_state", [])[:1], metadata.get("default_state")]
     return next((state for state in wanted if state in known), "")
@@ -137,26 +137,26 @@ def require_rom(name: str) -> Path:
     if not folder.is_dir():
         raise MissingRomError(
             f"the installed stable-retro does not have {name}: there is no {folder}. "
-            "Type: pip install --upgrade stable-retro"
+            "Run: pip install --upgrade stable-retro"
         )
     rom = find_rom(folder)
     if rom is None:
         sums = " or ".join(expected_sha1(folder)) or "not known to stable-retro"
         raise MissingRomError(
-            f"the ROM of {name} is not on this machine (SHA-1: {sums}). If you own it, type: "
+            f"the ROM for {name} is not on this machine (SHA-1: {sums}). If you own it, run: "
             "genie-gym roms import PATH (or genie-gym roms import --ale for the 32 Atari 2600 "
-            "ROMs of ale-py)"
+            "ROMs that ship with ale-py)"
         )
     return rom
 
 
 def expected_sha1(folder: Path) -> list[str]:
-    """Returns the SHA-1 sums of a game's accepted ROMs, from its folder."""
+    """Reads the SHA-1 sums of a game's accepted ROMs from the game's folder."""
     return (folder / "rom.sha").read_text().lower().split()
 
 
 def rom_extension(platform: str) -> str:
-    """Returns the file suffix of a platform's ROMs, with its dot."""
+    """Returns the file suffix of a platform's ROMs, with the dot."""
     if platform == "Arcade":
         return ".zip"
     return f".{core_table()[platform]['ext'][0]}"
@@ -169,7 +169,7 @@ def core_table() -> dict[str, dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads the object in a JSON file; empty if the file is missing or invalid."""
+    """Reads the object in a JSON file; returns {} if the file is missing or invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):

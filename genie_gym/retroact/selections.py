@@ -1,4 +1,4 @@
-"""Named selections of games, for collecting from many games at once."""
+"""Named selections of games, for collecting episodes from many games at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PAPER_50 = {
     "GameBoy": "asterixandobelix adventureisland",
 }
 
-# The ROMs inside ale-py.
+# The games whose ROMs ship with ale-py.
 _FREE_ATARI = (
     "Adventure AirRaid Alien Asterix Asteroids BeamRider Bowling Boxing Breakout ChopperCommand "
     "CrazyClimber ElevatorAction Enduro FishingDerby Freeway Frostbite Hero Jamesbond "
@@ -82,7 +82,7 @@ def _playable_33() -> list[Game]:
     return [catalogue.game(name) for name in names]
 
 
-# Name -> (meaning, the games).
+# Maps the name of each selection to its meaning and a function that returns its games.
 SELECTIONS: dict[str, tuple[str, Callable[[], list[Game]]]] = {
     "platformers-200": ("the first 200 platformers in alphabetical order", _platformers_200),
     "platformers-50": ("the paper's list of 50 games with consistent actions", _platformers_50),

@@ -1,7 +1,7 @@
 """Updates the table of games from the installed stable-retro.
 
-After a release of stable-retro, type `python -m genie_gym.retroact.update`. After a probe, add the
-folder of the probe results. Labels are kept; games without labels are listed.
+After a stable-retro release, run `python -m genie_gym.retroact.update`. After a probe, pass the
+folder with the probe results as an argument. Labels are kept; games without labels are listed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COLUMNS = ["game", "platform", "default_state", "num_states"]
 
 
 def table_text() -> str:
-    """Returns the updated table, with the label columns of the existing one."""
+    """Returns the updated table, with the label columns of the existing table."""
     with TABLE.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         kept = {row["game"]: row for row in reader}
@@ -46,7 +46,7 @@ def _row(name: str) -> dict[str, str | int]:
 
 
 def mark_measured(table: str, probes: Path) -> str:
-    """Marks the control labels that the probe results in a folder confirm as measured."""
+    """Marks control labels as measured if the probe results in a folder confirm them."""
     from genie_gym.retroact.measured import confirmed_controls, measured_words
 
     words = measured_words(probes)
@@ -71,7 +71,7 @@ def unlabelled(table: str) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Replaces the shipped table."""
+    """Replaces the table that ships with the package."""
     text = table_text()
     if argv:
         text = mark_measured(text, Path(argv[0]))

@@ -1,1 +1,1 @@
-"""Exports worlds as folders of static files that run in the visitor's browser."""
+"""Exports world models as folders of static files that run in the visitor's browser."""

@@ -1,4 +1,4 @@
-"""Writes a world as a folder of static files that runs in a browser."""
+"""Exports a world model as a folder of static files that run in a browser."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _SHARED = ("controls.js", "curves.js", "icon.svg", "main.js", "meter.js", "scree
 
 
 def export_web(world: str | Path, out: Path, runtime: Path | None = None) -> Path:
-    """Write a world as static files.
+    """Write a world model as static files.
 
     Args:
-        world: Name or path of the world.
+        world: Name or path of the world model.
         out: The folder to write; if it exists, it must be empty.
-        runtime: Folder of ONNX Runtime Web; by default, npm downloads it once.
+        runtime: Folder with ONNX Runtime Web; by default, npm downloads it once.
 
     Returns:
-        The folder.
+        The folder `out`.
 
     Raises:
-        ValueError: If a browser cannot run the world, or the folder is not empty.
+        ValueError: If a browser cannot run the world model, or the folder is not empty.
         RuntimeError: If ONNX Runtime Web is not found and cannot be downloaded.
     """
     if out.exists() and any(out.iterdir()):
@@ -43,7 +43,9 @@ def export_web(world: str | Path, out: Path, runtime: Path | None = None) -> Pat
     loaded = open_world(world, device="cpu", dtype="float32")
     check_exportable(loaded.card.name, loaded.model)
     if loaded.starts is None:
-        raise ValueError(f"the world {loaded.card.name} has no start bank to begin dreams from")
+        raise ValueError(
+            f"the world model {loaded.card.name} has no start bank to begin dreams from"
+        )
     files = runtime_files(runtime)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as work:
@@ -65,7 +67,7 @@ def _write_page(out: Path) -> None:
         shutil.copy(_PLAY / name, out / "page")
     for file in _OWN.iterdir():
         shutil.copy(file, out / "page")
-    # A server may serve the folder at any path, so addresses are relative.
+    # A server may serve the folder at any path, so URLs are relative.
     page = (_PLAY / "index.html").read_text().replace('"/page/', '"page/')
     (out / "index.html").write_text(page)
 

@@ -1,10 +1,15 @@
-"""A world as ONNX graphs for one row, which a browser runs.
+"""Exports a world model as ONNX graphs, with which a browser runs one dream.
 
-`sample` predicts tokens from a partly masked frame. `finish` adds a finished frame to the past and
-predicts its outcome. `predict` does both at once (one-pass worlds). `decode` makes pixels.
+A world model has some of these graphs:
+
+* `sample` predicts tokens from a partly masked frame.
+* `finish` adds a finished frame to the past and predicts its reward and termination.
+* `predict` does both at once, for one-pass world models.
+* `decode` converts a frame's tokens to pixels.
 
 Keys and values are separate tensors for each layer: a stacked tensor would be split in each pass.
-Past keys are ``(N, H, E, W)``, the layout for their product with queries; values ``(N, H, W, E)``.
+Past keys have the shape ``(N, H, E, W)``, in which they are multiplied with queries. Past values
+have the shape ``(N, H, W, E)``.
 
 Shapes: N tokens per frame, D width, H heads, W past frames, E head dimension, L temporal layers,
 P convolutions, K codes.
@@ -30,15 +35,15 @@ from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 __all__ = ["GRAPHS", "check_exportable", "export_graphs"]
 
 GRAPHS = {"two_stream": ("sample", "finish", "decode"), "one_pass": ("predict", "decode")}
-"""The graphs of a world, by its dynamics' objective."""
+"""The graphs of a world model, by the objective of its dynamics."""
 
-_OPSET = 17  # the first with LayerNormalization
+_OPSET = 17  # the first opset with LayerNormalization
 _LEVELS = 127  # levels of an int8 weight on each side of 0
 _SMALLEST = 4096  # elements; smaller matrices are not worth packing
 
 
 def check_exportable(name: str, model: WorldModel) -> None:
-    """Raise ValueError if a browser cannot run a world."""
+    """Raise ValueError if a browser cannot run a world model."""
     objective = model.dynamics.config.objective
     if objective not in GRAPHS or not isinstance(model.tokenizer, MotionTokenizer):
         kind = model.tokenizer.config.__class__.__name__.removesuffix("Config")
@@ -49,7 +54,7 @@ def check_exportable(name: str, model: WorldModel) -> None:
 
 
 def export_graphs(model: WorldModel) -> dict[str, bytes]:
-    """Return the graphs of a world by name, as ONNX files."""
+    """Return the graphs of a world model as ONNX files, by name."""
     dynamics = model.dynamics
     names = GRAPHS[dynamics.config.objective]
     with torch.no_grad(), warnings.catch_warnings():
@@ -172,13 +177,13 @@ def _export(
 
 
 def _transposed(graph: Any, x: Any) -> Any:
-    """The graph of ``x.mT``, which torch's exporter does not support."""
+    """Return the graph for ``x.mT``, which torch's exporter does not support."""
     axes = list(range(len(x.type().sizes())))
     return graph.op("Transpose", x, perm_i=[*axes[:-2], axes[-1], axes[-2]])
 
 
 def _moved(graph: Any, x: Any, source: Any, destination: Any) -> Any:
-    """The graph of ``x.movedim(...)``, which torch's exporter gets wrong for negative axes."""
+    """Return the graph for ``x.movedim(...)``, which torch gets wrong for negative axes."""
     num = len(x.type().sizes())
     old, new = (int(axis.node().t("value")) % num for axis in (source, destination))
     axes = [axis for axis in range(num) if axis != old]
@@ -187,7 +192,10 @@ def _moved(graph: Any, x: Any, source: Any, destination: Any) -> Any:
 
 
 def _repeated(graph: Any, x: Any, repeats: Any, dim: Any, size: Any = None) -> Any:
-    """The graph of ``x.repeat_interleave(...)``, which torch gets wrong for negative axes."""
+    """Return the graph for ``x.repeat_interleave(...)``.
+
+    torch's exporter gets this operator wrong for negative axes.
+    """
     shape = list(x.type().sizes())
     axis, times = int(dim.node().t("value")) % len(shape), int(repeats.node().t("value"))
     places = torch.arange(shape[axis]).repeat_interleave(times)
@@ -195,7 +203,7 @@ def _repeated(graph: Any, x: Any, repeats: Any, dim: Any, size: Any = None) -> A
 
 
 def _pack(onnx: Any, graph: Any) -> None:
-    """Store matrices as int8 where this is exact, as in the files of the world itself."""
+    """Store matrices as int8 where this is exact, as the world model's own files do."""
     new = []
     for tensor in list(graph.initializer):
         if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
@@ -218,7 +226,7 @@ def _pack(onnx: Any, graph: Any) -> None:
 
 
 def _int8(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Returns int8 values and scales whose product is exactly the matrix; None if none exist.
+    """Return int8 values and scales whose product is exactly the matrix; None if none exist.
 
     There is one scale per row or per column.
     """
@@ -232,7 +240,7 @@ def _int8(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
 
 
 def _scales(largest: NDArray[Any]) -> list[NDArray[Any]]:
-    """Candidates for the scales: 127 times one of them may be exactly `largest` in float32."""
+    """Return candidate scales: 127 times one of them may be exactly `largest` in float32."""
     scale = np.maximum(largest.astype(np.float32), np.float32(1e-12)) / np.float32(_LEVELS)
     exact = scale * np.float32(_LEVELS) == largest
     up, down = (np.nextafter(scale, np.float32(to)) for to in (np.inf, 0))

@@ -1,4 +1,4 @@
-"""ONNX Runtime Web, the library that runs a world in a browser, from its npm package."""
+"""Finds or downloads ONNX Runtime Web, the library that runs a world model in a browser."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ import platformdirs
 __all__ = ["FILES", "PACKAGE", "runtime_files"]
 
 PACKAGE = "onnxruntime-web@1.22.0"
-"""Newer versions are larger: the WebAssembly of this one has 11 MB."""
+"""The npm package. Newer versions are larger; the WebAssembly file of this version is 11 MB."""
 _WASM = "ort-wasm-simd-threaded"
 FILES = {
     "ort.wasm.min.mjs": "6ef726f355b791129f7ddf3f62e7877a16b9b777abe87004b8ab306e6b9cf265",
     f"{_WASM}.mjs": "30dd851d9c00622940500f71ddd2ff8820c5cb65270816080175b958705385a8",
     f"{_WASM}.wasm": "71aef04959c5c1b6de461b6538e2058e306610034a85aad2742d0c7fd4533fe4",
 }
-"""The files that the page needs, and their SHA-256."""
+"""The files that the web page needs, and their SHA-256 sums."""
 
 
 def runtime_files(folder: Path | None = None) -> list[Path]:
-    """Return the files of ONNX Runtime Web; downloads them once.
+    """Return the files of ONNX Runtime Web, and download them if needed.
 
     Args:
-        folder: Folder of the files or of the unpacked npm package; by default the user's cache.
+        folder: Folder with the files or with the unpacked npm package. By default, the files are
+            downloaded once to the user's cache folder.
 
     Raises:
         RuntimeError: If the files cannot be found or downloaded, or have wrong checksums.
@@ -49,7 +50,7 @@ def _check(file: Path) -> None:
     if not file.is_file():
         raise RuntimeError(f"{file} is missing; {_way_out()}")
     if hashlib.sha256(file.read_bytes()).hexdigest() != FILES[file.name]:
-        raise RuntimeError(f"{file} is not the file of {PACKAGE}; {_way_out()}")
+        raise RuntimeError(f"{file} is not the file from {PACKAGE}; {_way_out()}")
 
 
 def _download(folder: Path) -> None:

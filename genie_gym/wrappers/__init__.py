@@ -1,4 +1,4 @@
-"""Wrappers for real games and learned worlds: intrinsic rewards and stacked frames."""
+"""Wrappers for real games and world models: intrinsic rewards and stacked frames."""
 
 from genie_gym.wrappers.dynamics_entropy import DynamicsEntropy, DynamicsEntropyVector
 from genie_gym.wrappers.intrinsic import IntrinsicRewardVector

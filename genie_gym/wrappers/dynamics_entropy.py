@@ -20,20 +20,21 @@ __all__ = ["DynamicsEntropy", "DynamicsEntropyVector"]
 
 
 class DynamicsEntropyVector(IntrinsicRewardVector):
-    """Replaces the reward by the world's uncertainty about the frame, from 0 to 2.
+    """Replaces the reward with a world model's uncertainty about the frame, from 0 to 2.
 
     ``info["env_reward"]`` is the env's own reward, and ``info["dynamics_entropy"]`` is the
-    uncertainty before scaling (``info["dynamics_surprise"]`` in mode "surprise", which has no
-    upper bound). All autoreset modes are supported; the first frame of an episode is not scored.
+    uncertainty before scaling. In mode "surprise", the score has no upper bound and is in
+    ``info["dynamics_surprise"]``. All autoreset modes are supported. The first frame of an episode
+    is not scored.
 
     Args:
-        env: A vector env with the world's frames and actions.
-        world: Name or path of the world.
-        mode: "paper" predicts three frames from two in one pass and scores the last; "streaming"
-            follows the episode and scores the prediction of the next frame; "surprise" does the
-            same, but scores how unlikely the actual frame was.
-        add: Whether to add to the env's own reward instead of replacing it.
-        scale: Factor on the uncertainty.
+        env: A vector env with the frames and actions that the world model was trained on.
+        world: Name or path of the world model.
+        mode: "paper" predicts three frames from two in one pass and scores the last of them;
+            "streaming" follows the episode and scores the prediction of the next frame; "surprise"
+            does the same, but scores how unlikely the actual frame was.
+        add: Whether to add the uncertainty to the env's own reward instead of replacing it.
+        scale: Factor by which the uncertainty is multiplied.
         device: Device to compute on; "auto" uses a GPU if there is one.
         dtype: Floating-point type to compute in; "auto" uses bfloat16 if it is faster.
     """
@@ -58,7 +59,7 @@ class DynamicsEntropyVector(IntrinsicRewardVector):
 
 
 class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
-    """`DynamicsEntropyVector` for a single env, with the same arguments."""
+    """The same as `DynamicsEntropyVector` for a single env; takes the same arguments."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class DynamicsEntropy(gym.Wrapper, RecordConstructorArgs):
 def _meter(
     num_rows: int, frames: gym.Space, actions: gym.Space, world: str | Path, **options: Any
 ) -> EntropyMeter:
-    """Makes the meter for an env with these spaces."""
+    """Makes the meter for an env with these observation and action spaces."""
     if not isinstance(actions, gym.spaces.Discrete) or frames.shape is None:
         raise ValueError(
             f"expected a Box observation space and a Discrete action space, got {frames} and "
@@ -110,13 +111,13 @@ def _meter(
 
 
 def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
-    """Raises ValueError if the env renders frames otherwise than in the world's training data."""
+    """Raises ValueError if the env's frames look unlike the world model's training data."""
     if spec is None or spec.id != card.env_id:
         return
     for name, default in LOOKS.items():
         value, given = card.env_kwargs.get(name, default), spec.kwargs.get(name, default)
         if given != value:
             raise ValueError(
-                f"the world {card.name} was trained on frames with {name}={value}, but the env "
-                f"has {name}={given}: make the env with {name}={value}"
+                f"the world model {card.name} was trained on frames with {name}={value}, but the "
+                f"env has {name}={given}: make the env with {name}={value}"
             )

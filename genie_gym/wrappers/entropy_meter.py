@@ -1,4 +1,4 @@
-"""Measures how uncertain a world is about the frames of an env: AutoExplore's reward."""
+"""Measures how uncertain a world model is about an env's frames, for AutoExplore's reward."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Rows = NDArray[np.intp]
 
 
 class EntropyMeter:
-    """Computes how uncertain a world is about the current frame of each row, at every step.
+    """Computes how uncertain a world model is about each row's current frame, at every step.
 
-    All rows share one forward pass. The modes:
+    All rows (sub-envs) share one forward pass. The modes are:
 
-    * "paper": The world gets the frames of 4 and 3 steps ago and the actions since then. It
-      predicts the 3 frames that follow in one pass. The score is its uncertainty about the last
-      of them, the current frame. The score is 0 until an episode has 5 frames.
-    * "streaming": The world gets all earlier frames of the episode. The score is its uncertainty
-      about the current frame before it sees that frame.
-    * "surprise": As "streaming", but with the negative log-probability of each actual token in
+    * "paper": The model gets the frames from 4 and 3 steps ago and the actions since then. It
+      predicts the 3 frames that follow in one pass. The score is the model's uncertainty about the
+      last of them, the current frame. The score is 0 until an episode has 5 frames.
+    * "streaming": The model gets all earlier frames of the episode. The score is the model's
+      uncertainty about the current frame before it sees that frame.
+    * "surprise": Like "streaming", but with the negative log-probability of each actual token in
       place of the entropy. The score has no upper bound.
 
     Args:
         num_rows: Number of rows.
-        world: Name or path of the world.
+        world: Name or path of the world model.
         mode: "paper", "streaming" or "surprise".
-        num_actions: Number of actions of the env; must match the world.
-        frame_shape: Shape of the env's frames; must match the world.
+        num_actions: Number of actions in the env; must match the world model.
+        frame_shape: Shape of the env's frames; must match the world model.
         device: Device to compute on; "auto" uses a GPU if there is one.
         dtype: Floating-point type to compute in; "auto" uses bfloat16 if it is faster.
     """
@@ -63,10 +63,10 @@ class EntropyMeter:
         expected = (len(self.world.actions), (size, size, 3))
         if (num_actions, tuple(frame_shape)) != expected:
             raise ValueError(
-                f"the world {self.world.card.name} has {expected[0]} actions "
+                f"the world model {self.world.card.name} has {expected[0]} actions "
                 f"({self.world.card.action_set}) and frames of shape {expected[1]}, but the env "
                 f"has {num_actions} actions and frames of shape {tuple(frame_shape)}: make the env "
-                f"with action_set={self.world.card.action_set!r}, or use another world"
+                f"with action_set={self.world.card.action_set!r}, or use another world model"
             )
         self.mode = mode
         self.name = "dynamics_surprise" if mode == "surprise" else "dynamics_entropy"
@@ -94,19 +94,19 @@ class EntropyMeter:
         seeds = torch.zeros(len(rows), dtype=torch.int64, device=self.world.device)
         with one_thread():
             started = self.world.model.start(shown[:, None], no_actions, seeds)
-        fresh = replace(started, decoder=None)  # the world's pixels are not needed
+        fresh = replace(started, decoder=None)  # no frames need to be generated
         self._state = merge_rows(self._state, index, fresh, self._num_rows)
 
     def score(self, rows: Rows, actions: Any, frames: Any) -> NDArray[np.float64]:
-        """Scores the next frames of some rows.
+        """Scores the next frame of each given row.
 
         Args:
             rows: The rows that took a step.
-            actions: Their actions, ``(rows,)``.
+            actions: The actions that these rows took, ``(rows,)``.
             frames: The resulting frames, ``(rows, H, W, 3)``.
 
         Returns:
-            Scores from 0 to 2 (unbounded in mode "surprise"); 0 while an episode is too short.
+            Scores from 0 to 2 (unbounded in mode "surprise"), or 0 while an episode is too short.
         """
         if not len(rows):
             return np.zeros(0)

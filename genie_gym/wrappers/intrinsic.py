@@ -14,10 +14,10 @@ OWN_REWARD = "env_reward"
 
 
 class Meter(Protocol):
-    """Follows the episodes of all rows and scores the frame after each step.
+    """Follows the episodes of all rows (sub-envs) and scores the frame after each step.
 
     Attributes:
-        name: Name of the measure; the key of its scores in the infos.
+        name: Name of the measure, which is also the key of the scores in the infos.
     """
 
     name: str
@@ -26,20 +26,20 @@ class Meter(Protocol):
         """Starts new episodes in these rows, with their first frames ``(rows, H, W, 3)``."""
 
     def score(self, rows: NDArray[np.intp], actions: Any, frames: Any) -> NDArray[np.float64]:
-        """Returns one score per row, given its action ``(rows,)`` and the resulting frame."""
+        """Returns one score per row, given the actions ``(rows,)`` and the resulting frames."""
 
 
 class IntrinsicRewardVector(VectorWrapper):
-    """Replaces the reward by a meter's score of the frame after each step.
+    """Replaces each reward with a meter's score for the frame after the step.
 
     ``info["env_reward"]`` is the env's own reward; the score before scaling is in ``info`` under
-    the meter's name. All autoreset modes are supported; an episode's first frame is not scored.
+    the meter's name. All autoreset modes are supported. An episode's first frame is not scored.
 
     Args:
         env: A vector env whose observations are frames.
-        meter: Scores the frames.
-        add: Whether to add to the env's own reward instead of replacing it.
-        scale: Factor on the scores.
+        meter: The meter that scores the frames.
+        add: Whether to add the score to the env's own reward instead of replacing it.
+        scale: Factor by which the scores are multiplied.
     """
 
     def __init__(self, env: VectorEnv, meter: Meter, *, add: bool = False, scale: float = 1.0):
@@ -94,7 +94,7 @@ def _add_infos(
     stepped: NDArray[np.bool_],
     finals: NDArray[np.bool_] | None,
 ) -> None:
-    """Adds columns to the infos, or to the final infos of rows that ended and restarted."""
+    """Adds columns to the infos, or to the final infos for rows that ended and restarted."""
     for key, values in columns.items():
         infos[key], infos[f"_{key}"] = values, stepped.copy()
         if finals is not None and finals.any():

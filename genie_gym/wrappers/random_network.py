@@ -24,8 +24,8 @@ class RandomNetworkMeter(nn.Module):
 
     Args:
         num_features: Output dimension of both networks.
-        learning_rate: Learning rate of the predictor; in training mode, each call of `score`
-            updates it.
+        learning_rate: Learning rate of the learned network; in training mode, each call of `score`
+            takes one optimizer step.
         seed: Seed of both networks.
         device: Device to compute on; "auto" uses a GPU if there is one.
     """
@@ -58,7 +58,7 @@ class RandomNetworkMeter(nn.Module):
         """Does nothing: novelty does not depend on episodes."""
 
     def score(self, rows: NDArray[np.intp], actions: Any, frames: Any) -> NDArray[np.float64]:
-        """Returns the novelty of each frame ``(rows, H, W, 3)``; see the class for training."""
+        """Returns the novelty of each frame ``(rows, H, W, 3)``; in training mode, also trains."""
         if not len(rows):
             return np.zeros(0)
         pixels = torch.as_tensor(frames).to(self.scale.device).permute(0, 3, 1, 2).float()

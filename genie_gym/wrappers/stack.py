@@ -23,7 +23,7 @@ class StackFramesVector(VectorWrapper):
 
     Args:
         env: A vector env whose observations are frames ``(H, W, C)``.
-        num: Number of frames.
+        num: Number of frames to stack.
     """
 
     def __init__(self, env: VectorEnv, num: int):
@@ -51,7 +51,7 @@ class StackFramesVector(VectorWrapper):
         return self._stacks.copy(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Steps every row."""
+        """Steps all sub-envs."""
         frames, rewards, terminated, truncated, infos = self.env.step(actions)
         ended = np.asarray(terminated | truncated)
         newest = frames
@@ -78,7 +78,7 @@ class StackFramesVector(VectorWrapper):
 
 
 def stacked(frames: NDArray[np.uint8], num: int) -> NDArray[np.uint8]:
-    """Stacks the last `num` of the frames ``(k, H, W, C)``; repeats the first if k is smaller."""
+    """Stacks the last `num` frames of ``(k, H, W, C)``; repeats the first one if k is smaller."""
     frames = frames[-num:]
     missing = num - len(frames)
     return np.concatenate([*frames[:1].repeat(missing, 0), *frames], -1)

@@ -1,7 +1,7 @@
-"""Episodes on disk: written once, never lost, read as short windows (see docs/episodes.md).
+"""Stores episodes on disk and reads short windows of them (see docs/episodes.md).
 
-Reading needs numpy, h5py and numcodecs; writing also needs OpenCV. Only
-:mod:`world_models.episodes.loader` needs torch.
+Episodes are written once and are never lost. Reading requires numpy, h5py and numcodecs; writing
+also requires OpenCV. Only :mod:`world_models.episodes.loader` requires torch.
 """
 
 from world_models.episodes.dataset import EpisodeDataset

@@ -1,4 +1,4 @@
-"""Read episodes and short windows of them."""
+"""Reads datasets: whole episodes, and short windows of episodes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from world_models.episodes.manifest import Manifest, ShardRecord, read_manifest
 from world_models.episodes.shard import EncodedEpisode, Entry, ShardReader
 from world_models.episodes.shard_cache import ShardCache
 
-SPLITS = {"train": (0, 0.9), "val": (0.9, 0.99), "test": (0.99, 1)}  # ranges of the hash
-MAX_SUBSTITUTES = 100  # windows tried in place of a damaged one
+SPLITS = {"train": (0, 0.9), "val": (0.9, 0.99), "test": (0.99, 1)}  # ranges of a hash
+MAX_SUBSTITUTES = 100  # number of windows that are tried in place of a damaged one
 
 
 class EpisodeDataset:
-    """The episodes under a directory, in an order that does not depend on who wrote them.
+    """The episodes in a directory, in an order that does not depend on which process wrote them.
 
     Args:
         path: dataset directory.
         on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage.
             ``"skip"`` warns instead: shards that are missing or cut short are left out,
-            :meth:`batch` replaces an unreadable window by another one, and damage within a
+            :meth:`batch` replaces an unreadable window with another one, and damage within a
             :meth:`skipping` block ends the block.
     """
 
     def __init__(self, path: Path | str, *, on_damage: Literal["refuse", "skip"] = "refuse"):
-        """Read the manifest and check that each of its shards exists and has the right size."""
+        """Read the manifest, and check that each shard in it exists and has the right size."""
         if on_damage not in ("refuse", "skip"):
             raise ValueError(f'on_damage must be "refuse" or "skip", got {on_damage!r}')
         self.path = Path(path)
@@ -56,7 +56,7 @@ class EpisodeDataset:
 
     @cached_property
     def num_frames(self) -> np.ndarray:
-        """Frames (T + 1) of each episode, int64."""
+        """Number of frames in each episode, int64; T + 1 for an episode with T actions."""
         return np.array([entry.num_frames for entry in self.entries], dtype=np.int64)
 
     @cached_property
@@ -87,7 +87,7 @@ class EpisodeDataset:
 
     @property
     def num_bytes(self) -> int:
-        """Total size of those shards in bytes."""
+        """Total size in bytes of the shards that hold these episodes."""
         return sum({record.path: record.num_bytes for record in self._records}.values())
 
     @cached_property
@@ -104,7 +104,7 @@ class EpisodeDataset:
         policy: str | None = None,
         where: Callable[[EpisodeInfo], bool] = lambda info: True,
     ) -> EpisodeDataset:
-        """The episodes that match every given condition."""
+        """Return the episodes that match every given condition."""
         wanted = {"env_id": env_id, "action_set": action_set, "policy": policy}
         wanted = {name: value for name, value in wanted.items() if value is not None}
 
@@ -114,10 +114,10 @@ class EpisodeDataset:
         return self._subset([matches(entry) for entry in self.entries])
 
     def split(self, name: str) -> EpisodeDataset:
-        """The episodes of a split: "train", "val" or "test".
+        """Return the episodes in a split: "train", "val" or "test".
 
-        A hash of the content assigns each episode to a split. So an episode keeps its split when
-        others are added, and equal episodes share a split.
+        A hash of an episode's content decides in which split the episode is. So it stays in this
+        split when other episodes are added, and equal episodes are in the same split.
         """
         if name not in SPLITS:
             raise ValueError(f"split {name!r} must be one of {list(SPLITS)}")
@@ -126,7 +126,7 @@ class EpisodeDataset:
         return self._subset([start <= place < end for place in places])
 
     def episode(self, index: int) -> Episode:
-        """A whole episode."""
+        """Return a whole episode."""
         entry = self.entries[index]
         window = self.window(index, 0, entry.num_frames)
         return Episode(
@@ -139,30 +139,37 @@ class EpisodeDataset:
         )
 
     def frames(self, index: int, start: int, stop: int) -> np.ndarray:
-        """Frames [start, stop) of an episode, uint8 (stop - start, H, W, 3)."""
+        """Return frames [start, stop) of an episode, uint8 (stop - start, H, W, 3)."""
         shard, row = self._place(index, start, stop - start)
         return shard.frames(row, stop - start)
 
     def actions(self, index: int) -> np.ndarray:
-        """All actions of an episode, int64 (T,)."""
+        """Return all actions of an episode, int64 (T,)."""
         return self.transitions(index, 0, self.entries[index].num_frames)["actions"]
 
     def window(
         self, index: int, start: int, length: int, frames: np.ndarray | None = None
     ) -> dict[str, Any]:
-        """A window of T = `length` frames of an episode, and the transitions between them.
+        """Return a window of T = `length` frames of an episode, and the transitions between them.
+
+        Args:
+            index: Index of the episode.
+            start: First frame of the window.
+            length: Number of frames.
+            frames: Array to read the frames into; by default a new one.
 
         Returns:
-            `frames` uint8 (T, H, W, 3), read into the given array if there is one; `actions` int64,
-            `rewards` float32 and `terminated` bool, each (T - 1,), entry t for the transition from
-            frame t to t + 1; `episode` and `start`.
+            A dict with `frames`, uint8 (T, H, W, 3); `actions`, int64; `rewards`, float32;
+            `terminated`, bool; and the window's `episode` and `start`. `actions`, `rewards` and
+            `terminated` have shape (T - 1,): entry t belongs to the transition from frame t to
+            frame t + 1.
         """
         shard, row = self._place(index, start, length)
         pixels = shard.frames(row, length, frames)
         return {"frames": pixels, **self.transitions(index, start, length)}
 
     def transitions(self, index: int, start: int, length: int) -> dict[str, Any]:
-        """Return the same as `window`, except the frames, which are not read."""
+        """Return what `window` returns, except the frames, which are not read."""
         shard, row = self._place(index, start, length)
         entry = self.entries[index]
         terminated = np.zeros(length - 1, bool)
@@ -177,7 +184,7 @@ class EpisodeDataset:
         }
 
     def batch(self, windows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """Stack the windows given as rows of (episode, start)."""
+        """Read and stack several windows; each row of `windows` is (episode, start)."""
         frames = np.empty((len(windows), length, *self.frame_shape), np.uint8)
         rows = [
             self._readable_window(int(index), int(start), length, out)
@@ -189,7 +196,7 @@ class EpisodeDataset:
         return {"frames": frames, **batch}
 
     def encoded(self, index: int) -> EncodedEpisode:
-        """A whole episode, still compressed, for copying. Its checksums are checked."""
+        """Check the checksums of a whole episode, and return it still compressed, for copying."""
         return self._shards.get(self._records[index].path).encoded(self.entries[index])
 
     @contextmanager
@@ -210,7 +217,7 @@ class EpisodeDataset:
         except DamagedShardError as error:
             if self.on_damage == "refuse":
                 raise
-            warnings.warn(f"replaced a damaged window by another one: {error}", stacklevel=2)
+            warnings.warn(f"replaced a damaged window with another one: {error}", stacklevel=2)
         rng = np.random.default_rng([index, start])
         candidates = np.flatnonzero(self.num_frames >= length)
         for _ in range(MAX_SUBSTITUTES):
@@ -225,7 +232,7 @@ class EpisodeDataset:
         )
 
     def _place(self, index: int, start: int, length: int) -> tuple[ShardReader, int]:
-        """The shard of an episode, and the row of one of its frames."""
+        """Return the shard of an episode, and the row in this shard of the frame `start`."""
         entry = self.entries[index]
         if length < 1 or start < 0 or start + length > entry.num_frames:
             raise IndexError(
@@ -264,14 +271,14 @@ class EpisodeDataset:
         distinct = sorted(set(values))
         if len(distinct) != 1:
             raise ValueError(
-                f"the {len(self)} episodes of {self.path} do not share one {what}: {distinct}; "
+                f"the {len(self)} episodes in {self.path} do not share one {what}: {distinct}; "
                 "filter them with select()"
             )
         return distinct[0]
 
 
 def _unique(records: Sequence[ShardRecord]) -> list[tuple[Entry, ShardRecord]]:
-    """Each episode once, in canonical order."""
+    """Return each episode once, in canonical order."""
     found: dict[tuple, tuple[Entry, ShardRecord]] = {}
     for record in records:
         for entry in record.entries:

@@ -15,7 +15,7 @@ MAX_ACTIONS = 1 << 15  # actions are stored as int16
 
 @cache
 def code_version() -> str:
-    """Version of the installed package, for :attr:`EpisodeInfo.code_version`."""
+    """Return the version of the installed package, for :attr:`EpisodeInfo.code_version`."""
     try:
         return version("genie-gym")
     except PackageNotFoundError:
@@ -29,8 +29,8 @@ class EpisodeInfo:
     Attributes:
         env_id: Gymnasium id of the env that was played.
         action_set: name of the action set, e.g. ``"retroact-5"``.
-        action_meanings: name of each action; an action is an index into it.
-        seed: seed of the episode, for replaying it.
+        action_meanings: names of the actions; an action is an index into this tuple.
+        seed: seed for replaying the episode.
         policy: name of the policy that chose the actions.
         index: number of the episode within its collection.
         code_version: version of genie-gym that collected it.
@@ -56,11 +56,11 @@ class EpisodeInfo:
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
-        """Arguments of the env, as `genie-gym collect` or the recorder of `play` stores them."""
+        """Keyword arguments of the env, as stored by `genie-gym collect` or `genie-gym play`."""
         return self.extra.get("collection", self.extra).get("env_kwargs", {})
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self) | {"action_meanings": list(self.action_meanings)}
 
 
@@ -105,7 +105,9 @@ class Transitions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Episode(Transitions):
-    """`actions[t]` is taken at `frames[t]` and leads to `frames[t + 1]` and `rewards[t]`.
+    """An episode with its frames.
+
+    `actions[t]` is taken at `frames[t]` and leads to `frames[t + 1]` and `rewards[t]`.
 
     Attributes:
         frames: uint8 (T+1, H, W, 3).

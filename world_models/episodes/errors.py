@@ -1,4 +1,4 @@
-"""What can go wrong with a dataset on disk."""
+"""Errors for datasets that are damaged or cannot be written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class DamagedShardError(RuntimeError):
-    """A shard (or a manifest line) does not hold what was written."""
+    """A shard or a manifest line does not contain what was written."""
 
     def __init__(self, path: Path, reason: str):
         super().__init__(
@@ -26,7 +26,7 @@ class DamagedShardError(RuntimeError):
 
 
 class StorageError(OSError):
-    """The dataset cannot be written. Everything written before stays readable."""
+    """The dataset cannot be written. Everything that was written before stays readable."""
 
 
 @contextmanager

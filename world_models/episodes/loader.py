@@ -1,4 +1,4 @@
-"""Batches of windows as torch tensors, read by worker processes."""
+"""Loads batches of windows as torch tensors, in worker processes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from torch.utils.data import DataLoader, Dataset
 from world_models.episodes.dataset import EpisodeDataset
 from world_models.episodes.sampler import WindowSampler
 
-Read = Callable[[np.ndarray], dict[str, Any]]  # loads windows, given as rows, as a batch
+Read = Callable[[np.ndarray], dict[str, Any]]  # loads a batch, given rows (episode, start)
 
 
 class WindowLoader:
-    """Endless random batches that resume exactly. All games of a dataset are equally likely.
+    """Endless random batches, which a resumed run continues exactly.
+
+    All games in a dataset are equally likely, whatever their number of windows.
 
     Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
     `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
 
-    `num_workers` processes read ahead; 0 reads in the main process. For the other options see
-    :class:`WindowSampler`.
+    `num_workers` processes read ahead; if it is 0, the main process reads. The other options are
+    passed to :class:`WindowSampler`.
     """
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
@@ -36,7 +38,7 @@ class WindowLoader:
         self.read: Read = partial(dataset.batch, length=self.sampler.length)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Continue from the current position."""
+        """Yield batches, beginning at the current position."""
         batches = itertools.count(self.sampler.position)
         loader = DataLoader(
             _Batches(self.read),
@@ -46,11 +48,11 @@ class WindowLoader:
             worker_init_fn=_keep_garbage,
         )
         for batch in loader:
-            self.sampler.position += 1  # counts what was received: workers read ahead of it
+            self.sampler.position += 1  # counts received batches: workers read ahead
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of batches received so far, and the fingerprint of the data."""
+        """Return the number of batches received so far, and the fingerprint of the data."""
         return self.sampler.state_dict() | {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -58,7 +60,7 @@ class WindowLoader:
         if state["fingerprint"] != self.fingerprint:
             raise ValueError(
                 f"the saved position belongs to other data (fingerprint {state['fingerprint']}, "
-                f"now {self.fingerprint}): to other episodes or to other tokens. To train on this "
+                f"now {self.fingerprint}): the episodes or the tokens differ. To train on this "
                 "data, choose another --out"
             )
         self.sampler.load_state_dict(state)
@@ -67,7 +69,8 @@ class WindowLoader:
 def _keep_garbage(worker: int) -> None:
     """Never garbage-collect the objects that a forked worker inherits.
 
-    Destroying an object whose threads only the parent has, such as an emulator, aborts the worker.
+    If a worker destroys an object whose threads exist only in the parent, such as an emulator, it
+    aborts.
     """
     gc.freeze()
 

@@ -1,9 +1,9 @@
-"""The manifest: which shards exist and which episodes they hold.
+"""The manifest, which lists the shards in a dataset and the episodes in each shard.
 
 A dataset directory holds `shards/*.h5` and one `manifest-<writer>.jsonl` per writer, so that any
 number of processes and machines can write into one dataset without a lock. A line lists one shard
-with all its episodes, and carries its own checksum. It is appended once the shard is safely on
-disk, and never changed: a shard in a manifest is complete.
+and all its episodes, and contains a checksum of itself. The line is appended once the shard is
+safely on disk, and is never changed, so every shard in a manifest is complete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BODY = len(_PREFIX) + 8 + len('", ')
 
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord:
-    """One manifest line."""
+    """One line of a manifest: a shard and its episodes."""
 
     path: Path
     num_bytes: int
@@ -32,7 +32,7 @@ class ShardRecord:
     entries: list[Entry]
 
     def to_line(self) -> str:
-        """The line, newline included."""
+        """Return the line, including the newline."""
         body = json.dumps(
             {
                 "format_version": FORMAT_VERSION,
@@ -47,7 +47,7 @@ class ShardRecord:
 
     @staticmethod
     def from_line(line: str, directory: Path) -> ShardRecord:
-        """Inverse of :meth:`to_line`.
+        """Read a line that :meth:`to_line` made.
 
         Raises:
             ValueError: If the line is damaged or has another format version.
@@ -59,7 +59,7 @@ class ShardRecord:
         if values["format_version"] != FORMAT_VERSION:
             raise ValueError(
                 f"format version {values['format_version']} is not {FORMAT_VERSION}; "
-                "install the version of genie-gym that wrote it"
+                "install the version of genie-gym that wrote the dataset"
             )
         return ShardRecord(
             path=directory / "shards" / values["shard"],
@@ -76,13 +76,13 @@ def _with_checksum(body: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All manifest files of a dataset together.
+    """The content of all manifest files in a dataset.
 
     Attributes:
-        records: one per shard.
+        records: one record per shard.
         damaged: manifest file and reason for each damaged line.
-        torn: manifest files whose last line was cut off while it was written. The shard of
-            that line is ignored.
+        torn: manifest files whose last line was cut off while it was written. The shard that
+            this line describes is ignored.
     """
 
     records: list[ShardRecord]
@@ -108,7 +108,7 @@ def read_manifest(path: Path) -> Manifest:
 def existing_indices(
     path: Path | str, where: Callable[[EpisodeInfo], bool] = lambda info: True
 ) -> set[int]:
-    """Indices of the episodes a dataset already holds; empty when there is no dataset yet."""
+    """Return the indices of the episodes already in a dataset; empty if there is no dataset yet."""
     return {
         entry.info.index
         for record in read_manifest(Path(path)).records

@@ -1,4 +1,4 @@
-"""Merge datasets, or pack many small shards into few."""
+"""Merges datasets, and packs many small shards into a few large ones."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def merge(
     """Copy the episodes of `sources` into the dataset `out`, without duplicates.
 
     With ``on_damage="skip"`` damaged episodes are left out, each with a warning. Frames are copied
-    without recompression, and every chunk's checksum is checked. After an interruption, call it
-    again: it copies what is missing.
+    without recompression, and every chunk's checksum is checked. After an interruption, call this
+    function again: it copies the missing episodes.
 
     Returns:
-        How many episodes were copied.
+        Number of copied episodes.
     """
     out = Path(out)
     known = {e.identity for record in read_manifest(out).records for e in record.entries}

@@ -1,4 +1,4 @@
-"""Random training windows, in an order that a resumed run continues exactly."""
+"""Samples random training windows, in an order that a resumed run continues exactly."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 
 class WindowSampler(Iterator[np.ndarray]):
-    """Endless batches of windows, each window of the dataset (or of its group) equally likely.
+    """Endless batches of windows; all windows in the dataset (or in a group) are equally likely.
 
-    Batch number b is a pure function of the seed and b, so the position is the whole state. All
-    ranks draw the same global batch, and each takes its part of it.
+    Batch number b depends only on the seed and b, so the position is the sampler's whole state. All
+    ranks draw the same global batch, and each rank takes its own part of it.
 
     Args:
-        num_frames: frames of each episode; episodes shorter than `length` have no window.
-        length: frames of a window.
+        num_frames: number of frames in each episode; episodes shorter than `length` have no window.
+        length: frames per window.
         batch_size: windows per batch *on each rank*.
         seed: seed of the order.
         rank: index of this process.
         world_size: number of processes.
-        groups: group number of each episode, such as its game. All groups with windows are equally
-            likely, whatever their size. None: no groups.
-        rare: windows to oversample, as rows of (episode, start).
+        groups: group number of each episode, e.g. one number per game. All groups with windows are
+            equally likely, whatever their size. None: there are no groups.
+        rare: windows to oversample; each row of this array is (episode, start).
         rare_share: fraction of windows, in [0, 1], that are sampled from `rare`.
     """
 
@@ -78,7 +78,7 @@ class WindowSampler(Iterator[np.ndarray]):
         return int(self._ends[-1])
 
     def batch(self, number: int) -> np.ndarray:
-        """Batch `number`: int64 (batch_size, 2), rows of (episode, start)."""
+        """Return batch `number`: int64 (batch_size, 2), where each row is (episode, start)."""
         rng = np.random.default_rng([self.seed, number])
         size = self.batch_size * self.world_size
         if len(self._sizes) == 1:
@@ -100,7 +100,7 @@ class WindowSampler(Iterator[np.ndarray]):
         return self.batch(self.position - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, and the settings that it belongs to."""
+        """Return the position, and the settings for which it is valid."""
         return {"position": self.position} | self._identity()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -126,7 +126,10 @@ class WindowSampler(Iterator[np.ndarray]):
 
 
 def sequential_windows(num_frames: np.ndarray, *, length: int, stride: int) -> np.ndarray:
-    """Every `stride`-th window of each episode in order: int64 (N, 2), for evaluation."""
+    """Return every `stride`-th window of each episode, for evaluation.
+
+    The result is int64 (N, 2), in order; each row is (episode, start).
+    """
     rows = [
         (episode, start)
         for episode, frames in enumerate(num_frames)

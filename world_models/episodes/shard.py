@@ -1,9 +1,11 @@
 """A shard: several episodes in one immutable HDF5 file.
 
-Row r of `frames`, `actions` and `rewards` is one step. An episode occupies `num_frames` rows from
-`first_row`, which is on a chunk boundary. Frames are stored *column by column* (rows, W, H, 3):
-side-scrolling then shifts a frame by whole runs of bytes, which the compressor finds, so that a
-frame takes a fifth less space. Chunks are zstd frames with a checksum (HDF5 filter 32015).
+Row r of the arrays `frames`, `actions` and `rewards` is one step. An episode occupies `num_frames`
+rows, beginning with `first_row`, which is on a chunk boundary.
+
+Each frame is stored *column by column*, so `frames` has the shape (rows, W, H, 3). If a game
+scrolls sideways, whole runs of bytes then move; the compressor finds them, and a frame takes a
+fifth less space. Each chunk is a zstd frame with a checksum (HDF5 filter 32015).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ ZSTD_FILTER = 32015  # registered HDF5 id: other readers need the hdf5plugin pac
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """The manifest's entry for one episode of a shard."""
+    """The manifest's entry for one episode in a shard."""
 
     key: str
     first_row: int
@@ -51,7 +53,7 @@ class Entry:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Entry:
-        """Undo `dataclasses.asdict`, also after a JSON round trip."""
+        """Make an entry from the result of `dataclasses.asdict`, also after a JSON round trip."""
         return Entry(**values | {"info": EpisodeInfo(**values["info"])})
 
 
@@ -67,12 +69,12 @@ class EncodedEpisode:
 
     @property
     def num_bytes(self) -> int:
-        """Compressed size of the frames."""
+        """Compressed size of the frames in bytes."""
         return sum(map(len, self.chunks))
 
 
 class Chunk:
-    """Frames of one chunk as they are stored: column by column. Unused slots are black.
+    """The frames of one chunk, stored column by column. Unused slots are black.
 
     Attributes:
         count: Number of frames so far, at most CHUNK_FRAMES.
@@ -98,7 +100,7 @@ class Chunk:
         self.count += 1
 
     def compressed(self) -> bytes:
-        """The chunk as the bytes of a zstd frame."""
+        """Return the chunk as the bytes of a zstd frame."""
         self._columns[self.count :] = 0
         return _compress(self._columns)
 
@@ -112,7 +114,7 @@ class EpisodeEncoder:
         self._frame_shape: tuple[int, ...] = ()
 
     def add(self, chunk: Chunk) -> None:
-        """Append a chunk. All chunks but the last must be full."""
+        """Append a chunk. All chunks except the last must be full."""
         self._chunks.append(chunk.compressed())
         self._num_frames += chunk.count
         self._frame_shape = chunk.frame_shape
@@ -145,7 +147,7 @@ class EpisodeEncoder:
 
 
 def encode_episode(episode: Episode) -> EncodedEpisode:
-    """Compress an episode. Pure: may run in any thread or process."""
+    """Compress an episode. This is a pure function, so it may run in any thread or process."""
     encoder = EpisodeEncoder()
     for start in range(0, len(episode.frames), CHUNK_FRAMES):
         chunk = Chunk(episode.frames.shape[1:])
@@ -158,9 +160,9 @@ def encode_episode(episode: Episode) -> EncodedEpisode:
 def episode_key(
     transitions: Transitions, frame_shape: tuple[int, ...], chunks: Sequence[bytes]
 ) -> str:
-    """Hash of an episode's content, independent of the compression level.
+    """Return a hash of an episode's content that does not depend on the compression level.
 
-    Pixels are hashed through the checksum that zstd appends to each chunk.
+    The pixels enter the hash through the checksum that zstd appends to each chunk.
     """
     info, ends = transitions.info, f"{int(transitions.terminated)}{int(transitions.truncated)}"
     digest = hashlib.sha256()
@@ -173,7 +175,7 @@ def episode_key(
 
 
 def shard_bytes(episodes: Sequence[EncodedEpisode]) -> tuple[bytes, list[Entry]]:
-    """Pack episodes of one frame shape into the bytes of a shard file."""
+    """Pack episodes with the same frame shape into a shard; return its bytes and its entries."""
     entries, num_rows = [], 0
     for episode in episodes:
         entries.append(replace(episode.entry, first_row=num_rows))
@@ -199,7 +201,7 @@ def shard_bytes(episodes: Sequence[EncodedEpisode]) -> tuple[bytes, list[Entry]]
 
 
 class ShardReader:
-    """Reads rows of one shard. Every byte it returns has passed a checksum."""
+    """Reads rows of one shard. All bytes that it returns have passed a checksum test."""
 
     def __init__(self, path: Path):
         """Open the shard. Raises DamagedShardError if it is not readable."""
@@ -219,7 +221,7 @@ class ShardReader:
         self._file.close()
 
     def entries(self) -> list[Entry]:
-        """The shard's own table of its episodes."""
+        """Return the shard's own table of its episodes."""
         try:
             table = json.loads(self._whole("episodes").tobytes())
             return [Entry.from_json(values) for values in table]
@@ -227,7 +229,7 @@ class ShardReader:
             raise DamagedShardError(self.path, f"its table cannot be read ({error})") from None
 
     def frames(self, first: int, count: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Frames of the rows [first, first + count), uint8 (count, H, W, 3)."""
+        """Return the frames in rows [first, first + count), uint8 (count, H, W, 3)."""
         out = np.empty((count, *self.frame_shape), np.uint8) if out is None else out
         done = 0
         while done < count:
@@ -239,7 +241,7 @@ class ShardReader:
         return out
 
     def encoded(self, entry: Entry) -> EncodedEpisode:
-        """An episode, still compressed. The checksum of each of its chunks is checked."""
+        """Check the checksums of an episode's chunks, and return the episode still compressed."""
         first = entry.first_row // self.chunk_frames
         numbers = range(first, first + -(-entry.num_frames // self.chunk_frames))
         for number in numbers:
@@ -294,7 +296,7 @@ def _create(
 
 
 def _pixels(frames: np.ndarray) -> np.ndarray:
-    """View (n, A, B, 3) as (n, A, B) whole pixels: numpy copies those four times as fast."""
+    """View frames (n, A, B, 3) as whole pixels (n, A, B), which numpy copies 4 times as fast."""
     return frames.view("V3")[..., 0]
 
 

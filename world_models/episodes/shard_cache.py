@@ -13,14 +13,14 @@ MAX_OPEN_SHARDS = 256
 
 
 class ShardCache:
-    """Recently used open shards. Each process opens its own (HDF5 does not survive a fork)."""
+    """Holds open shards. Each process opens its own, because HDF5 does not survive a fork."""
 
     def __init__(self) -> None:
         self._readers: OrderedDict[Path, ShardReader] = OrderedDict()
         self._process = os.getpid()
 
     def get(self, path: Path) -> ShardReader:
-        """The open shard at `path`."""
+        """Return the open shard at `path`."""
         if self._process != os.getpid():
             self._readers, self._process = OrderedDict(), os.getpid()
         if path not in self._readers:

@@ -1,4 +1,4 @@
-"""Check a dataset against its manifest, down to the last pixel."""
+"""Checks a dataset against its manifest, down to the last pixel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from world_models.episodes.shard import Entry, ShardReader, episode_key
 
 @dataclass(kw_only=True)
 class Report:
-    """What :func:`verify` found.
+    """The result of :func:`verify`.
 
     Attributes:
         num_shards: number of shards in the manifest.
@@ -33,7 +33,7 @@ class Report:
 
 
 def verify(path: Path | str, progress: Callable[[ShardRecord], None] = lambda _: None) -> Report:
-    """Read and check everything: file hashes, tables, each frame and the key of each episode."""
+    """Read and check everything: file hashes, episode tables, all frames and all episode keys."""
     path = Path(path)
     manifest = read_manifest(path)
     report = Report(damage=list(manifest.damaged))
@@ -53,7 +53,7 @@ def verify(path: Path | str, progress: Callable[[ShardRecord], None] = lambda _:
 
 
 def _check_shard(record: ShardRecord) -> list[str]:
-    """What is wrong with one shard."""
+    """Return a description of each fault found in one shard."""
     try:
         content = record.path.read_bytes()
     except OSError as error:

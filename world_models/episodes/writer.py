@@ -20,11 +20,11 @@ SHARD_BYTES = 16 << 20
 
 
 class EpisodeWriter:
-    """Adds episodes to a dataset directory. Any number of processes may each use their own writer.
+    """Adds episodes to a dataset directory. Several processes may do so, each with its own writer.
 
     A flush writes one shard under a temporary name, fsyncs it, renames it, fsyncs the directory,
     and only then appends the shard's line to this writer's own manifest file. If the process is
-    killed, every episode in the manifest stays readable, and the episodes in memory are lost.
+    killed, every episode in the manifest stays readable; only episodes in memory are lost.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class EpisodeWriter:
 
     @property
     def num_pending(self) -> int:
-        """Number of episodes that are still in memory only."""
+        """Number of episodes that are in memory but not yet on disk."""
         return len(self._pending)
 
     def add(self, episode: Episode) -> None:
-        """Compress an episode; write a shard once `max_shard_bytes` have gathered."""
+        """Compress an episode. A shard is written once `max_shard_bytes` are in memory."""
         self.add_encoded(encode_episode(episode))
 
     def add_encoded(self, episode: EncodedEpisode) -> None:
-        """Like :meth:`add`, for an episode that is already compressed."""
+        """Add an episode that is already compressed; see :meth:`add`."""
         if self._pending and self._pending[0].frame_shape != episode.frame_shape:
             self.flush()
         self._pending.append(episode)
@@ -75,7 +75,7 @@ class EpisodeWriter:
     def flush(self) -> None:
         """Write the episodes in memory to disk.
 
-        After a StorageError they stay in memory: free some space and call `flush()` again.
+        After a StorageError, they stay in memory: free some space and call `flush()` again.
         """
         if not self._pending:
             return
@@ -100,7 +100,7 @@ class EpisodeWriter:
         self._pending_bytes = 0
 
     def close(self) -> None:
-        """Flush. The writer stays usable."""
+        """Write the episodes in memory to disk. The writer stays usable."""
         self.flush()
 
     def __enter__(self) -> EpisodeWriter:
@@ -117,14 +117,14 @@ class EpisodeWriter:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append the whole line, or nothing."""
+    """Append the whole line or nothing."""
     new = not path.exists()
     with writing(path, len(line)):
         with open(path, "ab", buffering=0) as file:
             size = file.tell()
             try:
                 written = 0
-                while written < len(line):  # after a short write, the next one raises the reason
+                while written < len(line):  # after a short write, the next raises the reason
                     written += file.write(line[written:])
                 os.fsync(file.fileno())
             except OSError:

@@ -1,1 +1,1 @@
-"""Dreaming: a trained tokenizer and dynamics as a simulator."""
+"""Dreaming: a trained tokenizer and a trained dynamics model simulate a game together."""

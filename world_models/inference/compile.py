@@ -1,10 +1,14 @@
 """Compiled dreams: `torch.compile` applied to the few functions that make up a step.
 
-The compiled functions cover a sampling pass, including its unmasking; the pass over the finished
-frame, including its cache entry and outcome; and the decoding to pixels.
+The compiled functions cover:
 
-On a CPU, half-precision weights become constants of the compiled code. They are padded to whole
-tiles of the CPU's matrix units, and autotuning chooses the fastest matrix product.
+* a sampling pass, including the unmasking of tokens;
+* the pass over the finished frame, which computes the cache entry, the reward and the termination;
+* the decoding of tokens to pixels.
+
+On a CPU, half-precision weights become constants in the compiled code. They are padded to whole
+tiles of the CPU's matrix units, and autotuning chooses the fastest implementation of each matrix
+product.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ __all__ = ["CompiledWorld", "Compiler"]
 M = TypeVar("M", bound=nn.Module)
 
 TILE = 32  # a tile of the CPU's matrix units holds this many numbers per row
-TUNED = {  # options of torch.compile
+TUNED = {  # options for torch.compile
     "cpp_wrapper": True,
     "max_autotune": True,
     "max_autotune_gemm_backends": "CPP,ATEN",
@@ -41,14 +45,14 @@ TUNED = {  # options of torch.compile
 
 
 class CompiledWorld(WorldModel):
-    """A world model with a compiled `step`, built from the current weights of a world.
+    """A world model with a compiled `step`, built from the current weights of another world model.
 
-    The compiled `step` is faster, especially with few rows. The first steps at each new batch size
-    take up to several minutes, so compiling pays off for long dreams with few different batch
-    sizes. The order of summation, and so the rounding, may depend on the batch size.
+    The compiled `step` is faster, especially for small batches. The first steps at each new batch
+    size take up to several minutes, so compiling pays off for long dreams with few different batch
+    sizes. The order in which numbers are summed, and so the rounding, may depend on the batch size.
 
     Raises:
-        RuntimeError: If no compiler is available. A CPU requires a C++ compiler.
+        RuntimeError: If no compiler is available. Compiling for a CPU requires a C++ compiler.
     """
 
     def __init__(self, world: WorldModel):
@@ -86,7 +90,7 @@ class CompiledWorld(WorldModel):
 
 
 class CompiledDynamics:
-    """Compiled versions of the `Dynamics` methods that a dream calls."""
+    """Compiled versions of the `Dynamics` methods that dreams call."""
 
     def __init__(self, dynamics: Dynamics):
         compiler = Compiler(dynamics)
@@ -118,8 +122,8 @@ class Compiler:
     """Compiles functions of one module with its current weights, for use without gradients.
 
     Attributes:
-        part: The module whose methods are compiled: the given module, or for half precision on a
-            CPU a copy of it with padded layers.
+        part: The module whose methods are compiled: the given module or, for half precision on a
+            CPU, a copy of it with padded layers.
     """
 
     def __init__(self, part: Any):
@@ -128,7 +132,7 @@ class Compiler:
         self.part = _in_tiles(copy.deepcopy(part)) if self._freezing else part
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the compiled function."""
+        """Compile a function, and return the compiled version."""
         if not self._freezing:
             return compiled(function)
         from torch._inductor import config
@@ -143,7 +147,7 @@ class Compiler:
 
 
 class _Tiled(nn.Module):
-    """A linear layer, padded with zeros to whole tiles."""
+    """A linear layer whose weight is padded with zeros to whole tiles."""
 
     def __init__(self, layer: nn.Linear):
         super().__init__()
@@ -154,12 +158,12 @@ class _Tiled(nn.Module):
         self.bias = None if bias is None else nn.Parameter(F.pad(bias.detach(), (0, more_out)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(..., in)`` to ``(..., out)``."""
+        """Map inputs ``(..., in)`` to outputs ``(..., out)``."""
         return F.linear(F.pad(x, (0, self.more_in)), self.weight, self.bias)[..., : self.num_out]
 
 
 def _in_tiles(part: M) -> M:
-    """Pad those linear layers of a module that do not fill whole tiles, and return the module."""
+    """Pad a module's linear layers that do not fill whole tiles, and return the module."""
     for name, child in part.named_children():
         if not isinstance(child, nn.Linear):
             _in_tiles(child)

@@ -1,9 +1,12 @@
-"""Runs a step of many rows on a CPU: each thread computes a part of the rows.
+"""Splits a step over the threads of a CPU: each thread computes a part of the batch.
 
 torch's own threads split every single operation, and spin-wait for each other after it. A step has
-hundreds of small operations, so torch's threads would gain little, and if other processes keep the
-CPU busy, they would be slower than one thread. They also do not survive a fork: a child process
-that used them would hang. Here each part runs on one thread, and threads synchronise once per step.
+hundreds of small operations, so these threads would gain little. If other processes keep the CPU
+busy, they would even be slower than one thread. They also do not survive a fork: a child process
+that used them would hang.
+
+Here, each part of the batch runs on one thread, and the threads synchronise only once per step. A
+*row* is one batch item.
 """
 
 from __future__ import annotations
@@ -23,23 +26,23 @@ from world_models.inference.world import Prediction
 __all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts", "threads", "threads_of_an_operation"]
 
 MIN_ROWS = 4  # fewer rows per thread are not worth a thread
-_LARGE = 20_000_000  # with this many parameters, a single operation is worth several threads
+_LARGE = 20_000_000  # in a model with so many parameters, an operation is worth several threads
 
 Step = Callable[..., tuple[WorldState, Prediction]]
-"""`WorldModel.step`: maps a state and actions to the next state and the prediction."""
+"""Maps a state and actions to the next state and a prediction, as `WorldModel.step` does."""
 
 
 def step_in_parts(
     step: Step, num_parts: int, state: WorldState, *inputs: Tensor
 ) -> tuple[WorldState, Prediction]:
-    """Split the rows into parts, and call ``step(state, *inputs)`` for each on its own thread.
+    """Split the rows into parts, and call ``step(state, *inputs)`` for each part on its own thread.
 
-    The world must not be compiled, and the state must not be used again. Each input has one entry
-    per row.
+    Each input has one entry per row. The world model must not be compiled. Do not use the state
+    again afterwards.
     """
     columns = (x.tensor_split(num_parts) for x in inputs)
     parts = zip(state.tensor_split(num_parts), *columns, strict=True)
-    inference = torch.is_inference_mode_enabled()  # threads do not inherit it
+    inference = torch.is_inference_mode_enabled()  # threads do not inherit this mode
     done = [_pool(num_parts).submit(_on_one_thread, inference, step, *part) for part in parts]
     states, predictions = zip(*(future.result() for future in done), strict=True)
     return state.joined(states), Prediction.cat(predictions)
@@ -47,7 +50,7 @@ def step_in_parts(
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Run each of torch's operations on at most `number` threads."""
+    """Run each torch operation inside the context on at most `number` threads."""
     before = torch.get_num_threads()
     if before > number:
         torch.set_num_threads(number)
@@ -59,12 +62,12 @@ def threads(number: int) -> Iterator[None]:
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """Run torch's operations on the calling thread alone."""
+    """Run all torch operations inside the context on the calling thread alone."""
     return threads(1)
 
 
 def threads_of_an_operation(model: nn.Module, num_threads: int) -> int:
-    """Return the number of threads per operation: all threads for a large model, else one."""
+    """Return the number of threads for each operation: all for a large model, otherwise one."""
     large = sum(p.numel() for p in model.parameters()) >= _LARGE
     return num_threads if large else 1
 

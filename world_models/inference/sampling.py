@@ -1,6 +1,8 @@
 """MaskGIT sampling: unmasks tokens over a few passes, the most certain ones first.
 
-Shapes: B batch, R rows out of B, M tokens sampled together, K codes.
+A *row* is one batch item. Rows that need no more passes can drop out, so a pass has R of B rows.
+
+Shapes: B batch, R rows in a pass, M tokens per row that are sampled together, K codes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from world_models.noise import uniform
 
 __all__ = ["MaskedTokens", "Pass", "Predict", "Sample", "entropy", "sample_tokens", "unmask"]
 
-COLD = 1e-3  # a temperature that practically always draws the most likely token
+COLD = 1e-3  # a temperature so low that the most likely token is practically always drawn
 CHUNK = 256  # number of tokens drawn at once
 LARGEST = 1 - 2.0**-24  # the largest float32 below 1
 
@@ -28,9 +30,10 @@ class Sample:
     """Sampled tokens.
 
     Attributes:
-        tokens: int64 ``(B, M)``.
-        entropy: Entropy of each token's distribution when all were masked, in nats, ``(B, M)``.
-        passes: Number of passes of each row, ``(B,)``.
+        tokens: The tokens, int64 ``(B, M)``.
+        entropy: Entropy of each token's distribution when all tokens were masked, in nats,
+            ``(B, M)``.
+        passes: Number of passes that each row took, ``(B,)``.
     """
 
     tokens: Tensor
@@ -39,13 +42,13 @@ class Sample:
 
 
 class MaskedTokens(NamedTuple):
-    """Tokens of R rows, some of them masked.
+    """The partly masked tokens of R rows.
 
     Attributes:
-        tokens: int64 ``(R, M)``.
+        tokens: The tokens, int64 ``(R, M)``.
         masked: Whether each token is masked, bool ``(R, M)``.
         step: Each row's position in the schedule, 0 to steps - 1, ``(R,)``.
-        passes: Number of passes of each row so far, ``(R,)``.
+        passes: Number of passes that each row has taken so far, ``(R,)``.
     """
 
     tokens: Tensor
@@ -54,15 +57,17 @@ class MaskedTokens(NamedTuple):
     passes: Tensor
 
     def rows(self, rows: Tensor) -> MaskedTokens:
-        """Some of the rows."""
+        """Return only the rows with these indices."""
         return MaskedTokens(*(x[rows] for x in self))
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""Maps partly masked tokens ``(R, M)`` and their rows ``(R,)`` to logits ``(R, M, K)``."""
+"""Maps partly masked tokens ``(R, M)`` and row indices ``(R,)`` to logits ``(R, M, K)``."""
 Pass = Callable[[MaskedTokens, Tensor, Tensor, Tensor], tuple[MaskedTokens, Tensor]]
-"""`Predict` and `unmask` in one call: maps tokens, rows, schedule and noise to the tokens after
-the pass and the entropy of each token's distribution."""
+"""Does a whole pass, `Predict` and `unmask`, in one call.
+
+Maps tokens, row indices, schedule and noise to the tokens after the pass and the entropy of each
+token's distribution."""
 
 
 def sample_tokens(
@@ -77,23 +82,24 @@ def sample_tokens(
     """Sample all tokens of B rows.
 
     Args:
-        predict: Returns the logits of tokens.
+        predict: Computes the logits for partly masked tokens.
         space: The token space.
-        config: How to sample.
-        seeds: ``(B,)`` int64. A row's random numbers depend only on its seed and its counter.
-        counters: ``(B,)`` int64.
-        num_frames: Number of frames sampled together.
-        fused: Used instead of `predict` and `unmask` if given.
+        config: The sampling settings.
+        seeds: A random seed for each row, int64 ``(B,)``. A row's random numbers depend only on its
+            seed and its counter.
+        counters: A counter for each row, such as the frame number, int64 ``(B,)``.
+        num_frames: Number of frames that are sampled together.
+        fused: If given, it is called instead of `predict` and `unmask`.
     """
     steps, size = config.steps, num_frames * space.num_tokens
     schedule = torch.tensor(cosine_schedule(steps, size), device=seeds.device)
     noise = uniform(seeds, counters, 0, steps * size).unflatten(1, (steps, size))
     tokens = seeds.new_full((len(seeds), size), space.mask_token)
     none = torch.zeros_like(seeds)
-    # Fields must not share memory, because torch would compile another version for such arguments.
+    # The fields must not share memory: torch would compile a separate version for that case.
     canvas = MaskedTokens(tokens, torch.ones_like(tokens, dtype=torch.bool), none, none.clone())
     tokens, passes = tokens.clone(), none.clone()
-    rows = torch.arange(len(seeds), device=seeds.device)  # the R of B rows still being sampled
+    rows = torch.arange(len(seeds), device=seeds.device)  # rows that are still being sampled
     for step in range(steps):
         if fused is None:
             logits = predict(canvas.tokens, rows)
@@ -107,8 +113,8 @@ def sample_tokens(
             if not unfinished.any():
                 break
             # Compiled code keeps all rows: another number of rows would need another compilation.
-            # Dropping finished rows copies the other rows and their past, which pays off only when
-            # half of the rows are finished.
+            # Dropping finished rows copies the other rows and their past, which pays off only if at
+            # least half of the rows are finished.
             if fused is None and 2 * int(unfinished.sum()) <= len(rows):
                 tokens[rows], passes[rows] = canvas.tokens, canvas.passes
                 kept = unfinished.nonzero()[:, 0]
@@ -125,14 +131,15 @@ def unmask(
     config: SamplingConfig,
     space: TokenSpace,
 ) -> tuple[MaskedTokens, Tensor]:
-    """Draw tokens, and unmask those that are certain enough.
+    """Draw tokens, and unmask the ones that are certain enough.
 
     Args:
         canvas: The tokens before the pass.
-        logits: Their logits, ``(R, M, K)``.
-        schedule: Number of masked tokens before each pass, and after the last pass.
+        logits: The tokens' logits, ``(R, M, K)``.
+        schedule: The number of masked tokens before each pass, followed by the number after the
+            last pass.
         noise: Uniform random numbers, ``(R, M)``.
-        config: How to sample.
+        config: The sampling settings.
         space: The token space.
 
     Returns:
@@ -150,7 +157,7 @@ def unmask(
     stay = _least_certain(certainty, masked, schedule[step + 1])
     if config.threshold < 1:
         stay = stay & (certainty < config.threshold)
-    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # the step with this few masks
+    reached = (schedule > stay.sum(1, keepdim=True)).sum(1)  # the first step with so few masks
     canvas = MaskedTokens(
         tokens=torch.where(masked & ~stay, drawn, tokens),
         masked=stay,
@@ -161,7 +168,7 @@ def unmask(
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """The entropy ``(...)`` of logits ``(..., K)``, in nats."""
+    """Return the entropy ``(...)`` of the distributions with logits ``(..., K)``, in nats."""
     logits = logits.float().log_softmax(-1)
     return -(logits.exp() * logits).sum(-1)
 
@@ -169,12 +176,13 @@ def entropy(logits: Tensor) -> Tensor:
 def _draw(
     logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSpace
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw tokens from logits ``(R, M, K)``; temperature 0 draws the most likely ones.
+    """Draw tokens from logits ``(R, M, K)``; temperature 0 draws the most likely tokens.
 
     Returns:
-        Tokens, their certainty in [0, 1], and the entropy of the logits, each ``(R, M)``.
+        The tokens, the certainty of each token in [0, 1], and the entropy of each token's
+        distribution, each ``(R, M)``.
     """
-    # Chunks fit into the CPU cache: this is several times as fast as drawing all tokens at once.
+    # Chunks fit into the CPU cache, which is several times as fast as drawing all tokens at once.
     size = noise.numel() if torch.compiler.is_compiling() else CHUNK
     chunks = (x.split(size) for x in (logits.flatten(0, 1), temperature.flatten(), noise.flatten()))
     drawn = [_draw_chunk(x, heat, at, space) for x, heat, at in zip(*chunks, strict=True)]
@@ -185,7 +193,7 @@ def _draw(
 def _draw_chunk(
     logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSpace
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`_draw` for logits ``(n, K)``."""
+    """Do the same as `_draw` for n tokens, whose logits are ``(n, K)``."""
     logits = logits.float()
     most, likeliest = logits.max(-1, keepdim=True)
     logits = logits - most
@@ -194,7 +202,7 @@ def _draw_chunk(
     entropy = total.log() - (weight * logits).sum(-1) / total
     certainty = 1 / total  # the probability of the most likely token
     noise = noise.masked_fill(temperature == 0, 0)
-    if torch.compiler.is_compiling():  # compiled code cannot select rows by their values
+    if torch.compiler.is_compiling():  # compiled code cannot select tokens by their values
         tokens = _draw_any(logits, temperature, noise, space)
     else:
         # Noise below the likeliest token's probability draws that token. A temperature below 1 only
@@ -231,8 +239,9 @@ def _draw_any(logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSp
 def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
     """Adjust logits ``(n, K)`` so that the token ids >= `start` are sampled as a group.
 
-    The temperature ``(n, 1)`` applies twice: to the choice between the other ids and the group,
-    which counts as one id with the total probability of its members, and to the choice of a member.
+    The group counts as one id, with the total probability of its members. The temperature
+    ``(n, 1)`` applies twice: to the choice between the group and the other ids, and to the choice
+    of a member within the group.
     """
     heat = temperature.clamp(min=COLD)
     others, group = logits[:, :start], logits[:, start:]
@@ -241,7 +250,7 @@ def _grouped(logits: Tensor, temperature: Tensor, start: int) -> Tensor:
 
 
 def _least_certain(certainty: Tensor, masked: Tensor, count: Tensor) -> Tensor:
-    """Mark the ``count`` ``(R,)`` masked tokens of each row that have the lowest certainty."""
+    """Mark each row's least certain masked tokens; `count` ``(R,)`` is their number per row."""
     order = certainty.masked_fill(~masked, float("inf")).argsort(dim=-1, stable=True)
-    # A second sort computes the ranks, because torch 2.13 miscompiles ranks made by scattering.
+    # A second sort computes the ranks, because torch 2.13 miscompiles their computation by scatter.
     return (order.argsort(dim=-1) < count[:, None]) & masked

@@ -1,6 +1,8 @@
-"""The state of a dream: everything that future frames depend on.
+"""The state of a dream: everything from the past that future frames depend on.
 
-Shapes: B batch, N tokens per frame.
+A *row* is one batch item: rows are independent games.
+
+Shapes: B batch, N tokens per frame, K recent frames, H height, W width.
 """
 
 from __future__ import annotations
@@ -19,20 +21,22 @@ __all__ = ["WorldState", "merge_rows"]
 
 @dataclass(frozen=True, kw_only=True)
 class WorldState:
-    """The state of B independent rows of a world model.
+    """A world model's state for B independent rows.
 
     Attributes:
-        seeds: ``(B,)`` int64. A row's future depends only on its past, its actions and its seed.
-        frames: The last frame, uint8 ``(B, H, W, 3)``: the real frame if it is known.
-        tokens: Tokens of the last frame, ``(B, N)``.
-        dynamics: KV cache of the dynamics.
-        decoder: KV cache of the tokenizer's decoder. None if no more frames are to be decoded,
-            because only real frames will be observed.
+        seeds: A random seed for each row, int64 ``(B,)``. A row's future depends only on its past,
+            its actions and its seed.
+        frames: The last frame of each row, uint8 ``(B, H, W, 3)``: the real frame if it is known,
+            otherwise the decoded frame.
+        tokens: The tokens of the last frame, ``(B, N)``.
+        dynamics: KV cache of the dynamics model.
+        decoder: KV cache of the tokenizer's decoder. Set it to None if only real frames will be
+            observed, so that no more frames are decoded.
         encoder: KV cache of the tokenizer's encoder. None after an imagined frame, because the
             encoder has not seen that frame.
-        recent_frames: The newest frames, uint8 ``(B, K, H, W, 3)``. A dynamics model with a
-            `horizon` restarts from these frames when it has used all its positions. None without a
-            `horizon`.
+        recent_frames: The last K frames, uint8 ``(B, K, H, W, 3)``. A dynamics model with a
+            `horizon` restarts from these frames when it has used all its positions. None if the
+            dynamics model has no `horizon`.
         recent_actions: The actions between the `recent_frames`, ``(B, K - 1)``.
     """
 
@@ -62,11 +66,11 @@ class WorldState:
         return replace(self, frames=frames, recent_frames=recent)
 
     def clone(self) -> WorldState:
-        """A copy that shares no memory."""
+        """Return a copy that shares no memory with this state."""
         return self._map(lambda cache: cache.clone(), lambda x: x.clone())
 
     def rows(self, index: Tensor) -> WorldState:
-        """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
+        """Return a copy of the rows in ``index`` (int64), in that order; rows may be repeated."""
         return self._map(lambda cache: cache.rows(index), lambda x: x.index_select(0, index))
 
     def tensor_split(self, num: int) -> list[WorldState]:
@@ -78,7 +82,7 @@ class WorldState:
         ]
 
     def joined(self, parts: Sequence[WorldState]) -> WorldState:
-        """Join the parts made by `tensor_split` after each part has taken a step."""
+        """Join the parts that `tensor_split` made, after each part has taken a step."""
         tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in self._tensors()}
         caches: dict[str, KVCache | None] = {"encoder": None, "decoder": None}
         for name in parts[0]._caches():
@@ -87,9 +91,9 @@ class WorldState:
         return replace(self, **tensors, **caches)  # type: ignore[arg-type]
 
     def put(self, index: Tensor, other: WorldState) -> WorldState:
-        """Replace the rows in ``index`` by the rows of ``other``, and return the state.
+        """Replace the rows in ``index`` with the rows of ``other``, and return the new state.
 
-        Caches are written in place. A cache that only one of the states has is dropped.
+        Caches are overwritten in place. A cache that only one of the two states has is dropped.
         """
         mine, others = self._caches(), other._caches()
         for name in mine.keys() & others.keys():
@@ -102,13 +106,13 @@ class WorldState:
         """Return the same rows with new seeds, int64 ``(B,)``, so that their futures differ."""
         if seeds.shape != self.seeds.shape or seeds.dtype != torch.int64:
             raise ValueError(
-                f"expected int64 seeds {tuple(self.seeds.shape)}, one per row, "
+                f"expected int64 seeds {tuple(self.seeds.shape)}, one per batch item, "
                 f"got {seeds.dtype} {tuple(seeds.shape)}"
             )
         return replace(self, seeds=seeds)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as a flat dict of tensors, for safetensors."""
+        """Return the state as a flat dict of tensors, which safetensors can save."""
         flat = self._tensors()
         for name, cache in self._caches().items():
             flat |= {f"{name}.{key}": x for key, x in cache.tensors().items()}
@@ -116,14 +120,15 @@ class WorldState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> WorldState:
-        """Rebuild the state from the result of `tensors`."""
+        """Rebuild a state from the dict that `tensors` returned."""
         caches: dict[str, KVCache | None] = {}
         for name in ("dynamics", "decoder", "encoder"):
             own = {k.partition(".")[2]: x for k, x in tensors.items() if k.startswith(name + ".")}
             caches[name] = KVCache(**own) if own else None
         if caches["dynamics"] is None:
             raise ValueError(
-                f"expected the tensors of WorldState.tensors(), got only {sorted(tensors)}"
+                "expected the dict that WorldState.tensors() returns, but it has only the tensors "
+                f"{sorted(tensors)}"
             )
         plain = {name: x for name, x in tensors.items() if "." not in name}
         return cls(**plain, **caches)  # type: ignore[arg-type]
@@ -150,9 +155,9 @@ def merge_rows(
     """Restart some rows of a state.
 
     Args:
-        state: State of all rows, written in place as by `put`; None if no row has started yet.
-        index: The rows to restart, int64.
-        fresh: The new state of these rows, in that order.
+        state: The state of all rows, overwritten in place; None if no row has started yet.
+        index: Indices of the rows to restart, int64.
+        fresh: The new state of these rows, in the same order.
         num_rows: Total number of rows.
 
     Returns:

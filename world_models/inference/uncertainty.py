@@ -1,4 +1,4 @@
-"""How uncertain a world model is about a frame: the reward of AutoExplore.
+"""Measures how uncertain a world model is about a frame, which is the reward in AutoExplore.
 
 Shapes: B batch, T frames, N tokens per frame, K codes.
 """
@@ -16,14 +16,16 @@ from world_models.model.token_space import Clip
 
 __all__ = ["GIVEN", "PREDICTED", "frame_uncertainty", "joint_entropy"]
 
-GIVEN, PREDICTED = 2, 3  # numbers of frames in the published reward, which scores the last frame
+# Numbers of given and of predicted frames in the published reward, which scores the last frame.
+GIVEN, PREDICTED = 2, 3
 SHARE = 4  # only the most uncertain quarter of the tokens counts: most show predictable background
 
 
 def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
-    """One number in [0, 2] per frame: mean 2H / ln K over the most uncertain quarter of tokens.
+    """Return one number in [0, 2] per frame: the mean of 2H / ln K over its most uncertain tokens.
 
-    H ``(..., N)`` is the entropy of each token's distribution in nats, K the number of codes.
+    H is the entropy of a token's distribution in nats, given as `entropy` ``(..., N)``, and K is
+    the number of codes. The mean is over the most uncertain quarter of the frame's tokens.
     """
     count = max(1, entropy.shape[-1] // SHARE)
     most = entropy.float().topk(count, dim=-1).values
@@ -32,10 +34,10 @@ def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
 
 @torch.no_grad()
 def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
-    """Entropy ``(B, N)`` of the last frame when all future frames are predicted in one pass.
+    """Return the last frame's entropy ``(B, N)`` when all future frames are predicted in one pass.
 
     Args:
-        model: The world.
+        model: The world model.
         frames: The given frames, uint8 ``(B, k, H, W, 3)``.
         actions: All actions up to the one that leads to the last frame, ``(B, T - 1)``.
     """

@@ -1,4 +1,6 @@
-"""A world model as a simulator: start from frames, step with actions.
+"""A world model as a simulator: it starts from real frames, and actions step it.
+
+A *row* is one batch item: rows are independent games.
 
 Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H height, W width.
 """
@@ -31,14 +33,14 @@ class Prediction:
     """The next frame of B rows, with reward and termination.
 
     Attributes:
-        frames: uint8 ``(B, H, W, 3)``.
-        tokens: int64 ``(B, N)``.
+        frames: The frames, uint8 ``(B, H, W, 3)``.
+        tokens: The frames' tokens, int64 ``(B, N)``.
         entropy: Entropy of each token's distribution before any token of the frame was known, in
             nats, ``(B, N)``.
-        reward: Expected reward of the action, ``(B,)``.
-        termination: Probability that the action ended the episode, ``(B,)``.
+        reward: Expected reward for the action that led to the frame, ``(B,)``.
+        termination: Probability that this action ended the episode, ``(B,)``.
         passes: Number of sampling passes, ``(B,)``; 0 for real frames.
-        surprise: Negative log-probability that the model predicted for each token of the real
+        surprise: Negative log-probability that the model had predicted for each token of the real
             frame, in nats, ``(B, N)``; None for imagined frames.
     """
 
@@ -52,7 +54,7 @@ class Prediction:
 
     @classmethod
     def cat(cls, parts: Sequence[Prediction]) -> Prediction:
-        """Concatenate the rows of predictions."""
+        """Concatenate predictions along the batch axis."""
         columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
         known = {name: x for name, x in columns.items() if x[0] is not None}
         return cls(**{name: torch.cat(x) for name, x in known.items()})
@@ -60,7 +62,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Rollout:
-    """The next n frames of B rows. Fields are as in `Prediction`, with a frame axis at 1."""
+    """The next n frames of B rows.
+
+    The fields are those of `Prediction` with an additional axis for the frames, ``(B, n, ...)``.
+    """
 
     frames: Tensor
     tokens: Tensor
@@ -70,13 +75,13 @@ class Rollout:
 class WorldModel(nn.Module):
     """A tokenizer and a dynamics model that together simulate a game.
 
-    Call ``eval()`` before use. Methods write to the buffers of a state in place, so do not use a
-    state again after passing it to a method; to return to a state, call ``state.clone()`` first.
+    Call ``eval()`` before use. Methods overwrite the state that they receive, so do not use a state
+    again after passing it to a method. To return to a state later, call ``state.clone()`` first.
 
     Args:
-        tokenizer: Encodes frames to tokens, and decodes them.
+        tokenizer: Encodes frames to tokens, and decodes tokens to frames.
         dynamics: Predicts the tokens of the next frame.
-        sampling: How tokens are sampled; by default the token space's `sampling`.
+        sampling: How tokens are sampled; by default the `sampling` of the tokenizer's token space.
         latent_action: The model that inferred the training actions, if actions are latent.
     """
 
@@ -90,9 +95,9 @@ class WorldModel(nn.Module):
         super().__init__()
         if tokenizer.space != dynamics.space:
             raise ValueError(
-                f"the tokenizer produces tokens of {tokenizer.space}, but the dynamics model "
-                f"predicts tokens of {dynamics.space}; "
-                "train the dynamics on tokens of this tokenizer"
+                f"the tokenizer has the token space {tokenizer.space}, but the dynamics model was "
+                f"built for {dynamics.space}; "
+                "train the dynamics model on tokens from this tokenizer"
             )
         self.tokenizer = tokenizer
         self.dynamics = dynamics
@@ -110,13 +115,14 @@ class WorldModel(nn.Module):
         generator: torch.Generator | None = None,
         tokens: Tensor | None = None,
     ) -> WorldState:
-        """Return the state after some real frames.
+        """Process real frames and return the state after them.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``, k >= 1. If the dynamics has a `horizon` below k, only
-                the last `horizon` frames are used.
+            frames: The real frames, uint8 ``(B, k, H, W, 3)``, k >= 1. If the dynamics model has a
+                `horizon` smaller than k, only the last `horizon` frames are used.
             actions: The actions between the frames, int64 ``(B, k - 1)``.
-            seeds: int64 ``(B,)``. The random numbers of a row depend on its own seed alone.
+            seeds: A random seed for each row, int64 ``(B,)``. A row's random numbers depend only on
+                its own seed.
             generator: Draws the seeds if none are given; by default torch's global generator.
             tokens: The frames' tokens, int64 ``(B, k, N)``; by default computed from the frames.
                 Passing tokens halves the time, but the returned state then has no encoder cache
@@ -125,8 +131,8 @@ class WorldModel(nn.Module):
         batch, num_frames = frames.shape[:2]
         if actions.shape != (batch, num_frames - 1):
             raise ValueError(
-                f"expected actions ({batch}, {num_frames - 1}) for {num_frames} frames of {batch} "
-                f"rows, got {tuple(actions.shape)}"
+                f"expected actions ({batch}, {num_frames - 1}) between {num_frames} frames of each "
+                f"of the {batch} batch items, got {tuple(actions.shape)}"
             )
         if (horizon := self.dynamics.config.horizon) and num_frames > horizon:
             frames, actions = frames[:, -horizon:], actions[:, num_frames - horizon :]
@@ -134,7 +140,7 @@ class WorldModel(nn.Module):
         if seeds is None:
             seeds = _draw_seeds(batch, frames.device, generator)
         state = self._empty_state(frames[:, 0], seeds)
-        # Contiguous, as in later steps, because code is compiled for the layout of its arguments.
+        # Contiguous as in later steps, because compiled code expects one memory layout.
         actions = actions.T.contiguous()
         frame: NextFrame = self.dynamics.objective.first_frame(
             self._runner, state.dynamics, state.frames
@@ -156,12 +162,13 @@ class WorldModel(nn.Module):
     ) -> tuple[WorldState, Prediction]:
         """Observe the real next frame, and return how uncertain and surprised the model was.
 
-        The returned entropy is that of the next frame before it was observed. The returned tokens
-        encode the real frame, and the returned frames are decoded from these tokens.
+        The returned entropy belongs to the prediction that the model made before it saw the frame.
+        The returned tokens encode the real frame, and the returned frames are decoded from these
+        tokens.
 
         Args:
-            state: A state whose rows have only seen real frames; it must not be used again.
-            action: The action that led to the frames, int64 ``(B,)``.
+            state: A state that has only seen real frames; do not use it again afterwards.
+            action: The action that led to each frame, int64 ``(B,)``.
             frames: The real next frames, uint8 ``(B, H, W, 3)``.
         """
         state, frame = self._begin_next(state, action)
@@ -180,14 +187,15 @@ class WorldModel(nn.Module):
         """Imagine the next frame.
 
         Args:
-            state: The current state; it must not be used again.
-            action: int64 ``(B,)``.
-            generator: If given, first draws new seeds for the rows; else each row keeps its seed.
+            state: The current state; do not use it again afterwards.
+            action: The action that each row takes, int64 ``(B,)``.
+            generator: If given, it first draws a new seed for each row. Otherwise each row keeps
+                its seed.
         """
         if state.decoder is None:
             raise ValueError(
-                "this state has no decoder cache, so step() cannot decode a frame; call start() "
-                "again and do not set decoder to None"
+                "this state has no decoder cache, so step() cannot decode a frame; create a new "
+                "state with start(), and do not set its decoder to None"
             )
         if generator is not None:
             state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
@@ -200,7 +208,7 @@ class WorldModel(nn.Module):
         """Sample all tokens of the next frame; see `sample_tokens`."""
         space, sampling, fused = self.dynamics.space, self.sampling, self._fused(frame)
         if isinstance(frame, PaperFrame) and (sampling.redraw or space.neutral is not None):
-            # Passes do not see each other's tokens, so all draw from the first pass's distribution.
+            # No pass sees tokens from earlier passes, so all draw from the same distribution.
             sampling = replace(sampling, steps=1)
         return sample_tokens(frame.logits, space, sampling, seeds, counters, fused=fused)
 
@@ -209,9 +217,10 @@ class WorldModel(nn.Module):
         """Imagine n frames one by one, with KV caches.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``.
-            actions: int64 ``(B, k - 1 + n)``.
-            seeds: int64 ``(B,)``.
+            frames: The prompt, uint8 ``(B, k, H, W, 3)``.
+            actions: The actions between the prompt's frames, then one action per imagined frame,
+                int64 ``(B, k - 1 + n)``.
+            seeds: A random seed for each row, int64 ``(B,)``; drawn at random by default.
         """
         num_between = frames.shape[1] - 1
         state = self.start(frames, actions[:, :num_between], seeds)
@@ -234,11 +243,12 @@ class WorldModel(nn.Module):
         """Imagine n frames as in the paper's evaluation: each pass runs over the whole sequence.
 
         Args:
-            frames: uint8 ``(B, k, H, W, 3)``.
-            actions: int64 ``(B, k - 1 + n)``.
-            seeds: int64 ``(B,)``.
-            frames_per_call: Number of frames sampled jointly: all n by default (the paper's
-                one_go), 2 in the paper's autoregressive mode.
+            frames: The prompt, uint8 ``(B, k, H, W, 3)``.
+            actions: The actions between the prompt's frames, then one action per imagined frame,
+                int64 ``(B, k - 1 + n)``.
+            seeds: A random seed for each row, int64 ``(B,)``; drawn at random by default.
+            frames_per_call: Number of frames that are sampled jointly. By default all n frames,
+                which is the paper's "one_go" mode. The paper's autoregressive mode uses 2.
         """
         num_prompt = frames.shape[1]
         if seeds is None:
@@ -255,13 +265,14 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def previous_frames(self, tokens: Tensor, prompt: Tensor, num_ahead: int) -> Tensor | None:
-        """The previous frame of each frame of a sequence; None if the dynamics takes tokens alone.
+        """Return the previous frame of each frame in a sequence.
 
-        All future frames get the last known frame as their previous frame.
+        All future frames get the last known frame as their previous frame. Returns None if the
+        dynamics model does not take the previous frame as input.
 
         Args:
             tokens: Tokens of the frames so far, ``(B, k, N)``.
-            prompt: The first p of these frames, uint8 ``(B, p, H, W, 3)``.
+            prompt: The first p of these frames, which are real, uint8 ``(B, p, H, W, 3)``.
             num_ahead: Number of future frames.
         """
         if not self.dynamics.space.patch:
@@ -272,7 +283,7 @@ class WorldModel(nn.Module):
         return torch.cat((prompt[:, :1], shown[:, :-1], last), 1)
 
     def sampled(self, **changes: Any) -> WorldModel:
-        """A copy with the same weights and other sampling settings, fields of `SamplingConfig`."""
+        """Return a copy that shares the weights, with some fields of `SamplingConfig` changed."""
         other = copy.copy(self)
         other.sampling = replace(self.sampling, **changes)
         return other
@@ -280,7 +291,10 @@ class WorldModel(nn.Module):
     # Helpers ---------------------------------------------------------------------
 
     def _empty_state(self, frames: Tensor, seeds: Tensor) -> WorldState:
-        """Return the state of rows before their first frames ``(B, H, W, 3)`` are processed."""
+        """Return the state in which no frame has been processed yet.
+
+        `frames` are the rows' first frames, uint8 ``(B, H, W, 3)``.
+        """
         tokenizer, dynamics, batch = self.tokenizer, self.dynamics, len(frames)
         num_recent = min(self.sampling.carried_frames, dynamics.config.horizon)
         recent = frames[:, None].repeat(1, num_recent, 1, 1, 1)
@@ -296,7 +310,11 @@ class WorldModel(nn.Module):
         )
 
     def _begin_next(self, state: WorldState, action: Tensor) -> tuple[WorldState, NextFrame]:
-        """Begin the next frame. Rows that have used all positions first start a new clip."""
+        """Begin the next frame.
+
+        If the dynamics model has a `horizon`, rows that have used all positions first start a new
+        clip.
+        """
         if self.dynamics.config.horizon:
             state = self._within_horizon(state).after_action(action)
         return state, self.dynamics.objective.next_frame(
@@ -304,7 +322,10 @@ class WorldModel(nn.Module):
         )
 
     def _within_horizon(self, state: WorldState) -> WorldState:
-        """Restart rows from their recent frames if no position is left for the next frame."""
+        """Start a new clip in each row that has no position left for the next frame.
+
+        The clip begins with the row's recent frames.
+        """
         used = (state.dynamics.length >= self.dynamics.config.horizon).nonzero()[:, 0]
         if not len(used):
             return state
@@ -315,11 +336,11 @@ class WorldModel(nn.Module):
 
     @property
     def _runner(self) -> Any:
-        """The object whose methods compute the steps of the dynamics."""
+        """The object that runs the dynamics model; subclasses can return a compiled version."""
         return self.dynamics
 
     def _fused(self, frame: NextFrame) -> Pass | None:
-        """A function that combines a sampling pass with its unmasking; None if there is none."""
+        """Return a function that predicts and unmasks tokens in one call, or None."""
         return None
 
     def _decode(self, tokens: Tensor, cache: KVCache, previous: Tensor) -> tuple[Tensor, KVCache]:
@@ -328,12 +349,12 @@ class WorldModel(nn.Module):
     def _see(
         self, state: WorldState, frame: NextFrame, real: Tensor, entropy: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
-        """Encode a real frame, and add it to the state."""
+        """Encode a real frame and add it to the state."""
         if state.encoder is None:
             raise ValueError(
-                "this state has no encoder cache, because it has imagined frames or was made by "
-                "start(tokens=...); observe() requires a state that has only encoded real frames: "
-                "call start() without tokens"
+                "this state has no encoder cache, because step() imagined a frame or start() was "
+                "given tokens; observe() requires a state that has only encoded real frames: "
+                "create a new state with start(), without tokens"
             )
         tokens, encoder = self.tokenizer.encode_step(real, state.encoder, state.frames)
         sample = _known(tokens, entropy)
@@ -342,7 +363,10 @@ class WorldModel(nn.Module):
     def _commit(
         self, state: WorldState, frame: NextFrame, sample: Sample, real: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
-        """Add a frame with these tokens to the state; `real` is the real frame if it is known."""
+        """Add the frame with the tokens in `sample` to the state.
+
+        `real` is the real frame, or None for an imagined frame.
+        """
         decoder, shown = state.decoder, real
         if decoder is not None:
             shown, decoder = self._decode(sample.tokens, decoder, state.frames)
@@ -367,7 +391,10 @@ class WorldModel(nn.Module):
         seeds: Tensor,
         num_ahead: int,
     ) -> Sample:
-        """Sample frames jointly; returns tokens and entropy ``(B, num_ahead, N)``."""
+        """Sample the next `num_ahead` frames jointly.
+
+        Returns tokens and entropy, each ``(B, num_ahead, N)``.
+        """
         seen, shape = tokens.shape[1], (num_ahead, tokens.shape[2])
 
         def predict(new: Tensor, rows: Tensor) -> Tensor:
@@ -390,7 +417,7 @@ class WorldModel(nn.Module):
 
 
 def _known(tokens: Tensor, entropy: Tensor | None = None) -> Sample:
-    """A `Sample` of known tokens ``(B, N)``."""
+    """Return known tokens ``(B, N)`` as a `Sample` that took 0 passes."""
     entropy = torch.zeros(tokens.shape, device=tokens.device) if entropy is None else entropy
     return Sample(tokens, entropy, tokens.new_zeros(len(tokens)))
 

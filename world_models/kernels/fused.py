@@ -1,8 +1,8 @@
-"""Enables the compiled kernels, for training on a CPU with ``compile``.
+"""Switches on the compiled kernels, for training on a CPU with ``compile``.
 
 A training step on a CPU spends more time on memory access than on matrix products. Compiling the
 operations of this package into single loops saves passes over memory. Compiling the rest of a step
-does not make it faster.
+does not make the step faster.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def fused_kernels(enabled: bool = True) -> Iterator[None]:
 
 
 def is_fused() -> bool:
-    """Whether `fused_kernels` is on; False inside code that is itself being compiled."""
+    """Return whether `fused_kernels` is on. In code that is being compiled, the result is False."""
     return not torch.compiler.is_compiling() and FUSED.get()
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function at its first call, because loading the compiler takes seconds."""
+    """Compile a function on its first call, because loading the compiler takes seconds."""
     ready = cache(lambda: compiled(function))
 
     @wraps(function)

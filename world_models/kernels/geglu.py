@@ -1,6 +1,6 @@
 """GEGLU: one half of the channels gates the other half.
 
-Shapes: I value channels.
+Shapes: I channels of values, and as many of gates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["geglu", "geglu_plain"]
 
 
 def geglu(x: Tensor) -> Tensor:
-    """Map values and gates ``(..., 2 I)`` to ``(..., I)``."""
+    """Multiply values by the GELU of their gates: map ``(..., 2 I)`` to ``(..., I)``."""
     if is_fused():
         return _fused(x)
     if torch.is_grad_enabled():
@@ -27,7 +27,7 @@ def geglu(x: Tensor) -> Tensor:
 
 
 def geglu_plain(x: Tensor) -> Tensor:
-    """`geglu` in plain torch."""
+    """Compute `geglu` in plain torch."""
     value, gate = x.chunk(2, dim=-1)
     return value * F.gelu(gate.contiguous())  # twice as fast as on a strided tensor
 

@@ -1,9 +1,9 @@
 """The depth-wise 3x3x3 convolution of PEG, causal in time, added to its input.
 
-A pass holds T clean frames, then second versions of the last ``F - T`` of them. A second version
-sees the clean frames before it and itself: see `SpaceTimeTransformer.all_but_last`.
+A pass has T clean frames, then second versions of the last ``F - T`` clean frames. A second version
+sees itself and the clean frames before it; see `SpaceTimeTransformer.all_but_last`.
 
-Shapes: B batch, F frames of a pass, T of them clean, N = h * w tokens per frame, D width,
+Shapes: B batch, F frames in a pass, T clean frames, N = h * w tokens per frame, D width,
 P kernels over time.
 """
 
@@ -27,16 +27,16 @@ Grid = tuple[int, int]
 def add_neighbours(
     x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid, num_clean: int
 ) -> Tensor:
-    """Add the convolution of frames ``(B, F, N, D)`` to the frames.
+    """Convolve frames, and add the result to the frames.
 
     Args:
-        x: The frames.
+        x: The frames, ``(B, F, N, D)``.
         seen: The same frames in the dtype of the convolution.
-        taps: One 3x3 kernel per past frame, oldest first, then the kernel of the frame itself,
-            ``(P, D, 1, 3, 3)``.
-        bias: ``(D,)``.
-        grid: (h, w).
-        num_clean: T.
+        taps: One 3x3 kernel for each past frame, oldest first, then the kernel for the frame
+            itself, ``(P, D, 1, 3, 3)``.
+        bias: Bias for each channel, ``(D,)``.
+        grid: Number of tokens along the height and width of a frame, (h, w).
+        num_clean: Number of clean frames T.
     """
     if is_fused():
         kernels = taps.flatten(2).mT.contiguous()  # (P, 9, D)
@@ -47,7 +47,7 @@ def add_neighbours(
 
 
 def add_neighbours_plain(x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, grid: Grid) -> Tensor:
-    """`add_neighbours` in plain torch, for clean frames only."""
+    """Compute `add_neighbours` in plain torch, for clean frames only."""
     kernels = taps.to(seen.dtype)
     own = shifted_sums if torch.compiler.is_compiling() else convolve
     added = own(seen, grid, kernels[-1], bias.to(seen.dtype))
@@ -58,14 +58,14 @@ def add_neighbours_plain(x: Tensor, seen: Tensor, taps: Tensor, bias: Tensor, gr
 
 
 def convolve(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve every channel of ``(..., N, D)`` with its own 3x3 kernel of ``(D, 1, 3, 3)``."""
+    """Convolve every channel of ``(..., N, D)`` with its own 3x3 kernel in ``(D, 1, 3, 3)``."""
     image = x.reshape(-1, *grid, x.shape[-1]).permute(0, 3, 1, 2)  # channels last
     image = F.conv2d(image, weight, bias, padding=1, groups=x.shape[-1])
     return image.permute(0, 2, 3, 1).reshape(x.shape)
 
 
 def shifted_sums(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
-    """`convolve` as nine shifted sums, which a compiler fuses with what follows."""
+    """Compute `convolve` as nine shifted sums, which a compiler fuses with the next operations."""
     kernel = weight.flatten(1).mT.contiguous()  # (9, D): channels must be contiguous
     added = bias
     for place, tap in zip(shifted(padded(x, grid)), kernel, strict=True):
@@ -74,7 +74,7 @@ def shifted_sums(x: Tensor, grid: Grid, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def padded(x: Tensor, grid: Grid, frames: tuple[int, ...] = ()) -> Tensor:
-    """Pad ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``, and the frame axis by `frames`."""
+    """Pad frames ``(..., N, D)`` to ``(..., h + 2, w + 2, D)``, and the frame axis by `frames`."""
     return F.pad(x.unflatten(-2, grid), (0, 0, 1, 1, 1, 1, *frames))
 
 
@@ -137,7 +137,7 @@ def _past(x: Tensor, num_taps: int, num_clean: int) -> Iterator[tuple[int, int, 
 def _convolve_backward(
     outer: Tensor, x: Tensor, grid: Grid, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `convolve` with respect to ``x``, weight and bias."""
+    """Return the gradients of `convolve` with respect to ``x``, weight and bias."""
     outer, image = (y.reshape(-1, *grid, x.shape[-1]).permute(0, 3, 1, 2) for y in (outer, x))
     one, channels = [1, 1], x.shape[-1]
     inner, *of_kernel = torch.ops.aten.convolution_backward(
@@ -150,7 +150,7 @@ def _convolve_backward(
 
 
 class _Fused(torch.autograd.Function):
-    """The gradient is hand-written, because torch would compile autograd's into slow loops."""
+    """Has a hand-written gradient: torch would compile autograd's gradient into slow loops."""
 
     @staticmethod
     def forward(
@@ -214,7 +214,8 @@ def _fused_backward(
 def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
     """Convolve F frames of `image` with a kernel ``(9, D)``, and add the result to ``x``.
 
-    ``x`` is ``(B, F, N, D)``; `image` is a result of `padded`, used from frame `start` on.
+    ``x`` is ``(B, F, N, D)``; `image` is a result of `padded`, and its frames from `start` on are
+    used.
     """
     givers = image[:, start : start + x.shape[1]]
     for place, weight in zip(shifted(givers), kernel, strict=True):
@@ -223,7 +224,7 @@ def _gather(x: Tensor, image: Tensor, start: int, kernel: Tensor) -> Tensor:
 
 
 def _correlate(outer: Tensor, image: Tensor, start: int, grid: Grid) -> Tensor:
-    """The gradient ``(9, D)`` with respect to the kernel of `_gather`."""
+    """Return the gradient ``(9, D)`` with respect to the kernel in `_gather`."""
     outer = outer.unflatten(-2, grid).float()
     givers = image[:, start : start + outer.shape[1]]
     return torch.stack([(outer * place.float()).sum((0, 1, 2, 3)) for place in shifted(givers)])

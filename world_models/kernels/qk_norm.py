@@ -1,4 +1,4 @@
-"""QK-norm: scales the queries and keys of attention to unit norm, and permutes axes.
+"""QK-norm: scales the queries and keys in attention to unit norm, and permutes axes.
 
 Shapes: H heads, E head dimension.
 """
@@ -18,14 +18,14 @@ __all__ = ["QKNorm", "qk_norm", "qk_norm_plain"]
 
 QKNorm = Callable[[Tensor, Tensor, tuple[int, ...]], tuple[Tensor, Tensor, Tensor]]
 
-EPSILON = 1e-6  # vectors with a smaller norm are divided by this
+EPSILON = 1e-6  # vectors with a smaller norm are divided by this instead
 
 
 def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale queries and keys to unit norm, multiply queries by a gain, leave values unchanged.
+    """Scale queries and keys to unit norm, and multiply queries by a gain.
 
-    `qkv` is ``(..., 3, H, E)``, `gain` is ``(1, E)``. The axes of `qkv` are permuted to `order`, in
-    which the axis of size 3 comes first. The results are contiguous.
+    Values stay unchanged. `qkv` is ``(..., 3, H, E)``, `gain` is ``(1, E)``. The axes of `qkv` are
+    permuted to `order`, in which the axis of size 3 comes first. The results are contiguous.
     """
     if is_fused():
         return _Fused.apply(qkv, gain, order)
@@ -37,7 +37,7 @@ def qk_norm(qkv: Tensor, gain: Tensor, order: tuple[int, ...]) -> tuple[Tensor, 
 def qk_norm_plain(
     qkv: Tensor, gain: Tensor, order: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`qk_norm` in plain torch."""
+    """Compute `qk_norm` in plain torch."""
     qkv = qkv.permute(order).contiguous()
     length = torch.linalg.vector_norm(qkv[:2], dim=-1, keepdim=True).clamp_min(EPSILON)
     unit = qkv[:2] / length
@@ -66,7 +66,7 @@ class _QKNorm(torch.autograd.Function):
 
 
 class _Fused(torch.autograd.Function):
-    """The backward pass writes the gradient in the memory layout of ``qkv``."""
+    """Writes the gradient in the memory layout of ``qkv`` in the backward pass."""
 
     @staticmethod
     def forward(
@@ -115,7 +115,7 @@ def _fused_backward(
             (of_key, key, key_length),
         )
     ]
-    axes = [axis - (axis > order[0]) for axis in order[1:]]  # without the axis of size 3
+    axes = [axis - (axis > order[0]) for axis in order[1:]]  # `order` without the axis of size 3
     back = [axes.index(axis) for axis in range(len(axes))]
     parts = [x.to(of_value.dtype).permute(back) for x in (*inner, of_value)]
     return torch.stack(parts, -3), of_gain.to(gain.dtype)

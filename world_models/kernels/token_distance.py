@@ -1,4 +1,4 @@
-"""TDCE, token-distance cross-entropy: a wrong token costs less if it looks like the right one.
+"""TDCE (token-distance cross-entropy): a wrong token costs less if it looks like the right one.
 
 Shapes: M predictions, K codes, E code dimension.
 """
@@ -21,17 +21,20 @@ GPU_ROWS = 65536  # on a GPU, every chunk costs several kernel launches
 def token_distance_cross_entropy(
     logits: Tensor, targets: Tensor, codes: Tensor, weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Return ``cross-entropy + weight * distance`` and the cross-entropy alone, ``(M,)`` each.
+    """Return ``cross-entropy + weight * distance``, and the cross-entropy alone, both ``(M,)``.
 
     The distance is the expected cosine distance from the target's code to the predicted token's
     code; the paper uses weight 1. Only the first result has a gradient, and only with respect to
-    the logits ``(M, K)``. Targets are int64 ``(M,)``, codes ``(K, E)``.
+    the logits ``(M, K)``. Targets are int64 ``(M,)``, and codes are ``(K, E)``.
     """
     return _TokenDistanceCrossEntropy.apply(logits, targets, codes, weight)
 
 
 def token_distance_plain(logits: Tensor, targets: Tensor, codes: Tensor, weight: float) -> Tensor:
-    """The first result of `token_distance_cross_entropy`, from the paper's table of distances."""
+    """Compute the first result of `token_distance_cross_entropy` in plain torch.
+
+    As in the paper, a table holds the distances between all codes.
+    """
     table = 1 - F.cosine_similarity(codes[:, None], codes[None], dim=-1)  # (K, K)
     cross_entropy = F.cross_entropy(logits, targets, reduction="none")
     return cross_entropy + weight * (table[targets] * logits.softmax(-1)).sum(-1)
@@ -40,8 +43,9 @@ def token_distance_plain(logits: Tensor, targets: Tensor, codes: Tensor, weight:
 class _TokenDistanceCrossEntropy(torch.autograd.Function):
     """Computes the gradient in the forward pass, in closed form.
 
-    With p the predicted probabilities and s the cosine similarities of the target's code to all
-    codes, the distance is 1 - p.s, and its gradient with respect to the logits is p * (p.s - s).
+    Let p be the predicted probabilities, and s the cosine similarities between the target's code
+    and all codes. Then the distance is 1 - p.s, and the gradient of the distance with respect to
+    the logits is p * (p.s - s).
     """
 
     @staticmethod

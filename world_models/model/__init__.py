@@ -1,1 +1,1 @@
-"""Networks: transformer, dynamics, outcome head and latent action model."""
+"""The networks: transformer, dynamics model, outcome head and latent action model."""

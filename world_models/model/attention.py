@@ -1,4 +1,4 @@
-"""Attention with normalised queries and keys, and its position biases.
+"""Attention with normalised queries and keys, and the position biases for its logits.
 
 Shapes: B batch, F frames, N tokens per frame, D width, H heads, E head dimension,
 Q queries, S keys.
@@ -14,20 +14,20 @@ from world_models.kernels.qk_norm import QKNorm, qk_norm
 
 __all__ = ["Attention", "SpatialBias", "alibi_slopes", "temporal_bias"]
 
-QK_SCALE = 8.0  # logits are cosine similarities times this
+QK_SCALE = 8.0  # attention logits are cosine similarities times this
 
 
 class Attention(nn.Module):
     """Multi-head attention whose logits are scaled cosine similarities (QK-norm).
 
-    Projecting, attending and merging the heads are separate calls, because which tokens attend to
-    which differs between space and time, and between training and streaming.
+    Projecting, attending and merging the heads are separate calls, because different tokens attend
+    to each other over space and over time, and in training and in streaming.
 
     Args:
         dim: Width D.
-        num_heads: Attention heads H.
+        num_heads: Number of attention heads H.
         head_dim: Head dimension E.
-        norm_all: Compute keys and values, like queries, from the normalised tokens.
+        norm_all: Compute not only queries but also keys and values from the normalised tokens.
     """
 
     def __init__(self, dim: int, num_heads: int, head_dim: int, norm_all: bool = True):
@@ -46,23 +46,27 @@ class Attention(nn.Module):
     def project(
         self, x: Tensor, order: tuple[int, ...], normalise: QKNorm = qk_norm
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map ``(..., D)`` to queries, keys and values.
+        """Map tokens ``(..., D)`` to queries, keys and values.
 
         Args:
-            x: The tokens.
-            order: Permutation of the axes of ``(..., 3, H, E)``; the axis of size 3 comes first.
-                Matrix products and sums are fast if the axes they need come last, contiguous.
+            x: The tokens, ``(..., D)``.
+            order: The order in which to return the axes of ``(..., 3, H, E)``; the axis of size 3
+                comes first. Matrix products and sums are fast if the axes that they run over come
+                last and are contiguous.
             normalise: `qk_norm`, or `qk_norm_plain` if no gradients are needed.
         """
         normal = self.norm(x)
         qkv = self.qkv(normal) if self.norm_all else torch.cat((self.q(normal), self.kv(x)), -1)
         qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
-        gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only their product matters
+        gain = (self.gain[0] * self.gain[1] * QK_SCALE).to(qkv.dtype)  # only the product matters
         return normalise(qkv, gain, order)
 
     @staticmethod
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Attend from ``(..., H, Q, E)`` to ``(..., H, S, E)`` with a bias that broadcasts."""
+        """Attend from queries ``(..., H, Q, E)`` to keys and values ``(..., H, S, E)``.
+
+        `bias` is added to the logits and broadcasts to ``(..., H, Q, S)``.
+        """
         bias = bias.to(q.dtype)
         if q.device.type == "cpu":  # several times as fast as torch's SDPA kernel
             return (q @ k.mT + bias).softmax(-1) @ v
@@ -74,8 +78,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attend from each token of a new frame to itself and to its position in W past frames.
 
-        Queries, keys and values of the new frame are ``(..., H, E)``, keys and values of past
-        frames ``(..., H, W, E)``. The bias of past frames broadcasts to ``(..., H, W)``.
+        The new frame's queries, keys and values have the shape ``(..., H, E)``, the past frames'
+        keys and values ``(..., H, W, E)``. The bias for past frames broadcasts to ``(..., H, W)``.
         """
         now = (q * k).sum(-1, keepdim=True)
         past = (q.unsqueeze(-2) @ past_k.mT).squeeze(-2) + bias
@@ -84,7 +88,7 @@ class Attention(nn.Module):
 
 
 class SpatialBias(nn.Module):
-    """Continuous position bias: an MLP from the offset between two tokens to a bias per head."""
+    """A continuous position bias: an MLP maps the offset of two tokens to a bias for each head."""
 
     offsets: Tensor
     index: Tensor
@@ -109,7 +113,7 @@ class SpatialBias(nn.Module):
         self.register_buffer("index", index, persistent=False)
 
     def forward(self) -> Tensor:
-        """Return the bias ``(H, N, N)``. Compute it once per pass: all layers share it."""
+        """Compute the bias ``(H, N, N)``. Call this once per pass: all layers share the bias."""
         first = next(self.mlp.parameters())
         table = self.mlp(self.offsets.to(first.dtype))  # ((2h-1)(2w-1), H)
         return table.T[:, self.index]
@@ -124,9 +128,9 @@ def temporal_bias(ages: Tensor, visible: Tensor, num_heads: int) -> Tensor:
     """Return the ALiBi bias ``(..., H, Q, S)``.
 
     Args:
-        ages: Number of frames from each key to the query, ``(..., Q, S)``.
-        visible: Whether the query may attend to the key, same shape.
-        num_heads: H.
+        ages: Age of each key in frames, relative to each query, ``(..., Q, S)``.
+        visible: Whether each query may attend to each key, bool ``(..., Q, S)``.
+        num_heads: Number of attention heads H.
     """
     slopes = alibi_slopes(num_heads, ages.device)
     bias = -slopes[:, None, None] * ages.unsqueeze(-3)

@@ -1,8 +1,8 @@
-"""An embedding of the brightness of all patches of the previous frame, added to every token.
+"""An embedding of the brightness of the previous frame's patches, added to every token.
 
-Some games draw important state in a corner. CoinRun's velocity map shows the player's speed as two
-shades of grey, and the speed decides how far *every* patch moves next. A linear layer on pixels
-hardly tells these shades apart; sines of the brightness at several frequencies do.
+Some games draw important state in a corner of the frame. CoinRun's velocity map shows the player's
+speed as two shades of grey, and the speed decides how far *every* patch moves next. A linear layer
+on pixels hardly tells these shades apart; sines of the brightness at several frequencies do.
 
 Shapes: B batch, T frames, N patches per frame, D width, H height, W width of a frame.
 """
@@ -25,7 +25,7 @@ HIDDEN = 256
 
 
 class BrightnessEmbedding(nn.Module):
-    """Computes one vector per frame, for all tokens of the next frame."""
+    """Computes one vector per frame, which is added to all tokens of the next frame."""
 
     waves: Tensor
 
@@ -39,9 +39,11 @@ class BrightnessEmbedding(nn.Module):
         self.norm = nn.LayerNorm(dim, bias=False)  # scales the output like an embedding
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Map uint8 ``(B, T, H, W, 3)`` or ``(B, H, W, 3)`` to ``(B, T, 1, D)`` or ``(B, 1, D)``.
+        """Embed uint8 frames.
 
-        For single frames, a row's result is bit-identical whatever the other rows are.
+        Frames ``(B, T, H, W, 3)`` give vectors ``(B, T, 1, D)``, single frames ``(B, H, W, 3)``
+        give ``(B, 1, D)``. For single frames, the result for a batch item is bit-identical whatever
+        the other items are.
         """
         brightness = patches_from_pixels(to_float(frames), self.patch).mean(-1, keepdim=True)
         angles = brightness * self.waves.float()  # (..., N, waves)

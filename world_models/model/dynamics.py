@@ -1,7 +1,9 @@
-"""The dynamics model: predicts tokens, reward and termination of the next frame from the past.
+"""The dynamics model, which predicts the next frame's tokens, reward and termination.
+
+It sees past frames and the actions taken in them.
 
 Shapes: B batch, T frames, N = h * w tokens per frame, D width, K codes, E code dimension,
-A actions, H height, W width, C channels of a frame.
+A actions; a frame has height H, width W and C channels.
 """
 
 from __future__ import annotations
@@ -38,21 +40,23 @@ class DynamicsConfig:
     """The architecture of a dynamics model.
 
     Attributes:
-        transformer: Size of the transformer; ``dim`` includes concatenated action channels.
+        transformer: Size of the transformer. Its ``dim`` includes concatenated action channels.
         num_actions: Number of actions A.
-        action_input: "concat" adds one-hot channels (true actions: GenieRedux-G), "add" adds a
-            learned vector to every token (latent actions: GenieRedux).
+        action_input: "concat" appends the action to every token as one-hot channels (GenieRedux-G,
+            with true actions). "add" adds a learned vector to every token (GenieRedux, with latent
+            actions).
         objective: "two_stream" predicts a partly masked frame from the clean past, as sampling
-            does; "one_pass" predicts the whole next frame in the pass over the last frame, which
-            is the fastest; "paper" masks most tokens of the past and predicts the next frame at
-            positions that are masked in the current one. See `world_models.model.objectives`.
+            does. "one_pass" predicts the whole next frame in the pass over the last frame; this is
+            the fastest objective. "paper" masks most tokens of the past, and predicts the next
+            frame at positions that are masked in the current one. See
+            `world_models.model.objectives`.
         token_input: Add a projection of each token's code to its learned embedding.
         brightness: Add an embedding of the brightness of the previous frame's patches to every
-            token. Only for token spaces with a `patch`.
-        blocks: Options of the transformer's blocks (only for "paper").
-        horizon: Number of frames with learned position embeddings, and so the longest clip that the
-            model can process (only for "paper"). 0: the model learns only positions within a frame,
-            and processes clips of any length.
+            token. Requires a token space with a `patch`.
+        blocks: Options for the transformer's blocks (only for "paper").
+        horizon: Number of frames that have learned position embeddings (only for "paper"). The
+            model cannot process longer clips. With 0, it learns only positions within a frame, and
+            processes clips of any length.
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
@@ -84,16 +88,16 @@ class DynamicsConfig:
 
     @property
     def token_dim(self) -> int:
-        """Channels of the input that carry the token."""
+        """Number of input channels that represent the token, not the action."""
         concat = self.action_input == "concat"
         return self.transformer.dim - (self.num_actions if concat else 0)
 
 
 class Derived(NamedTuple):
-    """Values that depend on the weights alone.
+    """Values that depend only on the weights.
 
     Attributes:
-        table: Input embedding of each token id, the mask token included, ``(K + 1, token_dim)``.
+        table: Input embedding of each token id and of the mask token, ``(K + 1, token_dim)``.
         space_bias: The transformer's spatial bias, ``(heads, N, N)``.
     """
 
@@ -102,7 +106,7 @@ class Derived(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """Inputs that all passes over one new frame share; see `Dynamics.inputs`."""
+    """Inputs that all passes over a new frame share; see `Dynamics.inputs`."""
 
     actions: Tensor
     features: Tensor | None
@@ -111,7 +115,7 @@ class StepInputs(NamedTuple):
     positions: Tensor | None = None
 
     def rows(self, rows: Tensor) -> StepInputs:
-        """A copy of the given rows; these inputs themselves if `rows` are all rows."""
+        """Return a copy of the given rows (batch items), or `self` if `rows` contains all rows."""
         if len(rows) == len(self.actions):
             return self
         features = None if self.features is None else self.features[rows]
@@ -125,8 +129,8 @@ class Dynamics(nn.Module):
     Args:
         config: The architecture.
         space: The tokens to predict.
-        codes: The tokenizer's ``codes()``, ``(K, E)``. Codes are saved with the weights: omit them
-            only if you load a state dict next.
+        codes: The result of the tokenizer's ``codes()``, ``(K, E)``. Codes are saved with the
+            weights: omit this argument only if you load a state dict next.
     """
 
     codes: Tensor
@@ -153,7 +157,7 @@ class Dynamics(nn.Module):
         codes = torch.zeros(shape) if codes is None else codes.detach().clone()
         self.register_buffer("codes", codes)
         width = config.token_dim
-        self.tokens = nn.Embedding(space.num_codes + 1, width)  # the last one: mask token
+        self.tokens = nn.Embedding(space.num_codes + 1, width)  # the last one is the mask token
         frames = (config.horizon,) if config.horizon else ()
         self.positions = nn.Parameter(torch.randn(*frames, space.num_tokens, width) * 0.02)
         if config.token_input:
@@ -164,7 +168,7 @@ class Dynamics(nn.Module):
         if config.brightness:
             self.brightness = BrightnessEmbedding(space.num_tokens, space.patch, width)
         if config.action_input == "add":
-            self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: no action
+            self.actions = nn.Embedding(config.num_actions + 1, width)  # the last one: NO_ACTION
         self.transformer = SpaceTimeTransformer(
             config.transformer, space.grid, options=config.blocks
         )
@@ -179,13 +183,13 @@ class Dynamics(nn.Module):
     # The input ------------------------------------------------------------------------------
 
     def derived(self) -> Derived:
-        """Compute the values that depend on the weights alone."""
+        """Compute the values that depend only on the weights."""
         return Derived(self._table(), self.transformer.space_bias())
 
     def frame_features(self, previous_frames: Tensor | None) -> Tensor | None:
         """Embed previous frames, uint8 ``(..., H, W, C)``, as input features ``(..., N, D)``.
 
-        Returns None if this dynamics model takes tokens alone.
+        Returns None if this dynamics model does not take the previous frame as input.
         """
         if not self.space.patch:
             return None
@@ -205,13 +209,13 @@ class Dynamics(nn.Module):
         table: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Embed frames ``(..., N, D)``.
+        """Embed frames as the transformer's input, ``(..., N, D)``.
 
         Args:
             tokens: Tokens of the frames, ``(..., N)``.
             actions: The action that led to each frame, ``(...)``.
-            features: `frame_features` of the frame before each frame.
-            table: See `Derived`; computed by default.
+            features: The result of `frame_features` for the frame before each frame.
+            table: The table in `Derived`; computed by default.
             positions: Position embeddings of the frames, ``(..., N, token_dim)``. By default, with
                 a `horizon`, frames ``(B, T, N)`` get the first T positions.
         """
@@ -251,10 +255,10 @@ class Dynamics(nn.Module):
         """Prepare the passes over the next frame.
 
         Args:
-            cache: The past.
+            cache: The KV cache of past frames.
             actions: The actions that lead to the next frame, ``(B,)``.
             frames: The last frame, uint8 ``(B, H, W, C)``.
-            derived: The result of `derived`; computed by default.
+            derived: The result of the method `derived`; computed by default.
         """
         table, space_bias = derived or self.derived()
         past = self.transformer.past(cache, space_bias)
@@ -262,10 +266,10 @@ class Dynamics(nn.Module):
         return StepInputs(actions, self.frame_features(frames), table, past, positions)
 
     def step(self, tokens: Tensor, inputs: StepInputs) -> tuple[Tensor, Activations]:
-        """Run one new frame with tokens ``(B, N)``. The cache does not change.
+        """Run one new frame, given tokens ``(B, N)``. The cache does not change.
 
         Returns:
-            Logits ``(B, N, K)``, and the activations for `SpaceTimeTransformer.entry`.
+            Logits ``(B, N, K)``, and the activations that `SpaceTimeTransformer.entry` takes.
         """
         x, activations = self._run(tokens, inputs)
         return self.to_logits(x), activations
@@ -276,7 +280,7 @@ class Dynamics(nn.Module):
         """Run a frame whose tokens ``(B, N)`` are all known.
 
         Returns:
-            Its cache entry, expected reward ``(B,)`` and probability of termination ``(B,)``.
+            The cache entry, the expected reward ``(B,)`` and the termination probability ``(B,)``.
         """
         _, activations = self._run(tokens, inputs)
         entry = self.transformer.entry(activations)
@@ -285,7 +289,7 @@ class Dynamics(nn.Module):
     def predict(
         self, tokens: Tensor, inputs: StepInputs
     ) -> tuple[Tensor, CacheEntry | None, Tensor, Tensor]:
-        """`step` and `finish` in one pass; returns the logits, then what `finish` returns."""
+        """Do `step` and `finish` in one pass; return the logits, then what `finish` returns."""
         logits, activations = self.step(tokens, inputs)
         entry = self.transformer.entry(activations)
         return logits, entry, *self.outcome.predict(activations.inputs[-1])
@@ -299,15 +303,19 @@ class Dynamics(nn.Module):
     def loss(
         self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
     ) -> tuple[Tensor, Metrics]:
-        """Compute the loss of predicting frames 1.. of every row.
+        """Compute the loss for predicting every frame of a clip except the first.
 
         Args:
-            batch: "tokens" ``(B, T, N)`` of frames and "actions" ``(B, T - 1)`` between the frames,
-                int64. "previous_frames", the frame before each frame, uint8 ``(B, T, H, W, C)``, if
-                the token space has a `patch`. Optional: "rewards" and "terminated" ``(B, T - 1)``
-                of the same transitions; "input_tokens" ``(B, T, N)``, corrupted tokens for the
-                past; "seeds" ``(B,)``, int64, which make each row's noise depend on its own seed
-                alone.
+            batch: A dict with these entries:
+
+                * "tokens": the clips' tokens, int64 ``(B, T, N)``.
+                * "actions": the actions between the frames, int64 ``(B, T - 1)``.
+                * "previous_frames", if the token space has a `patch`: the frame before each frame,
+                  uint8 ``(B, T, H, W, C)``.
+                * "rewards" and "terminated", optional: the outcome of each action, ``(B, T - 1)``.
+                * "input_tokens", optional: corrupted tokens for the past, ``(B, T, N)``.
+                * "seeds", optional: int64 ``(B,)``. With seeds, a clip's noise depends only on its
+                  own seed.
             config: The weights of the loss.
         """
         self._check(batch)
@@ -316,9 +324,9 @@ class Dynamics(nn.Module):
     def outcome_loss(
         self, batch: dict[str, Tensor], config: DynamicsLossConfig | None = None
     ) -> tuple[Tensor, Metrics]:
-        """Compute the loss of rewards and terminations only, which are predicted as in a dream.
+        """Compute the loss for rewards and terminations only.
 
-        Only the outcome head receives gradients.
+        They are predicted as in a dream. Only the outcome head receives gradients.
         """
         self._check(batch)
         config = config or DynamicsLossConfig()
@@ -333,7 +341,7 @@ class Dynamics(nn.Module):
         if tokens.ndim != 3 or tokens.shape[-1] != num_tokens:
             raise ValueError(
                 f"expected tokens (B, T, {num_tokens}), got {tuple(tokens.shape)}; encode the "
-                "frames with the tokenizer whose token space this dynamics was built for"
+                "frames with the tokenizer whose token space this dynamics model was built for"
             )
         if tokens.shape[1] < 2 or actions.shape != (len(tokens), tokens.shape[1] - 1):
             raise ValueError(

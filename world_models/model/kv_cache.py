@@ -1,4 +1,6 @@
-"""The KV cache of a causal transformer: keys and values of past frames, in a ring.
+"""The KV cache of a causal transformer: keys and values of past frames, in a ring buffer.
+
+A *row* is one batch item: rows are independent sequences, and can have different lengths.
 
 Shapes: L temporal layers, P convolutions (PEG), B batch, N tokens per frame, H heads, W past frames
 in the window, E head dimension, D width.
@@ -15,7 +17,7 @@ from torch import Tensor
 __all__ = ["ROW_AXES", "CacheEntry", "KVCache"]
 
 ROW_AXES = {"keys": 1, "values": 1, "tails": 2, "length": 0}
-"""Axis of the rows in each tensor of a cache."""
+"""The axis along which each of a cache's tensors holds the rows."""
 
 
 class CacheEntry(NamedTuple):
@@ -35,12 +37,13 @@ class CacheEntry(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class KVCache:
-    """The past of one transformer for B independent rows.
+    """The past frames of B rows, as one transformer needs them.
 
-    A row's new frame overwrites slot ``length % W`` of its ring, which holds the frame that leaves
-    the window. The slot depends on the row alone, and so does the order in which attention sums
-    over the slots: a row has the same future, bit for bit, whatever the other rows are. `write`
-    changes the cache in place: to keep the old cache, clone it first.
+    A row's new frame overwrites slot ``length % W`` of the row's ring, which holds the frame that
+    leaves the window. Both this slot and the order in which attention sums over the slots depend
+    only on the row. So a row has the same future, bit for bit, whatever the other rows are.
+
+    `write` changes the cache in place: to keep the old cache, clone it first.
 
     Attributes:
         keys: Keys of past frames, ``(L, B, N, H, W, E)``.
@@ -64,13 +67,15 @@ class KVCache:
         ring: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0),
         tails: tuple[int, int, int] = (0, 0, 0),
     ) -> KVCache:
-        """The cache of rows that have seen no frame.
+        """Create the cache for rows that have not seen any frame.
+
+        By default, the cache keeps only the number of frames.
 
         Args:
             like: Tensor with the device and dtype to use.
             batch: Number of rows B.
-            ring: (L, N, H, W, E). By default only the length is kept.
-            tails: (P, N, D).
+            ring: The sizes (L, N, H, W, E) of the keys and values.
+            tails: The sizes (P, N, D) of the tails.
         """
         shape = (ring[0], batch, *ring[1:])
         return cls(
@@ -81,13 +86,16 @@ class KVCache:
         )
 
     def ages(self) -> Tensor:
-        """Age of each slot in frames, 1 to W, relative to the next frame: ``(B, W)``."""
+        """Return each slot's age in frames relative to the next frame, from 1 to W, ``(B, W)``."""
         window = self.keys.shape[4]
         slots = torch.arange(window, device=self.keys.device)
         return (self.length[:, None] - 1 - slots) % window + 1
 
     def write(self, entry: CacheEntry | None) -> KVCache:
-        """Add a frame in place and return the cache. If `entry` is None, only increase `length`."""
+        """Add a frame in place, and return the cache with `length` increased.
+
+        If `entry` is None, only `length` changes.
+        """
         if entry is not None:
             if window := self.keys.shape[4]:
                 _put(self.keys, self.length % window, entry.keys)
@@ -97,26 +105,26 @@ class KVCache:
         return replace(self, length=self.length + 1)
 
     def clone(self) -> KVCache:
-        """A copy that shares no memory."""
+        """Return a copy that shares no memory with this cache."""
         return KVCache(**{name: x.clone() for name, x in self.tensors().items()})
 
     def rows(self, index: Tensor) -> KVCache:
-        """A copy of the rows in ``index`` (int64), in that order; a row may be repeated."""
+        """Return a copy of the rows in ``index`` (int64), in that order; rows may be repeated."""
         own = self.tensors().items()
         return KVCache(**{name: x.index_select(ROW_AXES[name], index) for name, x in own})
 
     def part(self, start: int, stop: int) -> KVCache:
-        """The rows from `start` to `stop`, in the same memory."""
+        """Return rows `start` to `stop` - 1 as views of the same memory."""
         own, num = self.tensors().items(), stop - start
         return KVCache(**{name: x.narrow(ROW_AXES[name], start, num) for name, x in own})
 
     def put(self, index: Tensor, other: KVCache) -> None:
-        """Replace the rows in ``index`` by those of ``other``, in place."""
+        """Replace the rows in ``index`` with the rows of ``other``, in place."""
         for name, x in self.tensors().items():
             x.index_copy_(ROW_AXES[name], index, getattr(other, name))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the cache as a flat dict, for saving."""
+        """Return all tensors of the cache as a flat dict, for saving."""
         return {name: getattr(self, name) for name in ROW_AXES}
 
 

@@ -1,4 +1,4 @@
-"""The latent action model: infers which of a few actions led from one frame to the next.
+"""The latent action model, which infers which of a few actions led from one frame to the next.
 
 Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width.
 """
@@ -26,17 +26,17 @@ __all__ = ["CoderConfig", "LatentActionConfig", "LatentActionModel"]
 
 @dataclass(frozen=True, kw_only=True)
 class CoderConfig:
-    """The architecture of an encoder and a decoder of frames, with a codebook between them.
+    """The architecture of a frame encoder and a frame decoder with a codebook between them.
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
         patch: Height and width of a patch in pixels.
         transformer: Size of the encoder and of the decoder.
-        code_dim: Code dimension.
-        blocks: Options of the blocks of the encoder and of the decoder.
-        own_first_frame: The first frame of a clip has its own patch embedding and pixel head, and
-            patch embeddings normalise the raw pixels of a patch.
-        raw_codes: Codes are not scaled to unit norm.
+        code_dim: Dimension of a code.
+        blocks: Options for the blocks of the encoder and of the decoder.
+        own_first_frame: Use a separate patch embedding and pixel head for the first frame of a
+            clip, and patch embeddings that normalise the raw pixels of a patch.
+        raw_codes: Do not scale codes to unit norm.
     """
 
     frame_size: int = 64
@@ -52,12 +52,12 @@ class CoderConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches of a frame as (h, w)."""
+        """Number of patches along the height and width of a frame, (h, w)."""
         side = self.frame_size // self.patch
         return side, side
 
     def patch_embedding(self) -> nn.Module:
-        """Build the module from pixels ``(B, T, C, H, W)`` to patch vectors ``(B, T, N, D)``."""
+        """Build the module that maps pixels ``(B, T, C, H, W)`` to vectors ``(B, T, N, D)``."""
         patch, dim = self.patch, self.transformer.dim
         if self.own_first_frame:
             return FirstAndLater(lambda: NormalisedPatchEmbedding(patch, dim))
@@ -73,13 +73,17 @@ class CoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentActionConfig(CoderConfig):
-    """The architecture of a latent action model, with `num_actions` codes."""
+    """The architecture of a latent action model with `num_actions` codes."""
 
     num_actions: int = 7
 
 
 class LatentActionModel(nn.Module):
-    """Infers actions from pixels: the actions are a bottleneck in predicting the next frame."""
+    """Infers actions from pixels.
+
+    The model predicts each frame from earlier frames and an inferred action. The action has few
+    possible values, so it is a bottleneck.
+    """
 
     def __init__(self, config: LatentActionConfig):
         super().__init__()
@@ -90,7 +94,8 @@ class LatentActionModel(nn.Module):
         self.to_action = nn.Sequential(
             nn.Flatten(2), nn.Linear(h * w * dim, dim), nn.LayerNorm(dim)
         )
-        # No minimum: codes must separate even the nearly equal vectors of an untrained model.
+        # No minimum distance: codes must separate even the nearly equal vectors that an untrained
+        # model computes.
         self.quantizer = Quantizer(
             dim,
             config.num_actions,
@@ -105,17 +110,20 @@ class LatentActionModel(nn.Module):
 
     @torch.no_grad()
     def actions(self, frames: Tensor) -> Tensor:
-        """Infer the actions int64 ``(B, T - 1)`` between uint8 frames ``(B, T, H, W, C)``."""
+        """Infer the actions, int64 ``(B, T - 1)``, between uint8 frames ``(B, T, H, W, C)``."""
         embedded = self.patches(to_float(frames, self._dtype))
         return self.quantizer.indices(self._action_vectors(embedded))
 
     def forward(self, pixels: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict frames 1.. of ``(B, T, C, H, W)`` from earlier frames and the inferred actions.
+        """Predict every frame except the first from earlier frames and the inferred actions.
 
-        See `Quantizer.forward` for `revive_after`.
+        Args:
+            pixels: The frames, ``(B, T, C, H, W)``.
+            revive_after: See `Quantizer.forward`.
 
         Returns:
-            Predicted pixels ``(B, T - 1, C, H, W)``, actions ``(B, T - 1)``, quantisation loss.
+            The predicted pixels ``(B, T - 1, C, H, W)``, the actions ``(B, T - 1)`` and the
+            quantisation loss.
         """
         embedded = self.patches(pixels)  # (B, T, N, D)
         action, indices, quantisation = self.quantizer(self._action_vectors(embedded), revive_after)
@@ -128,7 +136,10 @@ class LatentActionModel(nn.Module):
     def loss(
         self, batch: dict[str, Tensor], config: ReconstructionLossConfig | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Predict each of ``batch["frames"]``, uint8 ``(B, T, H, W, C)``, from earlier frames."""
+        """Compute the loss for predicting each frame of a clip from earlier frames.
+
+        The clips are ``batch["frames"]``, uint8 ``(B, T, H, W, C)``.
+        """
         config = config or ReconstructionLossConfig()
         pixels = to_float(batch["frames"], self._dtype)
         predicted, indices, quantisation = self(pixels, config.revive_after)

@@ -1,4 +1,4 @@
-"""A linear layer whose result for a row does not depend on the number of rows."""
+"""A linear layer whose result for a row (batch item) does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ __all__ = ["row_by_row"]
 
 
 def row_by_row(linear: nn.Linear, x: Tensor) -> Tensor:
-    """Map rows ``(B, D)`` with one product per row: a row's result is bit-identical in any batch.
+    """Apply a linear layer to rows ``(B, D)``, with a separate product for each row.
 
-    A single matrix product over all rows may sum in an order that depends on B.
+    So the result for a row is bit-identical in any batch. A single matrix product over all rows may
+    sum in an order that depends on B.
     """
     if torch.compiler.is_compiling():  # compiled code may sum in any order anyway
         return linear(x)

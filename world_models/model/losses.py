@@ -1,6 +1,9 @@
-"""The loss of a dynamics model: TDCE for tokens, the outcome loss for rewards and terminations.
+"""The loss of a dynamics model.
 
-Shapes: B batch, T frames, N tokens per frame, D width, K codes, M masked tokens of a batch.
+The loss for tokens is TDCE (token-distance cross-entropy). The outcome loss is for rewards and
+terminations.
+
+Shapes: B batch, T frames, N tokens per frame, D width, K codes, M masked tokens in a batch.
 """
 
 from __future__ import annotations
@@ -27,20 +30,21 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsLossConfig:
-    """The weights of the dynamics' loss.
+    """Settings for the loss of a dynamics model.
 
     Attributes:
-        changed_weight: Extra weight of tokens that change from one frame to the next; 0 for none.
-        event_weight: Weight of steps with a reward or termination, which are rare, in the outcome
-            loss. With a larger weight, the model learns these events sooner, but overestimates
+        changed_weight: Extra weight for tokens that change from one frame to the next; 0 for none.
+        event_weight: Weight in the outcome loss for steps with a reward or a termination, which are
+            rare. With a larger weight, the model learns these events sooner, but overestimates
             their probability.
         context_noise: Maximum fraction of past tokens, in [0, 1), that training replaces at random,
-            so that a dream recovers from its own mistakes.
-        mask_steps: Training masks follow a sampling schedule of this many passes ("two_stream").
+            so that dreams recover from their own mistakes.
+        mask_steps: Number of passes in the sampling schedule from which training masks are drawn
+            (only for "two_stream").
     """
 
-    TDCE_WEIGHT: ClassVar[float] = 1.0  # weight of the token distance; cross-entropy has 1
-    OUTCOME_WEIGHT: ClassVar[float] = 1.0  # weight of the reward and of the termination loss
+    TDCE_WEIGHT: ClassVar[float] = 1.0  # weight of the token distance; cross-entropy has weight 1
+    OUTCOME_WEIGHT: ClassVar[float] = 1.0  # weight of the reward loss and of the termination loss
     # Fraction of the layers, counted from the last, in which gradients flow into clean frames
     # ("two_stream"). With 1, training would take a tenth longer and gain nothing. With 0, only the
     # token loss would shape the features from which rewards and terminations are predicted.
@@ -61,7 +65,10 @@ class DynamicsLossConfig:
 def corrupted_past(
     space: TokenSpace, batch: dict[str, Tensor], config: DynamicsLossConfig, noise: RowNoise
 ) -> Clip:
-    """The past as a dream sees it, with some wrong tokens; for `batch` see `Dynamics.loss`."""
+    """Return the past as a dream sees it, with some wrong tokens.
+
+    `Dynamics.loss` documents `batch`.
+    """
     tokens = batch.get("input_tokens", batch["tokens"])
     tokens = replace_tokens(tokens, config.context_noise, space.num_codes, noise)
     previous = batch.get("previous_frames")
@@ -82,11 +89,18 @@ def frame_loss(
     masked: Tensor,
     config: DynamicsLossConfig,
 ) -> tuple[Tensor, Metrics]:
-    """The loss of frames 1..: of tokens, and of rewards and terminations if the batch has them.
+    """Compute the loss for all frames of a clip except the first.
 
-    Tokens are predicted from `states`, the last layer's output; rewards and terminations from
-    `before_last`, its input; both are ``(B, T - 1, N, D)``. Only tokens in `masked`, bool
-    ``(B, T - 1, N)``, enter the loss. For `batch` see `Dynamics.loss`.
+    The loss covers tokens and, if the batch has them, rewards and terminations.
+
+    Args:
+        dynamics: The model.
+        batch: See `Dynamics.loss`.
+        before_last: The last layer's input, from which rewards and terminations are predicted,
+            ``(B, T - 1, N, D)``.
+        states: The last layer's output, from which tokens are predicted, ``(B, T - 1, N, D)``.
+        masked: Which tokens enter the loss, bool ``(B, T - 1, N)``.
+        config: The settings.
     """
     loss, metrics = token_loss(dynamics, states, batch["tokens"], masked, config)
     if "rewards" in batch:
@@ -99,7 +113,7 @@ def frame_loss(
 def token_loss(
     dynamics: Dynamics, states: Tensor, tokens: Tensor, masked: Tensor, config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """The weighted mean over each row's masked tokens, averaged over rows; see `frame_loss`."""
+    """Average the loss over each clip's masked tokens, then over clips; see `frame_loss`."""
     target, changed = tokens[:, 1:], dynamics.space.changed(tokens[:, :-1], tokens[:, 1:])
     num_rows, row = len(masked), masked.nonzero()[:, 0]  # (M,)
     target, changed = target[masked], changed[masked]
@@ -124,7 +138,10 @@ def token_loss(
 def outcome_loss(
     dynamics: Dynamics, states: Tensor, batch: dict[str, Tensor], config: DynamicsLossConfig
 ) -> tuple[Tensor, Metrics]:
-    """Loss of rewards and terminations; `states` is the last layer's input at frames 1.."""
+    """Compute the loss for rewards and terminations.
+
+    `states` is the last layer's input, ``(B, T - 1, N, D)``; see `frame_loss`.
+    """
     reward, termination = dynamics.outcome.losses(
         states, batch["rewards"], batch["terminated"], config.event_weight
     )

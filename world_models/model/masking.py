@@ -1,4 +1,4 @@
-"""The cosine schedule of sampling, and the masks and token noise of training.
+"""The cosine schedule for sampling, and the masks and token noise for training.
 
 Shapes: B batch, T frames, N tokens per frame.
 """
@@ -18,16 +18,16 @@ __all__ = ["bernoulli_masks", "cosine_schedule", "replace_tokens", "schedule_mas
 
 @cache
 def cosine_schedule(steps: int, num_tokens: int) -> tuple[int, ...]:
-    """Number of masked tokens before each of `steps` passes, and after the last (0)."""
+    """Return how many tokens are masked before each of `steps` passes, and after the last (0)."""
     shares = (math.cos(math.pi / 2 * step / steps) for step in range(steps + 1))
     return tuple(math.floor(num_tokens * share + 1e-9) for share in shares)
 
 
 def schedule_masks(like: Tensor, steps: int, noise: RowNoise) -> Tensor:
-    """Mask as many tokens of each frame as are masked at a random pass of the sampling schedule.
+    """Mask as many tokens of each frame as are masked before a random pass of sampling.
 
-    All passes are equally likely. At least one token of every frame is masked. `like` has the shape
-    ``(B, T, N)`` of the mask.
+    All passes are equally likely. At least one token of every frame is masked. The mask has the
+    same shape ``(B, T, N)`` as `like`.
     """
     counts = [max(1, count) for count in cosine_schedule(steps, like.shape[-1])[:-1]]
     drawn = (noise.rand(like.shape[1]) * steps).long()
@@ -46,7 +46,10 @@ def bernoulli_masks(like: Tensor, noise: RowNoise) -> Tensor:
 
 
 def replace_tokens(tokens: Tensor, most: float, num_codes: int, noise: RowNoise) -> Tensor:
-    """Replace up to a fraction ``most`` of each row's tokens ``(B, T, N)`` by random tokens."""
+    """Replace tokens ``(B, T, N)`` with random ones.
+
+    The probability of replacing a token is drawn per clip from [0, ``most``).
+    """
     if not most:
         return tokens
     shape = tokens.shape[1:]

@@ -1,4 +1,4 @@
-"""The outcome head: predicts reward and termination from a frame.
+"""The outcome head, which predicts rewards and terminations.
 
 Shapes: B batch, T frames, N tokens per frame, D width, R reward bins.
 """
@@ -21,8 +21,8 @@ LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
 class OutcomeHead(nn.Module):
     """Predicts the reward as a distribution over fixed values, and the termination probability.
 
-    It takes the input of the dynamics model's last layer, so that training need not run that layer
-    on past frames. Tokens are pooled by attention, not averaged, because a single token often
+    Its input is the input of the dynamics model's last layer, so that training need not run that
+    layer on past frames. Tokens are pooled by attention, not averaged, because a single token often
     decides the outcome.
     """
 
@@ -36,7 +36,7 @@ class OutcomeHead(nn.Module):
         self.norm = nn.LayerNorm(dim, bias=False)
         self.pool = nn.Linear(dim, NUM_POOLS)
         last = nn.Linear(dim, len(steps) + 1)
-        nn.init.zeros_(last.weight)  # untrained: reward 0, termination 0.5
+        nn.init.zeros_(last.weight)  # untrained: reward 0, termination probability 0.5
         nn.init.zeros_(last.bias)
         self.mlp = nn.Sequential(nn.Linear(NUM_POOLS * dim, dim), nn.GELU(), last)
 
@@ -46,9 +46,10 @@ class OutcomeHead(nn.Module):
         return out[..., :-1], out[..., -1]
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected reward and termination probability ``(B,)`` of ``(B, N, D)``.
+        """Return the expected reward and termination probability, both ``(B,)``.
 
-        A row's result is bit-identical whatever the other rows of the batch are.
+        `x` is ``(B, N, D)``. The result for a batch item is bit-identical whatever the other items
+        are.
         """
         first, activation, last = self.mlp
         hidden = activation(row_by_row(first, self._pooled(x)))  # type: ignore[arg-type]
@@ -59,10 +60,11 @@ class OutcomeHead(nn.Module):
     def losses(
         self, x: Tensor, rewards: Tensor, terminated: Tensor, event_weight: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Mean reward loss and mean termination loss for ``(..., N, D)`` and targets ``(...)``.
+        """Return the mean reward loss and the mean termination loss.
 
-        Steps with a reward have weight `event_weight` in the reward loss, terminating steps in the
-        termination loss.
+        `x` is ``(..., N, D)``; the targets `rewards` and `terminated` are ``(...)``. Steps with a
+        reward have the weight `event_weight` in the reward loss, and terminating steps have it in
+        the termination loss. All other steps have weight 1.
         """
         reward, termination = self(x)
         ended = terminated.float()
@@ -73,7 +75,10 @@ class OutcomeHead(nn.Module):
         return reward_loss.mean(), (termination_loss * (1 + extra * ended)).mean()
 
     def two_hot(self, rewards: Tensor) -> Tensor:
-        """Weights ``(..., R)`` of the two nearest values, whose weighted mean is the reward."""
+        """Return weights ``(..., R)`` for the two values nearest to each reward.
+
+        The weighted mean of the two values is the reward.
+        """
         values = self.values.float()
         rewards = rewards.float().clamp(values[0], values[-1])
         upper = torch.searchsorted(values, rewards).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The patch embedding: maps pixels to one vector per patch.
+"""Patch embeddings, which map pixels to one vector per patch.
 
 Shapes: B batch, T frames, C channels, H height, W width, N patches per frame, D width.
 """
@@ -21,7 +21,7 @@ class PatchEmbedding(nn.Module):
     """Embeds patches linearly, then applies a LayerNorm.
 
     Pixels are centred but not normalised per patch: normalisation would make all flat patches look
-    the same, black and white ones included.
+    the same, even black and white ones.
     """
 
     def __init__(self, patch: int, dim: int, channels: int = CHANNELS):
@@ -52,7 +52,7 @@ class NormalisedPatchEmbedding(nn.Module):
 
 
 class FirstAndLater(nn.Module):
-    """One module for the first frame of every clip, another for all later frames."""
+    """Applies one module to the first frame of every clip, and another one to all later frames."""
 
     def __init__(self, make: Callable[[], nn.Module]):
         super().__init__()
@@ -61,8 +61,8 @@ class FirstAndLater(nn.Module):
     def forward(self, x: Tensor, begins: Tensor | None = None) -> Tensor:
         """Map frames ``(B, T, ...)``.
 
-        `begins`, bool ``(B,)``, marks the rows that begin with the first frame of a clip; by
-        default all rows do.
+        `begins`, bool ``(B,)``, marks the batch items that begin with the first frame of a clip; by
+        default, all of them do.
         """
         first, later = self.first(x[:, :1]), self.later(x)
         if begins is not None:

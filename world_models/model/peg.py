@@ -1,6 +1,6 @@
-"""PEG, the position-encoding generator: a convolution that encodes the position of tokens.
+"""PEG (position encoding generator): a convolution that encodes the positions of tokens.
 
-Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width.
+Shapes: B batch, F frames in a pass, N = h * w tokens per frame, D width.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ __all__ = ["Peg"]
 class Peg(nn.Module):
     """A depth-wise 3x3x3 convolution, causal in time.
 
-    Its kernel is split into three taps over time, for the contributions of a frame to the frame
-    after the next, to the next frame, and to itself. So each contribution is computed only once.
+    The kernel is split over time into three taps. They compute what a frame contributes to the
+    frame after the next, to the next frame, and to itself, so each contribution is computed only
+    once.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int], temporal: bool):
@@ -29,10 +30,10 @@ class Peg(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor, seen: Tensor, num_clean: int) -> Tensor:
-        """Add the convolution of frames ``(B, F, N, D)`` to the frames; see `add_neighbours`."""
+        """Convolve frames ``(B, F, N, D)``, and add the result to them; see `add_neighbours`."""
         return add_neighbours(x, seen, self.taps, self.bias, self.grid, num_clean)
 
     def now(self, x: Tensor) -> Tensor:
-        """Convolve frames ``(..., N, D)`` independently, without contributions of past frames."""
+        """Convolve frames ``(..., N, D)`` independently, without contributions from past frames."""
         own = shifted_sums if torch.compiler.is_compiling() else convolve
         return own(x, self.grid, self.taps[-1], self.bias)

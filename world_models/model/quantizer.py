@@ -1,4 +1,4 @@
-"""The vector quantiser of the tokenizer and of the latent action model.
+"""The vector quantiser in tokenizers and in the latent action model.
 
 Shapes: M vectors, K codes, E code dimension.
 """
@@ -14,14 +14,16 @@ __all__ = ["Quantizer"]
 
 
 class Quantizer(nn.Module):
-    """Maps a vector to the code with the largest dot product; codes are learned by gradient.
+    """Maps a vector to the code with the largest dot product.
+
+    Codes are learned by gradient descent.
 
     Args:
         dim: Dimension of the vectors.
         num_codes: Codebook size K.
         code_dim: Code dimension E.
-        revive_distance: A vector can replace a dead code if its cosine distance from its own code
-            is larger than this.
+        revive_distance: A vector can replace a dead (unused) code if the cosine distance between
+            the vector and its nearest code is larger than this.
         commitment_weight: Weight of the loss that pulls vectors towards their codes.
         unit_codes: Scale codes to unit norm, so that the code with the largest dot product is the
             nearest code on the unit sphere. If False, codes keep their norm.
@@ -47,28 +49,30 @@ class Quantizer(nn.Module):
         self.register_buffer("unused", torch.zeros(num_codes, dtype=torch.int64))
 
     def codes(self) -> Tensor:
-        """The codes ``(K, E)``, of unit norm if `unit_codes`."""
+        """Return the codes ``(K, E)``, which have unit norm if `unit_codes` is True."""
         return F.normalize(self.codebook, dim=-1) if self.unit_codes else self.codebook
 
     def indices(self, x: Tensor) -> Tensor:
-        """Index of the nearest code of each vector ``(..., dim)``, int64 ``(...)``."""
+        """Return the index of the nearest code for each vector ``(..., dim)``, int64 ``(...)``."""
         return self._nearest(self._project(x))
 
     def lookup(self, indices: Tensor) -> Tensor:
-        """Vectors ``(..., dim)`` of code indices."""
+        """Return the vectors ``(..., dim)`` for code indices ``(...)``."""
         return self.project_out(F.embedding(indices, self.codes()))
 
     def forward(self, x: Tensor, revive_after: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantise ``(..., dim)`` for training. All processes must call it, even with no vectors.
+        """Quantise vectors ``(..., dim)`` for training.
 
-        A code that no vector has chosen for `revive_after` training calls (0: never) is moved to a
-        vector of the current batch, so that the codebook does not collapse to a few codes. Only
-        vectors far from their own code are chosen: near-duplicates of common codes would make
-        tokens unpredictable.
+        All processes must call this method, even if they have no vectors.
+
+        If no vector has used a code in the last `revive_after` training calls, the code moves to a
+        vector of the current batch (0: codes never move). This keeps the codebook from collapsing
+        to a few codes. Only vectors far from their nearest code are chosen: near-duplicates of
+        common codes would make tokens unpredictable.
 
         Returns:
-            The quantised vectors with a straight-through gradient, the indices, and the loss that
-            pulls codes towards vectors and, more weakly, vectors towards codes.
+            The quantised vectors with a straight-through gradient, the indices of their codes, and
+            a loss that pulls codes towards vectors and, more weakly, vectors towards codes.
         """
         x = self._project(x)
         indices = self._nearest(x)
@@ -86,7 +90,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def _nearest(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # near codes would tie in bfloat16
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16, similar codes would tie
             return (x @ self.codes().float().mT).argmax(-1)
 
     @torch.no_grad()
@@ -101,8 +105,8 @@ class Quantizer(nn.Module):
             dist.all_reduce(used, dist.ReduceOp.MAX)
             dist.broadcast(places, 0)
             dist.broadcast(far, 0)
-        self.unused.add_(used.max()).masked_fill_(used.bool(), 0)  # 0 without any vector
+        self.unused.add_(used.max()).masked_fill_(used.bool(), 0)  # 0 if there are no vectors
         dead = (self.unused >= after) & (far > self.revive_distance)
-        # In place is safe for autograd: no earlier lookup of this step used a dead code.
+        # In place is safe for autograd: no earlier lookup in this step used a dead code.
         self.codebook.data.copy_(torch.where(dead[:, None], places, self.codebook))
         self.unused.masked_fill_(dead, 0)

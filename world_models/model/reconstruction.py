@@ -1,4 +1,4 @@
-"""The pixel loss of the tokenizers and of the latent action model.
+"""The pixel loss for tokenizers and for the latent action model.
 
 Shapes: B batch, T frames, C channels, H height, W width.
 """
@@ -12,18 +12,18 @@ from torch import Tensor
 
 __all__ = ["ReconstructionLossConfig", "changed_pixels", "psnr", "reconstruction_loss"]
 
-CHANGED = 0.03  # smallest difference of a channel, in [0, 1], that counts as a change
+CHANGED = 0.03  # smallest difference in a channel, on a scale from 0 to 1, that counts as a change
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionLossConfig:
-    """The loss of a model that reconstructs frames through a codebook.
+    """Settings for the loss of a model that reconstructs frames through a codebook.
 
-    Plain squared error ignores a moving sprite of twenty pixels, but moving sprites are what a
-    player looks at.
+    The plain squared error almost ignores a moving sprite of twenty pixels, but moving sprites are
+    what a player looks at.
 
     Attributes:
-        changed_weight: Extra weight of pixels that differ from the frame before or after. Motion
+        changed_weight: Extra weight for pixels that differ from the frame before or after. Motion
             tokenizers ignore it.
         l1_weight: Weight of the absolute error; the squared error has weight 1.
         revive_after: Training steps after which an unused code is replaced; 0 means never. A
@@ -41,10 +41,10 @@ class ReconstructionLossConfig:
 
 
 def changed_pixels(pixels: Tensor) -> Tensor:
-    """Mark pixels of ``(B, T, C, H, W)`` that differ from the frame before or after.
+    """Mark pixels of clips ``(B, T, C, H, W)`` that differ from the frame before or after.
 
     Returns:
-        Bool ``(B, T, 1, H, W)``.
+        The marks, bool ``(B, T, 1, H, W)``.
     """
     differs = (pixels[:, 1:] - pixels[:, :-1]).abs().amax(2, keepdim=True) > CHANGED
     edge = torch.zeros_like(pixels[:, :1, :1], dtype=torch.bool)
@@ -54,9 +54,9 @@ def changed_pixels(pixels: Tensor) -> Tensor:
 def reconstruction_loss(
     predicted: Tensor, target: Tensor, config: ReconstructionLossConfig
 ) -> Tensor:
-    """Weighted mean of squared (and absolute) errors over ``(B, T, C, H, W)``.
+    """Return the weighted mean of squared (and absolute) errors over clips ``(B, T, C, H, W)``.
 
-    Every row has the same weight, so that the mean does not depend on how rows are batched.
+    Every clip has the same weight, so that the mean does not depend on how clips are batched.
     """
     error = predicted.float() - target
     cost = error.square() + config.l1_weight * error.abs()
@@ -69,7 +69,7 @@ def reconstruction_loss(
 
 @torch.no_grad()
 def psnr(predicted: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in dB over all pixels, or over those in ``where``."""
+    """Return the peak signal-to-noise ratio in dB over all pixels, or over pixels in ``where``."""
     error = (predicted.float().clamp(0, 1) - target).square()
     if where is not None:
         error = (error * where).sum() / (where.sum() * error.shape[2]).clamp(min=1)

@@ -1,6 +1,6 @@
 """The token space: what a dynamics model must know about a tokenizer's tokens.
 
-Shapes: B batch, T frames, N tokens per frame, H height, W width, C channels of a frame.
+Shapes: B batch, T frames, N tokens per frame; a frame has height H, width W and C channels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ NO_ACTION = -1  # stands for the action before the first frame of a sequence
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Settings of a dream: how the tokens of a frame are sampled (MaskGIT), and `carried_frames`.
+    """Settings for dreams. All except `carried_frames` control how a frame's tokens are sampled.
+
+    Sampling works as in MaskGIT.
 
     Attributes:
         steps: Maximum number of passes per frame. They follow a cosine schedule.
@@ -26,11 +28,11 @@ class SamplingConfig:
         threshold: Tokens with at least this probability, in [0, 1], are unmasked ahead of the
             schedule. Sampling ends when no token is masked, so easy frames take one or two passes.
             At 1 every frame takes all passes.
-        redraw: Each pass samples all tokens again, including unmasked ones, and the schedule is one
+        redraw: Each pass samples all tokens again, including unmasked ones. The schedule is one
             pass ahead, so that the last pass sees no masked token. Requires threshold 1.
         carried_frames: When a dream has used all positions of a dynamics model with a `horizon`,
-            this many of its last frames are encoded again as the beginning of a new clip. Worlds
-            without a `horizon` ignore this setting.
+            this many of the dream's last frames are encoded again as the beginning of a new clip.
+            World models without a `horizon` ignore this setting.
     """
 
     steps: int = 8
@@ -60,17 +62,18 @@ class TokenSpace:
     """The tokens that a tokenizer produces and a dynamics model predicts.
 
     Attributes:
-        grid: Tokens of a frame as (h, w).
+        grid: Number of tokens along the height and width of a frame, (h, w).
         num_codes: Codebook size K. Token ids are 0 to K - 1; K itself stands for a masked token.
         code_dim: Dimension of each code's vector.
         neutral: The token that means "no change", if tokens describe changes from one frame to the
-            next. All passes of sampling then use the same temperature. None if tokens describe a
-            frame by itself.
-        group_start: The token ids >= this one form a group: sampling first chooses between the
-            group and the other ids, then one of the group's members. Without a group, a low
-            temperature would never draw one of many unlikely alternatives. None: no group.
-        patch: Height and width, in pixels, of the patches in which the dynamics model also sees the
-            previous frame. 0: the model sees tokens alone.
+            next. Then all sampling passes use the same temperature. None if tokens describe a frame
+            by itself.
+        group_start: All token ids from this one on form a group. Sampling first draws either the
+            group or one of the other ids, and then, for the group, one of its members. Without a
+            group, a low temperature would never draw one of many unlikely alternatives. None means
+            that there is no group.
+        patch: Height and width in pixels of the patches in which the dynamics model also sees the
+            previous frame. 0 means that the model sees only tokens.
         sampling: How these tokens are sampled by default.
     """
 
@@ -84,7 +87,7 @@ class TokenSpace:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens per frame N."""
+        """Number of tokens per frame, N."""
         return self.grid[0] * self.grid[1]
 
     @property
@@ -93,7 +96,10 @@ class TokenSpace:
         return self.num_codes
 
     def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
-        """Mark tokens whose part of the frame changes from the frame with tokens `previous`."""
+        """Mark the tokens whose part of the frame has changed since the frame before.
+
+        `previous` holds the tokens of the frame before.
+        """
         differs = previous != tokens
         return differs if self.neutral is None else differs | (tokens != self.neutral)
 
@@ -102,7 +108,7 @@ class Clip(NamedTuple):
     """Successive frames as a dynamics model sees them.
 
     Attributes:
-        tokens: ``(B, T, N)``; some may be masked.
+        tokens: Tokens of the frames, ``(B, T, N)``; some may be masked.
         actions: Actions between the frames, ``(B, T - 1)``.
         previous_frames: The frame before each frame, uint8 ``(B, T, H, W, C)``, if the token space
             has a `patch`.
@@ -114,6 +120,6 @@ class Clip(NamedTuple):
 
     @property
     def leading_actions(self) -> Tensor:
-        """The action that led to each frame, ``(B, T)``."""
+        """The action that led to each frame, ``(B, T)``: `NO_ACTION` for the first frame."""
         first = torch.full_like(self.actions[:, :1], NO_ACTION)
         return torch.cat((first, self.actions), 1)

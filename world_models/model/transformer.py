@@ -1,9 +1,9 @@
 """The space-time transformer that all models use. It is causal in time.
 
-`forward` runs whole sequences in one pass. `step` runs one new frame against a `KVCache`, and gives
-the same result.
+`forward` runs whole sequences in one pass. `step` runs one new frame, with the past in a
+`KVCache`, and gives the same result.
 
-Shapes: B batch, F frames of a pass, N = h * w tokens per frame, D width, H heads, E head dimension,
+Shapes: B batch, F frames in a pass, N = h * w tokens per frame, D width, H heads, E head dimension,
 W past frames in the window, L temporal layers, P convolutions (PEG).
 """
 
@@ -26,7 +26,7 @@ from world_models.model.peg import Peg
 __all__ = ["Activations", "BlockOptions", "Past", "SpaceTimeTransformer", "TransformerConfig"]
 
 
-# Axis permutations of ``(B, F, N, 3, H, E)``, in a step without F; see `Attention.project`.
+# Permutations of the axes ``(B, F, N, 3, H, E)``, without F in a step; see `Attention.project`.
 SPACE, TIME = (3, 0, 1, 4, 2, 5), (3, 0, 2, 4, 1, 5)
 SPACE_STEP, TIME_STEP = (2, 0, 3, 1, 4), (2, 0, 1, 3, 4)
 
@@ -38,14 +38,15 @@ class TransformerConfig:
     Attributes:
         dim: Width D.
         num_layers: Number of blocks. Each attends over space, then over time.
-        num_heads: Attention heads H.
+        num_heads: Number of attention heads H.
         head_dim: Head dimension E.
         ff_mult: Feed-forward width as a multiple of ``dim``, before GEGLU's factor of 2/3.
-        ff_per_block: 2 puts a feed-forward after each attention (GenieRedux), 1 only after the
-            second (Genie).
+        ff_per_block: 2 puts a feed-forward layer after each attention layer, as in GenieRedux; 1
+            only after the second one, as in Genie.
         window: Number of frames that temporal attention sees, including the current one.
-        position_dim: Hidden width of the spatial position bias.
-        temporal: If False, frames are independent: no temporal attention, and PEG is only spatial.
+        position_dim: Hidden width of the MLP that computes the spatial position bias.
+        temporal: If False, frames are processed independently: there is no temporal attention, and
+            PEG is only spatial.
     """
 
     dim: int = 512
@@ -68,12 +69,14 @@ class TransformerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """Options that match the blocks of the published code, off by default; see docs/official.md.
+    """Options that make the blocks like those in the published code; see docs/official.md.
+
+    They are off by default.
 
     Attributes:
         raw_keys: Compute keys and values from the tokens before normalisation. Queries are still
             computed from the normalised tokens.
-        ff_bias: The LayerNorm of the feed-forward has a bias.
+        ff_bias: Give the LayerNorm in feed-forward layers a bias.
     """
 
     raw_keys: bool = False
@@ -81,11 +84,11 @@ class BlockOptions:
 
 
 class Past(NamedTuple):
-    """Inputs that all passes over one new frame share. Computed once, before the first pass.
+    """Inputs that all passes over a new frame share. They are computed before the first pass.
 
     Attributes:
-        space_bias: Bias of spatial attention, ``(H, N, N)``.
-        time_bias: Bias of temporal attention to past frames, ``(B, 1, H, W)``.
+        space_bias: Bias for spatial attention, ``(H, N, N)``.
+        time_bias: Bias for temporal attention to past frames, ``(B, 1, H, W)``.
         keys: Keys of past frames, ``(L, B, N, H, W, E)``.
         values: Values of past frames, ``(L, B, N, H, W, E)``.
         tails: Contributions of past frames' convolutions to the new frame, ``(P, B, N, D)``.
@@ -98,7 +101,7 @@ class Past(NamedTuple):
     tails: Tensor
 
     def rows(self, rows: Tensor) -> Past:
-        """A copy of the given rows."""
+        """Return a copy of the given rows (batch items)."""
         return Past(
             self.space_bias,
             self.time_bias[rows],
@@ -123,7 +126,7 @@ class Activations(NamedTuple):
 
 
 class FeedForward(nn.Module):
-    """LayerNorm, GEGLU and a linear layer. Only the LayerNorm can have a bias (`norm_bias`)."""
+    """A LayerNorm, GEGLU and a linear layer. Only the LayerNorm can have a bias (`norm_bias`)."""
 
     def __init__(self, dim: int, mult: float, norm_bias: bool = False):
         super().__init__()
@@ -141,7 +144,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Half a block: PEG, attention over one axis and feed-forward, each with a skip connection."""
+    """Half a block: PEG, attention over one axis and feed-forward, all with skip connections."""
 
     def __init__(
         self,
@@ -187,12 +190,12 @@ class Layer(nn.Module):
 
         Args:
             x: The frame.
-            tail: Contribution of past frames' convolutions to the frame.
+            tail: Contribution of past frames' convolutions to the frame; None if not `temporal`.
             bias: The spatial bias, or the temporal bias to past frames.
             past: Keys and values of past frames, ``(B, N, H, W, E)``; None in a spatial layer.
 
         Returns:
-            The frame, its keys and its values.
+            The processed frame, its keys and its values.
         """
         x = x + self.peg.now(x)
         if tail is not None:
@@ -212,7 +215,7 @@ class SpaceTimeTransformer(nn.Module):
 
     Args:
         config: Size of the transformer.
-        grid: Tokens of a frame as (h, w).
+        grid: Number of tokens along the height and width of a frame, (h, w).
         time_first: Attend over time before space in every block, as decoders do.
         options: See `BlockOptions`.
     """
@@ -246,17 +249,17 @@ class SpaceTimeTransformer(nn.Module):
     def all_but_last(self, x: Tensor, num_clean: int | None = None, num_frozen: int = 0) -> Tensor:
         """Run all layers but the last one.
 
-        With ``num_clean=T`` the first T frames of the pass are clean and the other F - T are
-        second versions of the last F - T of them. A second version attends to the *clean* frames
-        before it and to itself, never to another second version. So in one pass, every frame sees
-        what it would see while it is sampled.
+        With ``num_clean=T``, the first T frames of the pass are clean. The other F - T frames are
+        second versions of the last F - T clean frames. A second version attends to the *clean*
+        frames before it and to itself, never to another second version. So in one pass, every frame
+        sees what it would see while it is sampled.
 
         Args:
-            x: ``(B, F, N, D)``.
-            num_clean: T; by default F, a plain causal pass.
-            num_frozen: Number of first layers in which no gradient flows back into the clean
-                frames. This saves two thirds of the time for clean frames. Second versions still
-                learn what to attend to.
+            x: The frames, ``(B, F, N, D)``.
+            num_clean: Number of clean frames T; by default F, which makes a plain causal pass.
+            num_frozen: In this many layers, counted from the first, no gradient flows back into the
+                clean frames. This saves two thirds of the time for clean frames. Second versions
+                still learn what to attend to.
         """
         num_clean = x.shape[1] if num_clean is None else num_clean
         bias = {"space": self.space_bias(), "time": self._time_bias(x, num_clean)}
@@ -279,7 +282,7 @@ class SpaceTimeTransformer(nn.Module):
     def _frozen(
         self, x: Tensor, num_clean: int, bias: dict[str, Tensor], num_layers: int
     ) -> Tensor:
-        """Run the first layers, without gradients into clean frames."""
+        """Run the first `num_layers` layers, without gradients into clean frames."""
         clean, second = x[:, :num_clean], x[:, num_clean:]
         alone = {**bias, "time": bias["time"][..., :num_clean, :num_clean]}
         for layer in self.layers[:num_layers]:
@@ -301,7 +304,7 @@ class SpaceTimeTransformer(nn.Module):
     # One new frame --------------------------------------------------------------------------
 
     def empty_cache(self, batch: int) -> KVCache:
-        """The cache of rows that have seen no frame."""
+        """Create the cache for a batch of sequences that have not seen any frame."""
         c, num_tokens = self.config, self.grid[0] * self.grid[1]
         num_time = sum(layer.over == "time" for layer in self.layers)
         return KVCache.empty(
@@ -312,7 +315,7 @@ class SpaceTimeTransformer(nn.Module):
         )
 
     def past(self, cache: KVCache, space_bias: Tensor | None = None) -> Past:
-        """Prepare the passes over the next frame; computes the spatial bias by default."""
+        """Prepare the passes over the next frame. The spatial bias is computed by default."""
         space_bias = self.space_bias() if space_bias is None else space_bias
         if not self.config.temporal:
             return self.spatial_past(space_bias)
@@ -324,15 +327,15 @@ class SpaceTimeTransformer(nn.Module):
 
     @staticmethod
     def spatial_past(space_bias: Tensor) -> Past:
-        """Return the `Past` of a transformer that is not temporal: only the spatial bias."""
+        """Return the `Past` for a transformer that is not temporal: only the spatial bias."""
         nothing = space_bias[:0]
         return Past(space_bias, nothing, nothing, nothing, nothing)
 
     def step(self, x: Tensor, past: Past) -> tuple[Tensor, Activations]:
-        """Run one new frame ``(B, N, D)`` against the past, which does not change.
+        """Run one new frame ``(B, N, D)``, given the past, which does not change.
 
         Returns:
-            What `forward` would return for this frame, and its activations for `entry`.
+            What `forward` would return for this frame, and the activations that `entry` takes.
         """
         activations, ring = Activations([], [], []), 0
         for i, layer in enumerate(self.layers):
@@ -349,10 +352,10 @@ class SpaceTimeTransformer(nn.Module):
         return self.norm(x), activations
 
     def entry(self, activations: Activations) -> CacheEntry | None:
-        """Return the cache entry of a frame that `step` has processed; None if not `temporal`."""
+        """Return the cache entry for a frame that `step` has run, or None if not `temporal`."""
         if not self.config.temporal:
             return None
-        # One convolution over P * D channels computes the convolutions of all layers.
+        # One convolution over P * D channels does the work of all layers' convolutions.
         frames = torch.cat(activations.inputs, -1)  # (B, N, P * D)
         taps = torch.cat([layer.peg.taps for layer in self.layers], 1)  # type: ignore[union-attr, misc]
         tails = torch.stack([convolve(frames, self.grid, tap) for tap in (taps[1], taps[0])])
@@ -364,9 +367,9 @@ class SpaceTimeTransformer(nn.Module):
 
 
 def _add(x: Tensor, more: Tensor) -> Tensor:
-    """The sum in the dtype of x, written over ``more`` if possible."""
+    """Return the sum in the dtype of ``x``, written over ``more`` if possible."""
     more = more.to(x.dtype)
-    # torch 2.13 cannot compile sums in place into a matrix product.
+    # torch 2.13 cannot compile in-place sums into a matrix product.
     return x + more if torch.compiler.is_compiling() else more.add_(x)
 
 

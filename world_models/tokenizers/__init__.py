@@ -1,1 +1,1 @@
-"""Video tokenizers: frames to discrete tokens and back."""
+"""Video tokenizers, which convert frames to discrete tokens and back."""

@@ -1,7 +1,7 @@
 """The interface of all tokenizers.
 
-Shapes: B batch, T frames, k prompt frames, C channels, H height, W width, N tokens per frame,
-K codes, E code dimension.
+Shapes: B batch, T frames, k prompt frames, N tokens per frame, K codes, E code dimension; a frame
+has height H, width W and C channels.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["Tokenizer"]
 
 
 class Tokenizer(nn.Module, ABC):
-    """Turns frames into tokens and back, causally in time.
+    """Turns frames into tokens and back, causally in time: no frame depends on later frames.
 
     Frames are uint8 ``(..., H, W, C)``. A sequence starts with a prompt: real frames that the
     decoder also receives. Some tokenizers only encode what changes after the prompt.
 
     Attributes:
         config: The configuration.
-        space: Description of the tokens.
+        space: The token space, which describes the tokens.
         decoder_parts: Name prefixes of the parameters that only decoding uses. Training only these
-            does not change tokens.
+            parameters does not change tokens.
         has_network: Whether decoding runs a network, so that compiling makes it faster.
     """
 
@@ -47,7 +47,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """Vectors of all tokens, ``(K, E)``. Similar tokens have vectors of similar direction."""
+        """Return the vectors of all tokens, ``(K, E)``. Similar tokens have similar directions."""
 
     # Sequences ------------------------------------------------------------------------------
 
@@ -70,7 +70,10 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def empty_cache(self, batch: int) -> KVCache:
-        """A KV cache for rows that have seen no frame. Encoder and decoder each need one."""
+        """Create a KV cache for sequences without any frames yet.
+
+        The encoder and the decoder each need a cache of their own.
+        """
 
     @abstractmethod
     def encode_step(
@@ -79,10 +82,10 @@ class Tokenizer(nn.Module, ABC):
         """Encode the next frame to tokens ``(B, N)``.
 
         Args:
-            frames: The frame, ``(B, H, W, C)``.
+            frames: The next frame, ``(B, H, W, C)``.
             cache: The encoder's KV cache; updated in place.
-            previous: The previous frame: the real one within the prompt, otherwise the decoded one.
-                For the first frame, the frame itself.
+            previous: The previous frame. Within the prompt it is the real frame, afterwards the
+                decoded frame. For the first frame, it is that frame itself.
         """
 
     def decode_step(
@@ -94,11 +97,11 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def derived(self) -> Any:
-        """Inputs for decoding that depend only on the weights."""
+        """Compute the inputs for decoding that depend only on the weights."""
 
     @abstractmethod
     def decode_inputs(self, cache: KVCache, derived: Any = None) -> Any:
-        """Inputs for decoding the next frame, other than its tokens.
+        """Prepare the inputs for decoding the next frame, except its tokens.
 
         `derived` is the result of `Tokenizer.derived`, which is computed by default.
         """
@@ -107,7 +110,10 @@ class Tokenizer(nn.Module, ABC):
     def decode_frame(
         self, tokens: Tensor, inputs: Any, previous: Tensor
     ) -> tuple[Tensor, CacheEntry | None]:
-        """Decode the next frame; returns it and its cache entry. The function is pure."""
+        """Decode the next frame, and return the frame and its cache entry.
+
+        This method has no side effects.
+        """
 
     # Training -------------------------------------------------------------------------------
 
@@ -117,7 +123,7 @@ class Tokenizer(nn.Module, ABC):
         config: ReconstructionLossConfig | None = None,
         decoder_only: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Reconstruct ``batch["frames"]``, uint8 ``(B, T, H, W, C)``.
+        """Compute the loss for reconstructing ``batch["frames"]``, uint8 ``(B, T, H, W, C)``.
 
         With `decoder_only`, the encoder and the codebook are not trained.
         """
@@ -144,11 +150,15 @@ class Tokenizer(nn.Module, ABC):
         """Encode and decode pixels ``(B, T, C, H, W)``.
 
         Returns:
-            Decoded pixels, tokens, reconstruction loss, quantisation loss.
+            The decoded pixels, the tokens, the reconstruction loss and the quantisation loss.
         """
 
     def pixels(self, frames: Tensor) -> Tensor:
-        """Convert frames ``(B, T, H, W, C)`` to network input; ValueError if sizes differ."""
+        """Convert frames ``(B, T, H, W, C)`` to network input.
+
+        Raises:
+            ValueError: The frames do not have the tokenizer's frame size.
+        """
         size = self.frame_size
         if frames.shape[2:] != (size, size, CHANNELS):
             raise ValueError(

@@ -1,7 +1,7 @@
 """The paper's video tokenizer (ST-ViViT): a VQ-VAE whose encoder and decoder see past frames.
 
-Shapes: B batch, T frames, C channels, H height, W width, N = h * w tokens per frame, D width,
-K codes, E code dimension.
+Shapes: B batch, T frames, N = h * w tokens per frame, D width, K codes, E code dimension; a frame
+has height H, width W and C channels.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["VQTokenizer", "VQTokenizerConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class VQTokenizerConfig(CoderConfig):
-    """The architecture of the paper's tokenizer, with `num_codes` codes K."""
+    """The architecture of the paper's tokenizer, with K = `num_codes` codes."""
 
     num_codes: int = 1024
 
 
 class DecodeInputs(NamedTuple):
-    """Inputs for decoding a frame, other than its tokens.
+    """Inputs for decoding a frame, except its tokens.
 
     Attributes:
         past: The past that the decoder attends to.
-        begins: Whether the frame is the first one of its row, bool ``(B,)``.
+        begins: Whether the frame is the first one of its sequence, bool ``(B,)``.
     """
 
     past: Past
@@ -44,7 +44,7 @@ class DecodeInputs(NamedTuple):
 
 
 class VQTokenizer(Tokenizer):
-    """A token is the code nearest to the encoder's output for a patch, given the past frames."""
+    """Encodes a patch as the code nearest to the encoder's output, which depends on past frames."""
 
     decoder_parts = ("decoder.", "to_patches.")
     has_network = True

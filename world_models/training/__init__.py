@@ -1,5 +1,5 @@
-"""Training: one loop for every model with ``loss(batch) -> (loss, metrics)``.
+"""Training: one loop for every model that has a method ``loss(batch) -> (loss, metrics)``.
 
-This package imports nothing by itself, because importing Lightning Fabric
-(`world_models.training.fit`) takes seconds.
+Importing this package imports none of its modules, because `world_models.training.fit` imports
+Lightning Fabric, which takes seconds.
 """

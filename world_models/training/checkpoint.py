@@ -1,8 +1,8 @@
 """Checkpoints: everything needed to resume exactly, as safetensors and JSON, written atomically.
 
-A checkpoint is a directory ``step-00001000`` with ``state.json`` and one ``.safetensors`` file per
-module and optimizer. It holds no generator state: everything random must be a function of the seed
-and the step (see `world_models.training.fit`).
+A checkpoint is a directory such as ``step-00001000``. It contains ``state.json`` and one
+``.safetensors`` file per module and optimizer. It contains no random generator state: everything
+random must be a function of the seed and the step (see `world_models.training.fit`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from world_models.weights import WeightsError, load_weights, read_tensors, write
 __all__ = ["CheckpointState", "Checkpoints", "Parts"]
 
 Parts: TypeAlias = Mapping[str, nn.Module | Optimizer]
-"""Modules and optimizers by the names of their files."""
+"""Modules and optimizers, keyed by the names of the files that store them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointState:
-    """The contents of a checkpoint besides its tensors.
+    """The contents of a checkpoint except its tensors.
 
     Attributes:
-        step: Optimiser steps taken so far.
-        data: Any other state of the training as JSON values, such as the loader's position.
-        scores: Validation metrics of the averaged weights; empty if there was no evaluation.
-        seconds: Training time so far.
+        step: Number of optimiser steps taken so far.
+        data: Other training state as JSON values, such as the loader's position.
+        scores: Validation metrics for the averaged weights; empty if there was no evaluation.
+        seconds: Training time so far, in seconds.
     """
 
     step: int
@@ -44,28 +44,28 @@ class CheckpointState:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one directory: the `keep` newest and the best."""
+    """The checkpoints of one run in one directory, which keeps the `keep` newest and the best."""
 
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = folder, keep
 
     def paths(self) -> list[Path]:
-        """All checkpoints, oldest first."""
+        """Return the paths of all checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("step-*") if path.name[5:].isdigit())
 
     def newest(self) -> Path | None:
-        """The checkpoint to resume from."""
+        """Return the newest checkpoint, from which a run resumes; None if there is none."""
         paths = self.paths()
         return paths[-1] if paths else None
 
     def best(self) -> Path | None:
-        """The checkpoint with the lowest validation loss; the newest if none was evaluated."""
+        """Return the checkpoint with the lowest validation loss, or the newest if none has one."""
         scored = [(path, _judged(self.state(path).scores)) for path in self.paths()]
         losses = [(loss, path) for path, loss in scored if loss is not None and isfinite(loss)]
         return min(losses)[1] if losses else self.newest()
 
     def state(self, path: Path) -> CheckpointState:
-        """The state of the checkpoint at `path`."""
+        """Read the state of the checkpoint at `path`."""
         try:
             return CheckpointState(**json.loads((path / "state.json").read_text()))
         except (OSError, TypeError, json.JSONDecodeError) as fault:
@@ -85,11 +85,11 @@ class Checkpoints:
         return path
 
     def clean(self) -> None:
-        """Delete half-written checkpoints of a killed run."""
+        """Delete half-written checkpoints that a killed run left behind."""
         remove_leftovers(self.folder)
 
     def resume(self, parts: Parts) -> CheckpointState | None:
-        """Load the newest checkpoint into `parts` and return its state; None if there is none."""
+        """Load the newest checkpoint into `parts`, and return its state; None if there is none."""
         path = self.newest()
         if path is None:
             return None
@@ -103,19 +103,19 @@ class Checkpoints:
 
 
 def _judged(scores: Mapping[str, float]) -> float | None:
-    """The validation loss that determines the best checkpoint; None if there is no such loss.
+    """Return the validation loss that determines the best checkpoint; None if there is none.
 
-    For a dynamics model this is the token loss: rewards and terminations are so rare in the few
-    validation windows that a single one would determine the result.
+    For a dynamics model this is the token loss alone: rewards and terminations are so rare in the
+    few validation windows that a single one would decide which checkpoint is the best.
     """
     return scores.get("token_loss", scores.get("loss"))
 
 
 def _tensors(part: nn.Module | Optimizer) -> dict[str, Tensor]:
-    """A module's state dict, or an optimizer's state of each parameter."""
+    """Return a module's state dict, or the state that an optimizer holds for each parameter."""
     if isinstance(part, nn.Module):
         return part.state_dict()
-    remembered = part.state_dict()["state"]  # by the index of the parameter
+    remembered = part.state_dict()["state"]  # keyed by parameter index
     return {f"{place}/{key}": x for place, kept in remembered.items() for key, x in kept.items()}
 
 
@@ -133,5 +133,5 @@ def _restore(part: nn.Module | Optimizer, tensors: Mapping[str, Tensor], source:
 def _damaged(path: Path, reason: str) -> WeightsError:
     return WeightsError(
         f"checkpoint {path} cannot be used: {reason}. Delete that directory to resume from the "
-        "checkpoint before it"
+        "previous checkpoint"
     )

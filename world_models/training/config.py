@@ -1,4 +1,4 @@
-"""The settings of the optimisation, which all models share."""
+"""The optimisation settings that all models have."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import Literal
 
 __all__ = ["FitConfig"]
 
-WARM_UP = 0.1  # largest fraction of a time limit that the warm-up takes
+WARM_UP = 0.1  # the warm-up takes at most this fraction of a time limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """Settings of AdamW: linear warm-up from 0, then cosine decay.
+    """Settings for AdamW. The learning rate warms up linearly from 0, then decays as a cosine.
 
     Attributes:
-        steps: Optimiser steps.
-        minutes: Time limit. Training ends after `steps` or after this time, whichever comes first.
-            The learning rate decays with the larger of the fractions of steps and time used.
-        batch_size: Windows per process and step.
+        steps: Number of optimiser steps.
+        minutes: Time limit in minutes. Training ends after `steps` or after this time, whichever
+            comes first. The learning rate decays with the used fraction of the steps or of the
+            time, whichever is larger.
+        batch_size: Number of training windows per process and step.
         learning_rate: Peak learning rate, reached after the warm-up.
         min_learning_rate: Learning rate at the last step.
-        warmup_steps: Steps of the warm-up.
+        warmup_steps: Number of warm-up steps.
         ema_decay: Decay per step of the averaged weights (EMA), in [0, 1). The averaged weights are
-            evaluated and published. 0 turns averaging off.
+            the ones that are evaluated and published. 0 turns averaging off.
         precision: "bf16" computes in bfloat16 where autocast allows it; weights stay float32.
             "auto" means "bf16" if the device is faster in bfloat16, otherwise "fp32".
-        seed: Seed of the data order and of all noise.
-        save_every: Steps between checkpoints. Each checkpoint is evaluated.
+        seed: Seed for the order of the data and for all noise.
+        save_every: Number of steps between checkpoints. Each checkpoint is evaluated.
     """
 
     steps: int = 10_000
@@ -59,10 +60,11 @@ class FitConfig:
             raise ValueError(f'precision must be "auto", "fp32" or "bf16", got {self.precision!r}')
 
     def learning_rate_at(self, step: int, used: float = 0.0) -> float:
-        """The learning rate of a step (from 0). After the last step it stays at the minimum.
+        """Return the learning rate at a step. Steps count from 0.
 
-        If the fraction `used` of the time limit is larger than the fraction of the steps, it
-        determines the warm-up and the decay instead.
+        `used` is the used fraction of the time limit. If it is larger than the used fraction of the
+        steps, it determines the warm-up and the decay instead of `step`. After the last step, the
+        learning rate stays at the minimum.
         """
         if step < self.warmup_steps and used < WARM_UP:
             return self.learning_rate * max((step + 1) / self.warmup_steps, used / WARM_UP)

@@ -1,9 +1,9 @@
-"""Corruption of training episodes, from which the dynamics learns to correct mistakes in dreams.
+"""Corrupts training episodes, so that the dynamics model learns to correct mistakes in dreams.
 
-A motion tokenizer can encode a frame relative to any previous frame. After corrupted tokens, the
-previous frame is wrong, and the tokens of the next real frame correct it. The dynamics learns to
-predict these tokens. Corrupted tokens are random (`RandomTokens`), or the world itself dreams them
-(`SelfForcing`).
+A motion tokenizer can encode a frame relative to any previous frame. If the previous frame was
+decoded from corrupted tokens, it is wrong, and the tokens of the next real frame correct it. The
+dynamics model learns to predict these tokens. Corrupted tokens are either random (`RandomTokens`)
+or dreamed by the world model itself (`SelfForcing`).
 
 Shapes: B episodes, T frames, N tokens per frame.
 """
@@ -19,13 +19,13 @@ from world_models.noise import RowNoise
 
 __all__ = ["RandomTokens", "SelfForcing"]
 
-ANY_TOKEN = 0.25  # fraction of wrong tokens drawn from all codes; others are copied from a patch
+ANY_TOKEN = 0.25  # fraction of wrong tokens drawn from all codes; the others copy a random patch
 
 
 class RandomTokens:
-    """Replaces random tokens: many in a few episodes, few in most.
+    """Replaces tokens at random: many in a few episodes, few in most episodes.
 
-    At most the fraction `share` of an episode's tokens is replaced.
+    Each episode has its own probability that a token is replaced, which is at most `share`.
     """
 
     def __init__(self, seeds: Tensor, share: float, num_codes: int):
@@ -33,7 +33,7 @@ class RandomTokens:
         self._share = share * self._noise.rand(1).square()
 
     def __call__(self, tokens: Tensor, previous: Tensor) -> Tensor:
-        """Corrupt a frame's tokens ``(B, N)``; see `Corrupt`."""
+        """Return corrupted tokens for a frame with tokens ``(B, N)``."""
         num = tokens.shape[1]
         wrong, patch, any_, token = self._noise.rand(4, num).unbind(1)
         other = tokens.gather(1, (patch * num).long())
@@ -42,9 +42,10 @@ class RandomTokens:
 
 
 class SelfForcing:
-    """Replaces frames with dreams of a world, given the frames so far (self-forcing).
+    """Replaces frames with frames that a world model dreams from the frames so far (self-forcing).
 
-    At most the fraction `share` of an episode's frames is replaced. The world must be in eval mode.
+    Each episode has its own probability that a frame is replaced, which is at most `share`. The
+    world model must be in eval mode.
     """
 
     def __init__(self, world: WorldModel, actions: Tensor, seeds: Tensor, share: float):
@@ -57,7 +58,7 @@ class SelfForcing:
         self._share = share * self._noise.rand(1)
 
     def __call__(self, tokens: Tensor, previous: Tensor) -> Tensor:
-        """Corrupt a frame's tokens ``(B, N)``; see `Corrupt`."""
+        """Return corrupted tokens for a frame with tokens ``(B, N)``."""
         dynamics, action = self._world.dynamics, self._actions[:, self._time]
         frame = dynamics.objective.next_frame(dynamics, self._cache, self._last, action, previous)
         shown = tokens

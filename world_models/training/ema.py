@@ -12,10 +12,10 @@ __all__ = ["Ema"]
 
 
 class Ema:
-    """A copy of a model whose weights are an exponential moving average.
+    """A copy of a model whose weights are an exponential moving average of the model's weights.
 
-    The decay per step lies in [0, 1); 0 copies the weights. In the first steps the decay is
-    smaller, so that the average forgets the initialisation.
+    `decay` is the decay per step, in [0, 1); with 0, the copy always has the current weights. In
+    the first steps the decay is smaller, so that the average forgets the initialisation.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -24,7 +24,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Update the average after step number `step` (from 0)."""
+        """Update the average after the training step with number `step`. Steps count from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averaged, current = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in averaged.items() if value.is_floating_point()]

@@ -1,13 +1,18 @@
-"""The training loop, one for every model with ``loss(batch) -> (loss, metrics)``.
+"""The training loop, which trains every model that has ``loss(batch) -> (loss, metrics)``.
 
 Runs resume exactly because *everything random in a step is a function of the seed and the step
-number*. The loader's position determines the windows, `batch["seeds"]` gives each window its own
-seed for the noise of the loss, and all processes seed torch's global generator with the same number
-at each step. Window i of a step has the same seed for any number of processes. So two processes
-compute the same as one process with twice the batch size, unless the loss depends on several
-windows together, as it does when tokenizers replace unused codes. With a time limit
-(`FitConfig.minutes`), the learning rate and the number of steps also depend on the speed of the
-machine.
+number*:
+
+* The loader's position determines the windows.
+* `batch["seeds"]` gives each window its own seed for the noise in the loss. Window i of a step has
+  the same seed for any number of processes.
+* All processes seed torch's global generator with the same number at each step.
+
+So two processes compute the same result as one process with twice the batch size, unless the loss
+depends on several windows together, as it does when tokenizers replace unused codes.
+
+With a time limit (`FitConfig.minutes`), the learning rate and the number of steps also depend on
+the speed of the machine.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from torch import Tensor, nn
 from world_models.compiler import check_compiler
 from world_models.extras import require
 from world_models.kernels.fused import fused_kernels
+from world_models.memory import keep_freed_memory
 from world_models.precision import choose_dtype
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.clock import Clock
@@ -54,11 +60,11 @@ __all__ = [
     "window_seeds",
 ]
 
-BETAS = (0.9, 0.99)  # of AdamW
+BETAS = (0.9, 0.99)  # for AdamW
 WEIGHT_DECAY = 1e-4  # for matrices and kernels only, not for vectors (gains, biases)
-CLIP_NORM = 10.0  # gradients of a larger norm are scaled down to it
+CLIP_NORM = 10.0  # gradients with a larger norm are scaled down to this norm
 LOG_EVERY = 10  # steps
-KEPT_CHECKPOINTS = 2  # number of newest checkpoints kept, besides the best
+KEPT_CHECKPOINTS = 2  # number of newest checkpoints that are kept, in addition to the best one
 
 Batch = dict[str, Tensor]
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
@@ -68,17 +74,18 @@ Sample = Callable[[nn.Module], Tensor]
 class Loader(Protocol):
     """An endless source of batches that can be resumed.
 
-    A batch holds this process's windows of a step. It contains at least "actions", ``(B, T - 1)``.
+    A batch holds the windows that this process trains on in one step. It contains at least
+    "actions", ``(B, T - 1)``.
     """
 
     def __iter__(self) -> Iterator[Batch]:
         """Continue from the current position."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The position as JSON values. It counts the batches that were handed out."""
+        """Return the position as JSON values. It counts the batches that were handed out."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved position. Raises ValueError if it was saved with other data."""
+        """Continue from a saved position. Raises ValueError if it belongs to other data."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -87,9 +94,13 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """How a run ended: `finished` is False if it was stopped before its last step.
+    """The result of a training run.
 
-    The `model` has the averaged weights.
+    Attributes:
+        step: Number of steps taken.
+        finished: False if the run was stopped before its end.
+        checkpoint: The newest checkpoint.
+        model: The model with the averaged weights.
     """
 
     step: int
@@ -99,7 +110,7 @@ class FitResult:
 
 
 def chosen_precision(precision: str) -> str:
-    """Return "fp32" or "bf16"; for "auto", the faster one on this device."""
+    """Return "fp32" or "bf16". "auto" means the faster one on this device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wanted = {"fp32": "float32", "bf16": "bfloat16"}.get(precision, precision)
     return "bf16" if choose_dtype(wanted, device) == torch.bfloat16 else "fp32"
@@ -107,7 +118,7 @@ def chosen_precision(precision: str) -> str:
 
 def launch(precision: str = "fp32") -> Fabric:
     """Join the other processes, if torchrun started any, and choose the device."""
-    for package in ("fabric", "pytorch"):  # they name the precision again
+    for package in ("fabric", "pytorch"):  # they would print the precision again
         logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -118,6 +129,7 @@ def launch(precision: str = "fp32") -> Fabric:
         precision="bf16-mixed" if chosen_precision(precision) == "bf16" else "32-true",
     )
     fabric.launch()
+    keep_freed_memory()
     return fabric
 
 
@@ -134,20 +146,22 @@ def fit(
     sample: Sample | None = None,
     wandb_project: str | None = None,
 ) -> FitResult:
-    """Train a model. Resumes from the newest checkpoint in `out` if there is one.
+    """Train a model. If there are checkpoints in `out`, training resumes from the newest one.
 
     Args:
         model: The model. Only parameters that require a gradient are trained.
-        loader: Source of batches.
-        config: Settings of the optimisation.
+        loader: The source of batches.
+        config: The optimisation settings.
         out: The run's directory, for checkpoints, metrics.jsonl, tensorboard and samples.
-        loss: Function from model and batch to loss and metrics; by default ``model.loss(batch)``.
+        loss: Maps the model and a batch to loss and metrics; by default ``model.loss(batch)``.
         compile: See `DataOptions`. Raises RuntimeError if there is no compiler.
-        fabric: The result of `launch`, if the loader needs its rank; by default it is called here.
-        evaluate: Returns validation metrics of the averaged model; called at each checkpoint. The
-            metric "token_loss", or "loss" if there is none, determines the best checkpoint.
-        sample: Returns a sample image of the averaged model, uint8 ``(H, W, 3)``; called at each
+        fabric: The result of `launch`. Pass it if the loader needs the rank of the process; by
+            default, `launch` is called here.
+        evaluate: Returns validation metrics for the model with averaged weights; called at each
+            checkpoint. The metric "token_loss", or "loss" if there is none, determines the best
             checkpoint.
+        sample: Returns a sample image, uint8 ``(H, W, 3)``, from the model with averaged weights;
+            called at each checkpoint.
         wandb_project: See `Progress`.
     """
     fabric = fabric or launch(config.precision)
@@ -166,7 +180,7 @@ def fit(
                 run.train(next(batches), step)
                 step += 1
                 if compile and step == first + 1:
-                    progress.restart_clock()  # compiling does not count as training time
+                    progress.restart_clock()  # the speed does not include compiling
                 saving = step % config.save_every == 0 or run.ended(step)
                 if saving or step % LOG_EVERY == 0 or fabric.world_size == 1 and stopped():
                     asked = run.log(step, stopped())  # the same in all processes
@@ -181,7 +195,7 @@ def fit(
 
 
 class _Loss(nn.Module):
-    """Computes the loss in its forward pass, which is what DDP and torch.compile wrap."""
+    """Computes the loss in `forward`, because DDP and torch.compile wrap a module's `forward`."""
 
     def __init__(self, model: nn.Module, loss: Loss):
         super().__init__()
@@ -192,7 +206,7 @@ class _Loss(nn.Module):
 
 
 class _Run:
-    """The state of a run, and the parts of its loop."""
+    """The state of a training run, and the parts of the training loop."""
 
     progress: Progress
 
@@ -212,7 +226,7 @@ class _Run:
         self.fused = compile and fabric.device.type == "cpu"
         if compile:
             check_compiler(fabric.device)
-            if not self.fused:  # on a CPU, compiling it all gains nothing, and torch 2.13 crashes
+            if not self.fused:  # compiling all of it gains nothing on a CPU, and torch 2.13 crashes
                 wrapped.compile()
         self.loss, self.optimizer = fabric.setup(wrapped, optimizer)
         self._raw_optimizer = optimizer
@@ -223,7 +237,7 @@ class _Run:
         self._clock, self._used = Clock(config.minutes), 0.0
 
     def resume(self) -> int:
-        """Load the newest checkpoint; returns its step, 0 if there is no checkpoint."""
+        """Load the newest checkpoint, and return its step; 0 if there is no checkpoint."""
         if self.fabric.is_global_zero:
             self.checkpoints.clean()
         state = self.checkpoints.resume(self._parts)
@@ -235,11 +249,11 @@ class _Run:
         return state.step
 
     def ended(self, step: int) -> bool:
-        """Whether the training is over after `step` steps."""
+        """Return whether training is over after `step` steps."""
         return step >= self.config.steps or self._used >= 1
 
     def train(self, batch: Batch, step: int) -> None:
-        """Take step number `step` (from 0)."""
+        """Take the training step with number `step`. Steps count from 0."""
         fabric, config = self.fabric, self.config
         rank, world = fabric.global_rank, fabric.world_size
         torch.manual_seed(int(window_seeds(config.seed, step, 1)))
@@ -263,7 +277,7 @@ class _Run:
         self.progress.advance(rows * world * (length + 1), self._used)
 
     def log(self, step: int, stop: bool) -> bool:
-        """Log mean metrics since the last call; returns whether any process has to stop."""
+        """Log the mean metrics since the last call, and return whether any process has to stop."""
         means = [torch.stack(values).float().mean() for values in self._metrics.values()]
         means.append(torch.tensor(float(stop), device=self.fabric.device))
         *values, stops = self.fabric.all_reduce(torch.stack(means)).tolist()  # type: ignore[union-attr]
@@ -298,7 +312,7 @@ class _Run:
         self.progress.restart_clock()
 
     def _look_at_clock(self) -> float:
-        """Update the used fraction of the time limit; returns the seconds used.
+        """Update the used fraction of the time limit, and return the seconds used.
 
         With a time limit, all processes use the clock of the first process.
         """
@@ -312,15 +326,15 @@ class _Run:
         newest = self.checkpoints.newest()
         rescue = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
         return (
-            f"training diverged at or just before step {step}: the loss is {metrics['loss']}, the "
-            f"gradient norm {metrics['gradient_norm']}. Nothing was overwritten: {rescue}. "
+            f"training diverged at or just before step {step}: the loss is {metrics['loss']} and "
+            f"the gradient norm is {metrics['gradient_norm']}. Nothing was overwritten: {rescue}. "
             f"Run again with a lower learning rate (now {self.config.learning_rate}), "
             'a longer warm-up, or precision "fp32"'
         )
 
 
 def window_seeds(seed: int, step: int, num: int) -> Tensor:
-    """Seeds of the `num` windows of a step, int64 ``(num,)``, not negative."""
+    """Return a non-negative seed for each of the `num` windows in a step, int64 ``(num,)``."""
     rng = np.random.default_rng([seed, step])
     return torch.from_numpy(rng.integers(2**62, size=num))
 
@@ -336,7 +350,10 @@ def _optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM request a clean stop; a second Ctrl-C interrupts as usual."""
+    """Make Ctrl-C and SIGTERM request a clean stop; a second Ctrl-C interrupts as usual.
+
+    Yields a function that returns whether a stop was requested.
+    """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -1,4 +1,4 @@
-"""Makes a world bundle from training runs."""
+"""Makes a bundle, the directory that stores a world model, from training runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from world_models.worlds.card import WorldCard
 from world_models.worlds.find import find_world
 
 _MAX_REWARDS = 32
-_FOLDER = r"(?<![^,=])/[^,=]*/"  # the folder of a saved agent, in the specification of a policy
+_FOLDER = r"(?<![^,=])/[^,=]*/"  # the folder of a saved agent in a policy's name
 
 __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 
@@ -31,12 +31,13 @@ __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 class SamplingOptions:
     """Sampling settings; see `SamplingConfig`.
 
-    None keeps the setting of the fine-tuned world, or the tokenizer's default if there is none.
+    None keeps the setting of the world model that was fine-tuned. If none was, it keeps the
+    tokenizer's default.
 
     Attributes:
         steps: Maximum number of sampling passes per frame.
         temperature: Softmax temperature; 0 takes the most likely token.
-        threshold: Probability, in [0, 1], from which a token is unmasked ahead of schedule.
+        threshold: Tokens with at least this probability, in [0, 1], are unmasked ahead of schedule.
     """
 
     steps: int | None = None
@@ -44,29 +45,29 @@ class SamplingOptions:
     threshold: float | None = None
 
     def applied(self, usual: SamplingConfig) -> SamplingConfig:
-        """Return `usual`, with the settings that are not None replaced."""
+        """Return a copy of `usual` with the settings replaced that are not None here."""
         return replace(usual, **{k: v for k, v in asdict(self).items() if v is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleOptions:
-    """Make a world bundle from trained parts.
+    """Make the bundle of a world model from trained parts.
 
     Attributes:
-        out: The bundle's directory; its name is the world's name.
-        data: The dataset. Dreams start from windows of it.
-        tokenizer: The tokenizer run, or the world (name or path) that was fine-tuned.
+        out: The bundle's directory. The name of the directory becomes the world model's name.
+        data: The dataset directory. Dreams start from windows of this dataset.
+        tokenizer: The tokenizer run, or the world model (name or path) that was fine-tuned.
         dynamics: The dynamics run.
-        latent_action: The latent action run, or the world that was fine-tuned, if the dynamics was
-            trained on latent actions.
-        env_id: Use only episodes of this env.
+        latent_action: The latent action run, or the world model that was fine-tuned. Only for a
+            dynamics model that was trained on latent actions.
+        env_id: Use only episodes from this env.
         on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
-        storage: How matrices are stored. int8 takes a quarter of the bytes of float32.
-        starts: Number of windows stored for dreams to start from.
-        start_frames: Frames of each of these windows.
+        storage: Number format of the stored matrices. int8 takes a quarter of the bytes of float32.
+        starts: Number of stored windows, from which dreams start.
+        start_frames: Number of frames in each of these windows.
         seed: Seed for choosing these windows.
         replace: Overwrite an existing bundle.
-        sampling: Default sampling settings of the world.
+        sampling: The world model's default sampling settings.
     """
 
     out: Path
@@ -134,7 +135,8 @@ def _card(
     env_ids = sorted({entry.info.env_id for entry in episodes.entries})
     if len(env_ids) > 1:
         raise ValueError(
-            f"{options.data} has episodes of {', '.join(env_ids)}; choose one with --env-id"
+            f"{options.data} has episodes from several envs ({', '.join(env_ids)}); choose one env "
+            "with --env-id"
         )
     info = episodes.entries[0].info
     meanings = episodes.action_meanings
@@ -158,10 +160,11 @@ def _card(
 
 
 def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
-    """The data that a world was trained on, without the folders of this machine.
+    """Describe the data that a world model was trained on, without naming folders on this machine.
 
-    Seeds, policies, and numbers of episodes and frames include the data of the worlds that it was
-    fine-tuned from. Episodes collected with the same seeds count once.
+    If it was fine-tuned from another world model, the seeds, the policies and the numbers of
+    episodes and frames include the data of that model. Episodes that were collected with the same
+    seeds count once.
     """
     data = {**record.data, "path": Path(str(record.data["path"])).name}
     data["policies"] = [re.sub(_FOLDER, "", policy) for policy in data.get("policies", ())]
@@ -178,7 +181,7 @@ def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
 
 
 def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
-    """The distinct rewards that occur; empty if there are too many to list."""
+    """Return the distinct rewards in the episodes; empty if there are too many to list."""
     found: set[float] = set()
     for index, entry in enumerate(episodes.entries):
         with episodes.skipping():
@@ -190,7 +193,7 @@ def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
 
 
 def _imported(tuned: World | None) -> dict[str, Any]:
-    """Provenance of a fine-tuned world that names the files from which it was imported."""
+    """Return the provenance entries that name the files a fine-tuned world was imported from."""
     known = {} if tuned is None else tuned.card.provenance
     return {name: known[name] for name in ("source", "files", "verified") if name in known}
 
@@ -214,7 +217,7 @@ def _check(record: RunRecord, name: str, found: str | None, source: Path | None)
     if found != wanted:
         given = "none was given" if source is None else f"{source} has the fingerprint {found}"
         raise ValueError(
-            f"the dynamics was trained with a {name} with the fingerprint {wanted}, but {given}; "
-            f"pass the {name} run that the dynamics was trained with (a tokenizer whose decoder "
-            "was fine-tuned since with train tokenizer --from also works)"
+            f"the dynamics model was trained with a {name} that has the fingerprint {wanted}, but "
+            f"{given}; pass the {name} run that it was trained with (a tokenizer whose decoder was "
+            "fine-tuned later with train tokenizer --from also works)"
         )

@@ -1,4 +1,4 @@
-"""Progress of a run: a progress bar, metrics.jsonl, TensorBoard, W&B and sample images."""
+"""Reports a run's progress: a progress bar, metrics.jsonl, TensorBoard, W&B and sample images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ __all__ = ["Progress"]
 class Progress:
     """Logs a run to its directory and to the terminal.
 
-    TensorBoard logs are written if TensorBoard is installed, and mirrored to the Weights & Biases
-    project `wandb_project`. A resumed run deletes log entries that are newer than its checkpoint.
-    If there are several processes, only one is `visible`.
+    TensorBoard logs are written if TensorBoard is installed. If `wandb_project` is given, they are
+    mirrored to this Weights & Biases project. A resumed run deletes the log entries that are newer
+    than the checkpoint it resumes from. If there are several processes, set `visible` in only one
+    of them: the others log nothing.
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class Progress:
             self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def advance(self, frames: int, used: float = 0.0) -> None:
-        """Count one step over `frames` frames, summed over all processes.
+        """Count one step that trained on `frames` frames in all processes together.
 
-        `used` is the used fraction of the time limit. If it is not 0, the bar shows the number of
-        steps that fit into the limit.
+        `used` is the used fraction of the time limit. If it is not 0, the bar shows how many steps
+        fit into the time limit.
         """
         self._frames += frames
         if used:
@@ -68,7 +69,7 @@ class Progress:
         self._begun, self._frames = time.perf_counter(), 0
 
     def log(self, step: int, metrics: Mapping[str, float], group: str) -> None:
-        """Log metrics of a step under ``group`` ("train" or "val")."""
+        """Log the metrics of a step under `group`, which is "train" or "val"."""
         if not self._visible:
             return
         with self._log.open("a") as file:
@@ -81,12 +82,12 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the progress bar."""
         if self._visible:
             tqdm.write(text)
 
     def picture(self, step: int, name: str, picture: Tensor) -> None:
-        """Save an image, uint8 ``(H, W, 3)``, if Pillow is installed."""
+        """Save a sample image, uint8 ``(H, W, 3)``, if Pillow is installed."""
         if not self._visible or not importlib.util.find_spec("PIL"):
             return
         from PIL import Image

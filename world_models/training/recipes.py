@@ -1,7 +1,7 @@
 """Recipes: functions that return the complete settings of a training run.
 
-For a variant, call a recipe and use `dataclasses.replace`. All recipes except `paper` are short
-enough for a CPU. More steps (``--fit.steps``) make better worlds.
+For a variant, call a recipe and change its result with `dataclasses.replace`. All recipes except
+`paper` are short enough for a CPU. More steps (``--fit.steps``) make better world models.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SPRITES = ReconstructionLossConfig(changed_weight=20.0, l1_weight=0.05, revive_a
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a run.
+    """Settings for a training run.
 
     Attributes:
         model: Architecture of the model.
         loss: Weights of the loss.
-        fit: Settings of the optimisation.
-        frames: Frames per training window.
+        fit: Optimisation settings.
+        frames: Number of frames per training window.
     """
 
     model: Any
@@ -51,7 +51,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe(Recipe):
-    """Settings of a tokenizer run."""
+    """Settings for a tokenizer run."""
 
     model: TokenizerConfig
     loss: ReconstructionLossConfig
@@ -59,7 +59,7 @@ class TokenizerRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentActionRecipe(Recipe):
-    """Settings of a latent action run."""
+    """Settings for a latent action run."""
 
     model: LatentActionConfig
     loss: ReconstructionLossConfig
@@ -67,19 +67,20 @@ class LatentActionRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsRecipe(Recipe):
-    """Settings of a dynamics run.
+    """Settings for a dynamics run.
 
     Attributes:
-        token_stride: Frames between the starts of cached token windows; a smaller stride takes more
-            disk space. Ignored for tokenizers whose windows can start at any frame.
+        token_stride: Number of frames between the starts of successive cached token windows. A
+            smaller stride takes more disk space. Ignored for tokenizers whose windows can start at
+            any frame.
         corruption: Replace up to this fraction, in [0, 1], of an episode's tokens at random. The
-            tokens of the next frame then correct the error, so the dynamics learns to correct
+            tokens of the next frame then correct the error, so the dynamics model learns to correct
             mistakes. Must be 0 unless the tokenizer is a motion tokenizer.
-        self_forcing: Replace up to this fraction, in [0, 1], of an episode's frames with dreams of
-            the world that is fine-tuned, so that it learns to correct its own mistakes. Must be 0
-            unless the tokenizer is a motion tokenizer.
-        events: Fraction of windows, in [0, 1], sampled from those with a reward or a termination.
-            Both are rare, and are learned sooner if oversampled.
+        self_forcing: Replace up to this fraction, in [0, 1], of an episode's frames with dreams
+            from the world model that is fine-tuned, so that it learns to correct its own mistakes.
+            Must be 0 unless the tokenizer is a motion tokenizer.
+        events: Fraction of training windows, in [0, 1], that are sampled from the windows with a
+            reward or a termination. Both are rare, and are learned sooner if oversampled.
     """
 
     model: DynamicsConfig
@@ -97,7 +98,7 @@ class DynamicsRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class WorldRecipe:
-    """Settings of all runs that make a world."""
+    """Settings for all training runs that make a world model."""
 
     tokenizer: TokenizerRecipe
     latent_action: LatentActionRecipe
@@ -132,7 +133,7 @@ def atari_many() -> WorldRecipe:
 def paper() -> WorldRecipe:
     """GenieRedux-G as published, on 8 GPUs: ``torchrun --nproc-per-node 8``.
 
-    The warm-up starts at 0; the paper's starts at half the learning rate.
+    The learning rate warms up from 0. In the paper, the warm-up starts at half the learning rate.
     """
     world = presets.paper()
     fit = FitConfig(
@@ -158,7 +159,7 @@ def paper() -> WorldRecipe:
 
 
 def coinrun_tiny() -> WorldRecipe:
-    """CoinRun in minutes: for tests, and for comparing variants with each other."""
+    """CoinRun within minutes, for tests and for comparing variants with each other."""
     world = presets.small(num_actions=7)
     coder, transformer = (
         replace(model.transformer, dim=96, num_layers=2, num_heads=2, head_dim=32, window=8)
@@ -199,7 +200,7 @@ RECIPES: dict[str, Callable[[], WorldRecipe]] = {
 def _motion(
     world: presets.WorldConfig, tokenizer_steps: int, dynamics_steps: int, dynamics_batch: int
 ) -> WorldRecipe:
-    """Settings for a world with a motion tokenizer."""
+    """Return settings for a world model with a motion tokenizer."""
     fit = FitConfig(
         steps=tokenizer_steps,
         batch_size=12,
@@ -219,7 +220,7 @@ def _motion(
                 changed_weight=20.0,
                 event_weight=5.0,
                 context_noise=0.1,
-                mask_steps=4,  # fewer: sampling decides most tokens in its first pass
+                mask_steps=4,  # below the default: sampling decides most tokens in its first pass
             ),
             fit=replace(fit, steps=dynamics_steps, batch_size=dynamics_batch, save_every=200),
             corruption=0.1,

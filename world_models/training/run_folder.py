@@ -1,4 +1,4 @@
-"""The directory of a run, and the record of its settings in ``run.json``."""
+"""The directory of a training run, and the record of the run's settings in ``run.json``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ __all__ = ["RunRecord", "begin_run", "load_part", "load_run", "read_run"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """The settings of a run, written to ``run.json`` when it starts.
+    """The settings of a run, which are written to ``run.json`` when the run starts.
 
     Attributes:
         kind: "tokenizer", "latent-action" or "dynamics".
-        model: See `part_to_dict`.
-        data: The dataset; see `world_models.training.runs.describe`.
-        built_on: The world that is fine-tuned; for a dynamics model also the fingerprints of its
-            tokenizer and latent action model.
+        model: The model's configuration; see `part_to_dict`.
+        loss: The weights of the loss.
+        frames: Number of frames per training window.
+        fit: The optimisation settings.
+        data: A summary of the dataset; see `world_models.training.runs.describe`.
+        built_on: The world model that is fine-tuned. For a dynamics model, also the fingerprints of
+            the tokenizer and the latent action model.
         command: Command line that started the run.
         versions: Versions of genie-gym and torch.
     """
@@ -49,12 +52,12 @@ class RunRecord:
 
 
 def begin_run(out: Path, record: RunRecord, write: bool) -> None:
-    """Record the settings of a new run in `out`, or check that a resumed run has the same ones.
+    """Record the settings of a new run in `out`, or check that a resumed run has the same settings.
 
-    If several processes run the job, only one should set `write`.
+    If the run has several processes, only one of them should set `write`.
 
     Raises:
-        ValueError: If a setting that must stay the same differs.
+        ValueError: If a setting differs that must stay the same.
     """
     may_change = ("fit", "data", "command", "versions")
     changes = begin(out / "run.json", asdict(record), may_change, write=write)
@@ -74,15 +77,15 @@ def read_run(out: Path) -> RunRecord:
 
 
 def load_run(out: Path, kind: str) -> Any:
-    """Load the model of a run, with the averaged weights of its best checkpoint.
+    """Load a run's model, with the averaged weights from the best checkpoint.
 
     Raises:
-        ValueError: If the run trained a model of another kind, or has no checkpoint yet.
+        ValueError: If the run trained another kind of model, or has no checkpoint yet.
     """
     record = read_run(out)
     if record.kind != kind:
         raise ValueError(
-            f"{out} is a {record.kind} run, expected a {kind} run; pass the folder of one"
+            f"{out} is a {record.kind} run, expected a {kind} run; pass the folder of such a run"
         )
     best = Checkpoints(out / "checkpoints").best()
     if best is None:
@@ -94,12 +97,16 @@ def load_run(out: Path, kind: str) -> Any:
 
 
 def load_part(source: str, kind: str) -> Any:
-    """Load a part from a run (path) or a world (name or path); see `build_part` for `kind`."""
+    """Load one part of a world model from a run (path) or from a world model (name or path).
+
+    `kind` is "tokenizer", "latent-action" or "dynamics".
+    """
     if (Path(source) / "run.json").is_file():
         return load_run(Path(source), kind)
     part = getattr(load_world(find_world(source)).model, kind.replace("-", "_"))
     if part is None:
         raise ValueError(
-            f"the world {source} has no {kind} model; pass a {kind} run or another world"
+            f"the world model {source} has no {kind} model; pass a {kind} run, or another world "
+            "model"
         )
     return part

@@ -1,4 +1,4 @@
-"""Command-line options of training."""
+"""Command-line options for training runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ class DataOptions:
     Attributes:
         data: The dataset directory.
         out: The run's directory. To resume a stopped run, repeat the command.
-        env_id: Use only episodes of this env.
-        policy: Use only episodes of this policy.
-        from_world: Fine-tune this world (name or path). The model comes from the world, the loss
-            and the optimisation from the recipe.
-        workers: Number of worker processes that prefetch frames, or tokens for a dynamics model.
+        env_id: Use only episodes from this env.
+        policy: Use only episodes that this policy played.
+        from_world: Fine-tune this world model (name or path). The model to train comes from the
+            world model; the loss and the optimisation come from the recipe.
+        workers: Number of worker processes that prefetch frames (tokens for a dynamics model).
         on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
-        compile: Compile the loss (on a CPU: `world_models.kernels`, which needs a C++ compiler).
-            This takes a minute or more at the start and makes the steps faster.
+        compile: Compile the loss. On a CPU, this compiles only the operations in
+            `world_models.kernels`, and requires a C++ compiler. Compiling takes a minute or more at
+            the start, and makes the steps faster.
         wandb_project: Mirror the logs to this Weights & Biases project.
     """
 
@@ -42,13 +43,14 @@ class DataOptions:
     wandb_project: str | None = None
 
     def episodes(self) -> EpisodeDataset:
-        """The episodes that match the options."""
+        """Return the episodes that match the options."""
         dataset = EpisodeDataset(self.data, on_damage=self.on_damage)
         chosen = dataset.select(env_id=self.env_id, policy=self.policy)
         if not len(chosen):
             raise ValueError(
-                f"none of the {len(dataset)} episodes in {self.data} is of env {self.env_id} and "
-                f"policy {self.policy}; `genie-gym data show {self.data}` lists both"
+                f"none of the {len(dataset)} episodes in {self.data} matches --env-id "
+                f"{self.env_id} and --policy {self.policy}; `genie-gym data show {self.data}` "
+                "lists the envs and policies"
             )
         return chosen
 
@@ -58,12 +60,13 @@ class DynamicsOptions(DataOptions):
     """The data and models to train a dynamics model on.
 
     Attributes:
-        tokenizer: A tokenizer run or a world (name or path); by default the tokenizer of
+        tokenizer: A tokenizer run, or a world model (name or path). The default is the tokenizer of
             `from_world`.
-        latent_action: A latent action run or a world. The dynamics is then trained on its latent
-            actions instead of the true ones.
-        outcome_only: Train only the outcome head of `from_world`. Use it with a large `events`,
-            which helps the head but would harm the frames if the whole model were trained.
+        latent_action: A latent action run, or a world model. The dynamics model is then trained on
+            latent actions instead of the true ones.
+        outcome_only: Train only the outcome head of `from_world`, which predicts reward and
+            termination. Combine it with a large value of `events`: this helps the outcome head, but
+            would make the frames worse if the whole model were trained.
     """
 
     tokenizer: str | None = None

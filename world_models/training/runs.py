@@ -1,4 +1,4 @@
-"""Trains tokenizers, latent action models and dynamics: from a dataset to a run directory."""
+"""Trains tokenizers, latent action models and dynamics models on a dataset."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ NUM_STRIPS = 4  # windows in a sample image
 
 
 def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
-    """Train a tokenizer, or fine-tune only the decoder of `from_world`: tokens stay the same."""
+    """Train a tokenizer, or fine-tune the tokenizer of `from_world`.
+
+    Fine-tuning trains only the decoder, so the tokens stay the same.
+    """
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
@@ -61,7 +64,7 @@ def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> FitResult:
 
 
 def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> FitResult:
-    """Train a latent action model, or fine-tune the one of `from_world`."""
+    """Train a latent action model, or fine-tune the latent action model of `from_world`."""
     world, episodes = _begin(options)
     if world is None:
         torch.manual_seed(recipe.fit.seed)
@@ -79,10 +82,10 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
 
 
 def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResult:
-    """Train a dynamics model on cached tokens, or fine-tune that of the world `from_world`."""
+    """Train a dynamics model on cached tokens, or fine-tune the dynamics model of `from_world`."""
     world, episodes = _begin(options)
     if options.outcome_only and world is None:
-        raise ValueError("--outcome-only fine-tunes a world; add --from WORLD")
+        raise ValueError("--outcome-only fine-tunes a world model; add --from WORLD")
     tokenizer, latent = _tokenizer(options, world), _latent_action(options, world)
     _check_frames(episodes, tokenizer.frame_size)
     if world is None:
@@ -104,7 +107,8 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> FitResul
         "outcome_only": options.outcome_only,
     }
     record = _record("dynamics", model, recipe, episodes, built_on)
-    begin_run(options.out, record, write=False)  # before computing tokens, which may take hours
+    # Wrong settings fail here, before tokens are computed for what may be hours.
+    begin_run(options.out, record, write=False)
     clip = (recipe.frames, recipe.token_stride)
     tokens = token_encoding(tokenizer, *clip, recipe.corruption, dreamer, recipe.self_forcing)
     actions = None if latent is None else action_encoding(latent, *clip)
@@ -140,7 +144,7 @@ def _launch(precision: str) -> Fabric:
     if fabric.is_global_zero:
         faster = bfloat16_speedup(fabric.device)
         print(
-            f"precision {chosen_precision(precision)}; on this {fabric.device.type} a matrix "
+            f"precision {chosen_precision(precision)}: on this {fabric.device.type}, a matrix "
             f"product in bf16 is {faster:.2g} times as fast as in fp32"
         )
     return fabric
@@ -152,7 +156,7 @@ def _train_only(model: nn.Module, parts: tuple[str, ...]) -> None:
 
 
 def describe(episodes: EpisodeDataset) -> dict[str, object]:
-    """A summary of a dataset for the records of runs and worlds."""
+    """Return a summary of a dataset, for the records of training runs and world models."""
     collections = [entry.info.extra.get("collection", {}) for entry in episodes.entries]
     return {
         "path": str(episodes.path),
@@ -167,7 +171,10 @@ def describe(episodes: EpisodeDataset) -> dict[str, object]:
 
 
 def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
-    """The world to fine-tune, if any, and episodes with its action set."""
+    """Return the world model to fine-tune, if any, and the episodes to train on.
+
+    Raises ValueError if the world model does not take the actions in the episodes.
+    """
     episodes = options.episodes()
     if options.from_world is None:
         return None, episodes
@@ -175,8 +182,8 @@ def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
     if world.card.latent_action is None and episodes.action_meanings != world.card.action_meanings:
         raise ValueError(
             f"{options.data} has the actions {', '.join(episodes.action_meanings)}, but the world "
-            f"{world.card.name} takes {', '.join(world.card.action_meanings)}; "
-            f"collect with action_set={world.card.action_set}"
+            f"model {world.card.name} takes {', '.join(world.card.action_meanings)}; "
+            f"collect episodes with action_set={world.card.action_set}"
         )
     return world, episodes
 
@@ -252,7 +259,10 @@ def _fit(
 
 
 def _split(episodes: EpisodeDataset, length: int) -> tuple[EpisodeDataset, EpisodeDataset]:
-    """Episodes for training and for validation; the same ones if there are too few to split."""
+    """Return the episodes for training and for validation.
+
+    If there are too few episodes to split, both are all episodes.
+    """
     train, held_out = episodes.split("train"), episodes.split("val")
     parts = (train, held_out)
     if all(len(part) and part.num_frames.max() >= length for part in parts):
@@ -275,15 +285,15 @@ def _tokenizer(options: DynamicsOptions, world: World | None) -> Tokenizer:
     if options.tokenizer is None:
         if own is None:
             raise ValueError(
-                "a dynamics model needs a tokenizer; add --tokenizer RUN (or the name of a world)"
+                "a dynamics model needs a tokenizer; add --tokenizer RUN (or a world model's name)"
             )
         return own
     tokenizer = load_part(options.tokenizer, "tokenizer")
     if own is not None and fingerprint(tokenizer) != fingerprint(own):
         raise ValueError(
-            f"the tokens of {options.tokenizer} are not those of the world {options.from_world}: "
-            "fine-tune the world's dynamics with the world's own tokenizer, or with one fine-tuned "
-            "from it (train tokenizer --from)"
+            f"{options.tokenizer} produces other tokens than the tokenizer of "
+            f"{options.from_world}: fine-tune the dynamics model with the world model's own "
+            "tokenizer, or with one that was fine-tuned from it (train tokenizer --from)"
         )
     return tokenizer
 
@@ -300,13 +310,16 @@ def _dreamer(
     tokenizer: Tokenizer,
     latent: LatentActionModel | None,
 ) -> WorldModel | None:
-    """The frozen copy of the world that dreams for self-forcing; None without self-forcing."""
+    """Return the copy of the world model that dreams for self-forcing; None without self-forcing.
+
+    The copy stays as it is while the dynamics model is trained.
+    """
     if not recipe.self_forcing:
         return None
     if world is None or latent is not None:
         raise ValueError(
-            "self-forcing needs a trained world without latent actions: leave --self-forcing at 0, "
-            "or fine-tune one (--from WORLD)"
+            "self-forcing needs a trained world model without latent actions: leave --self-forcing "
+            "at 0, or fine-tune such a world model (--from WORLD)"
         )
     return WorldModel(tokenizer, copy.deepcopy(world.model.dynamics), world.model.sampling)
 
@@ -331,6 +344,6 @@ def _check_actions(
         found, what = episodes.num_actions, f"actions in {episodes.path} ({names})"
     if found != expected:
         raise ValueError(
-            f"there are {found} {what}, but the dynamics takes {expected}; add --model.num-actions "
-            f"{found}, or choose episodes with --env-id"
+            f"there are {found} {what}, but the dynamics model takes {expected}; add "
+            f"--model.num-actions {found}, or choose episodes with --env-id"
         )

@@ -1,4 +1,4 @@
-"""Sample images: strips of real frames, with the model's frames right below.
+"""Sample images: strips of real frames, with the model's frames directly below them.
 
 Shapes: B windows, T frames, H height, W width.
 """
@@ -23,19 +23,22 @@ def real_over_predicted(real: Tensor, predicted: Tensor) -> Tensor:
 
 
 def reconstructed(tokenizer: nn.Module, frames: Tensor) -> Tensor:
-    """Show frames above their reconstruction."""
+    """Draw frames, and below them the tokenizer's reconstructions of these frames."""
     assert isinstance(tokenizer, Tokenizer)
     return real_over_predicted(frames, tokenizer.reconstruct(frames))
 
 
 def inferred(model: nn.Module, frames: Tensor) -> Tensor:
-    """Show frames 1.. above their prediction by a latent action model."""
+    """Draw all frames except the first, and below them a latent action model's predictions."""
     assert isinstance(model, LatentActionModel)
     return real_over_predicted(frames[:, 1:], to_uint8(model(to_float(frames))[0]))
 
 
 def dream(world: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
-    """Show frames 1.. above a dream that starts at frame 0, with the actions ``(B, T - 1)``."""
+    """Draw all frames except the first, and below them a dream that starts from the first frame.
+
+    The dream takes the actions ``(B, T - 1)``.
+    """
     seeds = torch.arange(len(frames), device=frames.device)
     rollout = world.eval().rollout(frames[:, :1], actions, seeds)
     return real_over_predicted(frames[:, 1:], rollout.frames)

@@ -1,14 +1,14 @@
-"""The token cache: the tokens of a dataset are computed once, then training reads them from disk.
+"""The token cache: a dataset's tokens are computed once, and training then reads them from disk.
 
-The tokens of a frame depend on where a causal encoder started: the first frame of a sequence is
-encoded in full, later frames relative to the past. A dream starts with an empty past, so training
-windows must also start with one. Therefore the clips ``[start, start + length)`` are encoded
-separately, for every `stride`-th start. By causality, the first k frames of a clip have the same
-tokens as a dream that starts from these k frames.
+A frame's tokens depend on where a causal encoder started: it encodes the first frame of a sequence
+in full, and later frames relative to the past. A dream starts with an empty past, so training
+windows must also start with an empty past. Therefore the clips ``[start, start + length)`` are
+encoded separately, for every `stride`-th start. Because the encoder is causal, the first k frames
+of a clip have the same tokens as in a dream that starts from these k frames.
 
-A tokenizer that encodes each frame separately needs one list of tokens per episode, and windows can
-start at any frame. The same holds for a motion tokenizer, which encodes whole episodes. Its decoded
-frames are also cached, because the dynamics sees them.
+A tokenizer that encodes each frame separately needs only one list of tokens per episode, and
+windows can start at any frame. The same holds for a motion tokenizer, which encodes whole episodes.
+The frames that a motion tokenizer decodes are also cached, because the dynamics model sees them.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ class Encoding:
     """How an episode is cut into clips and encoded.
 
     Attributes:
-        name: Folder of the cache in the dataset directory, unique to the encoder and the clips.
+        name: Folder of the cache inside the dataset directory. Each combination of encoder and
+            clips has its own folder.
         arrays: Names of the arrays that are stored per clip.
         encode: Maps uint8 frames ``(B, length, H, W, 3)`` to these arrays, integers ``(B, ...)``.
-        length: Frames per clip.
-        stride: Frames between the starts of clips.
+        length: Number of frames per clip.
+        stride: Number of frames between the starts of successive clips.
         whole: If True, `encode` takes whole episodes: frames ``(B, T, H, W, 3)``, actions
-            ``(B, T - 1)`` and a seed each. It returns arrays ``(B, T, ...)``; clips are single
-            frames.
+            ``(B, T - 1)`` and one seed per episode ``(B,)``. It returns arrays ``(B, T, ...)``, and
+            each frame is a clip of its own.
     """
 
     name: str
@@ -70,25 +71,26 @@ class Encoding:
     whole: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out `encode`: other processes only read what is cached."""
+        """Leave `encode` out of the pickle, because other processes only read the cache."""
         return {**vars(self), "encode": None}
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
-        """Number of clips of episodes with `num_frames` frames."""
+        """Return the number of clips in episodes with `num_frames` frames."""
         return np.maximum((num_frames - self.length) // self.stride + 1, 0)
 
 
 def fingerprint(model: nn.Module, decoder: bool = False) -> str:
-    """Hash of a tokenizer or latent action model: equal hashes mean equal codes.
+    """Return a hash of a model's configuration and weights.
 
-    Fine-tuning a decoder does not change codes, so its weights are hashed only if `decoder`.
+    Tokenizers or latent action models with equal hashes produce equal codes. Fine-tuning a decoder
+    does not change the codes, so the decoder's weights are hashed only if `decoder` is True.
     """
     config = {name: repr(value) for name, value in vars(model.config).items()}
     config["type"] = type(model.config).__name__
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     ignored: tuple[str, ...] = () if decoder else getattr(model, "decoder_parts", ())
     for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(ignored) and not name.endswith("unused"):  # a counter of training
+        if not name.startswith(ignored) and not name.endswith("unused"):  # a training counter
             digest.update(name.encode())
             digest.update(value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -102,11 +104,12 @@ def token_encoding(
     dreamer: WorldModel | None = None,
     self_forcing: float = 0.0,
 ) -> Encoding:
-    """Encode "tokens" ``(B, length, N)`` for training windows of `length` frames.
+    """Return an encoding that stores "tokens" ``(B, length, N)`` for windows of `length` frames.
 
-    For a motion tokenizer, the decoded "previous_frames", uint8 ``(H, W, 3)``, are also stored.
-    With corruption or a `dreamer`, so are the "input_tokens", which were decoded instead of the
-    correct tokens. For the other arguments see `DynamicsRecipe`.
+    For a motion tokenizer, it also stores "previous_frames": the decoded frame before each frame,
+    uint8 ``(H, W, 3)``. With `corruption` or a `dreamer`, it also stores "input_tokens": the
+    corrupted tokens, which were decoded instead of the correct tokens. The `dreamer` is the world
+    model that dreams for self-forcing. For the other arguments, see `DynamicsRecipe`.
     """
     if isinstance(tokenizer, MotionTokenizer):
         name = f"tokens/{fingerprint(tokenizer, decoder=True)}"
@@ -130,7 +133,10 @@ def token_encoding(
 
 
 def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encoding:
-    """Encode latent "actions" ``(B, length - 1)`` for training windows of `length` frames."""
+    """Return an encoding that stores latent "actions" ``(B, length - 1)`` for training windows.
+
+    The training windows have `length` frames.
+    """
     return _by_clips("latent-actions", model, {"actions": model.actions}, length, stride)
 
 
@@ -172,9 +178,10 @@ def _follow_episodes(
 
 
 def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> TokenStore:
-    """Encode the episodes that are not in the cache yet. All processes share the work.
+    """Encode the episodes that are not in the cache yet, and return the cache.
 
-    If the dataset skips damage, damaged episodes are left out of the cache.
+    All processes share the work. If the dataset skips damage, damaged episodes are left out of the
+    cache.
     """
     store = TokenStore(dataset.path / encoding.name)
     counts = encoding.count(dataset.num_frames)
@@ -202,12 +209,12 @@ def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> Toke
 
 
 def cached(dataset: EpisodeDataset, encoding: Encoding, store: TokenStore) -> np.ndarray:
-    """Which episodes are in the cache, bool."""
+    """Return a bool array that says which of the dataset's episodes are in the cache."""
     return np.array([f"{e.key}/{encoding.arrays[0]}" in store for e in dataset.entries], bool)
 
 
 def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list[int]]:
-    """Group episodes that are encoded and stored together, about `size` clips each."""
+    """Yield groups of episodes to encode and store together, with about `size` clips per group."""
     group: list[int] = []
     for episode in episodes:
         group.append(int(episode))
@@ -222,7 +229,7 @@ def _groups(episodes: list[int], counts: np.ndarray, size: int) -> Iterator[list
 def _encode_clips(
     dataset: EpisodeDataset, encoding: Encoding, episodes: dict[int, np.ndarray], fabric: Fabric
 ) -> list[dict[str, np.ndarray]]:
-    """Encode the clips of a group of episodes in batches; returns each episode's arrays."""
+    """Encode the clips of a group of episodes in batches, and return each episode's arrays."""
     pieces = []
     for frames in episodes.values():
         windows = np.lib.stride_tricks.sliding_window_view(frames, encoding.length, axis=0)
@@ -240,12 +247,12 @@ def _encode_clips(
 def _encode_whole(
     dataset: EpisodeDataset, encoding: Encoding, episodes: dict[int, np.ndarray], fabric: Fabric
 ) -> list[dict[str, np.ndarray]]:
-    """Encode a group of whole episodes in one batch; returns each episode's arrays."""
+    """Encode a group of whole episodes in one batch, and return each episode's arrays."""
     seeds = torch.tensor([int(dataset.entries[i].key[:15], 16) for i in episodes])
     actions = [torch.from_numpy(dataset.actions(i)) for i in episodes]
     pixels = [torch.from_numpy(frames) for frames in episodes.values()]
     frames, taken = (pad_sequence(x, batch_first=True) for x in (pixels, actions))
-    with fabric.autocast():  # the next frame's tokens correct rounding errors
+    with fabric.autocast():  # safe: the next frame's tokens correct rounding errors
         encoded = _stored(encoding.encode(*fabric.to_device((frames, taken, seeds))))
     return [
         {name: x[row, : len(episode)] for name, x in encoded.items()}
@@ -254,7 +261,7 @@ def _encode_whole(
 
 
 def _frames(dataset: EpisodeDataset, group: list[int]) -> dict[int, np.ndarray]:
-    """All frames of each episode, without damaged episodes if the dataset skips damage."""
+    """Return all frames of each episode; leave out damaged episodes if the dataset skips damage."""
     found = {}
     for i in group:
         with dataset.skipping():
@@ -263,7 +270,7 @@ def _frames(dataset: EpisodeDataset, group: list[int]) -> dict[int, np.ndarray]:
 
 
 def _stored(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Convert to numpy: codes as uint16, pixels unchanged."""
+    """Convert arrays to numpy. Codes become uint16, and pixels stay uint8."""
     return {
         name: x.cpu().numpy() if x.dtype == torch.uint8 else x.cpu().numpy().astype(np.uint16)
         for name, x in arrays.items()

@@ -1,4 +1,4 @@
-"""Batches of cached tokens, for training the dynamics."""
+"""Loads batches of cached tokens, for training a dynamics model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ __all__ = ["CachedWindows", "TokenLoader"]
 class CachedWindows:
     """Training windows of `length` frames, cached as tokens.
 
-    They contain the true actions, or cached latent actions if there is an encoding `actions`.
+    They contain the true actions. If an encoding `actions` is given, they contain cached latent
+    actions instead.
     """
 
     def __init__(
@@ -48,12 +49,16 @@ class CachedWindows:
         self.fingerprint = f"{dataset.fingerprint}:{names}"
 
     def batch(self, places: np.ndarray) -> dict[str, Tensor]:
-        """Load windows, given as rows of (episode, number of the start)."""
+        """Load windows as a batch.
+
+        Each entry of `places` is (episode, number of the start). Starts are numbered within an
+        episode, from 0.
+        """
         rows = [self._window(int(i), int(n) * self._stride) for i, n in places]
         return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
     def with_events(self) -> np.ndarray:
-        """Windows with a reward or a termination, as rows of (episode, number of the start)."""
+        """Return the `places` of all windows with a reward or a termination; see `batch`."""
         found: list[tuple[int, int]] = []
         for index in np.flatnonzero(self.num_starts):
             length = int(self.dataset.num_frames[index])
@@ -77,11 +82,12 @@ class CachedWindows:
 
 
 class TokenLoader(WindowLoader):
-    """Endless random batches of cached windows, all games equally likely.
+    """Endless random batches of cached windows. All games are equally likely.
 
     Args:
         windows: The windows.
-        events: Fraction of windows, in [0, 1], sampled from those with a reward or a termination.
+        events: Fraction of the sampled windows, in [0, 1], that come only from the windows with a
+            reward or a termination.
         num_workers: See `WindowLoader`.
         sampler_options: See `WindowSampler`.
     """
@@ -98,7 +104,7 @@ class TokenLoader(WindowLoader):
         if rare is not None and not len(rare):
             raise ValueError(
                 f"no window in {windows.dataset.path} has a reward or a termination; set --events "
-                "to 0, or collect episodes that have some"
+                "to 0, or collect episodes with rewards or terminations"
             )
         self.num_workers, self.fingerprint = num_workers, windows.fingerprint
         self.sampler = WindowSampler(
@@ -106,6 +112,6 @@ class TokenLoader(WindowLoader):
             groups=windows.dataset.env_numbers,
             rare=rare,
             rare_share=events,
-            **sampler_options | {"length": 1},  # one start each
+            **sampler_options | {"length": 1},  # each sample is one start
         )
         self.read = windows.batch

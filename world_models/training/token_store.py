@@ -1,4 +1,4 @@
-"""A store of arrays by episode, in safetensors files. Any process can add to it."""
+"""Stores the arrays of episodes in safetensors files. Any process can add arrays."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["TokenStore"]
 class TokenStore:
     """A directory of packs: safetensors files, each with the arrays of some episodes.
 
-    A pack is written atomically and never changes. Packs are memory-mapped, so that reading some
-    rows loads only these rows.
+    A pack is written atomically and never changes. Packs are memory-mapped, so reading a part of an
+    array loads only that part.
     """
 
     def __init__(self, folder: Path):
@@ -30,14 +30,14 @@ class TokenStore:
         self.refresh()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the files itself."""
+        """Pickle only the folder, because another process opens the files itself."""
         return TokenStore, (self.folder,)
 
     def __contains__(self, key: str) -> bool:
         return key in self._where
 
     def refresh(self) -> None:
-        """Open packs that this or another process has added."""
+        """Open the packs that this process or another process has added."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path not in self._packs:
                 pack = self._packs[path] = _open(path)
@@ -52,7 +52,7 @@ class TokenStore:
         self.refresh()
 
     def rows(self, key: str, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of an episode's array."""
+        """Return the entries [start, stop) of an array along its first axis."""
         return self._where[key].get_slice(key)[start:stop]
 
 
@@ -61,5 +61,5 @@ def _open(path: Path) -> Any:
         return safe_open(path, framework="np")
     except SafetensorError as fault:
         raise ValueError(
-            f"{path} is damaged ({fault}); delete it, and its tokens will be computed again"
+            f"{path} is damaged ({fault}); delete it, and the next run computes its tokens again"
         ) from None

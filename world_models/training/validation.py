@@ -1,4 +1,4 @@
-"""The validation loss: the same windows and the same noise at every checkpoint."""
+"""Computes the validation loss, on the same windows and with the same noise at every checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Loss = Callable[[Any, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
 
 
 def evenly_spaced(places: np.ndarray, num: int) -> np.ndarray:
-    """Select at most `num` of the rows, evenly spaced."""
+    """Select at most `num` entries of `places`, evenly spaced."""
     return places[np.linspace(0, len(places) - 1, min(num, len(places))).astype(int)]
 
 
@@ -29,12 +29,12 @@ def evaluator(
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Return a function that computes a model's mean metrics over validation windows.
 
-    The windows are the rows of `places`; `fetch` loads some of them as a batch.
+    Each entry of `places` is the position of a window, and `fetch` loads windows as a batch.
     """
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         totals: dict[str, float] = {}
-        torch.manual_seed(0)  # safe: the training loop seeds it at each step
+        torch.manual_seed(0)  # safe: the training loop seeds torch again at each step
         for begin in range(0, len(places), batch_size):
             batch = fetch(places[begin : begin + batch_size])
             rows = len(batch["actions"])

@@ -1,1 +1,1 @@
-"""World bundles: trained worlds on disk. Importing this package does not load torch."""
+"""World bundles: trained world models on disk. Importing this package does not load torch."""

@@ -1,4 +1,4 @@
-"""Parses addresses of worlds on other machines, and opens their files at any byte offset."""
+"""Parses the addresses of world models on other machines, and opens files at such addresses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?")
 
 
 def parse_address(text: str) -> str:
-    """Return the address of a bundle's folder.
+    """Return the address of the folder that holds a world bundle.
 
-    `text` is that address, a link to the bundle's card, or a link to its page on the Hub.
+    `text` is this address, a link to the bundle's card, or a link to the bundle's page on the
+    Hugging Face Hub.
     """
     text = text.rstrip("/").removesuffix(f"/{CARD}")
     if page := _HUB_PAGE.fullmatch(text):
@@ -34,7 +35,7 @@ def parse_address(text: str) -> str:
 
 
 def hub_repository(address: str) -> str | None:
-    """``user/name`` of an address on the Hugging Face Hub; None for any other address."""
+    """Return the ``user/name`` of a Hugging Face Hub address; None for any other address."""
     found = _HUB.fullmatch(address)
     if found is None and address.startswith("hf://"):
         raise ValueError(f"expected hf://USER/NAME or hf://USER/NAME@REVISION, got {address!r}")
@@ -48,8 +49,8 @@ def open_file(address: str, start: int = 0) -> tuple[IO[bytes], int]:
         The file, and the byte at which it begins: `start`, or 0 if the server cannot skip bytes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        OSError: If it cannot be read for another reason.
+        FileNotFoundError: If the file does not exist.
+        OSError: If the file cannot be read for another reason.
     """
     if address.startswith(("https://", "http://")):
         return _open_http(address, start)
@@ -64,10 +65,10 @@ def open_file(address: str, start: int = 0) -> tuple[IO[bytes], int]:
 
 
 def filesystem(address: str) -> tuple[Any, str]:
-    """The fsspec file system of an address, and the path in it."""
+    """Return the fsspec file system for an address, and the path within it."""
     if address.startswith("hf://"):
         require("huggingface_hub", extra="share", what="hf:// addresses need huggingface_hub")
-    import fsspec  # imported here, because most worlds are on this machine
+    import fsspec  # imported here, because worlds on this machine do not need it
 
     try:
         return fsspec.url_to_fs(address)

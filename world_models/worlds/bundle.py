@@ -1,7 +1,7 @@
-"""World bundles: a trained world as a directory of safetensors and JSON, written atomically.
+"""World bundles: trained world models as directories of safetensors and JSON files.
 
-Loading a bundle runs no code from it: there is no pickle, and every tensor must have the name
-and shape that the configuration implies.
+A bundle is written atomically. Loading a bundle runs no code from it: it contains no pickle, and
+every tensor must have the name and shape that the configuration implies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STARTS, HUB_WEIGHTS = "starts.safetensors", "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class StartBank:
-    """S short windows of real play that dreams start from.
+    """S short windows of real episodes, from which dreams start.
 
     Attributes:
         frames: The k frames of each window, uint8 ``(S, k, H, W, 3)``.
@@ -73,7 +73,7 @@ class StartBank:
     ) -> StartBank:
         """Sample `num` random windows of `length` frames.
 
-        The fraction `beginnings` of these windows is moved to the beginning of their episodes.
+        A fraction of these windows, `beginnings`, is moved to the beginnings of the episodes.
         """
         sampler = WindowSampler(dataset.num_frames, length=length, batch_size=num, seed=seed)
         places = sampler.batch(0)
@@ -101,21 +101,21 @@ def save_world(
     storage: str = "float32",
     replace_existing: bool = False,
 ) -> WorldCard:
-    """Write a bundle, and return its card with configurations, storage and files filled in.
+    """Write a bundle, and return its card with all configurations, storage and files filled in.
 
     Args:
         path: Directory of the bundle.
-        card: The world's card.
-        model: The trained world.
-        starts: Windows that dreams start from.
+        card: The world model's card.
+        model: The trained world model.
+        starts: Windows from which dreams start.
         storage: How matrices are stored: "float32", "bfloat16" or "int8". All other tensors
             are stored exactly.
         replace_existing: Overwrite an existing bundle at `path`.
     """
     if model.dynamics.config.num_actions != card.num_actions:
         raise ValueError(
-            f"action set {card.action_set!r} has {card.num_actions} actions, but the dynamics has "
-            f"{model.dynamics.config.num_actions}"
+            f"action set {card.action_set!r} has {card.num_actions} actions, but the dynamics "
+            f"model has {model.dynamics.config.num_actions}"
         )
     configs: dict[str, Any] = {name: part_to_dict(part) for name, part in _parts(model).items()}
     card = replace(card, **configs, sampling=asdict(model.sampling), storage=storage)
@@ -133,8 +133,8 @@ def save_world(
 def load_world(path: Path) -> World:
     """Read and check a bundle, or a directory in the layout of the Hugging Face Hub.
 
-    The Hub's layout is ``config.json`` (a card) and ``model.safetensors`` (the state dict of the
-    `WorldModel`), with or without ``starts.safetensors``.
+    The Hub's layout has ``config.json`` (the card), ``model.safetensors`` (the state dict of the
+    `WorldModel`) and, optionally, ``starts.safetensors``.
 
     Raises:
         BundleError: If a file or tensor is wrong; the message names it.
@@ -158,7 +158,7 @@ def load_world(path: Path) -> World:
 
 
 def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
-    """Add measured scores to a bundle's card and its README."""
+    """Add measured scores to a bundle's card and to its README."""
     card = WorldCard.read(path)
     card = replace(card, scores={**card.scores, **scores})
     replace_text(path / "README.md", model_card(card))
@@ -180,7 +180,8 @@ def _build(card: WorldCard) -> WorldModel:
     }
     if (num_actions := parts["dynamics"].config.num_actions) != card.num_actions:
         raise ValueError(
-            f"the card has {card.num_actions} action_meanings, but the dynamics has {num_actions}"
+            f"the card has {card.num_actions} action_meanings, but the dynamics model has "
+            f"{num_actions} actions"
         )
     if card.latent_action is not None:
         parts["latent_action"] = build_part("latent-action", card.latent_action)
@@ -188,9 +189,9 @@ def _build(card: WorldCard) -> WorldModel:
 
 
 class _AtMost(TorchFunctionMode):
-    """Raises BundleError once the weights built under it cannot be those of a bundle's files.
+    """Raises BundleError as soon as a model has more weights than its bundle's files can hold.
 
-    So a model that a changed card describes is refused before it fills the memory.
+    It is active while the model is built, so a tampered card cannot make a model fill the memory.
     """
 
     def __init__(self, path: Path):
@@ -202,33 +203,34 @@ class _AtMost(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is torch.empty:  # every layer of torch creates its weights so
+        if func is torch.empty:  # torch's layers create their weights with it
             self._built += result.numel()
-        # The files may hold one byte per weight, and buffers need not be in them.
+        # The files may store one byte per weight, and need not contain the buffers.
         if self._built > 2 * self._num_bytes:
             raise BundleError(
                 f"{self._card} describes {self._built:,} weights or more, but the bundle's files "
-                f"have {self._num_bytes:,} bytes: one of them was changed; copy the bundle again"
+                f"have {self._num_bytes:,} bytes: the card or a file was changed; copy the "
+                "bundle again"
             )
         return result
 
 
 def _weight_files(path: Path, card: WorldCard, model: WorldModel) -> dict[Path, nn.Module]:
-    """The files of weights, each with the module that they belong to."""
+    """Return the weight files, each with the module whose weights it stores."""
     if card_path(path).name != CARD:
         return {path / HUB_WEIGHTS: model}
     files = {path / f"{name}.safetensors": part for name, part in _parts(model).items()}
     for file in files:
         if file.name not in card.files:
-            raise BundleError(f"{card_path(path)} lists no {file.name}; copy the bundle again")
+            raise BundleError(f"{card_path(path)} does not list {file.name}; copy the bundle again")
     return files
 
 
 def _check_codes(path: Path, model: WorldModel) -> None:
     if not torch.allclose(model.tokenizer.codes(), model.dynamics.codes, atol=1e-3):
         raise BundleError(
-            f"{path}: the dynamics was trained on the tokens of another tokenizer (their codes "
-            "differ); make the bundle again with the tokenizer that it was trained with"
+            f"{path}: the dynamics model was trained on another tokenizer's tokens (the codes "
+            "differ); make the bundle again with the tokenizer that the model was trained with"
         )
 
 

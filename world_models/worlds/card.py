@@ -1,4 +1,4 @@
-"""The card of a world bundle, ``world.json``: its metadata. Reading it needs no torch."""
+"""The card ``world.json``: the metadata of a world bundle. Reading a card does not load torch."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ __all__ = ["FORMAT", "BundleError", "WorldCard", "card_path", "check_files", "fi
 FORMAT = 2
 CARD, HUB_CARD = "world.json", "config.json"
 
-MAX_BYTES = 1 << 20  # of a card
-MAX_NUMBER = 1 << 16  # in a configuration; no size of a model is larger
+MAX_BYTES = 1 << 20  # maximum size of a card
+MAX_NUMBER = 1 << 16  # largest number in a configuration; no model needs a larger one
 _MAX = {"num_layers": 256, "steps": 1000}  # limits for layers and sampling passes
 
 
 class BundleError(ValueError):
-    """A world bundle is damaged, incomplete or of another version."""
+    """A world bundle is damaged, incomplete, or in another format version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldCard:
-    """The metadata of a world.
+    """The metadata of a world model.
 
     Attributes:
-        name: The world's name; its env is ``GenieRedux/<name>-v0``.
+        name: The world's name. The id of its env is ``GenieRedux/<name>-v0``.
         action_set: Name of the action set.
         action_meanings: Name of each action.
         env_id: Gymnasium id of the real env that the world was trained on.
         env_kwargs: Keyword arguments that the real env was made with.
         tokenizer: Configuration of the tokenizer.
-        dynamics: Configuration of the dynamics.
-        latent_action: Configuration of the latent action model; None if the world has none.
+        dynamics: Configuration of the dynamics model.
+        latent_action: Configuration of the latent action model; None if there is no such model.
         sampling: Default `SamplingConfig`.
         storage: How matrices are stored: "float32", "bfloat16" or "int8".
-        provenance: Data, training runs and versions behind the weights.
+        provenance: Data, training runs and software versions from which the weights come.
         scores: Measured scores by name.
-        files: Size in bytes and SHA-256 of every other file.
+        files: Size in bytes and SHA-256 of every other file in the bundle.
         outcomes: Whether the world predicts rewards and terminations. If not, its outcome head is
             untrained.
         rewards: The distinct rewards in the training data, ascending; empty if they are unknown or
@@ -77,25 +77,27 @@ class WorldCard:
 
     @property
     def frame_size(self) -> int:
-        """Height and width of its frames."""
+        """Height and width of the world's frames, in pixels."""
         return int(self.tokenizer["frame_size"])
 
     def to_json(self) -> str:
-        """The text of ``world.json``, including a checksum of its other entries."""
+        """Return the text of ``world.json``, including a checksum of all other entries."""
         values = asdict(self)
         return json.dumps({**values, "checksum": _checksum(values)}, indent=1) + "\n"
 
     @staticmethod
     def read(folder: Path) -> WorldCard:
-        """Read the card of a bundle, or of a directory in the layout of the Hugging Face hub.
+        """Read the card of a bundle, or of a directory in the layout of the Hugging Face Hub.
 
         Raises:
-            BundleError: If there is no card, or if it is damaged or of another version.
+            BundleError: If there is no card, or if it is damaged or has another format version.
         """
         path = card_path(folder)
         try:
             if (size := path.stat().st_size) > MAX_BYTES:
-                raise BundleError(f"{path} has {size:,} bytes; a card has at most {MAX_BYTES:,}")
+                raise BundleError(
+                    f"{path} has {size:,} bytes; the limit for a card is {MAX_BYTES:,}"
+                )
             values = json.loads(path.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
             raise BundleError(f"{path} cannot be read: {fault}") from None
@@ -111,7 +113,7 @@ def card_path(folder: Path) -> Path:
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """Size and checksum of a file."""
+    """Return the size and SHA-256 checksum of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -123,7 +125,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Check the size and checksum of every file against the card.
 
     Raises:
-        BundleError: If a file is missing or differs; the message names the first one.
+        BundleError: If a file is missing or differs; the message names the first such file.
     """
     for name, record in files.items():
         path = folder / name
@@ -132,7 +134,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         if path.stat().st_size != record["bytes"]:
             raise BundleError(
                 f"{path} has {path.stat().st_size:,} bytes, but {CARD} says {record['bytes']:,}: "
-                "it is cut short or another file; copy it again"
+                "it was cut short or replaced; copy it again"
             )
         if file_record(path)["sha256"] != record["sha256"]:
             raise BundleError(
@@ -147,7 +149,7 @@ def _checked(path: Path, values: Any) -> WorldCard:
     if values["format"] != FORMAT:
         raise BundleError(
             f"{path} has format {values['format']!r}, but this version of genie-gym reads "
-            f"{FORMAT}; install the version that wrote it, or a newer one"
+            f"{FORMAT}; install the version of genie-gym that wrote it, or a newer one"
         )
     if values.pop("checksum", None) not in (None, _checksum(values)):
         raise BundleError(
@@ -190,7 +192,7 @@ def _check_types(path: Path, card: WorldCard) -> None:
 
 
 def _check_numbers(path: Path, name: str, value: Any) -> None:
-    """Raise BundleError if a number in a configuration is out of range for any model."""
+    """Raise BundleError if a number in a configuration is too large for any model."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_numbers(path, f"{name}.{key}", inner)

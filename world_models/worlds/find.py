@@ -1,4 +1,4 @@
-"""Finds worlds on this machine. Importing this module does not load torch."""
+"""Finds world models on this machine. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 
 class WorldNotFoundError(FileNotFoundError):
-    """No world of that name is on this machine."""
+    """There is no world with this name on this machine."""
 
 
 def search_folders() -> list[Path]:
-    """Folders that may hold worlds, in order of precedence.
+    """Return the folders that may hold worlds, in order of precedence.
 
-    First the folders in the environment variable GENIE_GYM_WORLDS, then the user's own folder of
-    worlds, then the worlds that come with the package.
+    The folders in the environment variable GENIE_GYM_WORLDS come first, then the user's own folder
+    of worlds, then the folder of the worlds that ship with the package.
     """
     named = [Path(folder).expanduser() for folder in os.environ.get(VARIABLE, "").split(os.pathsep)]
     return [*(folder for folder in named if folder != Path()), user_folder(), SHIPPED]
 
 
 def user_folder() -> Path:
-    """Folder for this user's own worlds."""
-    import platformdirs  # imported here, since machines that only train do not need it
+    """Return the folder for this user's own worlds."""
+    import platformdirs  # imported here, because machines that only train do not need it
 
     return Path(platformdirs.user_data_dir("genie-gym")) / "worlds"
 
 
 def list_worlds() -> dict[str, Path]:
-    """All worlds on this machine by name. If a name occurs twice, the first folder wins."""
+    """Return all worlds on this machine by name. If a name occurs twice, the first folder wins."""
     found: dict[str, Path] = {}
     for folder in search_folders():
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -46,19 +46,19 @@ def list_worlds() -> dict[str, Path]:
 
 
 def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
-    """Return the path of a world's bundle, given that path, the world's name or its address.
+    """Return the path of a world's bundle, given this path, the world's name or its address.
 
-    The world at an address, such as "hf://USER/NAME", is downloaded at its first use.
+    A world at an address, such as "hf://USER/NAME", is downloaded on first use.
 
     Args:
-        world: Path, name or address.
+        world: Path, name or address of the world.
         how: The commands that make the world, for the error message.
 
     Raises:
-        WorldNotFoundError: If there is none; the message lists the folders that were searched.
+        WorldNotFoundError: If there is no such world; the message lists the searched folders.
     """
     if "://" in str(world):
-        import platformdirs  # imported here, as is `pull`: finding names needs no network
+        import platformdirs  # imported here, like `pull`: only addresses need them
 
         from world_models.worlds.pull import pulled_world
 
@@ -73,8 +73,8 @@ def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
     places = "\n".join(f"  {folder}" for folder in search_folders())
     raise WorldNotFoundError(
         f"no world {str(world)!r} on this machine.{hint} It is neither the path of a bundle nor a "
-        f"folder in\n{places}\n(${VARIABLE} adds folders.) `genie-gym worlds list` lists the "
-        f"worlds there. To make this world:\n  {how}"
+        f"folder in\n{places}\n(Set ${VARIABLE} to add folders.) `genie-gym worlds list` lists "
+        f"the worlds there. To make this world:\n  {how}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The README.md of a bundle, which is also its model card on the Hugging Face Hub."""
+"""Makes the README.md of a world bundle, which is also its model card on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def check_license(name: str) -> str:
 
 
 def model_card(card: WorldCard, address: str | None = None) -> str:
-    """The text of README.md: the use, limits, scores and origin of the world.
+    """Return the text of README.md: the use, limits, scores and origin of a world model.
 
     Args:
         card: The world's card. Its provenance may have a "license".
-        address: Where the world can be pulled from, if it was pushed.
+        address: Address from which the world can be pulled, if it was pushed.
     """
     license = card.provenance.get("license")
     scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in card.scores.items())
@@ -70,7 +70,7 @@ checks every file.
 
 
 def _limits(card: WorldCard) -> list[str]:
-    """What the card says about the world's weaknesses."""
+    """Return sentences about the world's weaknesses, as far as the card knows them."""
     limits = [_play(card)]
     scores = card.scores
     if not card.outcomes:
@@ -102,7 +102,7 @@ def _play(card: WorldCard) -> str:
     if isinstance(data, dict) and {"policies", "episodes", "frames"} <= data.keys():
         policies = ", ".join(map(str, data["policies"]))
         known += f" ({policies}: {data['episodes']:,} episodes, {data['frames']:,} frames)"
-    return f"{known}. After other play, its predictions are guesses, which an agent can exploit."
+    return f"{known}. After other behaviour, its predictions are guesses that an agent can exploit."
 
 
 def _events(card: WorldCard, score: str, events: str) -> str:

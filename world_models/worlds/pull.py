@@ -1,4 +1,4 @@
-"""Downloads worlds. A world cannot be opened before all its checksums have been verified."""
+"""Downloads world models. A world can be opened only after all its checksums were verified."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from world_models.worlds.card import CARD, MAX_BYTES, BundleError, WorldCard, fi
 __all__ = ["RemoteWorld", "pulled_world"]
 
 MAX_WORLD_BYTES = 16 << 30
-BLOCK = 1 << 18  # bytes that an interruption can lose
-DOWNLOADS = ".downloads"  # unfinished files, in the folder of worlds
+BLOCK = 1 << 18  # bytes per read; an interruption loses at most one block
+DOWNLOADS = ".downloads"  # folder for unfinished files, in the folder of worlds
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -25,12 +25,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class RemoteWorld:
-    """A world at an address.
+    """A world model at an address.
 
     Attributes:
-        address: Address of its folder.
-        card: Its card, which declares its files.
-        text: The bytes of the card's file.
+        address: Address of the world's folder.
+        card: The world's card, which lists the other files.
+        text: The bytes of the card file.
     """
 
     address: str
@@ -43,7 +43,7 @@ class RemoteWorld:
 
         Raises:
             FileNotFoundError: If there is no card.
-            BundleError: If the card is too large, damaged, or declares files with invalid names.
+            BundleError: If the card is too large or damaged, or if its list of files is invalid.
         """
         address = parse_address(address)
         source = f"{address}/{CARD}"
@@ -55,7 +55,7 @@ class RemoteWorld:
             raise FileNotFoundError(f"{address} is not a world: it has no {CARD}") from None
         except (OSError, ValueError, ImportError):
             raise
-        except Exception as fault:  # each protocol has its own classes for a lost connection
+        except Exception as fault:  # each protocol has its own errors for a lost connection
             raise OSError(f"{source} cannot be read: {fault!r}") from fault
         if len(text) > MAX_BYTES:
             raise BundleError(f"{source} has more than {MAX_BYTES:,} bytes: too large for a card")
@@ -70,36 +70,36 @@ class RemoteWorld:
 
     @property
     def checksum(self) -> str:
-        """Identifies the world: the SHA-256 of its card, which lists those of all other files."""
+        """SHA-256 of the card, which identifies the world: the card lists all files' checksums."""
         return hashlib.sha256(self.text).hexdigest()
 
     @property
     def num_bytes(self) -> int:
-        """Size of all files that the card declares."""
+        """Total size in bytes of the files that the card lists."""
         return sum(record["bytes"] for record in self.card.files.values())
 
     def is_at(self, path: Path) -> bool:
-        """Whether the bundle at `path` is this world."""
+        """Return whether the bundle at `path` is this world."""
         card = path / CARD
         return card.is_file() and file_record(card)["sha256"] == self.checksum
 
     def download(
         self, path: Path, *, replace: bool = False, progress: Callable[[int], object] = lambda n: 0
     ) -> None:
-        """Download the bundle to `path`, where it appears whole or not at all.
+        """Download the bundle to `path`; it appears there complete or not at all.
 
         After an interruption, the next call resumes where the download stopped.
 
         Args:
             path: Directory of the bundle.
             replace: Overwrite a bundle that exists there.
-            progress: Called with the number of bytes added; negative if a file starts over.
+            progress: Called with the number of added bytes; negative if a file starts over.
 
         Raises:
-            FileExistsError: If there is another bundle at `path`.
+            FileExistsError: If there is another bundle at `path`, and `replace` is False.
             FileNotFoundError: If a file of the world is missing.
             OSError: If the connection ended too early.
-            BundleError: If a file does not have the size or the checksum that the card declares.
+            BundleError: If a file does not have the size or the checksum that the card lists.
         """
         from filelock import FileLock  # comes with torch
 
@@ -117,7 +117,7 @@ class RemoteWorld:
                     part.rename(bundle / name)
 
     def _fetch(self, name: str, downloads: Path, progress: Callable[[int], object]) -> Path:
-        """Download and verify a file; returns its path."""
+        """Download and verify a file, and return its path."""
         record, source = self.card.files[name], f"{self.address}/{name}"
         part = downloads / f"{record['sha256']}-{name}"
         have = part.stat().st_size if part.exists() else 0
@@ -138,10 +138,10 @@ class RemoteWorld:
 
 
 def pulled_world(address: str, folder: Path) -> Path:
-    """The bundle of the world at an address, which is downloaded to `folder` at its first use.
+    """Return the bundle of the world at an address, downloaded to `folder` on first use.
 
-    Later uses read that copy without contacting the server, so the world stays the same. Bundles
-    are named after their checksum.
+    Later calls return the same copy without contacting the server, so the world stays the same.
+    A bundle's folder is named after the world's checksum.
     """
     address = parse_address(address)
     note = folder / "addresses" / hashlib.sha256(address.encode()).hexdigest()
@@ -155,7 +155,7 @@ def pulled_world(address: str, folder: Path) -> Path:
 
 
 def _read_on(source: str, part: Path, size: int, progress: Callable[[int], object]) -> None:
-    """Read the rest of a file, up to its declared size."""
+    """Download the rest of the file `part`, up to its declared size."""
     have = part.stat().st_size if part.exists() else 0
     if have >= size and have:
         return
@@ -168,14 +168,14 @@ def _read_on(source: str, part: Path, size: int, progress: Callable[[int], objec
             while block := file.read(min(BLOCK, size - have + 1)):
                 if have + len(block) > size:
                     raise BundleError(
-                        f"{source} has more than the {size:,} bytes that {CARD} lists: it was "
-                        "changed"
+                        f"{source} has more than the {size:,} bytes that {CARD} lists: the "
+                        "file was changed"
                     )
                 have += out.write(block)
                 progress(len(block))
         except BundleError:
             raise
-        except Exception as fault:  # as above
+        except Exception as fault:  # as in `RemoteWorld.read`
             raise _interrupted(source, have, size, repr(fault)) from None
     if have < size:
         raise _interrupted(source, have, size, "the connection ended")
@@ -190,7 +190,9 @@ def _interrupted(source: str, have: int, size: int, why: str) -> OSError:
 def _check_declared(source: str, card: WorldCard) -> None:
     """Raise BundleError if a card declares no files, or invalid names, sizes or checksums."""
     if not card.files:
-        raise BundleError(f"{source} lists no files, so nothing can be verified: save it again")
+        raise BundleError(
+            f"{source} lists no files, so nothing can be verified: save the world again"
+        )
     total = 0
     for name, record in card.files.items():
         size, sha256 = record.get("bytes"), record.get("sha256")
@@ -201,5 +203,5 @@ def _check_declared(source: str, card: WorldCard) -> None:
         total += size
     if total > MAX_WORLD_BYTES:
         raise BundleError(
-            f"{source} declares {total:,} bytes; a world has at most {MAX_WORLD_BYTES:,}"
+            f"{source} declares {total:,} bytes; the limit for a world is {MAX_WORLD_BYTES:,}"
         )

@@ -1,4 +1,4 @@
-"""Uploads worlds to the Hugging Face Hub or to any fsspec file system."""
+"""Uploads world models to the Hugging Face Hub or to any fsspec file system."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def push_world(
     private: bool = False,
     replace_existing: bool = False,
 ) -> str:
-    """Upload a bundle, after checking its files, with a model card as its README.md.
+    """Check a bundle's files, and upload the bundle with a model card as its README.md.
 
     Args:
         path: Directory of the bundle.
-        address: ``hf://USER/NAME``, one repository per world, created if needed; or an fsspec
-            address, such as ``s3://BUCKET/NAME`` or a folder.
+        address: ``hf://USER/NAME``, a repository for this world alone, which is created if needed;
+            or an fsspec address, such as ``s3://BUCKET/NAME`` or a folder.
         license: Identifier of the world's licence, such as "cc-by-4.0". The Hub requires one.
         private: Create the repository on the Hub as private.
-        replace_existing: Overwrite an existing world. Not needed on the Hub: a push is a commit.
+        replace_existing: Overwrite an existing world. Not needed on the Hub: each push is a commit.
 
     Returns:
         The address from which the world can be pulled.
 
     Raises:
         BundleError: If the bundle is damaged.
-        FileExistsError: If there is a world at the address.
+        FileExistsError: If there is a world at the address, and `replace_existing` is False.
     """
     address = parse_address(address)
     repository = hub_repository(address)
@@ -56,7 +56,7 @@ def push_world(
         )
     if card_path(path).name != CARD:
         raise BundleError(
-            f"{path} has no {CARD}: only bundles in the format of genie-gym can be pushed"
+            f"{path} has no {CARD}: only bundles in genie-gym's own format can be pushed"
         )
     card = WorldCard.read(path)
     check_files(path, card.files)
@@ -64,7 +64,7 @@ def push_world(
         provenance = {**card.provenance, "license": check_license(license)}
         card = replace(card, provenance=provenance)
     if repository is not None and "license" not in card.provenance:
-        raise ValueError("the Hub needs a licence: add --license, such as --license cc-by-4.0")
+        raise ValueError("the Hub requires a licence: add --license, such as --license cc-by-4.0")
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder)
         _copy(path, card, address, bundle)
@@ -93,7 +93,7 @@ def _write(bundle: Path, address: str, replace_existing: bool) -> None:
         fs.rm_file(f"{folder}/{CARD}")
     fs.makedirs(folder, exist_ok=True)
     files = sorted(bundle.iterdir(), key=lambda file: file.name == CARD)
-    for file in files:  # the card is last: whoever finds it finds all files
+    for file in files:  # the card is last: where it exists, all files exist
         fs.put_file(str(file), f"{folder}/{file.name}")
 
 
@@ -104,5 +104,5 @@ def _commit(bundle: Path, repository: str, card: WorldCard, private: bool) -> No
     api.upload_folder(
         repo_id=repository,
         folder_path=bundle,
-        commit_message=f"The world {card.name} of {card.env_id}",
+        commit_message=f"Add {card.name}, a world model of {card.env_id}",
     )

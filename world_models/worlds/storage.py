@@ -1,4 +1,4 @@
-"""Compact weights on disk: matrices as int8 or bfloat16, everything else exact.
+"""Stores weights compactly: matrices as int8 or bfloat16, all other tensors exactly.
 
 Only the weights of linear layers and embeddings are rounded: they take nearly all of a model's
 bytes. Code vectors stay exact, because they determine what a token means.
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 __all__ = ["STORAGES", "pack", "unpack"]
 
 STORAGES = ("float32", "bfloat16", "int8")
-_SCALE = ".scale"  # suffix of the scales of an int8 matrix, one float32 per row
+_SCALE = ".scale"  # suffix for the scales of an int8 matrix, one float32 per matrix row
 
 
 def pack(model: nn.Module, storage: str) -> dict[str, Tensor]:
-    """The state dict of a model as it is stored."""
+    """Return a model's state dict in the form in which it is stored."""
     if storage not in STORAGES:
         raise ValueError(f"storage must be one of {STORAGES}, got {storage!r}")
     tensors = dict(model.state_dict())
@@ -37,7 +37,7 @@ def pack(model: nn.Module, storage: str) -> dict[str, Tensor]:
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `pack`; returns a float32 state dict."""
+    """Undo `pack`, and return a float32 state dict."""
     unpacked = {}
     for name, value in tensors.items():
         if name.endswith(_SCALE) and name.removesuffix(_SCALE) in tensors:

@@ -1,6 +1,8 @@
-"""Training objectives: what a dynamics model predicts from which inputs, in training and in dreams.
+"""Training objectives.
 
-`TwoStream` documents the methods of an objective, `TwoStreamFrame` the methods of a next frame.
+An objective defines what a dynamics model predicts, and from which inputs, in training and in
+dreams. `TwoStream` documents the methods of an `Objective`, and `TwoStreamFrame` documents the
+methods of a `NextFrame`.
 """
 
 from world_models.model.objectives.one_pass import OnePass

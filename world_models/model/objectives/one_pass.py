@@ -2,7 +2,7 @@
 
 Nothing is masked, in training or in a dream. Each step takes one pass, which adds the last frame to
 the past and predicts the next frame. This is several times as fast as MaskGIT sampling, but all
-tokens of a frame are drawn independently, given the past.
+tokens of a frame are drawn independently of each other, given the past.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes.
 """
@@ -28,7 +28,7 @@ __all__ = ["OnePass"]
 class OnePass(Paper):
     """The one-pass objective; the module's docstring describes it.
 
-    As with the paper's objective, sampling passes see no tokens of the frame they sample.
+    As in the paper's objective, sampling does not see any tokens of the frame that it samples.
     """
 
     def loss(
@@ -43,7 +43,7 @@ class OnePass(Paper):
 
     def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
         """See `TwoStream.outcome_states`."""
-        # The input at t includes frame t itself, because it is the frame before frame t + 1.
+        # The input at t includes the pixels of frame t, because that is the frame before t + 1.
         shown = None if clip.previous_frames is None else clip.previous_frames[:, 1:]
         features = dynamics.frame_features(shown)
         return dynamics.transformer.all_but_last(

@@ -1,8 +1,8 @@
 """The paper's objective: mask most of the past, and predict the next frame at masked positions.
 
 The output at a position is the token of the *next* frame at that position. Only positions whose
-current token is masked enter the loss. In a dream, one pass over the last frame and its action
-predicts the next frame: sampling passes do not see each other's tokens.
+current token is masked enter the loss. In a dream, one pass over the last frame and the action
+taken in it predicts the next frame: sampling passes do not see each other's tokens.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes.
 """
@@ -61,7 +61,7 @@ class Paper:
 
 
 class FirstFrame:
-    """The first frame of rows, which is never predicted; see `TwoStreamFrame`."""
+    """The first frame of a sequence, which is never predicted; see `TwoStreamFrame`."""
 
     def __init__(self, cache: KVCache):
         self._cache = cache
@@ -73,16 +73,17 @@ class FirstFrame:
         )
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
-        """See `TwoStreamFrame.commit`. The past stays empty, and the reward is 0.
+        """See `TwoStreamFrame.commit`.
 
-        The next pass adds the frame to the past, together with the action taken there.
+        The past stays empty; the reward and the termination probability are 0. The next pass adds
+        the frame to the past, together with the action taken in it.
         """
         nothing = torch.zeros(len(tokens), device=tokens.device)
         return self._cache, nothing, nothing
 
 
 class PaperFrame:
-    """The next frame of B rows; see `TwoStreamFrame`."""
+    """The next frame of B sequences; see `TwoStreamFrame`."""
 
     def __init__(
         self, dynamics: Dynamics, cache: KVCache, tokens: Tensor, actions: Tensor, frames: Tensor

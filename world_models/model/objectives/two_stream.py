@@ -1,13 +1,13 @@
 """The two-stream objective: predict a partly masked frame from the clean past, as sampling does.
 
 One pass trains all frames at once. It runs every frame twice: clean, as the past of later frames,
-and with tokens masked, as the frame to predict. A masked frame attends to the clean frames before
-it and to itself.
+and partly masked, as the frame to predict. A masked frame attends to the clean frames before it and
+to itself.
 
-In a dream, each sampling pass sees the tokens unmasked so far. A final pass over the finished frame
-adds it to the past.
+In a dream, each sampling pass sees the tokens that earlier passes have unmasked. A final pass over
+the finished frame adds it to the past.
 
-Shapes: B batch, T frames, N tokens per frame, D width, K codes, R rows out of B.
+Shapes: B batch, T frames, N tokens per frame, D width, K codes, R selected rows (batch items).
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class TwoStream:
         Args:
             dynamics: The model.
             clip: The clean frames.
-            masked: Tokens of frames 1.., some of them masked, ``(B, T - 1, N)``.
-            learned_share: See `DynamicsLossConfig`.
+            masked: Tokens of all frames except the first, partly masked, ``(B, T - 1, N)``.
+            learned_share: See `DynamicsLossConfig.LEARNED_SHARE`.
 
         Returns:
             The last layer's input for clean frames, ``(B, T, N, D)``, and its output for masked
-            frames, ``(B, T - 1, N, D)``. Rewards and terminations are predicted from the first,
-            tokens from the second.
+            frames, ``(B, T - 1, N, D)``. Rewards and terminations are predicted from the input,
+            tokens from the output.
         """
         features = dynamics.frame_features(clip.previous_frames)
         if features is not None:
@@ -70,20 +70,23 @@ class TwoStream:
         return x[:, :num_frames], transformer.last_layer(x, num_frames)
 
     def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
-        """The outcome head's input in a dream, for frames 1..: ``(B, T - 1, N, D)``."""
+        """Compute the input that the outcome head has in a dream.
+
+        It is ``(B, T - 1, N, D)``, for all frames except the first.
+        """
         return self._all_but_last(dynamics, clip)[:, 1:]
 
     def joint_logits(self, dynamics: Dynamics, clip: Clip, num_ahead: int) -> Tensor:
         """Predict the last `num_ahead` frames in one pass over the whole clip.
 
-        The paper's evaluation does this. The tokens of these frames are partly or fully masked.
+        The paper's evaluation does this. In `clip`, some or all tokens of these frames are masked.
         Returns logits ``(B, num_ahead, N, K)``.
         """
         x = dynamics.transformer.last_layer(self._all_but_last(dynamics, clip))
         return dynamics.to_logits(x[:, -num_ahead:])
 
     def first_frame(self, dynamics: Dynamics, cache: KVCache, frames: Tensor) -> TwoStreamFrame:
-        """Begin the first frame of rows with an empty cache; `frames` is that frame itself."""
+        """Begin the first frame, with an empty cache; `frames` is the first frame itself."""
         return TwoStreamFrame(dynamics, cache, torch.full_like(cache.length, NO_ACTION), frames)
 
     def next_frame(
@@ -93,7 +96,7 @@ class TwoStream:
 
         Args:
             dynamics: The model.
-            cache: The past; written in place.
+            cache: The KV cache of past frames; changed in place.
             tokens: Tokens of the last frame, ``(B, N)``.
             actions: Actions that lead from the last frame to the next, ``(B,)``.
             frames: The last frame, uint8 ``(B, H, W, C)``.
@@ -107,21 +110,21 @@ class TwoStream:
 
 
 class TwoStreamFrame:
-    """The next frame of B rows while it is sampled; its past and action are fixed."""
+    """The next frame of B sequences while it is sampled. Its past and its action are fixed."""
 
     def __init__(self, dynamics: Dynamics, cache: KVCache, actions: Tensor, frames: Tensor):
         self._dynamics, self._cache = dynamics, cache
         self.inputs = dynamics.inputs(cache, actions, frames)
 
     def logits(self, tokens: Tensor, rows: Tensor) -> Tensor:
-        """Logits ``(R, N, K)`` of the rows ``(R,)`` with partly masked tokens ``(R, N)``."""
+        """Predict logits ``(R, N, K)`` for rows ``(R,)`` from partly masked tokens ``(R, N)``."""
         return self._dynamics.step(tokens, self.inputs.rows(rows))[0]
 
     def commit(self, tokens: Tensor) -> tuple[KVCache, Tensor, Tensor]:
-        """Add the frame with these tokens ``(B, N)`` to the past.
+        """Add the frame to the past, now that its tokens ``(B, N)`` are known.
 
         Returns:
-            The past, the expected reward ``(B,)``, the probability of termination ``(B,)``.
+            The past, the expected reward ``(B,)`` and the termination probability ``(B,)``.
         """
         entry, reward, termination = self._dynamics.finish(tokens, self.inputs)
         return self._cache.write(entry), reward, termination

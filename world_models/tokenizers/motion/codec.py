@@ -1,6 +1,6 @@
-"""The codec of motion tokenizers: finds how patches move, moves them, and measures the error.
+"""The codec in motion tokenizers: finds how patches move, moves them, and measures the error.
 
-Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame.
+Shapes: B batch, T frames, N tokens per frame; a frame has height H, width W and C channels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["MotionCodec"]
 class MotionCodec(nn.Module):
     """Finds and applies the displacements of patches.
 
-    Patches whose mean squared error after moving is above `threshold` should be replaced. With
-    `overlay`, the codec also learns an `Overlay`.
+    If the mean squared error of a moved patch is above `threshold`, the patch should be replaced.
+    With `overlay`, the codec also learns an `Overlay`.
     """
 
     def __init__(self, frame_size: int, patch: int, threshold: float, overlay: bool = False):
@@ -28,7 +28,7 @@ class MotionCodec(nn.Module):
         self.overlay = Overlay(frame_size, patch) if overlay else None
 
     def layers(self) -> Layers | None:
-        """The layers of the overlay; None if there is no overlay."""
+        """Return the overlay's layers, or None if there is no overlay."""
         return None if self.overlay is None else self.overlay.layers()
 
     def match(self, pixels: Tensor, previous: Tensor) -> Match:
@@ -51,7 +51,8 @@ class MotionCodec(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Move the patches of frames ``(B, T, C, H, W)`` by their tokens ``(B, T, N)``.
 
-        Patches in `replaced` move by the most common displacement of the other patches.
+        Patches that are marked in `replaced` have no displacement. They move by the most common
+        displacement of the other patches.
 
         Returns:
             The moved frames, and the displacement of each patch ``(B, T, N)``.
@@ -61,7 +62,7 @@ class MotionCodec(nn.Module):
         return self.displace(previous, displacement, layers), displacement
 
     def error(self, predicted: Tensor, pixels: Tensor) -> Tensor:
-        """Mean squared error of each patch ``(B, T, N)``."""
+        """Return the mean squared error of each patch, ``(B, T, N)``."""
         return patches_from_pixels((predicted - pixels).square(), self.patch).mean(-1)
 
     def per_pixel(self, marks: Tensor) -> Tensor:

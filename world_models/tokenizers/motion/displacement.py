@@ -1,7 +1,7 @@
-"""Block matching: finds the patches of a frame in the previous frame, as video codecs do.
+"""Block matching: finds a frame's patches in the previous frame, as video codecs do.
 
-Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, P side of a patch,
-S = P + 2 REACH side of the window around it, E code dimension.
+Shapes: B batch, T frames, N tokens per frame, P side of a patch; a frame has height H, width W and
+C channels.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ DISPLACEMENTS = TAPS * TAPS
 STILL = DISPLACEMENTS // 2  # the displacement by (0, 0)
 TOLERANCE = 1e-4  # displacements whose mean squared errors differ by less are equally good
 UNLIKE = 0.06  # mean squared error above which two patches show different things
-STAY_ERROR = 1.5  # a patch stays if its error is then at most this many times the smallest
-QUARTER_ERROR = 1.5  # the error of a quarter of a patch may be this many times the threshold
+STAY_ERROR = 1.5  # a patch may stay if that gives at most this many times the smallest error
+QUARTER_ERROR = 1.5  # a quarter of a patch may have an error of this many times the threshold
 
 
 class Match(NamedTuple):
     """The displacement of each patch since the previous frame.
 
     Attributes:
-        displacement: Index of the displacement, 0 to DISPLACEMENTS - 1, ``(B, T, N)``.
+        displacement: Index of the displacement, from 0 to DISPLACEMENTS - 1, ``(B, T, N)``.
         error: Mean squared error of the moved patch, ``(B, T, N)``.
     """
 
@@ -49,14 +49,16 @@ class Match(NamedTuple):
 def match(pixels: Tensor, previous: Tensor, patch: int, threshold: float = 0.0) -> Match:
     """Find each patch of frames ``(B, T, C, H, W)`` in the previous frames.
 
-    A patch gets the most common displacement of its frame if that is good enough. Otherwise it gets
-    the displacement with the smallest error; if several are about equally good, the one nearest to
-    the most common displacement. This makes displacements predictable: camera motion is the same
-    token everywhere.
+    Each patch gets the first of these displacements that is good enough:
 
-    The most common displacement is good enough if its mean squared error is at most `threshold`.
-    The error of each quarter of the patch is limited, too: otherwise small sprites would move with
-    the background.
+    1. The most common displacement in its frame, if the mean squared error is at most `threshold`.
+       The error in each quarter of the patch is limited too: otherwise small sprites would move
+       with the background.
+    2. No displacement, if its error is not much larger than the smallest error.
+    3. The displacement with the smallest error. If several are about equally good, the one nearest
+       to the most common displacement.
+
+    These rules make displacements predictable: camera motion is the same token everywhere.
     """
     with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 loses small differences
         error = _errors(pixels.float(), previous.float(), patch)  # (B, T, N, DISPLACEMENTS)
@@ -89,9 +91,10 @@ def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
 
 
 def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
-    """The most common displacement of each frame, ``(B, T)``, given all of them ``(B, T, N)``.
+    """Return each frame's most common displacement ``(B, T)``, given all of them ``(B, T, N)``.
 
-    Displacements marked in `ignored` (broadcast) do not count. If none is left, returns STILL.
+    Displacements marked in `ignored`, which is broadcast, do not count. If none is left, the result
+    is STILL.
     """
     counts = F.one_hot(displacement, DISPLACEMENTS)
     counts = counts.sum(2) if ignored is None else (counts * ~ignored[..., None]).sum(2)
@@ -99,7 +102,10 @@ def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
 
 
 def displacement_codes(width: int) -> Tensor:
-    """Return unit vectors ``(DISPLACEMENTS, width)``, similar for similar displacements."""
+    """Return a unit vector for each displacement, ``(DISPLACEMENTS, width)``.
+
+    Similar displacements have similar vectors.
+    """
     steps = torch.arange(-REACH, REACH + 1.0)
     lengths = torch.linspace(1, 3, max(1, width // 4)).exp2() * 2
     angles = 2 * torch.pi * steps[:, None] / lengths  # (TAPS, width // 4)
@@ -110,18 +116,21 @@ def displacement_codes(width: int) -> Tensor:
 
 
 def _distances(device: torch.device) -> Tensor:
-    """Manhattan distances of displacements in pixels, ``(DISPLACEMENTS, DISPLACEMENTS)``."""
+    """Return the Manhattan distances in pixels between all displacements.
+
+    The result is ``(DISPLACEMENTS, DISPLACEMENTS)``.
+    """
     number = torch.arange(DISPLACEMENTS, device=device)
     down, right = number // TAPS, number % TAPS
     return (down[:, None] - down).abs() + (right[:, None] - right).abs()
 
 
 def _errors(pixels: Tensor, previous: Tensor, patch: int) -> Tensor:
-    """Mean squared error of each patch at each displacement ``(B, T, N, DISPLACEMENTS)``."""
+    """Return each patch's mean squared error at each displacement, ``(B, T, N, DISPLACEMENTS)``."""
     batch, frames, channels, height, width = pixels.shape
     rows, columns = height // patch, width // patch
     padded = F.pad(previous.flatten(0, 1), (REACH,) * 4, mode="replicate")
-    # All patches of a row are correlated with the whole row at once.
+    # All patches in a row of patches are correlated with the previous frame's row at once.
     strips = rearrange(padded.unfold(2, patch + 2 * REACH, patch), "b c h x y -> (b h) c y x")
     patches = rearrange(pixels, "b t c (h p) (w q) -> (b t h) w c p q", p=patch, q=patch)
     both = _correlate(strips, patches, unfold=pixels.is_cuda)
@@ -138,8 +147,9 @@ def _errors(pixels: Tensor, previous: Tensor, patch: int) -> Tensor:
 
 
 def _correlate(strips: Tensor, patches: Tensor, unfold: bool) -> Tensor:
-    """Correlate patches ``(R, w, C, P, P)`` with all places of their strips ``(R, C, y, x)``.
+    """Correlate patches ``(R, w, C, P, P)`` with all places in their strips ``(R, C, y, x)``.
 
+    R counts rows of patches: all w patches of a row share one strip of the previous frame.
     Unfolding takes memory, but on a GPU a convolution would round pixels to TF32.
     """
     if unfold:

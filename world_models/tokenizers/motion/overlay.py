@@ -1,10 +1,10 @@
-"""The overlay: pixels that stay in place while the picture scrolls.
+"""The overlay: pixels that stay in place while the rest of the frame scrolls.
 
 A score, or the player that a camera follows, would move along with scrolling patches and leave
-trails. So training learns which pixels do not scroll. The codec neither moves them nor copies from
-them.
+trails. So training learns which pixels do not scroll. The codec neither moves these pixels nor
+copies from them.
 
-Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame.
+Shapes: B batch, T frames, N tokens per frame; a frame has height H, width W and C channels.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from world_models.tokenizers.motion.displacement import STILL, displace, match, 
 __all__ = ["Layers", "Overlay"]
 
 DECAY = 0.995  # decay of votes per training step
-MAJORITY = 0.85  # fraction of votes for staying above which a pixel belongs to the overlay
-MIN_VOTES = 1.0  # minimum number of votes for a pixel of the overlay
-DIFFERENT = 0.1  # a pixel votes if staying and scrolling differ by more than this
+MAJORITY = 0.85  # a pixel is in the overlay if more than this fraction of its votes is for staying
+MIN_VOTES = 1.0  # a pixel is in the overlay only if it has more votes than this
+DIFFERENT = 0.1  # a pixel votes if staying and scrolling give colours that differ by more than this
 ALIKE = 0.05  # largest difference at which two pixels look the same
-MOSTLY = 0.5  # fraction of overlay pixels above which a patch gets the common displacement
+MOSTLY = 0.5  # a patch with more overlay pixels than this fraction gets the common displacement
 
 
 class Layers(NamedTuple):
     """A frame in two layers.
 
     Attributes:
-        mask: Bool, which pixels belong to the overlay, ``(H, W)``.
+        mask: Whether each pixel belongs to the overlay, bool ``(H, W)``.
         source: For each pixel, the index of the pixel that fills it in if the overlay covers it,
             otherwise its own index, ``(H * W,)``.
     """
@@ -50,12 +50,12 @@ class Overlay(nn.Module):
     def __init__(self, frame_size: int, patch: int):
         super().__init__()
         self.patch = patch
-        # How often each pixel stayed, and how often it scrolled, when the two looked different.
+        # How often each pixel stayed and how often it scrolled, where the two look different.
         self.register_buffer("votes", torch.zeros(2, frame_size, frame_size))
         self._known: tuple[tuple[int, int], Layers] | None = None
 
     def layers(self) -> Layers:
-        """The layers; cached until the votes change."""
+        """Return the layers, which are cached until the votes change."""
         state = (self.votes.data_ptr(), self.votes._version)
         if self._known is None or self._known[0] != state:
             stayed, went = self.votes
@@ -65,7 +65,7 @@ class Overlay(nn.Module):
 
     @torch.no_grad()
     def watch(self, pixels: Tensor, threshold: float) -> None:
-        """Learn from a sequence ``(B, T, C, H, W)``; see `match` for `threshold`."""
+        """Learn from clips ``(B, T, C, H, W)``; `displacement.match` explains `threshold`."""
         now, previous, layers = pixels[:, 1:], pixels[:, :-1], self.layers()
         displacement = self.match(now, previous, threshold)
         common = most_common(displacement)
@@ -80,7 +80,7 @@ class Overlay(nn.Module):
         self.votes.mul_(DECAY).add_(votes)
 
     def match(self, pixels: Tensor, previous: Tensor, threshold: float) -> Tensor:
-        """Displacement of each patch ``(B, T, N)``, matched without the overlay."""
+        """Return the displacement of each patch, ``(B, T, N)``, matched without the overlay."""
         layers = self.layers()
         found = match(_behind(pixels, layers), _behind(previous, layers), self.patch, threshold)
         covered = patches_from_pixels(layers.mask.float()[None], self.patch).mean(-1) > MOSTLY
@@ -97,14 +97,14 @@ class Overlay(nn.Module):
 
 
 def _behind(pixels: Tensor, layers: Layers) -> Tensor:
-    """Remove the overlay from frames ``(..., H, W)``: fill in the nearest free pixels."""
+    """Remove the overlay from frames ``(..., H, W)``: replace it with the nearest free pixels."""
     return pixels.flatten(-2).index_select(-1, layers.source).view_as(pixels)
 
 
 def _nearest_free(mask: Tensor) -> Tensor:
-    """Return, for each pixel, the index of the nearest pixel neither in nor next to the mask.
+    """Return each pixel's index in `Layers.source`, ``(H * W,)``.
 
-    The result has the shape ``(H * W,)``.
+    It is the index of the nearest pixel that is neither in the mask nor next to it.
     """
     covered = F.max_pool2d(mask.float()[None], 3, 1, 1)[0].bool()
     source = torch.arange(mask.numel(), device=mask.device)

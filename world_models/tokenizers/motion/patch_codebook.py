@@ -1,11 +1,11 @@
 """A patch codebook: replaces patches that the codec cannot reproduce with the nearest real patch.
 
-There is no network: the codebook is learned by clustering. An old console shows few sprites on few
-backgrounds, so several hundred patches represent nearly everything, whereas a decoder would train
-for hours. A patch that is unlike all patches of the codebook cannot be represented.
+There is no network: the codebook is learned by clustering. A game for an old console shows few
+sprites on few backgrounds, so several hundred patches represent nearly everything, whereas a
+decoder would have to train for hours. A patch that is unlike all patches in the codebook cannot be
+represented.
 
-Shapes: B batch, T frames, N tokens per frame, C channels, H height, W width, M patches,
-K patches of the codebook, V values of a patch, E code dimension.
+Shapes: B batch, T frames, N tokens per frame, M patches, V values per patch.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from world_models.tokenizers.motion.tokenizer import (
 
 __all__ = ["PatchCodebook", "PatchCodebookConfig"]
 
-BAD_PER_NEW = 4  # badly reconstructed patches of a step per patch added to the codebook
-NEVER_USED = 1 << 30  # initial number of steps without use
+BAD_PER_NEW = 4  # a step adds one patch to the codebook per this many badly reconstructed ones
+CANDIDATES = 8  # nearest keys by rounded distances, whose exact distances are computed
+NEVER_USED = 1 << 30  # initial count of steps without use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +44,11 @@ class PatchCodebookConfig(MotionConfig):
 
 
 class PatchCodebook(Residual):
-    """Replaces patches with patches of a codebook.
+    """Replaces patches with patches from a codebook.
 
-    Encoding compares patches with ``keys``; decoding outputs ``shown``. In training, ``keys`` is
-    ``shown`` before the last optimiser step. Fine-tuning the decoder changes only ``shown``.
+    The codebook exists twice: encoding compares patches with ``keys``, and decoding outputs patches
+    from ``shown``. In training, ``keys`` is ``shown`` before the last optimiser step. Fine-tuning
+    the decoder changes only ``shown``.
     """
 
     decoder_parts = ("shown.",)
@@ -64,7 +66,7 @@ class PatchCodebook(Residual):
         self.register_buffer("unused", torch.full((num_patches,), NEVER_USED))
 
     def codes(self) -> Tensor:
-        """See `Residual.codes`. A code is the colours of a patch at low resolution."""
+        """See `Residual.codes`. A code holds the colours of a patch at low resolution."""
         side = self.patch
         pixels = rearrange(self.keys, "k (p q c) -> k c p q", p=side, q=side)
         parts = int(((CODE_DIM - 1) / CHANNELS) ** 0.5)  # along each side
@@ -75,7 +77,7 @@ class PatchCodebook(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch is moved instead if replacing it improves too little."""
+        """See `Residual.encode`. Patches that replacement improves too little are moved instead."""
         return self._encode(pixels, previous)[0]
 
     def derived(self) -> None:
@@ -94,7 +96,7 @@ class PatchCodebook(Residual):
     ) -> TrainedFrame:
         """See `Residual.train_frame`.
 
-        The loss pulls patches of the codebook towards the pixels that they replace.
+        The loss pulls patches in the codebook towards the pixels that they replace.
         """
         if self.training and not decoder_only:
             self.keys.copy_(self.shown.weight.detach())
@@ -108,7 +110,7 @@ class PatchCodebook(Residual):
 
     @torch.no_grad()
     def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
-        """See `Residual.after_step`. Badly reconstructed patches replace unused ones."""
+        """See `Residual.after_step`. Badly reconstructed patches replace unused patches."""
         if not revive_after:
             return
         used = torch.zeros_like(self.unused)
@@ -134,7 +136,10 @@ class PatchCodebook(Residual):
         self.unused[dead] = 0
 
     def _encode(self, pixels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return tokens ``(B, T, N)``, which patches the codec fails on, and their nearest keys."""
+        """Return tokens, a mask of patches that the codec fails on, and their nearest keys.
+
+        Tokens and mask are ``(B, T, N)``, the indices of the nearest keys are ``(M,)``.
+        """
         displacement, error = self.codec.match(pixels, previous)
         wanted = error > self.codec.threshold
         sought = patches_from_pixels(pixels, self.patch)[wanted]  # (M, V)
@@ -145,11 +150,16 @@ class PatchCodebook(Residual):
         return displacement.masked_scatter(wanted, found), wanted, nearest
 
     def _nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared distance ``(M,)`` to the nearest key, and the index of that key."""
+        """Find each patch's nearest key; return mean squared distances and indices, ``(M,)``."""
         with torch.autocast(patches.device.type, enabled=False):
-            # Computed per pair, so that a patch's token does not depend on the other patches.
+            patches, keys = patches.float(), self.keys.float()
+            # A matrix product finds candidates. It is fast, but rounds differently from batch to
+            # batch, so the nearest candidate is found by computing each pair.
+            rough = torch.addmm(keys.square().sum(-1), patches, keys.T, alpha=-2)
+            number = min(CANDIDATES, len(keys))
+            candidates = rough.topk(number, largest=False).indices.sort(-1).values  # (M, number)
             apart = torch.cdist(
-                patches.float(), self.keys.float(), compute_mode="donot_use_mm_for_euclid_dist"
+                patches[:, None], keys[candidates], compute_mode="donot_use_mm_for_euclid_dist"
             )
-        distance, nearest = apart.min(-1)
-        return distance.square() / patches.shape[-1], nearest
+        distance, place = apart.squeeze(1).min(-1)
+        return distance.square() / patches.shape[-1], candidates.gather(1, place[:, None])[:, 0]

@@ -1,10 +1,11 @@
 """A residual VQ: networks encode and decode the patches that the codec cannot reproduce.
 
-A replaced patch blends three sources: decoded pixels, its previous pixels, and the pixels that the
-camera's motion moves there. So a patch that partly scrolls and partly stays, such as a player that
+A replaced patch blends three sources: decoded pixels, its previous pixels, and the pixels that
+camera motion moves there. So a patch that partly scrolls and partly stays, such as a player that
 the camera follows, needs little capacity.
 
-Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, D width, K codes.
+Shapes: B batch, T frames, N tokens per frame, D width, K codes; a frame has height H, width W and
+C channels.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class ResidualVQConfig(MotionConfig):
 
     Attributes:
         transformer: Size of the encoder and of the decoder; `temporal` must be False.
-        overlay: Learn which pixels stay in place while the picture scrolls, such as a player that
-            the camera follows.
+        overlay: Learn which pixels stay in place while the rest of the frame scrolls, such as a
+            player that the camera follows.
     """
 
     transformer: TransformerConfig = field(
@@ -78,7 +79,7 @@ class ResidualVQ(Residual):
             dim,
             config.num_codes - DISPLACEMENTS,
             CODE_DIM,
-            revive_distance=0.01,  # few patches spread the codes, so little must draw them together
+            revive_distance=0.01,  # few patches spread the codes, so little may draw them together
             commitment_weight=0.02,
         )
         self.decoder = SpaceTimeTransformer(config.transformer, (side, side), time_first=True)
@@ -94,7 +95,7 @@ class ResidualVQ(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. A patch is moved instead if replacing it improves too little."""
+        """See `Residual.encode`. Patches that replacement improves too little are moved instead."""
         codec = self.codec
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold
@@ -107,7 +108,7 @@ class ResidualVQ(Residual):
         return torch.where(codec.error(shown, pixels) > GAIN * error, displacement, tokens)
 
     def derived(self) -> tuple[Tensor, Layers | None]:
-        """The decoder's spatial bias, and the codec's layers."""
+        """Return the decoder's spatial bias, and the layers of the codec's overlay."""
         return self.decoder.space_bias(), self.codec.layers()
 
     def decode(
@@ -141,8 +142,8 @@ class ResidualVQ(Residual):
         seen = shown.detach().clamp(0, 1)
         worse = codec.per_pixel(codec.error(seen, pixels) > GAIN * error)
         next_previous = torch.where(worse, codec.displace(previous, displacement), seen)
-        # The loss is the error of replaced patches relative to their error when moved, so that a
-        # small sprite has as much weight as a new room, and all frames have the same weight.
+        # The loss divides the error of each replaced patch by the error after moving it, so that a
+        # small sprite has as much weight as a new room. All frames have the same weight.
         off = shown - pixels
         cost = off.square() + config.l1_weight * off.abs()
         cost = patches_from_pixels(cost, self.patch).mean(-1)
@@ -153,7 +154,7 @@ class ResidualVQ(Residual):
     def _embed(
         self, code: Tensor, replaced: Tensor, previous: Tensor, moved: Tensor, displacement: Tensor
     ) -> Tensor:
-        """Input of the decoder, ``(B, T, N, D)``."""
+        """Return the decoder's input, ``(B, T, N, D)``."""
         x = torch.where(
             replaced[..., None], code + self.embed_previous(previous), self.moves(displacement)
         )

@@ -1,9 +1,10 @@
 """The motion tokenizer: a codec that moves patches, and a residual that replaces the others.
 
-Token ids below DISPLACEMENTS move a patch, the others replace it. Both start from the previous
-*decoded* frame, so that errors do not accumulate.
+Tokens with ids below DISPLACEMENTS move a patch, the other tokens replace it. Both start from the
+previous *decoded* frame, so that errors do not accumulate.
 
-Shapes: B batch, T frames, C channels, H height, W width, N tokens per frame, K codes.
+Shapes: B batch, T frames, N tokens per frame, K codes; a frame has height H, width W and
+C channels.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ __all__ = [
     "TrainedFrame",
 ]
 
-CODE_DIM = 32  # code dimension
-GAIN = 0.7  # a patch is replaced if its error is then at most this fraction of that of moving it
+CODE_DIM = 32  # dimension of a code
+GAIN = 0.7  # a patch is replaced if that gives at most this fraction of the error after moving it
 
 CUT = 4  # frames between two cuts in training
 WATCHED = 2  # clips per training step that the overlay learns from
-# With the defaults of `SamplingConfig`, objects that could move would stand still.
+# With the defaults of `SamplingConfig`, objects that may move would stand still.
 SAMPLING = SamplingConfig(temperature=0.2, threshold=0.4)
 Corrupt = Callable[[Tensor, Tensor], Tensor]
-"""Maps a frame's tokens ``(B, N)`` and the previous frame to the tokens to decode."""
+"""Maps a frame's tokens ``(B, N)`` and the previous frame to the tokens that are decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class MotionConfig:
         frame_size: Height and width of a frame in pixels.
         patch: Height and width of a token's patch in pixels.
         num_codes: Codebook size K, including displacements.
-        threshold: Mean squared error of a moved patch above which it is replaced.
+        threshold: A patch is replaced if its mean squared error after moving is above this.
     """
 
     frame_size: int = 64
@@ -71,14 +72,14 @@ class MotionConfig:
 
 
 class TrainedFrame(NamedTuple):
-    """Results of encoding and decoding single frames in training.
+    """The result of encoding and decoding single frames in training.
 
     Attributes:
         shown: The decoded frames, ``(B, 1, C, H, W)``.
-        tokens: Their tokens, ``(B, 1, N)``.
+        tokens: The frames' tokens, ``(B, 1, N)``.
         loss: The reconstruction loss.
         quantisation: The quantisation loss.
-        previous: The frame that the next one is encoded relative to, ``(B, 1, C, H, W)``.
+        previous: The frames to use as the previous frames in the next call, ``(B, 1, C, H, W)``.
     """
 
     shown: Tensor
@@ -97,7 +98,7 @@ class Residual(nn.Module, ABC):
     Attributes:
         decoder_parts: See `Tokenizer`.
         has_network: See `Tokenizer`.
-        grouped: Whether sampling treats its codes as one group; see `TokenSpace.group_start`.
+        grouped: Whether sampling treats these codes as one group; see `TokenSpace.group_start`.
     """
 
     decoder_parts: tuple[str, ...]
@@ -116,7 +117,7 @@ class Residual(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """Unit vectors of the codes, ``(K - DISPLACEMENTS, CODE_DIM)``."""
+        """Return the codes as unit vectors, ``(K - DISPLACEMENTS, CODE_DIM)``."""
 
     @abstractmethod
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ class Residual(nn.Module, ABC):
 
     @abstractmethod
     def derived(self) -> Any:
-        """Inputs for decoding that depend only on the weights."""
+        """Compute the inputs for decoding that depend only on the weights."""
 
     @abstractmethod
     def decode(self, tokens: Tensor, previous: Tensor, inputs: Any) -> Tensor:
@@ -184,10 +185,10 @@ class MotionTokenizer(Tokenizer):
         """Encode and decode uint8 frames ``(B, T, H, W, C)`` one by one.
 
         The first `num_prompt` frames are the prompt. `corrupt` changes a frame's tokens before they
-        are decoded. The tokens of the next frame then correct the error.
+        are decoded; the tokens of the next frame then correct the resulting errors.
 
         Returns:
-            Tokens ``(B, T, N)``, and the decoded frames.
+            The tokens ``(B, T, N)``, and the decoded frames.
         """
         previous, inputs, tokens, shown = frames[:, 0], self.derived(), [], []
         for t, frame in enumerate(frames.unbind(1)):
@@ -209,7 +210,7 @@ class MotionTokenizer(Tokenizer):
     # One new frame --------------------------------------------------------------------------
 
     def empty_cache(self, batch: int) -> KVCache:
-        """See `Tokenizer.empty_cache`. It stores only the length."""
+        """See `Tokenizer.empty_cache`. This cache stores only the number of frames."""
         return KVCache.empty(self.directions, batch)
 
     def encode_step(
@@ -243,7 +244,7 @@ class MotionTokenizer(Tokenizer):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode and decode each frame relative to the previous decoded frame.
 
-        Clips start with a real frame, as dreams do. In every other clip, the previous frame is
+        Clips start with a real frame, as dreams do. In every second clip, the previous frame is
         regularly taken from another clip, so that codes also learn to show entirely new frames.
         """
         learning = self.training and not decoder_only

@@ -1,1 +1,1 @@
-"""Reads checkpoints of the official GenieRedux code, and converts them to a `WorldModel`."""
+"""Reads checkpoints from the official GenieRedux code, and converts them to a `WorldModel`."""

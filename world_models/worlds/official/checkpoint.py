@@ -1,8 +1,8 @@
-"""Checkpoint files of the official GenieRedux code.
+"""Reads checkpoint files from the official GenieRedux code.
 
-Such a file is a zip that ``torch.save`` wrote: a dict with "step", "model" (tensors by name; a
-dynamics file has one such dict per model) and the optimiser state, which is not read. Only
-tensors and plain values are unpickled, so a file cannot run code.
+Such a file is a zip that ``torch.save`` wrote. It contains a dict with "step", "model" and the
+optimiser state, which is not read. "model" is a dict of tensors by name, or, in a dynamics file,
+one such dict per model. Only tensors and plain values are unpickled, so a file cannot run code.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from world_models.worlds.card import file_record
 __all__ = ["Checkpoint", "OfficialError", "PartTensors", "read_checkpoint", "read_config"]
 
 CONFIG = "config.yaml"
-WHOLE = ""  # name of the only part of a tokenizer's file
+WHOLE = ""  # name of the only model in a tokenizer's file
 
 
 class OfficialError(ValueError):
-    """A file is not a checkpoint of the official code, or does not match the other files."""
+    """A file is not a checkpoint from the official code, or does not match the other files."""
 
 
 class PartTensors:
-    """The tensors of one model in a file. Each must be taken exactly once, with the right shape.
+    """The tensors of one model in a file. Each must be taken, with the right shape, or skipped.
 
     Args:
         tensors: Tensors by name.
-        source: The file and the model, for errors.
+        source: Names the file and the model in error messages.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str):
@@ -50,7 +50,7 @@ class PartTensors:
         if len(shape) != num_axes:
             raise OfficialError(
                 f"{self.source}: tensor {name!r} has shape {shape}, expected {num_axes} axes; "
-                "this is not a model of the official code"
+                "this is not a model from the official code"
             )
         return shape
 
@@ -67,29 +67,29 @@ class PartTensors:
         return value
 
     def skip(self, *names: str) -> None:
-        """Leave out tensors that the official code does not use."""
+        """Skip tensors that the official code does not use, so that they need not be taken."""
         self._left.difference_update(names)
 
     def num_blocks(self, prefix: str) -> int:
-        """Number of blocks of the transformer with this prefix."""
+        """Return the number of blocks in the transformer whose tensor names have this prefix."""
         start = f"{prefix}layers."
         numbers = {n[len(start) :].split(".")[0] for n in self._tensors if n.startswith(start)}
         return len(numbers)
 
     def finish(self) -> None:
-        """Raise OfficialError if a tensor is left over: the models here have no such tensor."""
+        """Raise OfficialError if a tensor was neither taken nor skipped."""
         if self._left:
             raise OfficialError(
                 f"{self.source}: tensor {min(self._left)!r} is not part of the published model, "
-                f"nor are {len(self._left) - 1} others; only models of the published code can be "
-                "imported"
+                f"nor are {len(self._left) - 1} other tensors; only models from the published code "
+                "can be imported"
             )
 
     def _get(self, name: str) -> Tensor:
         if name not in self._tensors:
             raise OfficialError(
-                f"{self.source}: tensor {name!r} is missing; download the file again, or use the "
-                "file of another model"
+                f"{self.source}: tensor {name!r} is missing; download the file again, or use "
+                "another model's file"
             )
         return self._tensors[name]
 
@@ -101,8 +101,9 @@ class Checkpoint:
     Attributes:
         path: The file.
         step: Training step.
-        parts: Its models by name, each as tensors by name. The name of a tokenizer is "".
-        config: Settings of the run by section, from ``config.yaml`` beside the file; may be empty.
+        parts: The models in the file by name, each as tensors by name. A tokenizer's name is "".
+        config: Settings of the training run by section, from the ``config.yaml`` beside the file;
+            may be empty.
     """
 
     path: Path
@@ -115,22 +116,22 @@ class Checkpoint:
         if name not in self.parts:
             found = " and ".join(part or "a tokenizer" for part in self.parts)
             raise OfficialError(
-                f"{self.path} holds {found}, expected {name or 'a tokenizer'}; pass the file of "
-                "the tokenizer as --tokenizer and that of the dynamics as --dynamics"
+                f"{self.path} holds {found}, expected {name or 'a tokenizer'}; pass the "
+                "tokenizer's file as --tokenizer and the dynamics model's file as --dynamics"
             )
         return PartTensors(self.parts[name], f"{self.path}" + (f" ({name})" if name else ""))
 
     def record(self) -> dict[str, Any]:
-        """Name, size, checksum and training step of the file."""
+        """Return the name, size, checksum and training step of the file."""
         return {"name": self.path.name, **file_record(self.path), "step": self.step}
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file. Tensors stay on disk until they are used.
+    """Read a checkpoint file. Tensors stay on disk until they are used.
 
     Raises:
-        OfficialError: If it is not a checkpoint, is damaged, or holds more than tensors and plain
-            values.
+        OfficialError: If the file is not a checkpoint, is damaged, or holds more than tensors and
+            plain values.
     """
     path = Path(path)
     _check_zip(path)
@@ -138,8 +139,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise OfficialError(
-            f"{path} holds more than tensors, which could run code when it is loaded: it was not "
-            "loaded; download the authors' file again"
+            f"{path} holds more than tensors, so loading it could run code: it was not loaded; "
+            "download the authors' file again"
         ) from None
     except (RuntimeError, ValueError, EOFError, KeyError, OSError) as fault:
         raise OfficialError(
@@ -152,9 +153,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_config(path: Path) -> dict[str, dict[str, str]]:
-    """Settings in the ``config.yaml`` beside a file, by section; empty if there is none.
+    """Return the settings by section from the ``config.yaml`` beside a file, if there is one.
 
-    Only plain values in sections are read, because a model depends on nothing else.
+    Only plain values in sections are read, because a model depends on nothing else. Without a
+    ``config.yaml``, the result is empty.
     """
     file = path.parent / CONFIG
     sections: dict[str, dict[str, str]] = {}
@@ -195,8 +197,8 @@ def _step(path: Path, content: Any) -> int:
     if not isinstance(step, int) or not isinstance(content.get("model"), dict):
         found = sorted(map(str, content))[:4] if isinstance(content, dict) else type(content)
         raise OfficialError(
-            f'{path} is not a checkpoint of the official code: expected "step" and "model", got '
-            f"{found}; use a file that its training wrote"
+            f'{path} is not a checkpoint from the official code: expected "step" and "model", got '
+            f"{found}; use a file that the official training wrote"
         )
     return step
 
@@ -209,6 +211,6 @@ def _parts(path: Path, content: Any) -> dict[str, Mapping[str, Tensor]]:
         if wrong or not all(isinstance(x, Tensor) for x in part.values()):
             raise OfficialError(
                 f"{path}: expected tensors by name in {name or 'model'!r}, got something else; "
-                "use a file that the training of the official code wrote"
+                "use a file that the official training wrote"
             )
     return parts

@@ -1,6 +1,6 @@
-"""Converts the networks that all official models share: names and layouts of their tensors.
+"""Converts the networks that all official models share: renames and reorders their tensors.
 
-Shapes: D width, H heads, E head dimension, P pixels of a patch, K codes, C code dimension.
+Shapes: D width, H heads, E head dimension, P pixels per patch, K codes, C code dimension.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["coder", "linear", "position_bias", "transformer", "transformer_confi
 
 Weights = dict[str, Tensor]
 CHANNELS = 3
-FF_MULT = 4.0  # of the published models
+FF_MULT = 4.0  # value in the published models
 AXES = {"space": "spatial", "time": "temporal"}
 
 
@@ -27,7 +27,7 @@ def transformer_config(
 ) -> TransformerConfig:
     """Infer the size of a transformer from the shapes of its tensors.
 
-    The tensors' names begin with `prefix`, those of the position bias with `bias`. The transformer
+    The tensors' names begin with `prefix`, or with `bias` in the position bias. The transformer
     attends to `window` frames.
     """
     first = f"{prefix}layers.0.0.spatial_"
@@ -51,7 +51,7 @@ def transformer_config(
 def transformer(
     source: PartTensors, prefix: str, config: TransformerConfig, time_first: bool = False
 ) -> Weights:
-    """Weights of a `SpaceTimeTransformer`, without its position bias."""
+    """Return the weights for a `SpaceTimeTransformer`, without its position bias."""
     axes = ["time", "space"] if time_first else ["space", "time"]
     places = [(block, over) for block in range(config.num_layers) for over in axes]
     weights = {"norm.weight": source.take(f"{prefix}norm_out.gamma", config.dim)}
@@ -63,7 +63,7 @@ def transformer(
 
 
 def position_bias(source: PartTensors, prefix: str, config: TransformerConfig) -> Weights:
-    """Weights of the MLP of a `SpatialBias`."""
+    """Return the weights for the MLP in a `SpatialBias`."""
     hidden, heads = config.position_dim, config.num_heads
     sizes = {"0.0": (0, 2, hidden), "1.0": (2, hidden, hidden), "2": (4, hidden, heads)}
     weights: Weights = {}
@@ -73,7 +73,7 @@ def position_bias(source: PartTensors, prefix: str, config: TransformerConfig) -
 
 
 def coder(source: PartTensors, config: TransformerConfig, patch: int) -> Weights:
-    """Weights of the encoder, the decoder, the codebook, the patch embeddings and pixel heads."""
+    """Return the weights of encoder, decoder, codebook, patch embeddings and pixel heads."""
     bias = position_bias(source, "spatial_rel_pos_bias.", config)
     weights: Weights = {}
     for name in ("encoder", "decoder"):
@@ -100,7 +100,7 @@ def _quantizer(source: PartTensors, config: TransformerConfig) -> Weights:
 
 
 def patch_size(source: PartTensors) -> int:
-    """Height and width of a patch in pixels."""
+    """Return the height and width of a patch in pixels."""
     _, size = source.shape("to_patch_emb.2.weight", 2)
     patch = math.isqrt(size // CHANNELS)
     if CHANNELS * patch**2 != size:
@@ -148,7 +148,7 @@ def _patch_embedding(source: PartTensors, prefix: str, dim: int, patch: int) -> 
 
 
 def linear(source: PartTensors, name: str, num_in: int, num_out: int) -> Weights:
-    """Weights of a linear layer with a bias."""
+    """Return the weights of a linear layer with a bias."""
     return {
         "weight": source.take(f"{name}.weight", num_out, num_in),
         "bias": source.take(f"{name}.bias", num_out),
@@ -161,5 +161,5 @@ def _pixels_last(x: Tensor, patch: int) -> Tensor:
 
 
 def within(prefix: str, weights: Weights) -> Weights:
-    """Put a prefix before the names."""
+    """Put a prefix before the names of the weights."""
     return {prefix + name: x for name, x in weights.items()}

@@ -1,4 +1,4 @@
-"""Converts the official tokenizer, latent action model and dynamics.
+"""Converts the official tokenizer, latent action model and dynamics model.
 
 Shapes: D token dimension, N tokens per frame, K codes, A actions.
 """
@@ -21,7 +21,7 @@ from world_models.worlds.official.networks import linear, within
 
 __all__ = ["dynamics", "latent_action", "num_positions", "tokenizer"]
 
-TOKEN_SCALE = 10.0  # of the code that is added to the token embedding
+TOKEN_SCALE = 10.0  # factor on the code that is added to the token embedding
 BLOCKS = BlockOptions(raw_keys=True, ff_bias=True)
 BIAS = "spatial_rel_pos_bias."
 NETWORK, PREDICTOR_BIAS = "maskgit.transformer.", "maskgit.continuous_pos_bias."
@@ -34,12 +34,12 @@ EMBEDDINGS = (
 
 
 def tokenizer(source: PartTensors, frame_size: int, window: int) -> VQTokenizer:
-    """Build the tokenizer of a file.
+    """Build the tokenizer from a file's tensors.
 
     Args:
-        source: Its tensors.
+        source: The file's tensors.
         frame_size: Height and width of a frame, which cannot be inferred from the tensors.
-        window: Frames of the longest clip.
+        window: Number of frames in the longest clip.
     """
     _, num_codes, code_dim = source.shape("vq._codebook.embed", 3)
     config = VQTokenizerConfig(
@@ -50,7 +50,7 @@ def tokenizer(source: PartTensors, frame_size: int, window: int) -> VQTokenizer:
 
 
 def latent_action(source: PartTensors, frame_size: int, window: int) -> LatentActionModel:
-    """Build the latent action model of a file; see `tokenizer`."""
+    """Build the latent action model from a file's tensors; see `tokenizer`."""
     _, num_actions, code_dim = source.shape("vq._codebook.embed", 3)
     config = LatentActionConfig(
         **_coder_config(source, frame_size, window), num_actions=num_actions, code_dim=code_dim
@@ -64,12 +64,12 @@ def latent_action(source: PartTensors, frame_size: int, window: int) -> LatentAc
 
 
 def num_positions(source: PartTensors, num_tokens: int) -> int:
-    """Number of whole frames of N tokens in the position table of a dynamics model."""
+    """Return how many whole frames of N tokens fit into a dynamics model's position table."""
     rows, _ = source.shape(POSITIONS, 2)
     if (frames := rows // num_tokens) < 2:
         raise OfficialError(
             f"{source.source}: its {rows} positions are {frames} frames of {num_tokens} tokens, "
-            "expected 15 or 31; set the size of its frames with --frame-size"
+            "expected 15 or 31 frames; set the frame size with --frame-size"
         )
     return frames
 
@@ -77,12 +77,12 @@ def num_positions(source: PartTensors, num_tokens: int) -> int:
 def dynamics(
     source: PartTensors, tokenizer: VQTokenizer, latent: LatentActionModel | None, token_input: bool
 ) -> Dynamics:
-    """Build the dynamics of a file.
+    """Build the dynamics model from a file's tensors.
 
     Args:
-        source: Its tensors.
-        tokenizer: The tokenizer whose tokens it predicts.
-        latent: The latent action model of the same file; None for a GenieRedux-G.
+        source: The file's tensors.
+        tokenizer: The tokenizer whose tokens the model predicts.
+        latent: The latent action model from the same file; None for a GenieRedux-G.
         token_input: Whether tokens are also embedded by their codes.
     """
     space = tokenizer.space
@@ -90,8 +90,8 @@ def dynamics(
     rows, width = source.shape(TOKENS, 2)
     if rows != space.num_codes + 1:
         raise OfficialError(
-            f"{source.source}: it predicts {rows - 1} codes, but the tokenizer has "
-            f"{space.num_codes}; use the tokenizer that it was trained with"
+            f"{source.source}: the model predicts {rows - 1} codes, but the tokenizer has "
+            f"{space.num_codes}; use the tokenizer that the model was trained with"
         )
     size = networks.transformer_config(source, NETWORK, PREDICTOR_BIAS, horizon)
     config = DynamicsConfig(
@@ -114,7 +114,7 @@ def dynamics(
 def _predictor(
     source: PartTensors, tokenizer: VQTokenizer, size: TransformerConfig, horizon: int
 ) -> dict[str, Tensor]:
-    """Weights of a `Dynamics`, without those of token input and of latent actions."""
+    """Return the weights for a `Dynamics`, except weights for token input and latent actions."""
     num_codes, num_tokens = tokenizer.space.num_codes, tokenizer.space.num_tokens
     count, width = source.shape(POSITIONS, 2)
     positions = source.take(POSITIONS, count, width)
@@ -156,7 +156,7 @@ def _num_actions(
     if channels < 1:
         raise OfficialError(
             f"{source.source}: it has no action channels, and the file has no latent action model; "
-            "use a file with a latent action model (GenieRedux), or a GenieRedux-G"
+            "use a file with a latent action model (GenieRedux), or a GenieRedux-G file"
         )
     return channels
 
@@ -171,7 +171,7 @@ def _code_input(source: PartTensors, tokenizer: VQTokenizer, width: int) -> dict
 
 
 def _action_vectors(source: PartTensors, latent: LatentActionModel, width: int) -> Tensor:
-    """Vectors of the latent actions, ``(A + 1, D)``; the last one stands for no action."""
+    """Return the latent actions' vectors, ``(A + 1, D)``; the last vector means no action."""
     quantizer = latent.quantizer
     _check_width(source, quantizer.project_out, width, "latent action model")
     vectors = quantizer.project_out(quantizer.codes()).detach()
@@ -181,7 +181,7 @@ def _action_vectors(source: PartTensors, latent: LatentActionModel, width: int) 
 def _check_width(source: PartTensors, project: nn.Linear, width: int, what: str) -> None:
     if project.out_features != width:
         raise OfficialError(
-            f"{source.source}: its tokens have dimension {width}, but those of the {what} have "
+            f"{source.source}: its tokens have dimension {width}, but the {what}'s vectors have "
             f"dimension {project.out_features}; use models that were trained together"
         )
 

@@ -1,4 +1,4 @@
-"""Makes a `WorldModel` from the authors' files."""
+"""Makes a `WorldModel` from the GenieRedux authors' files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from world_models.worlds.official.networks import patch_size
 
 __all__ = ["OfficialWorld", "official_world"]
 
-FRAME_SIZE = 64  # of the published models
+FRAME_SIZE = 64  # frame size of the published models
 DYNAMICS, LATENT_ACTION = "dynamics", "latent_action_model"
-TOKENIZER_LINK = "tokenizer.pt"  # beside a 2025 dynamics file: its tokenizer
-# The code of 2024 makes one pass at temperature 0, whatever number of passes it is given.
+TOKENIZER_LINK = "tokenizer.pt"  # the tokenizer's file or link beside a 2025 dynamics file
+# The 2024 code makes one pass at temperature 0, whatever number of passes is set.
 SAMPLING = {
     2024: SamplingConfig(steps=1, temperature=0.0, redraw=True),
     2025: SamplingConfig(steps=25, redraw=True),
@@ -34,11 +34,11 @@ SAMPLING = {
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialWorld:
-    """A world made from official checkpoints.
+    """A world model made from official checkpoints.
 
     Attributes:
-        model: The world. Its outcome head is untrained: the files have none.
-        provenance: Where it comes from, for its card.
+        model: The world model. Its outcome head is untrained, because the files have none.
+        provenance: Where the world comes from, for its card.
     """
 
     model: WorldModel
@@ -48,21 +48,21 @@ class OfficialWorld:
 def official_world(
     tokenizer: Path, dynamics: Path, *, frame_size: int | None = None, token_input: bool = False
 ) -> OfficialWorld:
-    """Convert a tokenizer and a dynamics to a world.
+    """Convert a tokenizer and a dynamics model to a world model.
 
-    The dynamics is a GenieRedux-G, or a GenieRedux with its latent action model.
+    The dynamics model is a GenieRedux-G, or a GenieRedux with its latent action model.
 
     Args:
-        tokenizer: File of the tokenizer.
-        dynamics: File of the dynamics.
-        frame_size: Height and width of a frame; by default the value in ``config.yaml`` beside
-            the dynamics, else 64.
-        token_input: Whether the dynamics was trained with token input (``use_token``). Needed only
-            for a GenieRedux-G of 2025 without its ``config.yaml``.
+        tokenizer: Checkpoint file of the tokenizer.
+        dynamics: Checkpoint file of the dynamics model.
+        frame_size: Height and width of a frame; by default the value in the ``config.yaml`` beside
+            the dynamics file, or 64 if there is no such value.
+        token_input: Whether the dynamics model was trained with token input (``use_token``). Needed
+            only for a GenieRedux-G of 2025 without its ``config.yaml``.
 
     Raises:
         OfficialError: If a file is damaged, was not written by the official code, or does not
-            belong to the other file.
+            match the other file.
     """
     coder, predictor = read_checkpoint(tokenizer), read_checkpoint(dynamics)
     section, source = predictor.config.get("dynamics", {}), predictor.part(DYNAMICS)
@@ -76,7 +76,8 @@ def official_world(
     codes = coder.part(WHOLE)
     _check_tokenizer(coder, predictor, codes.shape("vq._codebook.embed", 3)[1])
     side = size // patch_size(codes)
-    # A clip has one frame more than the dynamics has positions: the last one is only predicted.
+    # A clip has one frame more than the dynamics model has positions: its last frame is only
+    # predicted.
     window = parts.num_positions(source, max(1, side * side)) + 1
     built = parts.tokenizer(codes, size, window)
     latent = None
@@ -101,12 +102,12 @@ def _frame_size(predictor: Checkpoint, section: Mapping[str, str], given: int | 
 
 
 def _check_tokenizer(coder: Checkpoint, predictor: Checkpoint, num_codes: int) -> None:
-    """Raise OfficialError if the dynamics' file names another tokenizer."""
+    """Raise OfficialError if the dynamics model was trained with another tokenizer."""
     said = int(predictor.config.get("tokenizer", {}).get("codebook_size", num_codes))
     if said != num_codes:
         raise OfficialError(
             f"{predictor.path}: its config.yaml names a tokenizer with codebook_size {said}, "
-            f"but {coder.path} has {num_codes}; use the tokenizer that it was trained with"
+            f"but {coder.path} has {num_codes}; use the tokenizer that the model was trained with"
         )
     link = predictor.path.parent / TOKENIZER_LINK
     if zipfile.is_zipfile(link) and file_record(link) != file_record(coder.path):
