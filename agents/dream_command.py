@@ -52,8 +52,8 @@ def main(argv: list[str]) -> int:
         )
         if result.get("stop"):
             print(
-                f"stopped, because the dream paid more than {config.max_overpay:g} times the real "
-                "return twice in a row (--max-overpay 0 never stops)"
+                f"stopped, because the dream return was more than {config.max_overpay:g} times the "
+                "real return in two evaluations in a row (--max-overpay 0 never stops)"
             )
     print(f"collect episodes with it: genie-gym collect {card.env_id} --policy {agent} --out DIR")
     return 0

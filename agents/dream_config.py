@@ -37,16 +37,17 @@ class DreamTrainConfig(PPOConfig):
         stack: Number of frames that the agent sees at once.
         reward_scale: Factor by which rewards are multiplied; a good value is 1 / (the usual
             reward).
-        truncate_when_unsure: Truncate a dream when a frame's entropy exceeds this value.
+        truncate_when_unsure: Truncate a dream when a frame's entropy exceeds this value; None
+            disables this.
         uncertainty_penalty: Subtract this factor times the frame's entropy from the reward, before
             the reward is scaled.
         eval_episodes: Number of episodes per evaluation in the real game; the evaluation in the
             dream has the same number.
         eval_steps: Maximum steps per evaluation episode.
-        keep: Which policy to save: the last one, or the one with the best return in the real game.
-            With "best", the real frames of the evaluations therefore influence the saved policy.
-        max_overpay: Stop when, in two evaluations in a row, the dream return is more than this
-            factor times the real return: the agent then exploits the dream's faults. 0 never stops.
+        keep: Policy to save: the last one, or the one with the largest return in the real game
+            ("best"). With "best", evaluations in the real game thus influence the saved policy.
+        max_overpay: Stop when the dream return is more than this factor times the real return in
+            two evaluations in a row: the agent then exploits the dream's faults. 0 never stops.
         rounds: Number of rounds that improve the world model. Each round trains an agent in the
             world model, collects real episodes with the agent and with other policies, and
             fine-tunes the world model on these episodes. The final agent is trained in the last
@@ -87,7 +88,7 @@ class DreamTrainConfig(PPOConfig):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.rounds and self.starts is not None:
             raise ValueError(
-                "with --rounds, dreams start from real episodes that the rounds collect: leave out "
+                "with --rounds, dreams start from real episodes that the rounds collect: omit "
                 f"--starts {self.starts}"
             )
         if self.reward_scale <= 0 or self.max_overpay < 0 or self.uncertainty_penalty < 0:

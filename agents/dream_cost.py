@@ -70,8 +70,8 @@ class DreamCost:
         loaded = open_world(world, device, dtype)
         if not loaded.card.outcomes:
             raise ValueError(
-                f"the world model {loaded.card.name} predicts neither rewards nor episode ends, so "
-                "all plans would cost the same; to train both: genie-gym train dynamics RECIPE "
+                f"the world model {loaded.card.name} predicts neither rewards nor terminations, so "
+                "all plans would cost the same; to add them: genie-gym train dynamics RECIPE "
                 "--from WORLD --outcome-only --data DATA --out RUN, then genie-gym train bundle"
             )
         own = {name: options.pop(name) for name in _OPTIONS if name in options}

@@ -38,7 +38,7 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
         * ``dream_return`` and ``real_return``: Mean returns from the same first frames.
         * ``real_frames``: Number of frames of the real game used so far.
         * ``overpaid``: 1 if the dream return exceeds the real return by too much, else 0.
-        * ``stop``: 1 if ``overpaid`` is 1 in this and in the previous evaluation, else 0.
+        * ``stop``: 1 if ``overpaid`` is 1 in this evaluation and the previous one, else 0.
     """
     begin(config.out / "dream-train.json", settings_of(config), may_change=("out", "steps"))
     run = _Run(config)
@@ -96,7 +96,7 @@ class _Run:
         self.iterations = Iterations(config, self._env)
 
     def evaluate(self, number: int) -> dict[str, float]:
-        """Plays in the real game and, from the same first frames, in the dream."""
+        """Evaluates the agent in the real game and, from the same first frames, in the dream."""
         config, history = self._config, self.iterations.history
         seed = derived_seed(config.seed, number, 1)
         first, _ = self._real.reset(seed=seed)
@@ -138,7 +138,8 @@ class _Run:
     def _is_overpaid(self, numbers: dict[str, float]) -> bool:
         """Returns whether the dream return exceeds the real return by too much.
 
-        The limit is proportional to the real return, or to the first real return if it is larger.
+        The limit is proportional to the current real return, or to the real return in the first
+        evaluation if that was larger.
         """
         config, real = self._config, numbers["real_return"]
         if config.where == "real" or not config.max_overpay:

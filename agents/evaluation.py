@@ -41,7 +41,7 @@ class Evaluation:
 
 
 def evaluate(env: VectorEnv, policy: SavedPolicy, *, seed: int, max_steps: int) -> Evaluation:
-    """Plays one episode in each sub-env.
+    """Runs a policy for one episode in each sub-env.
 
     Args:
         env: A vector env in autoreset mode SAME_STEP; it is reset first.

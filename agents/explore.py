@@ -42,8 +42,8 @@ def explore(
 
     Args:
         config: Settings of the training run.
-        on_evaluation: Function that is called with the evaluation after each iteration of this
-            call.
+        on_evaluation: Function that is called with the evaluation after each iteration that this
+            call runs.
 
     Returns:
         The results of all evaluations in order, including evaluations before a resume.

@@ -21,7 +21,8 @@ class ExploreConfig(PPOConfig):
 
     Attributes:
         env: Env id of a real game.
-        world: Name or path of the world model whose uncertainty is the reward.
+        world: Name or path of the world model whose uncertainty is the reward; optional for the
+            rewards novelty and own.
         reward: paper (as published), streaming (cheaper: the world model follows the episode),
             surprise (how unlikely the frame was), novelty (random network distillation, no world
             model needed) or own (the env's own reward).

@@ -1,4 +1,4 @@
-"""Measures the returns of policies in dreams and in the real game, from the same starts."""
+"""Measures the returns of policies in dreams and in the real game, from the same start states."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def play_out(
     seeds: Sequence[int],
     max_steps: int,
 ) -> Played:
-    """Plays each row to the end of its episode.
+    """Runs a policy in each row (sub-env) to the end of the row's episode.
 
     Args:
         env: A vector env with frame observations, in autoreset mode DISABLED. It must have just

@@ -24,7 +24,8 @@ class RewardedEnv:
 
     Attributes:
         env: Env id.
-        world: Name or path of the world model whose uncertainty is the reward.
+        world: Name or path of the world model whose uncertainty is the reward; optional for the
+            rewards novelty and own.
         reward: paper, streaming or surprise (see `DynamicsEntropyVector`), novelty (random
             network distillation, no world model needed) or own (the env's own reward).
         scale: Factor by which the reward is multiplied; not applied to the env's own reward.

@@ -133,13 +133,13 @@ class SB3VecEnv(VecEnv):
     def _all_rows(self, indices: VecEnvIndices, call: str) -> None:
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(
-                f"{call} cannot apply to some rows only, because all rows share one env: leave out "
+                f"{call} cannot apply to some rows only, because all rows share one env: omit "
                 "indices"
             )
 
 
 def _info_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """Returns one row's info; scalars become plain Python values."""
+    """Returns the info dict of one row, with scalars converted to Python values."""
     return {
         key: values[row].item() if np.ndim(values[row]) == 0 else values[row]
         for key, values in infos.items()

@@ -44,7 +44,7 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
     One-hot actions are therefore supported, and so are planners for continuous actions, such as
     `CEMPlanner`.
 
-    Rows are independent. If the world model predicts neither rewards nor episode ends, the reward
+    Rows are independent. If the world model predicts neither rewards nor terminations, the reward
     is 0, no episode terminates, and a UserWarning is issued.
 
     Args:
@@ -72,7 +72,7 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
         self.rng = torch.Generator().manual_seed(seed)
         if not loaded.card.outcomes:
             warnings.warn(
-                f"the world model {loaded.card.name} predicts neither rewards nor episode ends: "
+                f"the world model {loaded.card.name} predicts neither rewards nor terminations: "
                 "rewards are 0, and no episode terminates",
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""Draw how an agent plays a dream and the real game, from the same first frame."""
+"""Draw an agent's episodes in a dream and in the real game, from the same first frame."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COLUMNS, HEIGHT = 10, 96
 
 
 def write_agent_strip(world: str, agent: Path, steps: int, path: Path) -> None:
-    """Write a PNG with the real game above and the dream below.
+    """Run an agent, and write a PNG with the real game above and the dream below.
 
     Args:
         world: Name or path of the world model.
         agent: Folder that contains the agent.
-        steps: Number of steps to play.
+        steps: Number of steps to run.
         path: File to write.
     """
     (player,) = agents_of(world, [agent])

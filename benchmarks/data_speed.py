@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 
 def play(env_id: str, num_episodes: int, *, num_envs: int, max_steps: int = 500) -> list[Episode]:
-    """Play episodes of the real env with the random policy."""
+    """Collect episodes in the real env with the random policy."""
     collection = Collection(env_id=env_id, max_steps=max_steps)
     episodes = play_episodes(collection, list(range(num_episodes)), num_envs=num_envs)
     return sorted(episodes, key=lambda episode: episode.info.index or 0)

@@ -88,7 +88,8 @@ class FidelityConfig:
         max_steps: Maximum length of a played episode.
         play_policy: Policy that plays these episodes, as in `genie-gym collect`.
         play_seed: Seed of the played episodes.
-        agents: Folders of agents trained in this dream, to check that the dream does not overpay.
+        agents: Folders of agents trained in this dream, to check that the dream does not
+            overestimate their returns.
         mode: Generation mode: stream, like the env; or autoregressive or one_go, like the paper.
         amounts: Number of windows and frames to measure.
         quick: Measure fewer windows and frames; takes about a minute.
@@ -99,9 +100,10 @@ class FidelityConfig:
         batch_size: Number of dreams in one batch.
         fid_weights: Path of local Inception weights; FID is skipped without them.
         record: Save the main results in the world model's card.
-        json: Output file for the results.
-        html: Output file for the HTML report.
-        pictures: Output folder for a film strip, an animation, and a grid with a row per action.
+        json: Output file for the results; None writes no file.
+        html: Output file for the HTML report; None writes no report.
+        pictures: Output folder for a film strip, an animation, and a grid with a row per action;
+            None draws no images.
     """
 
     world: Annotated[str, tyro.conf.Positional]
@@ -177,7 +179,7 @@ def world_name(world: str) -> str:
 
 
 def _pays(world: LoadedWorld) -> bool:
-    """Return whether policies can play both dream and real game, and get rewards in the dream."""
+    """Return whether a world model predicts rewards, and takes the actions of the real game."""
     return world.card.outcomes and world.card.latent_action is None
 
 

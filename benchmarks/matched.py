@@ -1,4 +1,4 @@
-"""Play policies in a dream and in the real game, from the same starts."""
+"""Run policies in a dream and in the real game, from the same starts."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Starts:
 
 
 def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
-    """Play in the real env with the policy `sticky`, and save some of its states.
+    """Run the policy `sticky` in the real env, and save some of the env's states.
 
-    States in which no action has an effect yet, such as a game's intro, are left out, because no
+    States in which no action has an effect yet, such as a game's intro, are omitted, because no
     frame shows when an intro will end.
     """
     rng = np.random.default_rng(seed)
@@ -119,7 +119,7 @@ def responds(env: VectorEnv, states: list[bytes]) -> NDArray[np.bool_]:
 
 
 def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps: int) -> Played:
-    """Play an episode of the real game from each of the S starts."""
+    """Run a policy for one episode of the real game from each of the S starts."""
     parts, num = [], len(starts.states)
     for first in range(0, num, env.num_envs):
         places = range(first, first + env.num_envs)
@@ -134,7 +134,7 @@ def played_real(env: VectorEnv, starts: Starts, player: Player, seed: int, steps
 def played_dreams(
     env: VectorEnv, starts: Starts, players: Sequence[Player], seed: int, steps: int
 ) -> list[Played]:
-    """Play a dream from each of the S starts with each player, all in one batch.
+    """Run each policy in a dream from each of the S starts, all in one batch.
 
     The env needs at least S rows (sub-envs) per player.
     """
@@ -152,13 +152,13 @@ def played_dreams(
 
 
 class SideBySide:
-    """Combines several policies into one; each plays the same number of rows (sub-envs)."""
+    """Combines several policies into one; each controls the same number of rows (sub-envs)."""
 
     def __init__(self, policies: Sequence[Policy], rows: int):
         self._policies, self._rows = policies, rows
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Begins an episode in a row, with the policy that plays this row."""
+        """Begins an episode in a row, with the policy that controls this row."""
         self._policies[row // self._rows].begin(row % self._rows, rng)
 
     def act(self, frames: NDArray[np.uint8]) -> NDArray[np.int64]:

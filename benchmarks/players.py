@@ -1,4 +1,4 @@
-"""Policies of many kinds, which play both a dream and its real game to compare the two."""
+"""Policies of many kinds, to be evaluated in a dream and in its real game."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ EXPERTS = {"RetroAct/Pong-Atari2600-v0": "agents.experts:pong"}
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """A named policy that plays both the dream and the real game.
+    """A named policy that is evaluated in the dream and in the real game.
 
     Attributes:
         name: Name of the policy in the table.
-        inside: Whether the world model was trained on episodes played by this policy.
+        inside: Whether the world model was trained on episodes that this policy collected.
         make: Function that makes the policy for a number of sub-envs and steps.
     """
 

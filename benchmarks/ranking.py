@@ -1,8 +1,8 @@
 """Check whether a dream ranks policies as the real game does, from the same starts.
 
-Policies of many kinds play both the dream and the game: random play, single actions, alternating
-actions, a scripted expert if there is one, and trained agents. Each decision question asks which of
-five action sequences earns the most.
+Policies of many kinds are evaluated in the dream and in the game: random play, single actions,
+alternating actions, a scripted expert if there is one, and trained agents. Each decision question
+asks which of five action sequences has the largest return.
 
 Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]
 """
@@ -53,7 +53,7 @@ def intervals(
 def decisions(dream: Returns, real: Returns) -> tuple[float, int]:
     """Return how often the dream picks the best of five sequences, and the number of questions.
 
-    Questions in which all five sequences earn the same are left out.
+    Questions in which all five sequences have the same return are omitted.
 
     Args:
         dream: Returns in the dream, ``(sequences, S)``.

@@ -38,7 +38,7 @@ def measure(given: Namespace) -> Measured:
 
     Returns:
         The results, and the rows of the table. Each result compares two speeds. Dreams have 16
-        rows (sub-envs), except where workers and dtypes are compared:
+        rows (sub-envs), except in the comparisons of workers and of dtypes:
 
         * ``two_dreams``: two processes that run one dream each, in total, relative to one process;
         * ``beside_busy``: a dream beside two busy processes, relative to a dream alone;

@@ -2,9 +2,10 @@
 
 It compares three objectives at the same model size, each compiled (`--compile`) and plain. The
 paper's objective and the one-pass objective process each frame once; the two-stream objective
-processes each frame twice. It also compares the precisions. The variants alternate, because the
-speed of a shared machine varies over time. The table also shows each speed as a fraction of the
-peak speed of matrix multiplication, which is measured in the same run and precision.
+processes each frame twice. The benchmark also compares the precisions. The variants alternate,
+because the speed of a shared machine varies over time. The table also shows each speed as a
+fraction of the peak speed of matrix multiplication, which is measured in the same run and
+precision.
 
 Without a compiler, it prints a message and measures only plain (uncompiled) steps.
 """

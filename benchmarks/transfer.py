@@ -1,4 +1,4 @@
-"""Compare agents trained in a dream with agents trained in the real game; test both in the game.
+"""Compare agents trained in a dream with agents trained in the real game, by their real returns.
 
 Both kinds of agents use the same algorithm, network and number of steps, with several seeds each.
 Random play is the baseline. Dreams start from frames of real episodes, which are collected first.
@@ -33,7 +33,7 @@ ROWS = 4  # sub-envs of the real env in the final evaluation
 RANDOM = "random"
 ARMS: tuple[Literal["dream", "real"], ...] = ("dream", "real")
 Returns = dict[str, list[list[float]]]
-"""Real returns of each run's evaluation episodes, by arm."""
+"""Maps each variant ("dream", "real" or random play) to its runs' returns in the real game."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Comparison:
         world: Name or path of the world model.
         out: Folder for all runs; finished runs in it are not repeated.
         steps: Training steps of each run.
-        seeds: Number of runs in each arm ("dream" or "real").
+        seeds: Number of runs of each variant ("dream" or "real": where the agents are trained).
         episodes: Number of evaluation episodes of each run.
         eval_steps: Maximum steps of an evaluation episode.
         start_policy: Policy that plays the real episodes that dreams start from.
@@ -129,9 +129,10 @@ class Comparison:
 
 
 def summary(returns: Returns) -> dict[str, Any]:
-    """Return each arm's mean, and the gain of the dream arm relative to the gain of the real arm.
+    """Return each variant's mean return, and the gain in "dream" relative to the gain in "real".
 
-    A gain is measured over random play. With four or more runs, the means are interquartile means.
+    A gain is the mean return minus the mean return of random play. With four or more runs, the
+    means are interquartile means.
     """
     runs = {arm: np.array(found).mean(1) for arm, found in returns.items()}
     means = {arm: iqm(found[:, None]) for arm, found in runs.items()}
@@ -145,15 +146,16 @@ def summary(returns: Returns) -> dict[str, Any]:
 
 
 def measure(given: Namespace) -> Measured:
-    """Compare the arms for each world model.
+    """Compare agents trained in the dream, agents trained in the real game, and random play.
 
     Returns:
-        The results, and a table with one row per game and arm. For each game, the results include:
+        The results, and a table with one row per game and variant. For each game, the results
+        include:
 
         * ``transfer_ratio``: the gain over random play of the agents trained in the dream, divided
           by the same gain of the agents trained in the real game (means over the seeds);
-        * ``beats_random``: 1 if the 95% interval of the dream arm lies above the interval of random
-          play.
+        * ``beats_random``: 1 if the 95% interval of the agents trained in the dream lies above the
+          interval of random play.
     """
     if given.episodes < ROWS or given.episodes % ROWS:
         raise ValueError(f"--episodes must be a multiple of {ROWS}, got {given.episodes}")

@@ -145,7 +145,7 @@ def _known(actions: ActionSet, meanings: dict, family: str) -> tuple[str, ...]:
     if unknown:
         usable = [s.name for s in ACTION_SETS.values() if all(m in meanings for m in s.meanings)]
         raise ValueError(
-            f"action set {actions.name!r} has actions that {family} envs cannot do: {unknown}. "
-            f"Use action_set= one of {usable}"
+            f"action set {actions.name!r} contains actions that {family} envs do not support: "
+            f"{unknown}. Set action_set to one of {usable}"
         )
     return actions.meanings

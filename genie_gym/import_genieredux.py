@@ -92,8 +92,8 @@ def import_genieredux(command: ImportGenieredux) -> str:
     model = official.model
     if command.latent_action and model.latent_action is None:
         raise ValueError(
-            f"{command.dynamics} has no latent action model, so it is a GenieRedux-G: leave "
-            "--latent-action out"
+            f"{command.dynamics} has no latent action model, so it is a GenieRedux-G: omit "
+            "--latent-action"
         )
     model.sampling = replace(model.sampling, carried_frames=command.carried_frames)
     actions = _actions(command, model.dynamics.config.num_actions, model.latent_action is not None)
@@ -119,7 +119,7 @@ def import_genieredux(command: ImportGenieredux) -> str:
     return (
         f"wrote {command.out}: {official.provenance['source']}, {len(actions)} actions "
         f"({actions.name}), frames of {card.frame_size} pixels, {model.dynamics.config.horizon} "
-        f"positions, {token_input} token input, no rewards or ends of episodes"
+        f"positions, {token_input} token input, no rewards or terminations"
     )
 
 
@@ -128,7 +128,7 @@ def _actions(command: ImportGenieredux, num: int, latent: bool) -> ActionSet:
         if command.action_set is not None:
             raise ValueError(
                 f"the actions of a GenieRedux are its {num} latent codes, got --action-set "
-                f"{command.action_set}: leave it out"
+                f"{command.action_set}: omit it"
             )
         return ActionSet(name=f"latent-{num}", meanings=tuple(f"LATENT-{i}" for i in range(num)))
     name = command.action_set or ACTION_SETS.get(num)

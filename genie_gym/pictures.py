@@ -56,7 +56,7 @@ def contact_sheet(
 
     Args:
         pictures: The images, row by row.
-        labels: One line of text per image, to put above it.
+        labels: One line of text per image, to put above it; None for no labels.
         columns: Number of images per row; by default, the grid is about square.
     """
     if labels is not None:

@@ -128,7 +128,7 @@ def edit(bundle: Path, change) -> None:
 def test_truncated_file(bundle):
     file = bundle / "dynamics.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    broken(bundle, r"dynamics\.safetensors has .* bytes.*cut short")
+    broken(bundle, r"dynamics\.safetensors has .* bytes.*truncated")
 
 
 def test_flipped_bit(bundle):
@@ -161,7 +161,7 @@ def test_damaged_card(bundle):
         (lambda c: c.pop("env_id"), "incomplete.*env_id"),
         (lambda c: c.update(colour="red"), r"unknown entries \['colour'\]"),
         (lambda c: c["dynamics"].update(speed=9), "DynamicsConfig has no.*speed"),
-        (lambda c: c["dynamics"]["space"].update(num_codes=33), "produces tokens of.*33"),
+        (lambda c: c["dynamics"]["space"].update(num_codes=33), "has the token space .*33"),
         (lambda c: c["dynamics"].pop("space"), "does not describe a valid model: 'space'"),
         (lambda c: c["tokenizer"].update(kind="mine"), "unknown tokenizer kind 'mine'"),
         (lambda c: c["action_meanings"].pop(), "2 action_meanings, but the dynamics model has 3"),

@@ -104,5 +104,5 @@ def test_a_real_dream_costs_what_it_pays(world):
 
 def test_a_world_that_predicts_no_rewards_has_no_costs(world, tmp_path):
     save_world(tmp_path / "New", replace(world.card, outcomes=False), world.model, world.starts)
-    with pytest.raises(ValueError, match="neither rewards nor episode ends.*--outcome-only"):
+    with pytest.raises(ValueError, match="neither rewards nor terminations.*--outcome-only"):
         DreamCost.of(tmp_path / "New")

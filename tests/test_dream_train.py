@@ -168,7 +168,7 @@ def test_rounds_improve_a_world_on_the_agents_play(tmp_path, capfd):
 
 
 def test_rounds_take_no_starts_because_they_collect_their_own(tmp_path):
-    with pytest.raises(ValueError, match="leave out --starts data"):
+    with pytest.raises(ValueError, match="omit --starts data"):
         config(tmp_path, rounds=1, starts=Path("data"))
 
 

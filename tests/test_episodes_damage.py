@@ -139,7 +139,7 @@ def test_a_missing_or_short_shard_is_named_and_refused_or_skipped(tmp_path):
     second.write_bytes(second.read_bytes()[:-10])
     with pytest.raises(DamagedShardError, match=first.name):
         EpisodeDataset(tmp_path)
-    with pytest.warns(UserWarning, match="left out") as caught:
+    with pytest.warns(UserWarning, match="skipped") as caught:
         dataset = EpisodeDataset(tmp_path, on_damage="skip")
     assert [first.name in str(caught[0].message), second.name in str(caught[1].message)] == [1, 1]
     assert len(dataset) == 2

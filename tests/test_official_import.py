@@ -94,7 +94,7 @@ def test_a_bundle_holds_the_models_of_the_files(files, datasets, tmp_path, stora
 def test_it_is_an_env_that_goes_on_past_the_horizon(imported):
     kind, out = imported
     horizon = load_world(out).model.dynamics.config.horizon
-    with pytest.warns(UserWarning, match="predicts neither rewards nor ends") as caught:
+    with pytest.warns(UserWarning, match="predicts neither rewards nor terminations") as caught:
         env = gym.make("GenieRedux/CoinRunOfficial-v0", world=out, dtype="float32")
     assert len([w for w in caught if "neither rewards" in str(w.message)]) == 1
     with warnings.catch_warnings():
@@ -290,7 +290,7 @@ def no_latent(folder):
 LOGITS = "maskgit.to_logits.weight"
 FAULTS = {
     "missing file": (lambda folder: folder / "model.pt", "is not a file; pass the path of a"),
-    "truncated": (truncated, "is cut short: its .* bytes .*; download it again"),
+    "truncated": (truncated, "is truncated: it has .* bytes .*; download it again"),
     "broken inside": (broken_inside, "is damaged or not a checkpoint|more than tensors"),
     "plain pickle": (plain_pickle, "is not a checkpoint: expected the zip .* not loaded; use"),
     "payload in a zip": (zip_with_payload, "holds more than tensors, so loading it could run code"),
@@ -358,7 +358,7 @@ def test_what_a_run_of_2025_says_about_its_tokenizer_is_checked(datasets, tmp_pa
     config.write_text(text.replace("use_action_embeddings: false", "use_action_embeddings: true"))
     refused(words, "trained with use_action_embeddings", capsys)
     config.write_text(text.replace("use_token: true", "use_token: false"))
-    refused([*words, "--token-input"], "says use_token: false", capsys)
+    refused([*words, "--token-input"], "sets use_token to false", capsys)
     config.write_text(text)
     files["2025/guided"].with_name("tokenizer.pt").write_bytes(files["2024/tokenizer"].read_bytes())
     refused(words, "was trained with the tokenizer .*, which differs from", capsys)

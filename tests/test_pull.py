@@ -113,7 +113,7 @@ def test_what_is_larger_than_declared_is_not_read(site, capsys):
     assert "README.md has more than the 7 bytes" in capsys.readouterr().err
     assert site.sent < len(WEIGHTS) + (20 << 20)  # what the sockets hold, not the whole file
     site.files["/Ball/world.json"] = bytes(MAX_BYTES + 1)
-    with pytest.raises(BundleError, match="more than 1,048,576 bytes: too large for a card"):
+    with pytest.raises(BundleError, match="more than 1,048,576 bytes, the limit for a card"):
         RemoteWorld.read(f"{site.url}/Ball")
 
 

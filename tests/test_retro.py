@@ -248,7 +248,7 @@ def test_wrong_arguments_are_answered_with_the_right_ones():
         RetroEnv("Kangaroo-Atari2600", state="start")
     with pytest.raises(ValueError, match="frame_skip=0"):
         RetroEnv("Kangaroo-Atari2600", frame_skip=0)
-    with pytest.raises(ValueError, match="Use action_set= one of"):
+    with pytest.raises(ValueError, match="Set action_set to one of"):
         RetroEnv("Kangaroo-Atari2600", action_set="coinrun-7")
     missing = next(game for game in catalogue.games() if game not in catalogue.playable_games())
     with pytest.raises(MissingRomError, match=f"{missing.name}.*genie-gym roms import"):

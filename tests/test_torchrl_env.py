@@ -60,7 +60,7 @@ def test_only_the_rows_to_reset_begin_anew(env):
 
 def test_an_untrained_outcome_head_is_not_believed(world, tmp_path):
     save_world(tmp_path / "New", replace(world.card, outcomes=False), world.model, world.starts)
-    with pytest.warns(UserWarning, match="neither rewards nor episode ends"):
+    with pytest.warns(UserWarning, match="neither rewards nor terminations"):
         env = DreamEnv(tmp_path / "New", 3, **QUICK)
     env.world_model.world.dynamics.outcome.mlp[-1].bias.data[-1] = 9.0  # every step would end
     rollout = env.rollout(2, break_when_any_done=False)

@@ -39,7 +39,7 @@ def test_the_command_line_trains_with_overrides_and_knows_its_names(made, tmp_pa
         main(["tokenizer", "coinrum"])
     with pytest.raises(ValueError, match="Did you mean 'dynamics'"):
         main(["dynamic", "coinrun"])
-    with pytest.raises(ValueError, match="leave out --model"):
+    with pytest.raises(ValueError, match="omit --model"):
         main(["tokenizer", "coinrun", *arguments, "--from", str(made.world)])
 
 

@@ -235,7 +235,7 @@ def test_damaged_data_is_skipped_all_the_way_to_a_world(made, tmp_path):
         for place in places:
             content[place] ^= 255
         shard.write_bytes(content)
-    with pytest.warns(UserWarning, match="left out a damaged episode"):
+    with pytest.warns(UserWarning, match="skipped a damaged episode"):
         options = DynamicsOptions(
             data=data, out=tmp_path / "d", tokenizer=str(made.tokenizer), on_damage="skip"
         )
@@ -264,7 +264,7 @@ def test_self_forcing_fine_tunes_a_world_which_is_bundled_with_its_tokenizer(mad
     own = DynamicsOptions(
         data=made.data, out=tmp_path / "d", tokenizer=str(tmp_path / "First"), from_world=None
     )
-    with pytest.raises(ValueError, match="leave --self-forcing at 0, or fine-tune such"):
+    with pytest.raises(ValueError, match="set --self-forcing to 0, or fine-tune such"):
         train_dynamics(recipe, own)
     train_dynamics(recipe, replace(own, tokenizer=None, from_world=str(tmp_path / "First")))
     options = BundleOptions(

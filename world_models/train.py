@@ -81,9 +81,7 @@ def main(argv: list[str]) -> int:
         prog=f"{_prog()} {kind} {argv[1]}",
     )
     if command.options.from_world and command.recipe.model != recipe.model:
-        raise ValueError(
-            "--from uses the world model's own architecture; leave out --model options"
-        )
+        raise ValueError("--from uses the world model's own architecture; omit --model options")
     from world_models.training import runs  # imports Lightning, which --help does not need
 
     result = getattr(runs, f"train_{kind.replace('-', '_')}")(command.recipe, command.options)

@@ -47,7 +47,7 @@ class LoopConfig:
         test_data: Held-out episodes to evaluate on (a dataset folder, such as data/test from
             another loop); by default, an agent is trained on the game's own reward and
             collects these episodes.
-        only: Run only this stage.
+        only: Run only this stage; None runs all stages that are not done.
         list: Only print the stages and which of them are done.
     """
 

@@ -1,9 +1,11 @@
-"""The stages of the loop, which has two arms that differ only in the policy that collects data.
+"""The stages of the loop, with two variants that differ only in the policy that collects data.
 
-The arm ``explored`` collects data with an AutoExplore agent, which is trained in each round on the
-uncertainty of the arm's latest world model. The arm ``control`` collects the same number of frames
-with random play. Both arms fine-tune the tokenizer's decoder and the dynamics. Both are evaluated
-on data that neither arm collected.
+* The variant ``explored`` collects data with an AutoExplore agent. In each round, the agent is
+  trained on the uncertainty of this variant's latest world model.
+* The variant ``control`` collects the same number of frames with random play.
+
+Each variant fine-tunes the tokenizer's decoder and the dynamics on its own data. The world models
+of both variants are evaluated on a separate dataset.
 """
 
 from __future__ import annotations

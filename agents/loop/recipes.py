@@ -34,7 +34,8 @@ class LoopRecipe:
         evaluation: How world models are evaluated.
         random_policy: Policy for random play: random (uniform, as in the paper) or sticky.
         random_episodes: Episodes of random play that the first world model is trained on.
-        round_frames: Frames that each arm collects per round, rounded up to whole episodes.
+        round_frames: Frames that each variant (explored and control) collects per round, rounded up
+            to whole episodes.
         test_episodes: Number of episodes in the held-out set.
         max_steps: Maximum steps per episode.
         epsilon: Fraction of the agents' actions that are replaced by random ones.
@@ -138,8 +139,9 @@ def _small(env: str, name: str, world: str, *, num_envs: int) -> LoopRecipe:
 def _published(title: str, platform: str) -> LoopRecipe:
     """Returns a recipe with the paper's sizes.
 
-    Each arm collects 10,000 episodes of 700 frames and fine-tunes the dynamics for 10,000 steps.
-    The batch of 20 windows per process gives the paper's batch of 160 windows on 8 GPUs.
+    Each variant (explored and control) collects 10,000 episodes of 700 frames and fine-tunes the
+    dynamics for 10,000 steps. The batch of 20 windows per process gives the paper's batch of 160
+    windows on 8 GPUs.
     """
     env = f"RetroAct/{title}-{platform}-v0"
     agent: dict[str, Any] = {"env": env, "num_envs": 8, "max_steps": 700}

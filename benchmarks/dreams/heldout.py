@@ -35,7 +35,7 @@ def collected(
         episodes: Number of episodes.
         max_steps: Maximum length of an episode.
         seed: Seed of the collection.
-        policy: Policy that plays the episodes, as in `genie-gym collect`.
+        policy: Policy that collects the episodes, as in `genie-gym collect`.
         cache: Folder for the collected episodes; by default in the user's cache directory.
 
     Raises:

@@ -27,7 +27,8 @@ class Horizon:
     """Scores of single frames of longer dreams.
 
     Attributes:
-        scores: Name -> mean score in dB at each of `horizons`; NaN if no frame has the score.
+        scores: Maps names to mean scores in dB at each of `horizons`; NaN where a score is not
+            available for any dream.
         horizons: The frames that are scored.
     """
 
@@ -35,7 +36,7 @@ class Horizon:
     horizons: tuple[int, ...]
 
     def figures(self) -> dict[str, float]:
-        """Return the results by name; scores that no frame has are left out."""
+        """Return the results by name, omitting scores that are not available for any dream."""
         found = {
             f"horizon_{name}_{horizon}": value
             for name, values in self.scores.items()

@@ -84,9 +84,9 @@ class Measured:
         held: Dreams from the first window's prompt that each hold one action throughout, uint8
             ``(A, n, H, W, 3)``.
         fid: FID of the dream, the copy and the ceiling; empty without a feature network.
-        horizon: Scores of dreams of 100 frames; only in mode "stream".
+        horizon: Scores of dreams of 100 frames, only in mode "stream"; None if not measured.
         events: Counts of rewards and terminations; only in mode "stream".
-        long: The long dreams; only in mode "stream".
+        long: The long dreams, only in mode "stream"; None if there are none.
         survival: Which frames of the long dreams are pictures of the game; None if this cannot
             be measured (see `survival`).
         player: In which frames of the long dreams CoinRun's player is whole and in its place; None

@@ -1,8 +1,8 @@
 """Compare rewards and terminations per 1,000 steps in long dreams and in the real game.
 
-The same policies play the dream and the game from the same starts. A world model that predicts
-held-out episodes well may still overpay a policy, or terminate too often, in situations that arise
-in its dreams.
+The same policies are run in the dream and in the game, from the same starts. A world model that
+predicts held-out episodes well may still overestimate a policy's rewards, or terminate too often,
+in situations that arise only in dreams.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def measure_rates(
     steps: int,
     dreaming: Mapping[str, Any] | None = None,
 ) -> list[Rates]:
-    """Play the policies in the dream and in the game, from the same starts.
+    """Run policies in the dream and in the game, from the same starts.
 
     Args:
         world: Name or path of the world model.
         policies: Policies by name, each specified as in `genie-gym collect`.
         num_starts: Number of starts.
         steps: Maximum steps per policy and start.
-        dreaming: Further arguments for `GenieVectorEnv`.
+        dreaming: Further arguments for `GenieVectorEnv`; None for none.
     """
     real_env = make_real(world, REAL_ROWS, NO_LIMIT, unseen=True)
     rows = num_starts * len(policies)

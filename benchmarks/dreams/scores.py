@@ -46,7 +46,8 @@ class Clips:
         dream: The frames that the world model dreams with the same actions.
         ceiling: The real frames encoded and decoded by the tokenizer.
         random: A dream with all actions drawn at random.
-        last_replaced: Frame t comes from a dream in which only the action before it is replaced.
+        last_replaced: Frame t comes from a dream in which only the action that leads to frame t is
+            replaced.
         uncertainty: The world model's uncertainty about each frame of `dream`, ``(B, n)``.
     """
 
@@ -153,7 +154,7 @@ class Scores:
         return self.frames[name].nanmean(0).tolist()
 
     def figures(self) -> dict[str, float]:
-        """Return all results by name; scores that no frame has are left out.
+        """Return all results by name, omitting scores that are not available for any frame.
 
         ``NAME`` is the mean over all frames and ``NAME_step{t}`` the mean at step t. Delta scores
         are given only per step: ``delta{t}_psnr_genie``.

@@ -8,8 +8,8 @@ other episodes. Second, nothing is missing: the number of pixels that differ fro
 
 In a single-screen game, held-out episodes show nearly everything that can appear at each place. In
 a scrolling game they do not, so the limits are loose. Therefore, deliberately damaged real frames
-(shuffled patches, then blurred) are judged too. If they pass, the measure cannot detect damage and
-is not reported.
+(shuffled patches, then blurred) are judged too. If the damaged frames pass, the measure cannot
+detect damage and is not reported.
 
 Shapes: F frames, L patches per frame, D values per patch, H height, W width.
 """

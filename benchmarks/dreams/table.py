@@ -58,11 +58,11 @@ def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
 
 
 def exploit_rows(exploits: Exploits) -> list[dict[str, Any]]:
-    """Return a row for the policy that the dream overpays most."""
+    """Return a row for the policy with the largest ratio of dream return to real return."""
     overpaid = exploits.overpaid()
     worst = max(overpaid, key=overpaid.__getitem__)
     dream, real = exploits.returns[worst]
-    title = f"most overpaid policy: {worst}, return {dream:.4g} instead of {real:.4g} (ratio)"
+    title = f"most overestimated policy: {worst}, return {dream:.4g} instead of {real:.4g} (ratio)"
     return [{"measure": title, "dream": overpaid[worst]}]
 
 

@@ -105,8 +105,8 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
         for name, text in screens
     )
     return (
-        "<h2>Watch</h2><p>Both start from the same real frame and take the same actions. The "
-        "game computes the next frame; the dream predicts it.</p>"
+        "<h2>Watch</h2><p>The game and the dream start from the same real frame and take the same "
+        "actions. The game computes the next frame; the dream predicts it.</p>"
         f'<div class="card"><div class="screens">{figures}</div><div class="controls">'
         '<button id="play" type="button">Play</button>'
         '<input id="step" type="range" min="0" value="0" aria-label="step">'

@@ -2,15 +2,16 @@
 
 Run: python -m benchmarks.studies.ablation [--recipe R] [--quick] [--json FILE] [--out FOLDER]
 
-Each arm is a variant of the dynamics model. The first arm is the paper's plain model. Each of the
-next arms adds one change; the last change makes it our model. One more arm makes only the last
-change. Two more arms each differ from our model in one setting.
+The study compares variants of the dynamics model (`TITLES` lists them). The first variant is the
+paper's plain model. Each of the next variants adds one change to the variant before it; the last
+change results in our model. Another variant adds only this last change to the plain model. Two
+more variants each differ from our model in one setting.
 
-All arms share the data (plain CoinRun levels), the frozen tokenizer and the recipe. The learning
-rate is constant after warm-up and the weights are averaged, so that one run can be evaluated at any
-step. Arms are compared at an equal number of steps and at equal time. An arm's time is its number
-of steps times its seconds per step. The seconds per step are measured before training, with the
-arms alternating, so later load on the machine has no effect.
+All variants share the data (plain CoinRun levels), the frozen tokenizer and the recipe. The
+learning rate is constant after warm-up and the weights are averaged, so that one run can be
+evaluated at any step. Variants are compared at an equal number of steps and at equal time. A
+variant's time is its number of steps times its seconds per step. The seconds per step are measured
+before training, with the variants alternating, so later load on the machine has no effect.
 
 All results are stored in the output folder; the same command resumes a stopped run.
 """
@@ -81,10 +82,10 @@ class Size:
     Attributes:
         episodes: Number of episodes to collect.
         tokenizer_steps: Training steps of the tokenizer.
-        steps: Training steps of the slowest arm; the others are also evaluated at this step.
-        timed_steps: Timed steps per arm and turn.
+        steps: Training steps of the slowest variant; all variants are evaluated at this step.
+        timed_steps: Timed steps per variant and turn.
         windows: Number of held-out windows to generate.
-        seeds: Number of runs per arm.
+        seeds: Number of runs per variant.
     """
 
     episodes: int
@@ -115,14 +116,14 @@ class VariedLossConfig(DynamicsLossConfig):
 
 
 class Arm(NamedTuple):
-    """A variant: a dynamics model and its loss."""
+    """A variant of the recipe: a dynamics model and its loss."""
 
     model: DynamicsConfig
     loss: VariedLossConfig
 
 
 def arms(recipe: DynamicsRecipe) -> dict[str, Arm]:
-    """Return all arms by name: variants of a recipe's model and loss."""
+    """Return all variants of a recipe's model and loss, by name."""
     common = {f.name: getattr(recipe.loss, f.name) for f in fields(recipe.loss)}
     loss = VariedLossConfig(**common)
     plain = replace(loss, TDCE_WEIGHT=0.0)
@@ -172,7 +173,7 @@ class Ablation:
 
     @cached_property
     def tokenizer_run(self) -> Path:
-        """The run folder of the tokenizer that all arms share."""
+        """The run folder of the tokenizer that all variants share."""
         out, steps = self.out / "tokenizer", self.size.tokenizer_steps
         recipe = self.recipe.tokenizer
         recipe = replace(recipe, fit=replace(recipe.fit, steps=steps, save_every=steps))
@@ -188,7 +189,7 @@ class Ablation:
 
     @cached_property
     def windows(self) -> Windows:
-        """Held-out windows, the same for all arms."""
+        """Held-out windows, the same for all variants."""
         held_out = EpisodeDataset(self.data).split("val")
         return draw_windows(
             held_out, num=self.size.windows, prompt=PROMPT, steps=STEPS_AHEAD, seed=0
@@ -196,7 +197,7 @@ class Ablation:
 
     @cached_property
     def seconds_per_step(self) -> dict[str, float]:
-        """The seconds per step of each arm: the median of three turns."""
+        """The seconds per step of each variant: the median of three turns."""
         file = self.out / "seconds_per_step.json"
         if not file.exists():
             turns = [
@@ -207,13 +208,13 @@ class Ablation:
         return json.loads(file.read_text())
 
     def steps(self, arm: str, budget: str) -> int:
-        """Return the step at which an arm is evaluated."""
+        """Return the step at which a variant is evaluated."""
         seconds = self.seconds_per_step
         share = max(seconds.values()) / seconds[arm] if budget == "time" else 1
         return round(self.size.steps * share)
 
     def scores(self, arm: str, seed: int, budget: str) -> dict[str, float]:
-        """Train an arm up to a budget and evaluate it. Call this with the smaller budget first."""
+        """Train a variant up to a budget and evaluate it. Call it for the smaller budget first."""
         run, step = self.out / f"{arm}-{seed}", self.steps(arm, budget)
         file = run / f"scores-{step:08}.json"
         if not file.exists():
@@ -283,7 +284,7 @@ class Ablation:
 
 
 def table(figures: Mapping[str, float]) -> list[dict[str, str]]:
-    """Return a table row per budget and arm, with means over seeds +- half the range."""
+    """Return a table row per budget and variant, with means over seeds +- half the range."""
     rows = []
     for budget in BUDGETS:
         for arm, title in TITLES.items():

@@ -154,7 +154,7 @@ def _beside(label: str, ours: Counter[str], public: dict[str, int]) -> list[dict
 
 
 def _agreement() -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Count, for each control, the labels known before the probe that the probe confirms."""
+    """Count, for each control, the labels that were known before the probe and that it confirms."""
     words = measured_words(PROBES)
     with (PROBES / "known.csv").open(newline="", encoding="utf-8") as file:
         known = {row["game"]: Labels.from_row(row) for row in csv.DictReader(file)}

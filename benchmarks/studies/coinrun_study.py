@@ -58,7 +58,7 @@ class StudyConfig:
         recipe: tiny (two hours on two cores) or paper (complete, for a cluster).
         out: Output folder; the same command resumes from it.
         device: Device on which world models are evaluated.
-        json: Output file for the result.
+        json: Output file for the result; None writes no file.
     """
 
     recipe: Literal["tiny", "paper"] = "tiny"

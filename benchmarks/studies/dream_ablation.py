@@ -1,7 +1,7 @@
 """Measure what each setting of `genie-gym dream-train` contributes, on one game.
 
-Each variant changes one setting. Each agent plays the real game and, from the same first frames,
-the dream that it was trained in.
+Each variant changes one setting. Each agent is evaluated in the real game and, from the same first
+frames, in the dream that it was trained in.
 
 Run: python -m benchmarks.studies.dream_ablation [--world W] [--seeds N] [--quick] [--json FILE]
 """
@@ -79,7 +79,7 @@ def measure(given: Namespace) -> Measured:
     Returns:
         The results, and a table row per variant. The results for each variant are ``real_return``,
         with the bounds ``_low`` and ``_high`` of a 95% interval over the seeds, and ``overpay``,
-        the dreamed return divided by the real return.
+        the return in the dream divided by the return in the real game.
     """
     config = base(given)
     figures: dict[str, float] = {}

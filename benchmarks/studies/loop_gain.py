@@ -1,6 +1,6 @@
 """Compare world models fine-tuned on AutoExplore's data with ones fine-tuned on random play.
 
-Both kinds of data have the same size. The benchmark reads the evaluations of finished loops
+The two datasets have the same size. The benchmark reads the evaluations of finished loops
 (`genie-gym loop`), one loop per seed.
 
 Run: python -m benchmarks.studies.loop_gain LOOP ... [--json FILE]
@@ -23,7 +23,7 @@ BOUNDS = ("psnr_copy", "psnr_ceiling", "changed_psnr_copy", "changed_psnr_ceilin
 
 
 def evaluated(loop: Path) -> dict[str, dict[str, float]]:
-    """Return the scores of a loop's first world model and of each arm's model in the last round."""
+    """Return the scores of a loop's first world model, and of each variant's last world model."""
     folder = loop / "scores"
     rounds = max(1, len(list(folder.glob(f"{ARMS[0]}-*-evaluation.json"))))
     names = {"first": "evaluation", **{arm: f"{arm}-{rounds}-evaluation" for arm in ARMS}}
@@ -42,7 +42,7 @@ def summary(
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Return the results (means and standard deviations over loops) and the table rows.
 
-    A gain is the explored arm's score minus the control arm's, computed per loop.
+    A gain is computed per loop: the score of the variant "explored" minus the score of "control".
     """
     explored, control = ARMS
     figures: dict[str, float] = {}

@@ -4,8 +4,8 @@ Run: python -m benchmarks.studies.many_games --json F
 
 A base world model is trained on random play in all playable games except the tested ones. For each
 tested game, two world models are trained on the same few episodes for the same number of steps: one
-is fine-tuned from the base model, the other is trained from scratch. Both are evaluated on held-out
-episodes. The same command resumes a stopped run.
+is fine-tuned from the base model ("pretrained"), the other is trained from scratch ("scratch").
+These two world models are evaluated on held-out episodes. The same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sizes:
         test_episodes: Held-out episodes for each tested game.
         max_steps: Maximum length of an episode.
         pretraining: Training steps of the base model's tokenizer and dynamics.
-        tuning: Training steps of tokenizer and dynamics on a tested game, for each arm.
+        tuning: Training steps of tokenizer and dynamics on a tested game, for each variant.
         evaluation: Evaluation settings.
     """
 
@@ -70,12 +70,12 @@ class Comparison:
         out: Output folder.
         games: The tested games.
         pool: Games to train the base model on; None uses all playable games except the tested ones.
-        arms: Arms to run: pretrained (fine-tunes the base model), scratch, or both. Separate
-            processes may run one arm each with the same `out`; the command without this option
-            then reports both.
-        seeds: Training seeds of each arm.
+        arms: Variants to train: pretrained (fine-tunes the base model) and scratch. Separate
+            processes can train one variant each with the same `out`; the command without this
+            option then reports both variants.
+        seeds: Training seeds of each variant.
         sizes: Number of episodes, steps and windows.
-        json: Output file for the result.
+        json: Output file for the result; None writes no file.
     """
 
     out: Path = Path("outputs/many_games")
@@ -108,7 +108,7 @@ class Comparison:
         return stages
 
     def scores(self) -> dict[tuple[str, str], list[dict[str, float]]]:
-        """Return the finished evaluations by game and arm, one per seed."""
+        """Return the finished evaluations by game and variant, one per seed."""
         return {
             (game, arm): [
                 json.loads(file.read_text())

@@ -27,7 +27,7 @@ __all__ = ["ROUND_SHARES", "SHARES", "Build"]
 SHARES = {"collect": 12.0, "tokenizer": 20.0, "dynamics": 58.0, "score": 10.0}
 # Relative time of each stage in a round, which fine-tunes the world on an agent's episodes.
 ROUND_SHARES = {"agent": 16.0, "collect": 6.0, "dynamics": 20.0, "score": 8.0}
-# Strings, because this layer must not import the layers above it.
+# A string, because this layer must not import the layers above it.
 FIDELITY = "benchmarks.fidelity:main"
 TRAIN_AGENT = "agents.dream_train:train_for"
 
@@ -67,7 +67,7 @@ class Build:
     ) -> Path:
         """Collect episodes into a new dataset, or add them to the dataset `into`.
 
-        `env_kwargs` are further arguments of the env.
+        `env_kwargs` are further arguments for the env.
         """
         stage, out = f"data-{name}", into or self.out / "data" / name
         config = CollectConfig(
@@ -86,7 +86,7 @@ class Build:
         return self._add(stage, out, run, share)
 
     def agent(self, name: str, world: Path, starts: Path) -> Path:
-        """Train an agent in a world's dream, which starts from frames in the dataset `starts`."""
+        """Train an agent in dreams that start from frames in the dataset `starts`."""
         stage, out = f"agent-{name}", self.out / "runs" / f"agent-{name}"
 
         def run() -> bool:
@@ -97,7 +97,7 @@ class Build:
         return self._add(stage, out, run, ROUND_SHARES["agent"])
 
     def merge(self, name: str, *sources: Path) -> Path:
-        """Merge datasets."""
+        """Merge datasets into a new one."""
         out = self.out / "data" / name
 
         def run() -> bool:
@@ -107,7 +107,7 @@ class Build:
         return self._add(f"data-{name}", out, run)
 
     def tokenizer(self, recipe: TokenizerRecipe, data: Path) -> Path:
-        """Train the tokenizer."""
+        """Train the world model's tokenizer on a dataset."""
         out = self.out / "runs" / "tokenizer"
         options = DataOptions(data=data, out=out)
         share = SHARES["tokenizer"]

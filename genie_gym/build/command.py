@@ -61,7 +61,7 @@ class BuildConfig:
         worlds: Folder to copy the finished world to; by default the user's folder of worlds, where
             gym.make finds it.
         replace: Replace an existing world of the same name in the folder `worlds`.
-        json: Output file for the scores and the minutes that each stage took.
+        json: Output file for the scores and the minutes that each stage took; None writes no file.
         list: Only print the stages and which of them are done.
     """
 

@@ -1,4 +1,4 @@
-"""Chooses how frames become tokens, from a game's labels and a short trial of random play."""
+"""Chooses a preset (how frames become tokens) from a game's labels or a trial of random play."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EPISODES, _STEPS, _HELD = 4, 200, 4  # the trial: random actions, each held for
 _PATCH = 8  # side length of a patch in pixels
 _CHANGE = 2e-4  # a patch changes if its mean squared difference (colours 0 to 1) is above this
 _MOST = 0.5  # a step moves the camera if more than this fraction of the patches changes
-_OFTEN = 0.1  # a game's camera moves if more than this fraction of the steps moves it
+_OFTEN = 0.1  # a game has a moving camera if more than this fraction of the steps moves it
 
 
 def kind_of(env: str, **kwargs: Any) -> Kind:
@@ -27,8 +27,8 @@ def kind_of(env: str, **kwargs: Any) -> Kind:
 
     For a game with few sprites on still backgrounds, a patch codebook can be trained within
     minutes. A moving camera shows new patches all the time, so such games need a neural network.
-    If a game's labels suggest that its camera moves, or if an env has no labels, a short trial of
-    random play decides.
+    If a game's labels suggest a moving camera, or if an env has no labels, the preset is chosen in
+    a short trial of random play.
 
     Args:
         env: The env id.

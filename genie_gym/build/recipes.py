@@ -1,9 +1,10 @@
 """Recipes for world models: `from_play` for any game, and a function for each shipped world.
 
-``genie-gym build ENV`` runs `from_play`; ``genie-gym worlds make NAME`` runs one of the others.
+``genie-gym build ENV`` runs `from_play`; ``genie-gym worlds make NAME`` runs one of the other
+recipes.
 
-The two-stream worlds in the package were trained with gradients through all layers of the past
-frames. These recipes omit the gradients in the first half of the layers, to save time.
+The two-stream world models in the package were trained with gradients through all layers of the
+past frames. These recipes omit the gradients in the first half of the layers, to save time.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def from_play(
 
     Args:
         build: The build. Its `sizes` may change the numbers of episodes and steps.
-        recipe: Models and how they are trained.
+        recipe: The models and their training settings.
         policy: Policy that plays the game.
         episodes: Number of episodes to collect.
         steps: Training steps of the dynamics model.
@@ -58,7 +59,8 @@ def from_play(
         rounds: Number of rounds. Each round trains an agent in the dream, collects the agent's
             episodes in the real game, and fine-tunes the world on them.
         sampling: How the world samples frames.
-        pictures: Folder for a film strip and other images of the finished world.
+        pictures: Folder for a film strip and other images of the finished world model; None draws
+            none.
         env_kwargs: Keyword arguments of the env.
 
     Returns:
@@ -121,7 +123,7 @@ def crazy_climber(build: Build) -> Path:
     first = _fitted(dynamics, steps=4000, batch_size=8)
     run = build.dynamics("dynamics", first, both, tokenizer=tokenizer)
     world = build.bundle("CrazyClimberFirst", both, tokenizer, run, sampling=ONE_PASS)
-    # Adds held and alternating actions. Without them, the dream rewards behaviour that earns no
+    # Adds held and alternating actions. Without this data, the dream rewards behaviour that gets no
     # reward in the real game.
     every = build.merge("every", both, build.collect("mixed", MIXED, 160, seed=10))
     tuned = _fitted(dynamics, steps=1000, batch_size=8, learning_rate=7e-4)
@@ -196,7 +198,7 @@ WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "Hero": ("RetroAct/Hero-Atari2600-v0", hero),
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
-"""Name of each world -> (env id, recipe)."""
+"""Maps the name of each world model to its env id and its recipe."""
 
 
 def _round(
@@ -231,9 +233,9 @@ def _round(
 def _calibrated(build: Build, world: Path, data: Path, recipe: DynamicsRecipe) -> Path:
     """Fine-tunes the outcome head on dreams in which rewards are as rare as in the real game.
 
-    The other stages oversample rewards and give them a larger loss weight. As a result, a dream
-    predicts too much reward where its frame does not show whether a reward is due. Half of the
-    episodes are by an agent that was trained in the world.
+    The other stages oversample rewards and give them a larger loss weight. As a result, the model
+    predicts too much reward if the frame does not show whether there is a reward. Half of the
+    episodes come from an agent that was trained in the world model.
     """
     agent = build.agent("calibration", world, data)
     play = build.collect(
@@ -260,7 +262,7 @@ def _finish(
     pictures: Path | None = None,
     name: str | None = None,
 ) -> Path:
-    """Packs and scores a world."""
+    """Writes the bundle of a world model and scores it; returns the bundle's folder."""
     options = {"storage": "int8", "sampling": sampling}
     world = build.bundle(name or build.name, data, tokenizer, dynamics, **options)
     shown = () if pictures is None else ("--pictures", str(pictures))

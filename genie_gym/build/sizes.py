@@ -33,7 +33,7 @@ class Sizes(Protocol):
         """Trains a part of the world."""
 
     def minutes(self, stage: str, due: float) -> float | None:
-        """Returns how many minutes to train an agent; None: as many steps as in its recipe."""
+        """Returns the minutes to train an agent; None to train for the recipe's number of steps."""
 
     def checks(self, world: Path, due: float) -> tuple[str, ...]:
         """Returns extra arguments for ``genie-gym bench fidelity``, which scores the world."""
@@ -74,7 +74,7 @@ class Scaled:
 
 
 def lasting(recipe: Any, steps: int) -> Any:
-    """Returns the recipe with another number of steps."""
+    """Returns the recipe with this number of training steps."""
     fit = recipe.fit
     fit = replace(
         fit,

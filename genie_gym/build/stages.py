@@ -88,7 +88,7 @@ def run_stages(
     Args:
         stages: The stages, each after the ones it needs.
         manifest: The log of the stages.
-        only: Run only this stage, even if it is done.
+        only: Run only this stage, even if it is done; None runs all stages that are not done.
         log: Called with the name of each stage that starts.
 
     Returns:

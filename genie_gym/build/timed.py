@@ -1,4 +1,4 @@
-"""Fits a build into a time limit: decides how much to play and train on this machine."""
+"""Fits a build into a time limit: chooses the numbers of episodes and training steps."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Timed:
     """Sizes that make the whole build end on time, even if the machine's speed changes.
 
     Each stage is due after a fraction of the build time, and may use the time left until then.
-    Training ends when its time is up (`FitConfig.minutes`). Playing stops when there is no time for
-    another episode. The check is the largest one for which the world is fast enough.
+    Training ends when its time is up (`FitConfig.minutes`). Collection stops when there is no time
+    for another episode. The check is the largest one for which the world model is fast enough.
 
     The sizes are stored in ``plan.json``, so that a resumed stage uses the same ones.
 
@@ -79,7 +79,7 @@ class Timed:
         self._speed = speed or dream_speed
 
     def collect(self, stage: str, config: CollectConfig, due: float) -> bool:
-        """Plays as many episodes as fit, in blocks; each block takes half of the time left."""
+        """Collects as many episodes as fit, in blocks; each block takes half of the time left."""
         plan = {"episodes": 0, "used": 0.0, **self._planned(stage, due)}
         done = plan["episodes"] and plan["episodes"] - 1  # the last block may be incomplete
         episodes = plan["episodes"] or _FIRST_EPISODES + _played(config)
@@ -152,7 +152,7 @@ class Timed:
         return sum(entry.get("seconds", 0) for entry in self._manifest.entries())
 
     def _pace(self) -> float:
-        """Returns the seconds per played episode so far."""
+        """Returns the mean seconds per collected episode so far."""
         played = [plan for plan in self._read().values() if plan.get("episodes")]
         return max((plan["used"] / plan["episodes"] for plan in played), default=0.0)
 

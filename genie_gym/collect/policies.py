@@ -76,7 +76,11 @@ class EpsilonGreedy:
         )
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
-        """Gives each part its own generator, so epsilon does not affect the policy's sampling."""
+        """Starts an episode in a row.
+
+        The policy, the random actions and the choice between them have separate generators, so
+        epsilon does not affect the policy's sampling.
+        """
         for part, own in zip((self._policy, self._random, self._coins), rng.spawn(3), strict=True):
             part.begin(row, own)
 

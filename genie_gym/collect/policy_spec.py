@@ -49,7 +49,7 @@ def shares_of(spec: str) -> dict[str, float]:
 
 
 def half_by(agent: Path, others: str) -> str:
-    """Returns a specification by which an agent plays half of the episodes and others the rest.
+    """Returns a mixture in which an agent plays half of the episodes and other policies the rest.
 
     Args:
         agent: Folder of a saved agent, which need not exist yet.
@@ -84,7 +84,8 @@ def make_policy(
         epsilon: Probability that an action is replaced with a uniformly random one.
         temperature: Temperature of a saved agent's action distribution; 0 takes the most likely
             action.
-        env_kwargs: The env's keyword arguments; a saved agent checks the ones it depends on.
+        env_kwargs: The env's keyword arguments, by default none. Loading a saved agent fails if the
+            arguments that the agent depends on have other values.
     """
 
     def make(one: str) -> Policy:

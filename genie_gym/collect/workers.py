@@ -41,7 +41,7 @@ def collect_in_processes(
     """Runs each part in its own process and waits for all of them.
 
     Raises:
-        WorkerDiedError: If a worker fails; the others are stopped cleanly first.
+        WorkerDiedError: If a worker fails; the other workers are stopped cleanly first.
     """
     with ExitStack() as stack:
         workers = [

@@ -102,7 +102,7 @@ class Import:
         other = {"minari": "env_id", "genieredux": "image_key"}[self.layout]
         if getattr(self, other) is not None:
             option = f"--{other.replace('_', '-')}"
-            raise ValueError(f"{option} does not apply to --layout {self.layout}: leave it out")
+            raise ValueError(f"{option} does not apply to --layout {self.layout}: omit it")
 
 
 def main(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ Statistics = dict[str, NDArray[np.float64]]
 
 
 def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
-    """Returns statistics over the first axis of the values ``(N, F)``; their count is `count`."""
+    """Returns statistics of the values ``(N, F)`` over N, with `count` as the number of values."""
     return {
         "min": values.min(0),
         "max": values.max(0),

@@ -2,7 +2,7 @@
 
 Frames become lossless H.264 videos in RGB; ffmpeg and tools built on it decode them to the same
 bytes. Each table row contains a frame, the action taken at this frame, and the resulting reward and
-done flags. The last frame of an episode has no action, so it is left out.
+done flags. The last frame of an episode has no action, so it is omitted.
 """
 
 from __future__ import annotations
@@ -228,7 +228,11 @@ def _video(path: Path, shape: tuple[int, ...], fps: int) -> Iterator[IO[bytes]]:
 
 
 def _statistics(episode: Episode, rows: dict[str, NDArray[Any]]) -> dict[str, Statistics]:
-    """Returns statistics of columns, each ``(1,)``, and of pixels in [0, 1], each ``(3, 1, 1)``."""
+    """Returns an episode's statistics for each table column and for the pixels.
+
+    Column statistics have the shape ``(1,)``. Pixels are scaled to [0, 1], and their statistics
+    have the shape ``(3, 1, 1)``.
+    """
     stride = max(1, len(episode) // STATISTICS_FRAMES)
     pixels = episode.frames[:-1:stride].astype(np.float64) / 255
     found = {IMAGE: statistics_of(pixels.reshape(-1, 3), len(pixels))}

@@ -87,7 +87,7 @@ class CoinRunRows:
         return self._scratch.save(0)
 
     def save(self, row: int) -> bytes:
-        """Returns everything that determines a row's future and its rendering, as bytes."""
+        """Returns the full state of one row, including what rendering needs, as bytes."""
         level = self._next_levels[row]
         if level is None:
             game = self.games.save(row)

@@ -87,7 +87,7 @@ def drawn_cheaply(state: bytes) -> bytes:
 
 
 def drawn_like(state: bytes, model: bytes) -> bytes:
-    """Returns a copy of the game that has the drawing settings of another state."""
+    """Returns a copy of the game with the drawing settings of another state."""
     layout, source = _Layout(state), _Layout(model)
     layout.options[:] = source.options
     layout.view[_VISIBILITY] = source.view[_VISIBILITY]

@@ -46,8 +46,8 @@ class EmulatorConfig:
         folder: Absolute path of the folder that contains the game's folder.
         state: Name of the start state; None for the console's power-on state.
         buttons: Names of the buttons that each action holds down.
-        restricted: Whether to leave out the buttons that the scenario forbids, such as START.
-        scripted: Whether a Lua script affects rewards or episode ends.
+        restricted: Whether to ignore the buttons that the scenario forbids, such as START.
+        scripted: Whether a Lua script affects rewards or terminations.
         flicker: Whether the console draws sprites on alternate frames; a frame is then the
             pixelwise maximum of the last two screens.
         frame_skip: Number of emulated frames per step.
@@ -134,7 +134,7 @@ class Emulator:
     def save(self) -> bytes:
         """Returns the state as bytes: the emulator's snapshot and the episode's actions.
 
-        The actions are needed because snapshots can be incomplete. Some emulator cores leave out
+        The actions are needed because snapshots can be incomplete. Some emulator cores omit
         parts of the console (stella omits paddles and the banks of some cartridges), and no core
         includes the reward scripts.
         """
@@ -152,7 +152,7 @@ class Emulator:
         return self._saved
 
     def load(self, saved: bytes) -> bytes:
-        """Restores a saved state: from its snapshot if snapshots are exact, else by replaying.
+        """Restores a saved state: from its snapshot if that is exact, else by replaying actions.
 
         Returns:
             An error message; empty on success.

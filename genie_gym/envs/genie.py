@@ -65,7 +65,7 @@ class GenieVectorEnv(FrameVectorEnv):
       that `reset` returns. It is the mean of 2H / ln K over the most uncertain quarter of the
       frame's tokens, where H is a token's entropy and K the number of token values.
     * ``outcome``: Always False, and present only if the world model predicts neither rewards nor
-      ends of episodes. In that case, the reward is 0 and no episode terminates.
+      terminations. In that case, the reward is 0 and no episode terminates.
 
     Args:
         world: Name or path of the world model.
@@ -108,7 +108,7 @@ class GenieVectorEnv(FrameVectorEnv):
         BundleError: If the world model's files are damaged.
 
     Warns:
-        UserWarning: If the world model predicts neither rewards nor ends of episodes.
+        UserWarning: If the world model predicts neither rewards nor terminations.
     """
 
     def __init__(
@@ -301,7 +301,10 @@ class GenieVectorEnv(FrameVectorEnv):
         return frames, starts.actions[drawn].to(self.world.device), tokens
 
     def _paid(self, expected: NDArray[Any], rows: Rows) -> NDArray[Any]:
-        """Returns the rewards for some rows; only reward="sampled" draws random numbers."""
+        """Converts the expected rewards of some rows to the rewards that `step` returns.
+
+        Random numbers are drawn only if the argument `reward` of the env is "sampled".
+        """
         if self._reward == "expected" or not self._outcomes:
             return expected
         draws, rngs = None, self.np_random
@@ -351,7 +354,7 @@ class GenieEnv(FrameEnv):
 
 def _no_outcomes(name: str) -> str:
     return (
-        f"the world model {name} predicts neither rewards nor ends of episodes, so rewards are 0 "
+        f"the world model {name} predicts neither rewards nor terminations, so rewards are 0 "
         "and no episode terminates. To add them, run: genie-gym train dynamics RECIPE --from WORLD "
         "--outcome-only --data DATA --out RUN, then genie-gym train bundle"
     )

@@ -84,7 +84,7 @@ class LoadedWorld:
             action_set(name)  # raises a more helpful error if the name is misspelt
             raise ValueError(
                 f"the world model {self.card.name} was trained with action_set="
-                f"{self.card.action_set!r}, got {name!r}: leave action_set out"
+                f"{self.card.action_set!r}, got {name!r}: omit action_set"
             )
 
 

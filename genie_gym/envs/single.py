@@ -66,7 +66,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
         return frames[0]
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Returns an image in mode "rgb_array"; shows a window in mode "human"."""
+        """Returns an image in mode "rgb_array"; shows a window in mode "human" and returns None."""
         pictures = self.vector_env.render()
         return None if pictures is None else pictures[0]
 
@@ -82,7 +82,7 @@ class FrameEnv(gym.Env[NDArray[np.uint8], np.int64]):
 
 
 def _info(infos: dict[str, Any]) -> dict[str, Any]:
-    """Returns the info of the only row; scalars become plain Python values."""
+    """Returns the info dict of the only sub-env, with scalars converted to Python values."""
     return {
         key: values[0].item() if values[0].ndim == 0 else values[0]
         for key, values in infos.items()

@@ -16,7 +16,7 @@ _PREFIX = struct.Struct("<8sIII")  # magic, crc32 of the rest, header length, fr
 
 @dataclass(frozen=True, kw_only=True)
 class RowState:
-    """Everything that determines the future of one row.
+    """The full state of one row (sub-env).
 
     Attributes:
         kind: Kind of env; a state can only be loaded into an env of the same kind.
@@ -53,7 +53,9 @@ class RowState:
             raise ValueError(f"expected a saved state as bytes, got {type(data).__name__}")
         data = bytes(data)
         if len(data) < _PREFIX.size or not data.startswith(_MAGIC):
-            raise ValueError(f"expected the result of save_state(), got {len(data)} other bytes")
+            raise ValueError(
+                f"expected the result of save_state(), got {len(data)} bytes in another format"
+            )
         _, checksum, header_size, frame_size = _PREFIX.unpack_from(data)
         body = data[_PREFIX.size :]
         if zlib.crc32(body) != checksum:

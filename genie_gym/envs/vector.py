@@ -171,7 +171,8 @@ class FrameVectorEnv(VectorEnv, ABC):
         """Starts new episodes.
 
         Args:
-            seed: One seed per row, or an integer for the seeds ``seed, seed + 1, ...``.
+            seed: One seed per row, or an integer for the seeds ``seed, seed + 1, ...``. None keeps
+                the random generators.
             options: ``{"reset_mask": bool array}`` resets only the marked rows; subclasses define
                 further options.
 
@@ -296,7 +297,10 @@ class FrameVectorEnv(VectorEnv, ABC):
         return self._observations()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """Returns one image per row in mode "rgb_array"; shows a window in mode "human"."""
+        """Returns one image per row in mode "rgb_array".
+
+        In mode "human", shows a window and returns None.
+        """
         self._check_open()
         if self.render_mode is None:
             raise error.Error(

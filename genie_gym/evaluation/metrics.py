@@ -32,7 +32,8 @@ def frame_psnr(frames: Tensor, real: Tensor, where: Tensor | None = None) -> Ten
     Args:
         frames: The frames to score.
         real: The real frames.
-        where: Score only these pixels, bool ``(..., H, W)``. A frame without such pixels gets NaN.
+        where: Score only these pixels, bool ``(..., H, W)``; by default all. A frame without such
+            pixels gets NaN.
     """
     error = ((frames.float() - real.float()) / 255).square().mean(-1)  # (..., H, W)
     if where is None:

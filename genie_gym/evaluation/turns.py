@@ -1,4 +1,4 @@
-"""Scripted policies that a dream may overpay: one action repeated, or two actions alternating."""
+"""Scripted policies whose return a dream may overestimate: one action, or two alternating ones."""
 
 from __future__ import annotations
 

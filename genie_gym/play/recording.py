@@ -42,7 +42,7 @@ class Take:
         self.moments.append(moment)
 
     def keep(self, steps: int) -> None:
-        """Keep only the first steps."""
+        """Keep only the first `steps` steps."""
         del self.actions[steps:], self.moments[steps + 1 :]
 
     def episode(self, info: EpisodeInfo) -> Episode:
@@ -84,7 +84,7 @@ class Recording:
         return len(self.dream.actions)
 
     def undo(self, steps: int) -> None:
-        """Forget the last steps, because the session was rewound."""
+        """Drop the last `steps` recorded steps, because the session was rewound."""
         kept = len(self) - steps
         self.dream.keep(kept)
         if self.real is not None:

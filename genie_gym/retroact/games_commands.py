@@ -25,7 +25,7 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class List:
-    """Lists the games that match all filters; several words for a filter are alternatives."""
+    """Lists the games that match all filters. If a filter has several values, one must match."""
 
     platform: Words = ()
     """Platform: Nes, Genesis, Snes, Sms, Atari2600, GameBoy, ..."""

@@ -113,8 +113,8 @@ def _unzipped(source: str, content: bytes) -> Iterator[tuple[str, bytes]]:
 def readings(content: bytes) -> Iterator[tuple[str, bytes]]:
     """Yields the possible readings of a ROM file, each as a SHA-1 sum and the content to store.
 
-    The first reading is the unchanged file. The others ignore a NES header, remove a copier header,
-    or undo the Super Magic Drive's byte order.
+    The first reading is the unchanged file. Later readings ignore a NES header, remove a copier
+    header, or undo the Super Magic Drive's byte order.
     """
     yield hashlib.sha1(content).hexdigest(), content
     if content.startswith(b"NES\x1a"):

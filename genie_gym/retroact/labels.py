@@ -1,4 +1,4 @@
-"""The labels that describe a game: the vocabulary, the meaning of each word, and the evidence.
+"""The labels that describe a game: their possible values, what these mean, and the evidence.
 
 The conventions follow the public annotation, that is, the game labels published with the paper.
 docs/retroact.md names the paper, and has the rules and examples.
@@ -137,7 +137,7 @@ class Labels:
 
     @property
     def controls(self) -> dict[str, str]:
-        """The control labels that are set, as a dict from control to word."""
+        """The control labels that are set, as a dict from control to label value."""
         pairs = {name: getattr(self, name) for name in CONTROLS}
         return {name: word for name, word in pairs.items() if word}
 
@@ -160,7 +160,7 @@ class Labels:
         )
 
     def problems(self) -> list[str]:
-        """Lists missing labels and words that are not in the vocabulary."""
+        """Lists missing labels and invalid label values."""
         found = [
             f"{name}={getattr(self, name)!r}"
             for name, words in _VOCABULARIES.items()
@@ -189,10 +189,10 @@ LABEL_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Labels))
 
 
 def check_word(label: str, word: str) -> str:
-    """Returns a word as the table spells it; resolves aliases and checks the vocabulary.
+    """Returns a label value as the table spells it; resolves aliases and checks the value.
 
     Raises:
-        ValueError: If the word is not in the label's vocabulary; the message lists the vocabulary.
+        ValueError: If the label cannot have this value; the message lists the possible values.
     """
     word = _ALIASES.get(word, word)
     if word not in _VOCABULARIES[label]:

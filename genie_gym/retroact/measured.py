@@ -12,7 +12,7 @@ __all__ = ["confirmed_controls", "measured_words"]
 
 
 def measured_words(folder: Path) -> dict[str, dict[str, str]]:
-    """Reads a folder of probe results; returns the measured word for each game and control."""
+    """Reads a folder of probe results; returns the measured value for each game and control."""
     results = [read_json(path) for path in sorted(folder.glob("*.json"))]
     return {
         result["game"]: {name: fact["word"] for name, fact in result["controls"].items()}
@@ -21,10 +21,10 @@ def measured_words(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def confirmed_controls(labels: Labels, words: dict[str, str]) -> list[str]:
-    """Returns the controls whose labels agree with the measurement.
+    """Returns the controls whose labels agree with the measured values `words`.
 
-    If they differ, a person has to decide which one is wrong: a camera that follows the character,
-    or a state without a ladder, can mislead the measurement.
+    If a label and a measured value differ, a person has to decide which of the two is wrong: the
+    measurement can fail if a camera follows the character, or if no state has a ladder.
     """
     controls = labels.controls
     return [name for name in CONTROLS if controls.get(name) in CONFIRMS[words[name]]]

@@ -20,7 +20,8 @@ from genie_gym.retroact.probe_play import ACTIONS, Branches, ProbeConfig, play_b
 
 __all__ = ["CONFIRMS", "ProbeConfig", "ProbeResult", "probe", "summarise"]
 
-# Maps a measured word to the labels that it confirms; a probe cannot tell a fist from a sword.
+# Maps a measured value to the label values that it confirms. A measured value can confirm several
+# label values, because a probe cannot distinguish, for example, a fist from a sword.
 CONFIRMS: dict[str, frozenset[str]] = {
     "right": frozenset({"right"}),
     "left": frozenset({"left"}),
@@ -35,7 +36,7 @@ CONFIRMS: dict[str, frozenset[str]] = {
 }
 
 _ACTS = 0.25  # minimum fraction of states in which an action must have an effect, else "none"
-_AGREES = 0.6  # minimum fraction of those states that must agree on one word, else "unclear"
+_AGREES = 0.6  # minimum fraction of those states that must agree on one value, else "unclear"
 _SHOWN = 4  # frames per action in the strip
 
 
@@ -45,10 +46,10 @@ class ProbeResult:
 
     Attributes:
         game: Name of the game.
-        words: For each control, the word that most states agree on, a key of `CONFIRMS`.
-        shares: For each control, the fraction of states that agree on the word, among the states
-            in which the control had an effect. For the word ``none``, the fraction of responsive
-            states in which the control had no effect.
+        words: For each control, the measured value that most states agree on, a key of `CONFIRMS`.
+        shares: For each control, the fraction of states that agree on the measured value, among the
+            states in which the control had an effect. For the value ``none``, the fraction of
+            responsive states in which the control had no effect.
         num_states: Number of states tried.
         num_responsive: Number of states in which any action had an effect; only these count.
         effects: For each control, its effect in each responsive state.
@@ -66,7 +67,7 @@ class ProbeResult:
     strip: NDArray[np.uint8]
 
     def facts(self) -> dict[str, Any]:
-        """Returns the result as JSON types, with effects summarised by medians and word counts."""
+        """Returns the result as JSON types, with effects summarised by medians and value counts."""
         return {
             "game": self.game,
             "command": f"genie-gym games probe {self.game}",
@@ -133,7 +134,7 @@ def _decide(effects: list[Effect], gravity: bool) -> tuple[str, float]:
 
 
 def _numbers(effects: list[Effect]) -> dict[str, Any]:
-    """Returns word counts, and medians over the states in which the action had an effect."""
+    """Returns value counts, and medians over the states in which the action had an effect."""
     acting = [effect for effect in effects if effect.word != "none"]
     medians = {
         name: round(float(np.median([getattr(effect, name) for effect in acting])), 5)

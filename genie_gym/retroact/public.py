@@ -66,7 +66,7 @@ def read_annotation(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def read_controls(path: Path) -> dict[str, dict[str, str]]:
-    """Reads the control labels of the public annotation; returns the word by game and control.
+    """Reads the control labels of the public annotation; returns the values by game and control.
 
     Raises:
         ValueError: If a column is missing or an id matches no game.
@@ -87,7 +87,7 @@ def read_controls(path: Path) -> dict[str, dict[str, str]]:
 
 
 def write_annotation(path: Path, games: Iterable[Game]) -> None:
-    """Writes an annotation file; games without labels are left out."""
+    """Writes an annotation file; games without labels are omitted."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)

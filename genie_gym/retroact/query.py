@@ -18,13 +18,14 @@ def games(
     """Returns the games that match all filters, sorted by name.
 
     Args:
-        platform: One platform, or several as alternatives; case does not matter.
+        platform: One platform, or a list; by default all platforms. Case does not matter.
         playable: True for games whose ROM is on this machine, False for games whose ROM is missing,
             None for both.
-        **labels: Any label (see `Labels`), with one word or several as alternatives.
+        **labels: Filters ``label=value`` or ``label=[value, ...]``, for any label in `Labels`. With
+            several values, a game matches if it has any of them.
 
     Raises:
-        ValueError: If a platform, label or word does not exist.
+        ValueError: If a platform, label or label value does not exist.
 
     Examples:
         >>> [game.env_id for game in games(genre="pl", platform="Atari2600", jump="jump")]

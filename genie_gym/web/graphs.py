@@ -4,7 +4,7 @@ A world model has some of these graphs:
 
 * `sample` predicts tokens from a partly masked frame.
 * `finish` adds a finished frame to the past and predicts its reward and termination.
-* `predict` does both at once, for one-pass world models.
+* `predict` combines `sample` and `finish`, for one-pass world models.
 * `decode` converts a frame's tokens to pixels.
 
 Keys and values are separate tensors for each layer: a stacked tensor would be split in each pass.

@@ -78,4 +78,4 @@ def _download(folder: Path) -> None:
 
 
 def _way_out() -> str:
-    return f"unpack the npm package {PACKAGE} yourself and pass its folder: --runtime FOLDER"
+    return f"unpack the npm package {PACKAGE} yourself and pass its folder with --runtime FOLDER"

@@ -29,9 +29,9 @@ class EpisodeDataset:
     Args:
         path: dataset directory.
         on_damage: ``"refuse"`` raises :class:`DamagedShardError` at the first sign of damage.
-            ``"skip"`` warns instead: shards that are missing or cut short are left out,
-            :meth:`batch` replaces an unreadable window with another one, and damage within a
-            :meth:`skipping` block ends the block.
+            ``"skip"`` warns instead: shards that are missing or truncated are skipped,
+            :meth:`batch` replaces an unreadable window with another one, and a
+            :meth:`skipping` block is left when damage is found in it.
     """
 
     def __init__(self, path: Path | str, *, on_damage: Literal["refuse", "skip"] = "refuse"):
@@ -196,18 +196,18 @@ class EpisodeDataset:
         return {"frames": frames, **batch}
 
     def encoded(self, index: int) -> EncodedEpisode:
-        """Check the checksums of a whole episode, and return it still compressed, for copying."""
+        """Check a whole episode's checksums; return it without decompressing it, for copying."""
         return self._shards.get(self._records[index].path).encoded(self.entries[index])
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
-        """With ``on_damage="skip"``, damage ends the block with a warning instead of an error."""
+        """Leave the block with a warning if data is damaged; with ``on_damage="refuse"``, raise."""
         try:
             yield
         except DamagedShardError as error:
             if self.on_damage == "refuse":
                 raise
-            warnings.warn(f"left out a damaged episode: {error}", stacklevel=3)
+            warnings.warn(f"skipped a damaged episode: {error}", stacklevel=3)
 
     def _readable_window(
         self, index: int, start: int, length: int, frames: np.ndarray
@@ -232,7 +232,7 @@ class EpisodeDataset:
         )
 
     def _place(self, index: int, start: int, length: int) -> tuple[ShardReader, int]:
-        """Return the shard of an episode, and the row in this shard of the frame `start`."""
+        """Return an episode's shard, and the row in this shard that holds the frame `start`."""
         entry = self.entries[index]
         if length < 1 or start < 0 or start + length > entry.num_frames:
             raise IndexError(
@@ -256,7 +256,7 @@ class EpisodeDataset:
         for error in damage:
             if self.on_damage == "refuse":
                 raise error
-            warnings.warn(f"left out: {error}", stacklevel=3)
+            warnings.warn(f"skipped: {error}", stacklevel=3)
         return intact
 
     def _subset(self, keep: Sequence[bool]) -> EpisodeDataset:

@@ -30,9 +30,9 @@ class EpisodeInfo:
         env_id: Gymnasium id of the env that was played.
         action_set: name of the action set, e.g. ``"retroact-5"``.
         action_meanings: names of the actions; an action is an index into this tuple.
-        seed: seed for replaying the episode.
+        seed: seed for replaying the episode; None if unknown.
         policy: name of the policy that chose the actions.
-        index: number of the episode within its collection.
+        index: number of the episode within its collection; None if it has no number.
         code_version: version of genie-gym that collected it.
         extra: any other JSON values.
     """

@@ -14,8 +14,8 @@ class DamagedShardError(RuntimeError):
 
     def __init__(self, path: Path, reason: str):
         super().__init__(
-            f"damaged: {path}: {reason}. Run `genie-gym data verify {_dataset_of(path)}` for a "
-            'full list, restore the file from a copy, or leave it out with on_damage="skip".'
+            f"{path} is damaged: {reason}. Run `genie-gym data verify {_dataset_of(path)}` for a "
+            'full list, restore the file from a copy, or skip it with on_damage="skip".'
         )
         self.path = path
         self.reason = reason

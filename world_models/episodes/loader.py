@@ -26,8 +26,8 @@ class WindowLoader:
     Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
     `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
 
-    `num_workers` processes read ahead; if it is 0, the main process reads. The other options are
-    passed to :class:`WindowSampler`.
+    `num_workers` processes read ahead; with 0, the main process reads. `sampler_options` are passed
+    to :class:`WindowSampler`.
     """
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
@@ -69,8 +69,8 @@ class WindowLoader:
 def _keep_garbage(worker: int) -> None:
     """Never garbage-collect the objects that a forked worker inherits.
 
-    If a worker destroys an object whose threads exist only in the parent, such as an emulator, it
-    aborts.
+    A worker aborts if it destroys an object whose threads exist only in the parent, such as an
+    emulator.
     """
     gc.freeze()
 

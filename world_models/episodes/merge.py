@@ -19,7 +19,7 @@ def merge(
 ) -> int:
     """Copy the episodes of `sources` into the dataset `out`, without duplicates.
 
-    With ``on_damage="skip"`` damaged episodes are left out, each with a warning. Frames are copied
+    With ``on_damage="skip"``, damaged episodes are skipped, each with a warning. Frames are copied
     without recompression, and every chunk's checksum is checked. After an interruption, call this
     function again: it copies the missing episodes.
 

@@ -241,7 +241,7 @@ class ShardReader:
         return out
 
     def encoded(self, entry: Entry) -> EncodedEpisode:
-        """Check the checksums of an episode's chunks, and return the episode still compressed."""
+        """Check the checksums of an episode's chunks; return the still compressed episode."""
         first = entry.first_row // self.chunk_frames
         numbers = range(first, first + -(-entry.num_frames // self.chunk_frames))
         for number in numbers:
@@ -260,7 +260,7 @@ class ShardReader:
             position = (number * self.chunk_frames, 0, 0, 0)
             return self._frames.read_direct_chunk(position)[1]
         except (OSError, RuntimeError, ValueError) as error:
-            raise DamagedShardError(self.path, f"chunk {number}: {error}") from None
+            raise DamagedShardError(self.path, f"chunk {number} cannot be read ({error})") from None
 
     def _decode(self, number: int) -> np.ndarray:
         height, width, channels = self.frame_shape
@@ -269,7 +269,7 @@ class ShardReader:
             flat = np.frombuffer(zstd.decompress(compressed), np.uint8)
             return flat.reshape(self.chunk_frames, width, height, channels)
         except (RuntimeError, ValueError) as error:
-            raise DamagedShardError(self.path, f"chunk {number}: {error}") from None
+            raise DamagedShardError(self.path, f"chunk {number} cannot be read ({error})") from None
 
     def _whole(self, name: str) -> np.ndarray:
         dataset = self._file[name]

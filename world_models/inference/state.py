@@ -24,8 +24,8 @@ class WorldState:
     """A world model's state for B independent rows.
 
     Attributes:
-        seeds: A random seed for each row, int64 ``(B,)``. A row's future depends only on its past,
-            its actions and its seed.
+        seeds: A random seed for each row, int64 ``(B,)``. A row's next frames depend only on the
+            row's own past, actions and seed.
         frames: The last frame of each row, uint8 ``(B, H, W, 3)``: the real frame if it is known,
             otherwise the decoded frame.
         tokens: The tokens of the last frame, ``(B, N)``.
@@ -37,7 +37,7 @@ class WorldState:
         recent_frames: The last K frames, uint8 ``(B, K, H, W, 3)``. A dynamics model with a
             `horizon` restarts from these frames when it has used all its positions. None if the
             dynamics model has no `horizon`.
-        recent_actions: The actions between the `recent_frames`, ``(B, K - 1)``.
+        recent_actions: The actions between the `recent_frames`, ``(B, K - 1)``; None if these are.
     """
 
     seeds: Tensor
@@ -103,7 +103,7 @@ class WorldState:
         return replace(self, **put, **lost)  # type: ignore[arg-type]
 
     def reseed(self, seeds: Tensor) -> WorldState:
-        """Return the same rows with new seeds, int64 ``(B,)``, so that their futures differ."""
+        """Return the same rows with new seeds, int64 ``(B,)``, so that the next frames differ."""
         if seeds.shape != self.seeds.shape or seeds.dtype != torch.int64:
             raise ValueError(
                 f"expected int64 seeds {tuple(self.seeds.shape)}, one per batch item, "

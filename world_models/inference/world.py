@@ -121,8 +121,8 @@ class WorldModel(nn.Module):
             frames: The real frames, uint8 ``(B, k, H, W, 3)``, k >= 1. If the dynamics model has a
                 `horizon` smaller than k, only the last `horizon` frames are used.
             actions: The actions between the frames, int64 ``(B, k - 1)``.
-            seeds: A random seed for each row, int64 ``(B,)``. A row's random numbers depend only on
-                its own seed.
+            seeds: A random seed for each row, int64 ``(B,)``; by default drawn at random. A row's
+                random numbers depend only on the row's own seed.
             generator: Draws the seeds if none are given; by default torch's global generator.
             tokens: The frames' tokens, int64 ``(B, k, N)``; by default computed from the frames.
                 Passing tokens halves the time, but the returned state then has no encoder cache
@@ -267,7 +267,7 @@ class WorldModel(nn.Module):
     def previous_frames(self, tokens: Tensor, prompt: Tensor, num_ahead: int) -> Tensor | None:
         """Return the previous frame of each frame in a sequence.
 
-        All future frames get the last known frame as their previous frame. Returns None if the
+        All future frames have the last known frame as their previous frame. Returns None if the
         dynamics model does not take the previous frame as input.
 
         Args:
@@ -349,7 +349,7 @@ class WorldModel(nn.Module):
     def _see(
         self, state: WorldState, frame: NextFrame, real: Tensor, entropy: Tensor | None = None
     ) -> tuple[WorldState, Prediction]:
-        """Encode a real frame and add it to the state."""
+        """Encode the real next frame and add it to the state."""
         if state.encoder is None:
             raise ValueError(
                 "this state has no encoder cache, because step() imagined a frame or start() was "

@@ -1,7 +1,8 @@
 """The depth-wise 3x3x3 convolution of PEG, causal in time, added to its input.
 
-A pass has T clean frames, then second versions of the last ``F - T`` clean frames. A second version
-sees itself and the clean frames before it; see `SpaceTimeTransformer.all_but_last`.
+A pass has T clean frames, then second versions of the last ``F - T`` clean frames. The convolution
+for a second version covers this version and the clean frames before it; see
+`SpaceTimeTransformer.all_but_last`.
 
 Shapes: B batch, F frames in a pass, T clean frames, N = h * w tokens per frame, D width,
 P kernels over time.
@@ -31,7 +32,7 @@ def add_neighbours(
 
     Args:
         x: The frames, ``(B, F, N, D)``.
-        seen: The same frames in the dtype of the convolution.
+        seen: The same frames, in the dtype in which the convolution is computed.
         taps: One 3x3 kernel for each past frame, oldest first, then the kernel for the frame
             itself, ``(P, D, 1, 3, 3)``.
         bias: Bias for each channel, ``(D,)``.

@@ -20,8 +20,8 @@ QK_SCALE = 8.0  # attention logits are cosine similarities times this
 class Attention(nn.Module):
     """Multi-head attention whose logits are scaled cosine similarities (QK-norm).
 
-    Projecting, attending and merging the heads are separate calls, because different tokens attend
-    to each other over space and over time, and in training and in streaming.
+    Projecting, attending and merging the heads are separate methods, because the tokens that attend
+    to each other differ between space and time, and between training and streaming.
 
     Args:
         dim: Width D.

@@ -78,7 +78,7 @@ class DynamicsConfig:
         if self.objective != "paper" and (self.horizon or self.blocks != BlockOptions()):
             raise ValueError(
                 f'blocks and horizon are options of the "paper" objective, not of '
-                f"{self.objective!r}; leave them out"
+                f"{self.objective!r}; omit them"
             )
         if self.token_dim < 1:
             raise ValueError(
@@ -214,7 +214,7 @@ class Dynamics(nn.Module):
         Args:
             tokens: Tokens of the frames, ``(..., N)``.
             actions: The action that led to each frame, ``(...)``.
-            features: The result of `frame_features` for the frame before each frame.
+            features: The result of `frame_features` for the frame before each frame, or None.
             table: The table in `Derived`; computed by default.
             positions: Position embeddings of the frames, ``(..., N, token_dim)``. By default, with
                 a `horizon`, frames ``(B, T, N)`` get the first T positions.
@@ -280,7 +280,8 @@ class Dynamics(nn.Module):
         """Run a frame whose tokens ``(B, N)`` are all known.
 
         Returns:
-            The cache entry, the expected reward ``(B,)`` and the termination probability ``(B,)``.
+            The cache entry (None if the transformer is not temporal), the expected reward ``(B,)``
+            and the termination probability ``(B,)``.
         """
         _, activations = self._run(tokens, inputs)
         entry = self.transformer.entry(activations)
@@ -316,7 +317,7 @@ class Dynamics(nn.Module):
                 * "input_tokens", optional: corrupted tokens for the past, ``(B, T, N)``.
                 * "seeds", optional: int64 ``(B,)``. With seeds, a clip's noise depends only on its
                   own seed.
-            config: The weights of the loss.
+            config: The weights of the loss; None for the default weights.
         """
         self._check(batch)
         return self.objective.loss(self, batch, config or DynamicsLossConfig())

@@ -40,8 +40,8 @@ class KVCache:
     """The past frames of B rows, as one transformer needs them.
 
     A row's new frame overwrites slot ``length % W`` of the row's ring, which holds the frame that
-    leaves the window. Both this slot and the order in which attention sums over the slots depend
-    only on the row. So a row has the same future, bit for bit, whatever the other rows are.
+    leaves the window. The slot, and the order in which attention sums over the slots, depend only
+    on the row. So the results for a row are bit-identical whatever the other rows are.
 
     `write` changes the cache in place: to keep the old cache, clone it first.
 

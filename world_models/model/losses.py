@@ -96,10 +96,10 @@ def frame_loss(
     Args:
         dynamics: The model.
         batch: See `Dynamics.loss`.
-        before_last: The last layer's input, from which rewards and terminations are predicted,
-            ``(B, T - 1, N, D)``.
-        states: The last layer's output, from which tokens are predicted, ``(B, T - 1, N, D)``.
-        masked: Which tokens enter the loss, bool ``(B, T - 1, N)``.
+        before_last: The input to the last layer of the dynamics model's transformer,
+            ``(B, T - 1, N, D)``. Rewards and terminations are predicted from this input.
+        states: The output of this layer, from which tokens are predicted, ``(B, T - 1, N, D)``.
+        masked: Whether each token enters the loss, bool ``(B, T - 1, N)``.
         config: The settings.
     """
     loss, metrics = token_loss(dynamics, states, batch["tokens"], masked, config)
@@ -140,7 +140,8 @@ def outcome_loss(
 ) -> tuple[Tensor, Metrics]:
     """Compute the loss for rewards and terminations.
 
-    `states` is the last layer's input, ``(B, T - 1, N, D)``; see `frame_loss`.
+    `states` is the input to the last layer of the dynamics model's transformer,
+    ``(B, T - 1, N, D)``.
     """
     reward, termination = dynamics.outcome.losses(
         states, batch["rewards"], batch["terminated"], config.event_weight

@@ -21,9 +21,9 @@ LARGEST_SYMLOG = 8  # rewards beyond +-2980 are clipped
 class OutcomeHead(nn.Module):
     """Predicts the reward as a distribution over fixed values, and the termination probability.
 
-    Its input is the input of the dynamics model's last layer, so that training need not run that
-    layer on past frames. Tokens are pooled by attention, not averaged, because a single token often
-    decides the outcome.
+    The head takes the input to the last layer of the dynamics model's transformer, so that training
+    need not run this layer on past frames. Tokens are pooled by attention, not averaged, because a
+    single token often decides the outcome.
     """
 
     values: Tensor

@@ -16,9 +16,9 @@ __all__ = ["Peg"]
 class Peg(nn.Module):
     """A depth-wise 3x3x3 convolution, causal in time.
 
-    The kernel is split over time into three taps. They compute what a frame contributes to the
-    frame after the next, to the next frame, and to itself, so each contribution is computed only
-    once.
+    The kernel is split over time into three taps, one for each contribution of a frame: to the
+    frame after the next, to the next frame, and to the frame itself. So each contribution is
+    computed only once.
     """
 
     def __init__(self, dim: int, grid: tuple[int, int], temporal: bool):

@@ -69,7 +69,7 @@ def reconstruction_loss(
 
 @torch.no_grad()
 def psnr(predicted: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-    """Return the peak signal-to-noise ratio in dB over all pixels, or over pixels in ``where``."""
+    """Return the peak signal-to-noise ratio in dB over the pixels in ``where``, by default all."""
     error = (predicted.float().clamp(0, 1) - target).square()
     if where is not None:
         error = (error * where).sum() / (where.sum() * error.shape[2]).clamp(min=1)

@@ -96,9 +96,9 @@ class TokenSpace:
         return self.num_codes
 
     def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
-        """Mark the tokens whose part of the frame has changed since the frame before.
+        """Mark the tokens whose part of the frame has changed since the previous frame.
 
-        `previous` holds the tokens of the frame before.
+        `previous` holds the previous frame's tokens.
         """
         differs = previous != tokens
         return differs if self.neutral is None else differs | (tokens != self.neutral)
@@ -110,8 +110,8 @@ class Clip(NamedTuple):
     Attributes:
         tokens: Tokens of the frames, ``(B, T, N)``; some may be masked.
         actions: Actions between the frames, ``(B, T - 1)``.
-        previous_frames: The frame before each frame, uint8 ``(B, T, H, W, C)``, if the token space
-            has a `patch`.
+        previous_frames: The frame before each frame, uint8 ``(B, T, H, W, C)``; None if the token
+            space has no `patch`.
     """
 
     tokens: Tensor

@@ -84,8 +84,8 @@ class Tokenizer(nn.Module, ABC):
         Args:
             frames: The next frame, ``(B, H, W, C)``.
             cache: The encoder's KV cache; updated in place.
-            previous: The previous frame. Within the prompt it is the real frame, afterwards the
-                decoded frame. For the first frame, it is that frame itself.
+            previous: The previous frame: within the prompt the real frame, afterwards the decoded
+                frame. For the first frame of a sequence, pass this first frame itself.
         """
 
     def decode_step(
@@ -110,7 +110,7 @@ class Tokenizer(nn.Module, ABC):
     def decode_frame(
         self, tokens: Tensor, inputs: Any, previous: Tensor
     ) -> tuple[Tensor, CacheEntry | None]:
-        """Decode the next frame, and return the frame and its cache entry.
+        """Decode the next frame, and return the frame and its cache entry (None without a cache).
 
         This method has no side effects.
         """

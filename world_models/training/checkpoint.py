@@ -59,7 +59,10 @@ class Checkpoints:
         return paths[-1] if paths else None
 
     def best(self) -> Path | None:
-        """Return the checkpoint with the lowest validation loss, or the newest if none has one."""
+        """Return the checkpoint with the lowest validation loss.
+
+        If no checkpoint has a validation loss, return the newest; None if there is none.
+        """
         scored = [(path, _judged(self.state(path).scores)) for path in self.paths()]
         losses = [(loss, path) for path, loss in scored if loss is not None and isfinite(loss)]
         return min(losses)[1] if losses else self.newest()

@@ -17,9 +17,9 @@ class FitConfig:
 
     Attributes:
         steps: Number of optimiser steps.
-        minutes: Time limit in minutes. Training ends after `steps` or after this time, whichever
-            comes first. The learning rate decays with the used fraction of the steps or of the
-            time, whichever is larger.
+        minutes: Time limit in minutes; None for no limit. Training ends after `steps` or after this
+            time, whichever comes first. The learning rate decays with the used fraction of the
+            steps or of the time, whichever is larger.
         batch_size: Number of training windows per process and step.
         learning_rate: Peak learning rate, reached after the warm-up.
         min_learning_rate: Learning rate at the last step.

@@ -19,7 +19,7 @@ from world_models.noise import RowNoise
 
 __all__ = ["RandomTokens", "SelfForcing"]
 
-ANY_TOKEN = 0.25  # fraction of wrong tokens drawn from all codes; the others copy a random patch
+ANY_TOKEN = 0.25  # fraction of wrong tokens drawn from all codes; the rest copy random patches
 
 
 class RandomTokens:

@@ -9,7 +9,7 @@ number*:
 * All processes seed torch's global generator with the same number at each step.
 
 So two processes compute the same result as one process with twice the batch size, unless the loss
-depends on several windows together, as it does when tokenizers replace unused codes.
+depends on several windows together, as when tokenizers replace unused codes.
 
 With a time limit (`FitConfig.minutes`), the learning rate and the number of steps also depend on
 the speed of the machine.
@@ -158,10 +158,10 @@ def fit(
         fabric: The result of `launch`. Pass it if the loader needs the rank of the process; by
             default, `launch` is called here.
         evaluate: Returns validation metrics for the model with averaged weights; called at each
-            checkpoint. The metric "token_loss", or "loss" if there is none, determines the best
-            checkpoint.
+            checkpoint. The metric "token_loss" (or "loss" if "token_loss" is missing) determines
+            the best checkpoint. None: no evaluation.
         sample: Returns a sample image, uint8 ``(H, W, 3)``, from the model with averaged weights;
-            called at each checkpoint.
+            called at each checkpoint. None: no images.
         wandb_project: See `Progress`.
     """
     fabric = fabric or launch(config.precision)

@@ -31,8 +31,8 @@ __all__ = ["BundleOptions", "SamplingOptions", "build_bundle"]
 class SamplingOptions:
     """Sampling settings; see `SamplingConfig`.
 
-    None keeps the setting of the world model that was fine-tuned. If none was, it keeps the
-    tokenizer's default.
+    None keeps the setting of the world model that was fine-tuned. For a world model that was not
+    fine-tuned from another, None keeps the tokenizer's default.
 
     Attributes:
         steps: Maximum number of sampling passes per frame.
@@ -45,7 +45,7 @@ class SamplingOptions:
     threshold: float | None = None
 
     def applied(self, usual: SamplingConfig) -> SamplingConfig:
-        """Return a copy of `usual` with the settings replaced that are not None here."""
+        """Return a copy of `usual` with all settings replaced that are not None here."""
         return replace(usual, **{k: v for k, v in asdict(self).items() if v is not None})
 
 
@@ -58,10 +58,10 @@ class BundleOptions:
         data: The dataset directory. Dreams start from windows of this dataset.
         tokenizer: The tokenizer run, or the world model (name or path) that was fine-tuned.
         dynamics: The dynamics run.
-        latent_action: The latent action run, or the world model that was fine-tuned. Only for a
-            dynamics model that was trained on latent actions.
-        env_id: Use only episodes from this env.
-        on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
+        latent_action: The latent action run, or the world model that was fine-tuned. None unless
+            the dynamics model was trained on latent actions.
+        env_id: Use only episodes from this env; None requires that all are from one env.
+        on_damage: Stop at damaged data ("refuse"), or skip damaged data ("skip").
         storage: Number format of the stored matrices. int8 takes a quarter of the bytes of float32.
         starts: Number of stored windows, from which dreams start.
         start_frames: Number of frames in each of these windows.

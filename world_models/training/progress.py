@@ -24,7 +24,7 @@ class Progress:
     TensorBoard logs are written if TensorBoard is installed. If `wandb_project` is given, they are
     mirrored to this Weights & Biases project. A resumed run deletes the log entries that are newer
     than the checkpoint it resumes from. If there are several processes, set `visible` in only one
-    of them: the others log nothing.
+    process; the other processes log nothing.
     """
 
     def __init__(

@@ -20,12 +20,13 @@ class DataOptions:
     Attributes:
         data: The dataset directory.
         out: The run's directory. To resume a stopped run, repeat the command.
-        env_id: Use only episodes from this env.
-        policy: Use only episodes that this policy played.
+        env_id: Use only episodes from this env; None uses the episodes of all envs.
+        policy: Use only episodes that this policy collected; None uses all policies' episodes.
         from_world: Fine-tune this world model (name or path). The model to train comes from the
-            world model; the loss and the optimisation come from the recipe.
+            world model; the loss and the optimisation come from the recipe. None trains a new
+            model.
         workers: Number of worker processes that prefetch frames (tokens for a dynamics model).
-        on_damage: Stop at damaged data ("refuse"), or leave it out ("skip").
+        on_damage: Stop at damaged data ("refuse"), or skip damaged data ("skip").
         compile: Compile the loss. On a CPU, this compiles only the operations in
             `world_models.kernels`, and requires a C++ compiler. Compiling takes a minute or more at
             the start, and makes the steps faster.
@@ -62,8 +63,8 @@ class DynamicsOptions(DataOptions):
     Attributes:
         tokenizer: A tokenizer run, or a world model (name or path). The default is the tokenizer of
             `from_world`.
-        latent_action: A latent action run, or a world model. The dynamics model is then trained on
-            latent actions instead of the true ones.
+        latent_action: A latent action run, or a world model, with which the dynamics model is
+            trained on latent actions. None trains on the true actions.
         outcome_only: Train only the outcome head of `from_world`, which predicts reward and
             termination. Combine it with a large value of `events`: this helps the outcome head, but
             would make the frames worse if the whole model were trained.

@@ -71,7 +71,7 @@ def train_latent_action(recipe: LatentActionRecipe, options: DataOptions) -> Fit
         model = LatentActionModel(recipe.model)
     elif world.model.latent_action is None:
         raise ValueError(
-            f"{options.from_world} has no latent action model to fine-tune; leave out --from"
+            f"{options.from_world} has no latent action model to fine-tune; omit --from"
         )
     else:
         model = world.model.latent_action
@@ -171,7 +171,7 @@ def describe(episodes: EpisodeDataset) -> dict[str, object]:
 
 
 def _begin(options: DataOptions) -> tuple[World | None, EpisodeDataset]:
-    """Return the world model to fine-tune, if any, and the episodes to train on.
+    """Return the world model to fine-tune (None without --from) and the episodes to train on.
 
     Raises ValueError if the world model does not take the actions in the episodes.
     """
@@ -261,7 +261,7 @@ def _fit(
 def _split(episodes: EpisodeDataset, length: int) -> tuple[EpisodeDataset, EpisodeDataset]:
     """Return the episodes for training and for validation.
 
-    If there are too few episodes to split, both are all episodes.
+    If there are too few episodes to split, all episodes are used for training and for validation.
     """
     train, held_out = episodes.split("train"), episodes.split("val")
     parts = (train, held_out)
@@ -318,8 +318,8 @@ def _dreamer(
         return None
     if world is None or latent is not None:
         raise ValueError(
-            "self-forcing needs a trained world model without latent actions: leave --self-forcing "
-            "at 0, or fine-tune such a world model (--from WORLD)"
+            "self-forcing needs a trained world model without latent actions: set --self-forcing "
+            "to 0, or fine-tune such a world model (--from WORLD)"
         )
     return WorldModel(tokenizer, copy.deepcopy(world.model.dynamics), world.model.sampling)
 

@@ -71,7 +71,7 @@ class Encoding:
     whole: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave `encode` out of the pickle, because other processes only read the cache."""
+        """Pickle all attributes except `encode`, because other processes only read the cache."""
         return {**vars(self), "encode": None}
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
@@ -180,8 +180,8 @@ def _follow_episodes(
 def compute(dataset: EpisodeDataset, encoding: Encoding, fabric: Fabric) -> TokenStore:
     """Encode the episodes that are not in the cache yet, and return the cache.
 
-    All processes share the work. If the dataset skips damage, damaged episodes are left out of the
-    cache.
+    All processes share the work. If the dataset skips damage, damaged episodes are not
+    cached.
     """
     store = TokenStore(dataset.path / encoding.name)
     counts = encoding.count(dataset.num_frames)
@@ -261,7 +261,7 @@ def _encode_whole(
 
 
 def _frames(dataset: EpisodeDataset, group: list[int]) -> dict[int, np.ndarray]:
-    """Return all frames of each episode; leave out damaged episodes if the dataset skips damage."""
+    """Return all frames of each episode; skip damaged episodes if the dataset skips damage."""
     found = {}
     for i in group:
         with dataset.skipping():

@@ -134,7 +134,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         if path.stat().st_size != record["bytes"]:
             raise BundleError(
                 f"{path} has {path.stat().st_size:,} bytes, but {CARD} says {record['bytes']:,}: "
-                "it was cut short or replaced; copy it again"
+                "it was truncated or replaced; copy it again"
             )
         if file_record(path)["sha256"] != record["sha256"]:
             raise BundleError(

@@ -21,7 +21,7 @@ def model_card(card: WorldCard, address: str | None = None) -> str:
 
     Args:
         card: The world's card. Its provenance may have a "license".
-        address: Address from which the world can be pulled, if it was pushed.
+        address: Address from which the world can be pulled; None if it was not pushed.
     """
     license = card.provenance.get("license")
     scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in card.scores.items())

@@ -1,4 +1,4 @@
-"""Downloads world models. A world can be opened only after all its checksums were verified."""
+"""Downloads world models. A world model can be opened once all its checksums are verified."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RemoteWorld:
         except Exception as fault:  # each protocol has its own errors for a lost connection
             raise OSError(f"{source} cannot be read: {fault!r}") from fault
         if len(text) > MAX_BYTES:
-            raise BundleError(f"{source} has more than {MAX_BYTES:,} bytes: too large for a card")
+            raise BundleError(f"{source} has more than {MAX_BYTES:,} bytes, the limit for a card")
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, CARD).write_bytes(text)
             try:

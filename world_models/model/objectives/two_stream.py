@@ -55,9 +55,9 @@ class TwoStream:
             learned_share: See `DynamicsLossConfig.LEARNED_SHARE`.
 
         Returns:
-            The last layer's input for clean frames, ``(B, T, N, D)``, and its output for masked
-            frames, ``(B, T - 1, N, D)``. Rewards and terminations are predicted from the input,
-            tokens from the output.
+            The input to the last layer of the transformer for clean frames, ``(B, T, N, D)``, from
+            which rewards and terminations are predicted; and the output of this layer for masked
+            frames, ``(B, T - 1, N, D)``, from which tokens are predicted.
         """
         features = dynamics.frame_features(clip.previous_frames)
         if features is not None:
@@ -70,9 +70,9 @@ class TwoStream:
         return x[:, :num_frames], transformer.last_layer(x, num_frames)
 
     def outcome_states(self, dynamics: Dynamics, clip: Clip) -> Tensor:
-        """Compute the input that the outcome head has in a dream.
+        """Compute the outcome head's input, as in a dream, for all frames except the first.
 
-        It is ``(B, T - 1, N, D)``, for all frames except the first.
+        The result is ``(B, T - 1, N, D)``.
         """
         return self._all_but_last(dynamics, clip)[:, 1:]
 

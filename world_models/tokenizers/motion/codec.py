@@ -18,8 +18,8 @@ __all__ = ["MotionCodec"]
 class MotionCodec(nn.Module):
     """Finds and applies the displacements of patches.
 
-    If the mean squared error of a moved patch is above `threshold`, the patch should be replaced.
-    With `overlay`, the codec also learns an `Overlay`.
+    If the mean squared error of a moved patch is above `threshold`, the patch may be replaced. With
+    `overlay`, the codec also learns an `Overlay`.
     """
 
     def __init__(self, frame_size: int, patch: int, threshold: float, overlay: bool = False):

@@ -80,7 +80,7 @@ class Overlay(nn.Module):
         self.votes.mul_(DECAY).add_(votes)
 
     def match(self, pixels: Tensor, previous: Tensor, threshold: float) -> Tensor:
-        """Return the displacement of each patch, ``(B, T, N)``, matched without the overlay."""
+        """Match patches with the overlay removed; return their displacements, ``(B, T, N)``."""
         layers = self.layers()
         found = match(_behind(pixels, layers), _behind(previous, layers), self.patch, threshold)
         covered = patches_from_pixels(layers.mask.float()[None], self.patch).mean(-1) > MOSTLY

@@ -44,7 +44,7 @@ class PatchCodebookConfig(MotionConfig):
 
 
 class PatchCodebook(Residual):
-    """Replaces patches with patches from a codebook.
+    """Replaces patches that the codec cannot reproduce with patches from a codebook.
 
     The codebook exists twice: encoding compares patches with ``keys``, and decoding outputs patches
     from ``shown``. In training, ``keys`` is ``shown`` before the last optimiser step. Fine-tuning
@@ -77,11 +77,11 @@ class PatchCodebook(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. Patches that replacement improves too little are moved instead."""
+        """See `Residual.encode`. A patch is replaced only if that reduces its error clearly."""
         return self._encode(pixels, previous)[0]
 
     def derived(self) -> None:
-        """See `Residual.derived`. There are no such inputs."""
+        """See `Residual.derived`. Decoding needs no such inputs, so the result is None."""
 
     def decode(self, tokens: Tensor, previous: Tensor, inputs: object = None) -> Tensor:
         """See `Residual.decode`."""
@@ -136,7 +136,7 @@ class PatchCodebook(Residual):
         self.unused[dead] = 0
 
     def _encode(self, pixels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return tokens, a mask of patches that the codec fails on, and their nearest keys.
+        """Return tokens, a mask of patches that the codec cannot reproduce, and their nearest keys.
 
         Tokens and mask are ``(B, T, N)``, the indices of the nearest keys are ``(M,)``.
         """

@@ -1,8 +1,8 @@
 """A residual VQ: networks encode and decode the patches that the codec cannot reproduce.
 
-A replaced patch blends three sources: decoded pixels, its previous pixels, and the pixels that
-camera motion moves there. So a patch that partly scrolls and partly stays, such as a player that
-the camera follows, needs little capacity.
+A replaced patch blends three sources: decoded pixels, the patch in the previous frame, and the
+patch moved by the most common displacement (camera motion). So a patch that partly scrolls and
+partly stays, such as a player that the camera follows, needs little capacity.
 
 Shapes: B batch, T frames, N tokens per frame, D width, K codes; a frame has height H, width W and
 C channels.
@@ -62,7 +62,7 @@ class ResidualVQConfig(MotionConfig):
 
 
 class ResidualVQ(Residual):
-    """Encodes and decodes patches with networks."""
+    """Replaces patches that the codec cannot reproduce, with networks as encoder and decoder."""
 
     decoder_parts = ("decoder.", "to_patches.", "embed_moved.", "embed_previous.", "moves.")
     has_network = True
@@ -95,7 +95,7 @@ class ResidualVQ(Residual):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """See `Residual.encode`. Patches that replacement improves too little are moved instead."""
+        """See `Residual.encode`. A patch is replaced only if that reduces its error clearly."""
         codec = self.codec
         displacement, error = codec.match(pixels, previous)
         replaced = error > codec.threshold
@@ -108,7 +108,7 @@ class ResidualVQ(Residual):
         return torch.where(codec.error(shown, pixels) > GAIN * error, displacement, tokens)
 
     def derived(self) -> tuple[Tensor, Layers | None]:
-        """Return the decoder's spatial bias, and the layers of the codec's overlay."""
+        """Return the decoder's spatial bias, and the overlay's layers (None without an overlay)."""
         return self.decoder.space_bias(), self.codec.layers()
 
     def decode(

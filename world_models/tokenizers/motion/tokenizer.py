@@ -1,7 +1,14 @@
-"""The motion tokenizer: a codec that moves patches, and a residual that replaces the others.
+"""The motion tokenizer, whose tokens describe how each patch follows from the previous frame.
 
-Tokens with ids below DISPLACEMENTS move a patch, the other tokens replace it. Both start from the
-previous *decoded* frame, so that errors do not accumulate.
+There are two kinds of tokens:
+
+* Ids below DISPLACEMENTS copy the patch from a displaced position in the previous frame. This part
+  of the tokenizer is called the codec.
+* The other ids replace the patch with new content. This part is called the residual: either a patch
+  codebook or a residual VQ.
+
+After the prompt, the previous frame is the previous *decoded* frame. So the tokens of a frame also
+correct the errors of the previous frame, and errors do not accumulate.
 
 Shapes: B batch, T frames, N tokens per frame, K codes; a frame has height H, width W and
 C channels.
@@ -36,7 +43,7 @@ __all__ = [
 ]
 
 CODE_DIM = 32  # dimension of a code
-GAIN = 0.7  # a patch is replaced if that gives at most this fraction of the error after moving it
+GAIN = 0.7  # maximum error of a replaced patch, as a fraction of its error when only moved
 
 CUT = 4  # frames between two cuts in training
 WATCHED = 2  # clips per training step that the overlay learns from
@@ -54,7 +61,7 @@ class MotionConfig:
         frame_size: Height and width of a frame in pixels.
         patch: Height and width of a token's patch in pixels.
         num_codes: Codebook size K, including displacements.
-        threshold: A patch is replaced if its mean squared error after moving is above this.
+        threshold: A patch can be replaced if its mean squared error after moving is above this.
     """
 
     frame_size: int = 64
@@ -90,7 +97,10 @@ class TrainedFrame(NamedTuple):
 
 
 class Residual(nn.Module, ABC):
-    """Replaces patches that the codec cannot reproduce. Pixels are ``(B, 1, C, H, W)``.
+    """Replaces patches that the codec cannot reproduce with new content.
+
+    A subclass defines the token ids from DISPLACEMENTS on, which stand for new content, and calls
+    the codec for the ids below. Pixels are ``(B, 1, C, H, W)``.
 
     Args:
         codec: The codec, which moves patches. It belongs to the tokenizer, not to the residual.
@@ -98,7 +108,8 @@ class Residual(nn.Module, ABC):
     Attributes:
         decoder_parts: See `Tokenizer`.
         has_network: See `Tokenizer`.
-        grouped: Whether sampling treats these codes as one group; see `TokenSpace.group_start`.
+        grouped: Whether sampling treats the ids for new content as one group; see
+            `TokenSpace.group_start`.
     """
 
     decoder_parts: tuple[str, ...]
@@ -117,11 +128,11 @@ class Residual(nn.Module, ABC):
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """Return the codes as unit vectors, ``(K - DISPLACEMENTS, CODE_DIM)``."""
+        """Return unit vectors for the ids for new content, ``(K - DISPLACEMENTS, CODE_DIM)``."""
 
     @abstractmethod
     def encode(self, pixels: Tensor, previous: Tensor) -> Tensor:
-        """Encode single frames to tokens ``(B, 1, N)``, displacements included."""
+        """Encode single frames to tokens ``(B, 1, N)``: displacements, and ids for new content."""
 
     @abstractmethod
     def derived(self) -> Any:
@@ -138,11 +149,11 @@ class Residual(nn.Module, ABC):
         """Encode and decode single frames with gradients."""
 
     def after_step(self, pixels: Tensor, shown: Tensor, tokens: Tensor, revive_after: int) -> None:
-        """Update what gradients do not train, using the frames of a training step."""
+        """Update parameters and buffers that gradients do not train, after a training step."""
 
 
 class MotionTokenizer(Tokenizer):
-    """A tokenizer that consists of a codec and a residual."""
+    """A tokenizer whose tokens displace patches (codec) or replace their content (residual)."""
 
     directions: Tensor
 

@@ -30,7 +30,7 @@ class OfficialError(ValueError):
 
 
 class PartTensors:
-    """The tensors of one model in a file. Each must be taken, with the right shape, or skipped.
+    """The tensors of one model in a file. Each tensor must be taken with its shape, or skipped.
 
     Args:
         tensors: Tensors by name.
@@ -67,7 +67,7 @@ class PartTensors:
         return value
 
     def skip(self, *names: str) -> None:
-        """Skip tensors that the official code does not use, so that they need not be taken."""
+        """Mark tensors as unused by the official code, so that `finish` accepts them."""
         self._left.difference_update(names)
 
     def num_blocks(self, prefix: str) -> int:
@@ -183,7 +183,7 @@ def _check_zip(path: Path) -> None:
         begins = file.read(4)
     if begins.startswith(b"PK"):
         raise OfficialError(
-            f"{path} is cut short: its {path.stat().st_size:,} bytes lack the end of the zip; "
+            f"{path} is truncated: it has {path.stat().st_size:,} bytes and no end-of-zip record; "
             "download it again"
         )
     raise OfficialError(

@@ -69,7 +69,7 @@ def official_world(
     size = _frame_size(predictor, section, frame_size)
     if section.get("use_token") == "false" and token_input:
         raise OfficialError(
-            f"{dynamics}: config.yaml says use_token: false; leave --token-input out"
+            f"the config.yaml beside {dynamics} sets use_token to false; omit --token-input"
         )
     if section.get("use_action_embeddings") == "true":
         raise OfficialError(f"{dynamics} {parts.EMBEDDINGS}")
@@ -96,7 +96,7 @@ def _frame_size(predictor: Checkpoint, section: Mapping[str, str], given: int | 
     if given is not None and said is not None and int(said) != given:
         raise OfficialError(
             f"{predictor.path}: its config.yaml says frames of {said} pixels, got --frame-size "
-            f"{given}; leave --frame-size out"
+            f"{given}; omit --frame-size"
         )
     return given or int(said or FRAME_SIZE)
 
