@@ -54,7 +54,8 @@ class DreamTrainConfig(PPOConfig):
             world model.
         round_frames: Number of real frames collected before the first round and in each round.
         round_steps: Number of fine-tuning steps for the dynamics in each round.
-        dtype: Floating-point type that the world model computes in.
+        dtype: Floating-point type that the world model computes in; "auto" uses bfloat16 if it is
+            faster than float32.
     """
 
     world: Annotated[str, tyro.conf.Positional]

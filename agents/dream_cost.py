@@ -106,7 +106,7 @@ class DreamCost:
         return torch.cat(costs).view(batch, num).to(action_candidates.device)
 
     def _returns(self, state: Any, actions: Tensor) -> Tensor:
-        """Return the expected returns ``(R,)`` of action sequences ``(R, T)``."""
+        """Return the expected returns ``(R,)`` of R action sequences ``(R, T)``."""
         step = self._step(len(actions))
         total = torch.zeros(len(actions), device=self.device)
         going = torch.ones_like(total)  # probability that the episode has not ended

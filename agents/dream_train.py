@@ -37,7 +37,8 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
         * ``steps``: Training steps so far.
         * ``dream_return`` and ``real_return``: Mean returns from the same first frames.
         * ``real_frames``: Number of frames of the real game used so far.
-        * ``overpaid``: 1 if the dream return exceeds the real return by too much, else 0.
+        * ``overpaid``: 1 if the dream return exceeds the real return by more than
+          `config.max_overpay` allows, else 0.
         * ``stop``: 1 if ``overpaid`` is 1 in this evaluation and the previous one, else 0.
     """
     begin(config.out / "dream-train.json", settings_of(config), may_change=("out", "steps"))
@@ -136,10 +137,10 @@ class _Run:
         return play_out(env, first, policy, seeds=seeds, max_steps=config.eval_steps)
 
     def _is_overpaid(self, numbers: dict[str, float]) -> bool:
-        """Returns whether the dream return exceeds the real return by too much.
+        """Returns whether the dream return exceeds the real return by more than is allowed.
 
-        The limit is proportional to the current real return, or to the real return in the first
-        evaluation if that was larger.
+        The limit is `max_overpay` - 1 times the current real return, or times the real return in
+        the first evaluation if that was larger.
         """
         config, real = self._config, numbers["real_return"]
         if config.where == "real" or not config.max_overpay:

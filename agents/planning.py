@@ -23,7 +23,7 @@ class PlannerConfig:
         elites: Fraction of the sequences that count as the best, in (0, 1].
         smoothing: Weight of the previous action probabilities in each update, in [0, 1).
         discount: Discount factor per step, in (0, 1].
-        repeat: Number of steps for which each action is held.
+        repeat: Number of steps for which each action is repeated.
     """
 
     horizon: int = 12

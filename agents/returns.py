@@ -119,7 +119,7 @@ def rows_of(played: Played, rows: slice) -> Played:
 
 
 def joined(parts: Sequence[Played]) -> Played:
-    """Returns the episodes of all parts; `frames` is taken from the first part."""
+    """Joins results along the axis of rows; `frames` is taken from the first result."""
     return replace(
         parts[0],
         rewards=np.concatenate([part.rewards for part in parts], 1),

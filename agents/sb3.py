@@ -65,7 +65,7 @@ class SB3VecEnv(VecEnv):
         given = [options for options in self._options if options]
         if any(options != given[0] for options in given):
             raise ValueError(
-                "reset options must be the same for all rows, got different ones: use "
+                "reset options must be the same for all sub-envs, got different ones: use "
                 "set_options({...})"
             )
         seeds = list(self._seeds)
@@ -133,8 +133,8 @@ class SB3VecEnv(VecEnv):
     def _all_rows(self, indices: VecEnvIndices, call: str) -> None:
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(
-                f"{call} cannot apply to some rows only, because all rows share one env: omit "
-                "indices"
+                f"{call} cannot apply to some sub-envs only, because all sub-envs belong to one "
+                "vector env: omit indices"
             )
 
 

@@ -36,7 +36,7 @@ Step = Callable[[NDArray[np.int64]], Any]
 def measure_dreams(
     world: str, quick: bool, num_rows: Sequence[int] = NUM_ROWS
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Compare the speed of a world model's dreams with its real game and the bare streaming model.
+    """Compare the speeds of dreams, of the real game, and of the bare model (without the env).
 
     Args:
         world: Name or path of the world model.
@@ -68,7 +68,7 @@ def measure_dreams(
 def _speeds(
     loaded: LoadedWorld, world: str, quick: bool, all_num_rows: Sequence[int]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure frames per second for each batch size, alternating the contestants."""
+    """Measure frames per second of dreams, bare model and real game, in turns, per batch size."""
     figures: dict[str, float] = {}
     gains, table = [], []
     for num_rows in all_num_rows:
@@ -138,9 +138,9 @@ def _bare_step(env: GenieVectorEnv) -> Step:
 def _in_turns(
     contestants: list[tuple[Step, int]], num_actions: int, rounds: int
 ) -> list[list[float]]:
-    """Return each contestant's seconds per frame in each round after warm-up.
+    """Return the seconds per frame of each contestant in each round after warm-up.
 
-    A contestant is ``(step, number of sub-envs)``.
+    A contestant is a function to time and its number of sub-envs, ``(step, number)``.
     """
     rng = np.random.default_rng(0)
     taken: list[list[float]] = [[] for _ in contestants]

@@ -34,7 +34,7 @@ def measure_coinrun(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]
     """Measure CoinRun's vector env and bare procgen in turns, with the same random actions.
 
     Returns:
-        The results, and one table row per contestant. The results are:
+        The results, and one table row per timed env. The results are:
 
         * ``coinrun_vs_bare``: the vector env relative to bare procgen, both with two threads;
         * ``coinrun_vs_bare_defaults``: the same, both with their default number of threads;

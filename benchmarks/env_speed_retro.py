@@ -31,9 +31,10 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Measure one env, bare stable-retro and two workers in turns, on a Genesis and an Atari game.
 
     Returns:
-        The results, and one table row per contestant. The results are ``retro_vs_bare`` (steps per
-        second of one env, relative to bare stable-retro) and ``retro_2_workers`` (steps per second
-        of two workers, relative to one env), each for the game with the lower value.
+        The results, and one table row per game and measured speed. The results are
+        ``retro_vs_bare`` (steps per second of one env, relative to bare stable-retro) and
+        ``retro_2_workers`` (steps per second of two workers, relative to one env), each for the
+        game with the lower value.
     """
     rounds = 4 if quick else 15
     versus_bare, two_workers, rows = [], [], []
@@ -55,7 +56,7 @@ def measure_retro(quick: bool) -> tuple[dict[str, float], list[dict[str, Any]]]:
 
 
 def _measure(game: str, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds that each contestant takes in each round."""
+    """Return the seconds per round of bare stable-retro, one env and two workers."""
     command = [sys.executable, "-m", "benchmarks.env_speed_retro", game]
     env, workers = RetroEnv(game), RetroVectorEnv(game, num_envs=WORKERS)
     with subprocess.Popen(

@@ -83,14 +83,15 @@ class FidelityConfig:
     Attributes:
         world: World model to evaluate: its env id (GenieRedux/CoinRun-v0), name or path.
         data: Dataset of real episodes; by default, episodes are played and cached.
-        split: Part of `data` to use: test or all.
+        split: Episodes of `data` to use: test (those that training never reads) or all.
         episodes: Number of episodes to play.
         max_steps: Maximum length of a played episode.
         play_policy: Policy that plays these episodes, as in `genie-gym collect`.
         play_seed: Seed of the played episodes.
         agents: Folders of agents trained in this dream, to check that the dream does not
             overestimate their returns.
-        mode: Generation mode: stream, like the env; or autoregressive or one_go, like the paper.
+        mode: How frames are generated. stream: one by one, like the env. As in the paper:
+            autoregressive (two at once) or one_go (all at once).
         amounts: Number of windows and frames to measure.
         quick: Measure fewer windows and frames; takes about a minute.
         sampling_steps: Sampling passes per frame; None uses the world's setting.

@@ -168,9 +168,10 @@ def seconds(steps: list[Callable[[], object]], turns: int, calls: list[int]) -> 
 
 
 def at_frames(world: WorldModel, marks: tuple[int, ...], around: int) -> list[float]:
-    """Return the median seconds per frame over `around` frames at each mark, one dream per mark.
+    """Return the median seconds per frame near each of the frame numbers in `marks`.
 
-    Frames before the mark take one pass each, to save time.
+    There is one dream per mark, and `around` frames around the mark are timed. Frames before them
+    take one pass each, to save time.
     """
     steps, sampling = [streaming(world, 1) for _ in marks], world.sampling
     world.sampling = replace(sampling, steps=1)

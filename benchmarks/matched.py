@@ -103,7 +103,7 @@ def find_starts(env: VectorEnv, num: int, seed: int) -> Starts:
 
 
 def responds(env: VectorEnv, states: list[bytes]) -> NDArray[np.bool_]:
-    """Return, for each row, whether its next frames depend on the action that is held."""
+    """Return, for each row, whether its next frames depend on the action that is repeated."""
     shown = []
     num_actions = int(env.single_action_space.n)  # type: ignore[attr-defined]
     for action in range(min(num_actions, RESPONSE_ACTIONS)):

@@ -1,8 +1,8 @@
 """Check whether a dream ranks policies as the real game does, from the same starts.
 
-Policies of many kinds are evaluated in the dream and in the game: random play, single actions,
-alternating actions, a scripted expert if there is one, and trained agents. Each decision question
-asks which of five action sequences has the largest return.
+Policies of many kinds are evaluated in the dream and in the game: random play, repeating one
+action, alternating between two actions, a scripted expert if there is one, and trained agents. Each
+decision question asks which of five action sequences has the largest return.
 
 Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]
 """

@@ -1,4 +1,4 @@
-"""Measure the speed of dreams in RL programs: beside other processes, in workers and with PPO.
+"""Measure the speed of dreams in RL programs: next to busy processes, in workers and with PPO.
 
 Run: python -m benchmarks.rl_speed [--world W] [--quick] [--json FILE]
 """
@@ -41,7 +41,7 @@ def measure(given: Namespace) -> Measured:
         rows (sub-envs), except in the comparisons of workers and of dtypes:
 
         * ``two_dreams``: two processes that run one dream each, in total, relative to one process;
-        * ``beside_busy``: a dream beside two busy processes, relative to a dream alone;
+        * ``beside_busy``: a dream while two other processes are busy, relative to a dream alone;
         * ``async_fork_over_sync`` and ``async_spawn_over_sync``: `AsyncVectorEnv` with 4 workers,
           relative to `SyncVectorEnv`;
         * ``ppo_share``: PPO with `CnnPolicy`, relative to stepping without learning;

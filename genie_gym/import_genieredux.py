@@ -60,7 +60,7 @@ class ImportGenieredux:
     """Data type of stored matrices. bfloat16 takes half the space, but rounding may change tokens.
     """
     carried_frames: int = 4
-    """Number of most recent frames that a dream continues from when all positions are used."""
+    """Number of recent frames to continue from when a dream has used all position embeddings."""
     replace: bool = False
     """Overwrite an existing world model."""
 

@@ -105,9 +105,9 @@ def test_stored_episodes_must_fit_the_world(episodes):
     assert len(heldout.stored(card, episodes.path, "all")) == len(episodes)
     with pytest.raises(ValueError, match="split 'test'.*--split all"):
         heldout.stored(CARD, episodes.path, "test")
-    with pytest.raises(ValueError, match=r"frames \(16, 16, 3\), but Toy expects \(64, 64, 3\)"):
+    with pytest.raises(ValueError, match=r"shape \(16, 16, 3\), but Toy expects \(64, 64, 3\)"):
         heldout.stored(replace(card, tokenizer={"frame_size": 64}), episodes.path, "all")
-    with pytest.raises(ValueError, match="has the actions STAY.*the world Toy needs JUMP"):
+    with pytest.raises(ValueError, match="has the actions STAY.*Toy needs JUMP"):
         heldout.stored(replace(card, action_meanings=("JUMP",)), episodes.path, "all")
 
 

@@ -67,7 +67,7 @@ def test_env_attributes_and_methods():
     assert env.get_attr("action_meanings", indices=[0]) == [("ADD-0", "ADD-1", "END")]
     assert [type(state) for state in env.env_method("save_state")] == [bytes, bytes]
     assert env.env_is_wrapped(gym.vector.VectorWrapper) == [False, False]
-    with pytest.raises(ValueError, match="some rows only"):
+    with pytest.raises(ValueError, match="some sub-envs only"):
         env.env_method("save_state", indices=[0])
 
 

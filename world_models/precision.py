@@ -11,10 +11,11 @@ import torch
 __all__ = ["bfloat16_speedup", "choose_dtype"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MIN_SPEEDUP = 1.1  # for a smaller speedup of a product, bfloat16 is not worth its rounding error
+MIN_SPEEDUP = 1.1  # for a smaller speedup, bfloat16 is not worth its rounding error
 SLOW = 1.5  # a dtype that is slower by this factor causes a warning
-SHAPE = (1024, 128, 512)  # rows, inputs and outputs of the timed product: a layer in a small model
-REPEATS, MAX_SECONDS = 12, 0.5  # limits for timing a product
+# Rows, inputs and outputs of the timed matrix multiplication, as in a layer of a small model.
+SHAPE = (1024, 128, 512)
+REPEATS, MAX_SECONDS = 12, 0.5  # limits for timing a matrix multiplication
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
@@ -22,8 +23,8 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
     Args:
         wanted: "float32", "bfloat16", "float16" or "auto". "auto" means bfloat16 if the device
-            supports it natively and, on a CPU, computes a matrix product faster in bfloat16;
-            otherwise float32.
+            supports it natively and, on a CPU, a matrix multiplication is faster in bfloat16 than
+            in float32; otherwise float32.
         device: The device to compute on.
 
     Raises:
@@ -49,7 +50,7 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 @cache
 def bfloat16_speedup(device: torch.device) -> float:
-    """Return the time of a matrix product in float32 divided by the time in bfloat16.
+    """Return the time of a matrix multiplication in float32 divided by the time in bfloat16.
 
     It is measured once per device. The result is at most 1 if the device does not support bfloat16
     natively.
@@ -72,7 +73,7 @@ def _is_native(device: torch.device) -> bool:
 
 
 def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    """Repeat a matrix product several times, and return the shortest time in seconds."""
+    """Repeat a matrix multiplication several times; return the shortest time in seconds."""
     best, begin = float("inf"), time.perf_counter()
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -27,10 +27,10 @@ class LoopRecipe:
         name: Name of the world models that the loop makes.
         training: How the first world model is trained. Fine-tuning uses the same optimizer
             settings.
-        explorer: Settings of the AutoExplore agent; the loop sets the fields out, world, seed
-            and env_kwargs.
+        explorer: Settings of the AutoExplore agent; the loop sets the fields `out`, `world`, `seed`
+            and `env_kwargs`.
         test_agent: Settings of the agent that is trained on the game's own reward and collects the
-            held-out set; the loop sets the fields out, seed and env_kwargs.
+            held-out set; the loop sets the fields `out`, `seed` and `env_kwargs`.
         evaluation: How world models are evaluated.
         random_policy: Policy for random play: random (uniform, as in the paper) or sticky.
         random_episodes: Episodes of random play that the first world model is trained on.

@@ -24,7 +24,7 @@ HORIZONS = (1, 10, 25, 50, 100)
 
 @dataclass(frozen=True, kw_only=True)
 class Horizon:
-    """Scores of single frames of longer dreams.
+    """Scores of individual frames in longer dreams.
 
     Attributes:
         scores: Maps names to mean scores in dB at each of `horizons`; NaN where a score is not

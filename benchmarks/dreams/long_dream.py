@@ -47,8 +47,8 @@ class LongDream:
     Attributes:
         frames: Dreamed frames, uint8 ``(B, n, H, W, 3)``.
         obedience: Effect of other actions, keyed by the number of frames generated before.
-        held: Frames generated while each action is held from then on, uint8 ``(A, m, H, W, 3)``,
-            with the same keys.
+        held: Frames of one dream per action, which repeats this action from then on, uint8
+            ``(A, m, H, W, 3)``, with the same keys.
         real_contrast: Median contrast of real frames.
         real_motion: Mean motion between real frames.
     """
@@ -162,7 +162,7 @@ def obedience(
 def each_action(
     dreamer: Dreamer, state: WorldState, row: int, num_actions: int, steps: int
 ) -> Tensor:
-    """Hold each action in a copy of dream `row`; return ``(A, n, H, W, 3)`` frames.
+    """Repeat each action in a copy of dream number `row`; return frames ``(A, n, H, W, 3)``.
 
     All copies use the same random numbers.
     """

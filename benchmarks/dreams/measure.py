@@ -67,7 +67,7 @@ class Amounts:
 
     @property
     def marks(self) -> tuple[int, int]:
-        """Numbers of frames of a long dream after which other actions are tried: early and late."""
+        """Numbers of frames generated before other actions are tried: early and late in a dream."""
         return (0, self.long_frames * 9 // 10)
 
 
@@ -81,9 +81,10 @@ class Measured:
         scores: Scores of the clips.
         speed: Dreamed frames per second; the time includes the prompts.
         tolerance: Steps by which a predicted event may be early or late.
-        held: Dreams from the first window's prompt that each hold one action throughout, uint8
-            ``(A, n, H, W, 3)``.
-        fid: FID of the dream, the copy and the ceiling; empty without a feature network.
+        held: One dream per action, which repeats this action at every step, from the first window's
+            prompt; uint8 ``(A, n, H, W, 3)``.
+        fid: FID of the dream, the copy and the ceiling (see `Clips`); empty without a feature
+            network.
         horizon: Scores of dreams of 100 frames, only in mode "stream"; None if not measured.
         events: Counts of rewards and terminations; only in mode "stream".
         long: The long dreams, only in mode "stream"; None if there are none.
@@ -202,7 +203,10 @@ def measure(
 
 
 def _held(dreamer: Dreamer, windows: Windows, count: int) -> Tensor:
-    """Generate a dream for each held action, with the same random numbers for all."""
+    """Generate one dream per action, which repeats that action at every step.
+
+    All dreams start from the first window's prompt and use the same random numbers.
+    """
     prompt = windows.prompt[:1].expand(count, -1, -1, -1, -1)
     held = torch.arange(count)[:, None].expand(-1, windows.num_steps)
     between = windows.actions[:1, : windows.num_prompt - 1].expand(count, -1)

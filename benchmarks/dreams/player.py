@@ -39,7 +39,7 @@ class Template(NamedTuple):
     """The player in one pose.
 
     Attributes:
-        rows: Row indices of the player's pixels in the box.
+        rows: Row indices of the player's pixels in the box around the player.
         columns: Column indices of these pixels.
         colours: Colours of these pixels, ``(pixels, 3)``.
     """

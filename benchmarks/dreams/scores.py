@@ -38,7 +38,9 @@ KINDS = ("dream", "copy", "ceiling")
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """Several versions of the same windows, uint8 ``(B, n, H, W, 3)`` each.
+    """The real frames of B windows, and generated frames to compare with them.
+
+    All clips are uint8 ``(B, n, H, W, 3)``, unless a shape is given.
 
     Attributes:
         last: The last frame of the prompt, ``(B, 1, H, W, 3)``.
@@ -65,7 +67,7 @@ class Clips:
         return self.last.expand_as(self.real)
 
     def of(self, kind: str) -> Tensor:
-        """Return the clips of one of `KINDS`."""
+        """Return `dream`, `copy` or `ceiling`."""
         return {"dream": self.dream, "copy": self.copy, "ceiling": self.ceiling}[kind]
 
 

@@ -133,7 +133,7 @@ class _Game:
 
 
 def _drawn(episodes: EpisodeDataset, part: int, clean: Picture) -> Tensor:
-    """Return evenly spaced frames ``(F, H, W, 3)`` of every fourth episode, starting at `part`."""
+    """Return evenly spaced frames ``(F, H, W, 3)`` of the episodes `part`, `part` + 4, etc."""
     chosen = range(part, len(episodes), 4)
     stride = max(1, int(sum(episodes.num_frames[i] for i in chosen)) * 2 // _KNOWN)
     frames = [episodes.frames(i, 0, int(episodes.num_frames[i]))[::stride] for i in chosen]
@@ -154,7 +154,7 @@ def _damaged(frames: Tensor) -> Tensor:
 
 
 def _patches(frames: Tensor) -> Tensor:
-    """Return the patches of all frames, grouped by place: ``(L, F, D)``."""
+    """Return the patches of all frames, grouped by position in the frame: ``(L, F, D)``."""
     small = F.avg_pool2d(to_float(frames), _POOL)  # (F, 3, H / 2, W / 2)
     side = _PATCH // _POOL
     return F.unfold(small, side, stride=side).permute(2, 0, 1).contiguous()

@@ -33,7 +33,7 @@ def table_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
 
 
 def compared_rows(measured: Measured, no_fid: str) -> list[dict[str, Any]]:
-    """Return rows that compare the dream with its floor and ceiling."""
+    """Return rows that compare the dream with copying (floor) and the tokenizer (ceiling)."""
     scores, rows = measured.scores, []
     for name, title in LEVELS.items():
         rows.append(

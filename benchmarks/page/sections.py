@@ -117,7 +117,7 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def closeness(measured: Measured) -> str:
-    """Show the scores with their floor and ceiling, and how they decline with each step."""
+    """Show the scores of the dream, of copying (floor) and of the tokenizer (ceiling), by step."""
     scores = measured.scores
     steps = range(1, measured.windows.num_steps + 1)
     rows = [
@@ -204,8 +204,9 @@ def control(measured: Measured, meanings: Sequence[str]) -> str:
         "random</i> (Genie's) draws every action at random; <i>last replaced</i> keeps the true "
         "actions and replaces only the one that leads to the frame."
         f'</p><div class="pair">{"".join(figures)}</div>'
-        "<h3>Each action held, from one start</h3><p>Only the action differs from row to row. Rows "
-        "that look alike have actions without effect here, or that the world has not learned.</p>"
+        "<h3>Each action repeated, from one start</h3><p>Each row repeats a different action. If "
+        "two rows look alike, their actions have the same effect here, or the world has not "
+        "learned the difference.</p>"
         f'<div class="card">{_held(meanings, measured.held, last)}</div>'
     )
 
@@ -250,8 +251,8 @@ def long(measured: Measured, meanings: Sequence[str]) -> str:
         f'<div class="pair">{"".join(figures)}</div>'
         f"<h3>Frames {', '.join(f'{c + 1:,}' for c in columns)}</h3>"
         f'<div class="card">{_strip(films)}</div>'
-        f"<h3>Each action held, starting at frame {late:,}</h3><p>The same comparison as above, "
-        f"late in the first dream. {_obedience(dream)}</p>"
+        f"<h3>Each action repeated, starting at frame {late:,}</h3><p>The same comparison as "
+        f"above, late in the first dream. {_obedience(dream)}</p>"
         f'<div class="card">{_held(meanings, dream.held[late], dream.frames[:1, late - 1])}</div>'
     )
 

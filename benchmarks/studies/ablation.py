@@ -208,13 +208,19 @@ class Ablation:
         return json.loads(file.read_text())
 
     def steps(self, arm: str, budget: str) -> int:
-        """Return the step at which a variant is evaluated."""
+        """Return the step at which a variant is evaluated.
+
+        The budget "steps" is the same number of steps for all variants, "time" the same time.
+        """
         seconds = self.seconds_per_step
         share = max(seconds.values()) / seconds[arm] if budget == "time" else 1
         return round(self.size.steps * share)
 
     def scores(self, arm: str, seed: int, budget: str) -> dict[str, float]:
-        """Train a variant up to a budget and evaluate it. Call it for the smaller budget first."""
+        """Train a variant for a budget, "steps" or "time", and evaluate it.
+
+        Call it for the smaller budget first.
+        """
         run, step = self.out / f"{arm}-{seed}", self.steps(arm, budget)
         file = run / f"scores-{step:08}.json"
         if not file.exists():

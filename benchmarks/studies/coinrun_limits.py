@@ -3,7 +3,7 @@
 It scores 10 frames after 1 real frame, with the velocity map covered:
 
 * the dream, copying, and the tokenizer's ceiling;
-* a ceiling without a residual: patches are only displaced;
+* a ceiling without a residual (new content for patches): patches are only displaced;
 * ceilings with a perfect residual: each displaced patch whose error exceeds a threshold is replaced
   by the real one (``perfect_3``: above 0.003);
 * the dream and the ceiling, separately for pixels that were in view in the first frame (tracked by

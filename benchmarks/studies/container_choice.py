@@ -222,7 +222,7 @@ def opening(episode: Episode, folder: Path) -> dict[str, float]:
 
 
 def _slug(*words: str) -> str:
-    """Make a figure name from table headings."""
+    """Make the name of a result from table headings."""
     return re.sub("[^a-z0-9]+", "_", " ".join(words).replace("/s per core", " per second"))
 
 

@@ -29,8 +29,8 @@ class Soaked:
     """Measurements of a long dream.
 
     Attributes:
-        looks: Brightness, contrast and change per step of each thousand frames, in grey levels,
-            ``(blocks, 3)``.
+        looks: Brightness, contrast and change per step of each block of a thousand frames, in grey
+            levels, ``(blocks, 3)``.
         memory: Resident bytes after each thousand frames, ``(blocks,)``.
         resets: Number of sub-env resets.
         not_finite: Number of rewards and entropies that are not finite.
@@ -47,11 +47,11 @@ class Soaked:
         return float(settled.max() / settled[0] - 1)
 
     def drift(self) -> NDArray[np.float64]:
-        """Return the relative change from the first to the last block, for each statistic."""
+        """Return each statistic's relative change from the first to the last thousand frames."""
         return self.looks[-1] / self.looks[0] - 1
 
     def spread(self) -> NDArray[np.float64]:
-        """Return the standard deviation over blocks divided by the mean, for each statistic."""
+        """Return each statistic's standard deviation over the blocks, divided by its mean."""
         return self.looks.std(0) / self.looks.mean(0)
 
 

@@ -4,9 +4,9 @@ Run: python -m benchmarks.studies.official_world [--quick] [--steps N] [--compil
 
 It writes checkpoints of the official size to a temporary folder, up to 4 GB. Like the authors'
 files, the checkpoints include the state of the optimiser. ``official_sizes.json`` contains the
-names and shapes of the tensors. A step across the horizon is slower than other steps, so speeds are
-means over whole clips. If FILE is the committed result, the tables in docs/official.md are updated
-too.
+names and shapes of the tensors. A step that begins a new clip, because all position embeddings are
+used, is slower than other steps, so speeds are means over whole clips. If FILE is the committed
+result, the tables in docs/official.md are updated too.
 """
 
 from __future__ import annotations

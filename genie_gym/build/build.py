@@ -140,7 +140,8 @@ class Build:
     ) -> Path:
         """Write a world bundle. Further arguments are fields of `BundleOptions`.
 
-        The last part of `name` is the world's name: ``round-1/Boxing`` is a world named Boxing.
+        The last component of `name` is the world's name: ``round-1/Boxing`` is a world named
+        Boxing.
         """
         out = self.out / "worlds" / name
         options = {"storage": "float32", **options}

@@ -30,7 +30,7 @@ class Sizes(Protocol):
     def train(
         self, stage: str, recipe: Recipe, options: DataOptions, train: Train, due: float
     ) -> bool:
-        """Trains a part of the world."""
+        """Trains a part of the world model: its tokenizer or its dynamics model."""
 
     def minutes(self, stage: str, due: float) -> float | None:
         """Returns the minutes to train an agent; None to train for the recipe's number of steps."""

@@ -57,7 +57,8 @@ class Timed:
 
     Each stage is due after a fraction of the build time, and may use the time left until then.
     Training ends when its time is up (`FitConfig.minutes`). Collection stops when there is no time
-    for another episode. The check is the largest one for which the world model is fast enough.
+    for another episode. The final scores come from the largest check (number of dreamed frames and
+    real episodes) for which the world model is fast enough.
 
     The sizes are stored in ``plan.json``, so that a resumed stage uses the same ones.
 

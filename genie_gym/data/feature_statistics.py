@@ -8,11 +8,17 @@ from numpy.typing import NDArray
 __all__ = ["Statistics", "pooled_statistics", "statistics_of"]
 
 Statistics = dict[str, NDArray[np.float64]]
-"""The smallest and largest value, mean, standard deviation and count of a feature."""
+"""A feature's ``min``, ``max``, ``mean`` and ``std``, and the ``count`` of frames behind them."""
 
 
 def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
-    """Returns statistics of the values ``(N, F)`` over N, with `count` as the number of values."""
+    """Returns the smallest and largest value, mean and standard deviation over the first axis.
+
+    Args:
+        values: Values of F features, ``(N, F)``.
+        count: The number to report as the statistics' count. It is smaller than N if each frame
+            contributes several values, such as pixels.
+    """
     return {
         "min": values.min(0),
         "max": values.max(0),
@@ -23,7 +29,7 @@ def statistics_of(values: NDArray[np.float64], count: int) -> Statistics:
 
 
 def pooled_statistics(parts: list[dict[str, Statistics]]) -> dict[str, Statistics]:
-    """Combines the statistics of single episodes into statistics of all episodes."""
+    """Combines the statistics of individual episodes into statistics of all episodes."""
     pooled = {}
     for feature in parts[0]:
         columns = {

@@ -129,7 +129,7 @@ class _Writer:
     def _note(
         self, episode: Episode, index: int, place: dict[str, int], begin: int
     ) -> dict[str, Any]:
-        """Returns an episode's metadata; `begin` is the index of the first row in its files."""
+        """Returns an episode's metadata; `begin` is the index of its first row in the table."""
         first, length = self.num_rows, len(episode)
         return {
             "episode_index": index,
@@ -189,7 +189,7 @@ def _task(episode: Episode) -> str:
 
 
 def _groups(dataset: EpisodeDataset) -> Iterator[list[int]]:
-    """Yields groups of episodes; each group gets one table and one video."""
+    """Yields groups of about FILE_FRAMES frames; each group gets one table and one video."""
     group: list[int] = []
     frames = 0
     for index in range(len(dataset)):

@@ -21,8 +21,8 @@ class CoinRunRows:
     """Several CoinRun games, called rows, that show the true last frame of each episode.
 
     At the end of an episode, procgen shows the first frame of the next level. Here, the row shows
-    the true last frame until `begin` is called. To draw this frame, a scratch game that cannot end
-    replays the steps since the row's last snapshot.
+    the true last frame until `begin` is called. To draw this frame, a second game that cannot end,
+    the *scratch game*, replays the steps since the row's last *snapshot*, a saved state.
 
     Attributes:
         games: The games after the last step; `games.frames` holds the true last frames of episodes

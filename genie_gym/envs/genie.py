@@ -84,7 +84,7 @@ class GenieVectorEnv(FrameVectorEnv):
         threshold: Minimum probability at which a token is unmasked ahead of the schedule; with 1,
             every frame takes all passes.
         carried_frames: Number of most recent frames to continue from when the dynamics model has
-            used all its positions; only for world models with a `horizon`.
+            used all its position embeddings; only for world models with a `horizon`.
         starts: Folder of a dataset from which to sample the real frames that dreams start from,
             instead of using the few stored with the world model. A quarter of the sampled starts
             are beginnings of recorded episodes.
@@ -289,7 +289,7 @@ class GenieVectorEnv(FrameVectorEnv):
         return self._starts
 
     def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples starts; returns their frames, actions and tokens. Each is encoded only once."""
+        """Samples real frames to start from; returns the frames, their actions and tokens."""
         starts, rngs, known = self._start_bank(), self.np_random, self._start_tokens
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)

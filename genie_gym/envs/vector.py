@@ -280,7 +280,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         rows = list(range(self.num_envs)) if rows is None else [int(row) for row in rows]
         if len(states) != len(rows) or not all(0 <= row < self.num_envs for row in rows):
             raise ValueError(
-                f"expected one state per row and rows from 0 to {self.num_envs - 1}, got "
+                f"expected one state per row (sub-env) and rows from 0 to {self.num_envs - 1}, got "
                 f"{len(states)} states for rows {rows}"
             )
         distinct = {id(state): state for state in states}  # a state is often loaded into many rows
@@ -388,7 +388,7 @@ class FrameVectorEnv(VectorEnv, ABC):
             if self.alone:
                 raise error.ResetNeeded("the episode has ended: call reset() first")
             raise error.ResetNeeded(
-                f"the episodes in rows {np.flatnonzero(self._ended).tolist()} have ended: "
+                f"the episodes in sub-envs {np.flatnonzero(self._ended).tolist()} have ended: "
                 "call reset(options={'reset_mask': terminated | truncated}) first"
             )
 

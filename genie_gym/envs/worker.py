@@ -190,7 +190,10 @@ def _signal_name(number: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], channel: Channel, output: IO[bytes], owner: int) -> None:
-    """Closes a worker's resources; ends the process only if called by the worker's owner."""
+    """Closes a worker's channel and output, and ends its process.
+
+    The process is left alone if this runs in a fork, that is, not in the process `owner`.
+    """
     channel.close()
     output.close()
     if os.getpid() != owner:

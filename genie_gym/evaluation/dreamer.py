@@ -47,8 +47,8 @@ class Dreamer:
 
     Args:
         model: The world model.
-        mode: "stream" generates frames like the env; "autoregressive" and "one_go" generate them
-            like the paper's evaluation.
+        mode: "stream" generates frames one by one, like the env. The other modes are those of the
+            paper's evaluation: "autoregressive" samples two frames at once, "one_go" all n frames.
         device: The device that the model is on.
         batch_size: Windows per batch.
     """

@@ -10,7 +10,7 @@ MOST_PAIRS = 36  # the number of pairs of nine actions
 
 
 def turns(num_actions: int) -> list[tuple[int, ...]]:
-    """Returns the actions that each policy takes in turn: single actions, then pairs of actions.
+    """Returns the actions that each policy takes in turn: one action, or two alternating ones.
 
     If there are more than `MOST_PAIRS` pairs, `MOST_PAIRS` evenly spread pairs are chosen.
     """

@@ -1,4 +1,4 @@
-"""The seed and levels reserved for real episodes that world models were not trained on."""
+"""The held-out seed and levels: no world model is trained on episodes from them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ALL_LEVELS = 2**31 - 1
 
 
 def unseen_levels(card: WorldCard) -> dict[str, Any]:
-    """Returns a card's env arguments, changed to levels that the world was not trained on.
+    """Returns a card's env arguments, changed to levels that the world model was not trained on.
 
-    A world trained on levels S to S + N - 1 is tested on levels S + N and above. A world trained on
-    levels drawn from all 2^31 levels is tested on other draws.
+    A world model trained on levels S to S + N - 1 is tested on levels S + N and above. A world
+    model trained on levels drawn from all 2^31 levels is tested on other draws.
     """
     kwargs = dict(card.env_kwargs)
     if num := int(kwargs.get("num_levels", 0)):

@@ -51,7 +51,8 @@ class ProbeResult:
             states in which the control had an effect. For the value ``none``, the fraction of
             responsive states in which the control had no effect.
         num_states: Number of states tried.
-        num_responsive: Number of states in which any action had an effect; only these count.
+        num_responsive: Number of responsive states, in which any action had an effect. All other
+            states are ignored.
         effects: For each control, its effect in each responsive state.
         config: Settings of the probe.
         strip: Frames over time for each action, from the state with the most effects.

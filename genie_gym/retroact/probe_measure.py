@@ -40,7 +40,7 @@ class Effect:
             ``sends`` if something leaves the character, ``in_place`` if the character changes
             without moving, or ``none``.
         dx: Displacement to the right, in pixels of the console's screen: the first clear
-            displacement if there is one, else the displacement at the end of the hold.
+            displacement if there is one, else the displacement after the last step.
         dy: Displacement downwards, measured in the same way.
         rise: Maximum height above the character's position under NOOP, in pixels.
         changed: Maximum fraction of pixels that differ from NOOP.
@@ -76,7 +76,7 @@ def measure(branches: Branches) -> dict[str, Effect]:
 
 
 def _home(changed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns the character's position (y, x): the place that all moves change first."""
+    """Returns the character's position (y, x): the mean pixel that most moves change first."""
     heat = np.zeros(changed.shape[2:], np.float32)
     for action in _MOVES:
         seen = np.flatnonzero(changed[action].sum(axis=(1, 2)) >= _SEEN)

@@ -43,11 +43,11 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if min(self.num_states, self.hold) < 1 or min(self.first, self.settle, self.seed) < 0:
             raise ValueError(
-                "num_states and hold must be at least 1, and first, settle and seed at least 0, "
-                f"got {self}"
+                "`num_states` and `hold` must be at least 1, and `first`, `settle` and `seed` at "
+                f"least 0, got {self}"
             )
         if self.last < self.first:
-            raise ValueError(f"last must be at least first = {self.first}, got {self.last}")
+            raise ValueError(f"`last` must be at least `first` = {self.first}, got {self.last}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ class EncodedEpisode:
 
 
 class Chunk:
-    """The frames of one chunk, stored column by column. Unused slots are black.
+    """Up to CHUNK_FRAMES frames, compressed together. If there are fewer, the rest is black.
 
     Attributes:
         count: Number of frames so far, at most CHUNK_FRAMES.

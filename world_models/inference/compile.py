@@ -8,7 +8,7 @@ The compiled functions cover:
 
 On a CPU, half-precision weights become constants in the compiled code. They are padded to whole
 tiles of the CPU's matrix units, and autotuning chooses the fastest implementation of each matrix
-product.
+multiplication.
 """
 
 from __future__ import annotations

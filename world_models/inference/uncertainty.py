@@ -34,7 +34,9 @@ def frame_uncertainty(entropy: Tensor, num_codes: int) -> Tensor:
 
 @torch.no_grad()
 def joint_entropy(model: WorldModel, frames: Tensor, actions: Tensor) -> Tensor:
-    """Return the last frame's entropy ``(B, N)`` when all future frames are predicted in one pass.
+    """Return the entropy ``(B, N)`` of each token of the last frame.
+
+    All frames after the given ones are predicted in one pass.
 
     Args:
         model: The world model.

@@ -312,8 +312,8 @@ class WorldModel(nn.Module):
     def _begin_next(self, state: WorldState, action: Tensor) -> tuple[WorldState, NextFrame]:
         """Begin the next frame.
 
-        If the dynamics model has a `horizon`, rows that have used all positions first start a new
-        clip.
+        If the dynamics model has a `horizon`, rows that have used all position embeddings first
+        start a new clip.
         """
         if self.dynamics.config.horizon:
             state = self._within_horizon(state).after_action(action)
@@ -322,7 +322,7 @@ class WorldModel(nn.Module):
         )
 
     def _within_horizon(self, state: WorldState) -> WorldState:
-        """Start a new clip in each row that has no position left for the next frame.
+        """Start a new clip in each row that has no position embedding left for the next frame.
 
         The clip begins with the row's recent frames.
         """

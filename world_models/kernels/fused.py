@@ -1,8 +1,8 @@
 """Switches on the compiled kernels, for training on a CPU with ``compile``.
 
-A training step on a CPU spends more time on memory access than on matrix products. Compiling the
-operations of this package into single loops saves passes over memory. Compiling the rest of a step
-does not make the step faster.
+A training step on a CPU spends more time on memory access than on matrix multiplications. Compiling
+the operations of this package into single loops saves passes over memory. Compiling the rest of a
+step does not make the step faster.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The depth-wise 3x3x3 convolution of PEG, causal in time, added to its input.
 
-A pass has T clean frames, then second versions of the last ``F - T`` clean frames. The convolution
-for a second version covers this version and the clean frames before it; see
-`SpaceTimeTransformer.all_but_last`.
+A pass has T clean frames, then masked copies of the last ``F - T`` clean frames: copies in which
+some tokens are masked. The convolution for a masked copy covers this copy and the clean frames
+before it; see `SpaceTimeTransformer.all_but_last`.
 
 Shapes: B batch, F frames in a pass, T clean frames, N = h * w tokens per frame, D width,
 P kernels over time.
@@ -124,12 +124,12 @@ class _AddNeighbours(torch.autograd.Function):
 
 
 def _past(x: Tensor, num_taps: int, num_clean: int) -> Iterator[tuple[int, int, int]]:
-    """For each age in frames, find the earliest second version with a past frame of this age.
+    """For each age in frames, find the earliest masked copy with a past frame of this age.
 
     Yields:
-        The age (1, 2, ...), the index of that second version, and the index of its past frame.
+        The age (1, 2, ...), the index of that masked copy, and the index of its past frame.
     """
-    first = 2 * num_clean - x.shape[1]  # the first clean frame with a second version
+    first = 2 * num_clean - x.shape[1]  # the first clean frame with a masked copy
     for age in range(1, num_taps):
         start = max(first, age)
         yield age, start - first, start - age

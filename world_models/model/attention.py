@@ -51,8 +51,8 @@ class Attention(nn.Module):
         Args:
             x: The tokens, ``(..., D)``.
             order: The order in which to return the axes of ``(..., 3, H, E)``; the axis of size 3
-                comes first. Matrix products and sums are fast if the axes that they run over come
-                last and are contiguous.
+                comes first. Matrix multiplications and sums are fast if the axes that they run over
+                come last and are contiguous.
             normalise: `qk_norm`, or `qk_norm_plain` if no gradients are needed.
         """
         normal = self.norm(x)

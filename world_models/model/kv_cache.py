@@ -39,9 +39,10 @@ class CacheEntry(NamedTuple):
 class KVCache:
     """The past frames of B rows, as one transformer needs them.
 
-    A row's new frame overwrites slot ``length % W`` of the row's ring, which holds the frame that
-    leaves the window. The slot, and the order in which attention sums over the slots, depend only
-    on the row. So the results for a row are bit-identical whatever the other rows are.
+    Each row keeps W past frames in W *slots* (positions along the axis W). A new frame overwrites
+    slot ``length % W``, which holds the frame that leaves the window. The slot, and the order in
+    which attention sums over the slots, depend only on the row. So the results for a row are
+    bit-identical whatever the other rows are.
 
     `write` changes the cache in place: to keep the old cache, clone it first.
 
@@ -86,7 +87,7 @@ class KVCache:
         )
 
     def ages(self) -> Tensor:
-        """Return each slot's age in frames relative to the next frame, from 1 to W, ``(B, W)``."""
+        """Return the age of each slot's frame, relative to the next frame: 1 to W, ``(B, W)``."""
         window = self.keys.shape[4]
         slots = torch.arange(window, device=self.keys.device)
         return (self.length[:, None] - 1 - slots) % window + 1

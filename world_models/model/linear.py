@@ -9,10 +9,10 @@ __all__ = ["row_by_row"]
 
 
 def row_by_row(linear: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a linear layer to rows ``(B, D)``, with a separate product for each row.
+    """Apply a linear layer to rows ``(B, D)``, with a separate multiplication for each row.
 
-    So the result for a row is bit-identical in any batch. A single matrix product over all rows may
-    sum in an order that depends on B.
+    So the result for a row is bit-identical in any batch. A single matrix multiplication for all
+    rows may sum in an order that depends on B.
     """
     if torch.compiler.is_compiling():  # compiled code may sum in any order anyway
         return linear(x)

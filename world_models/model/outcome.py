@@ -75,9 +75,9 @@ class OutcomeHead(nn.Module):
         return reward_loss.mean(), (termination_loss * (1 + extra * ended)).mean()
 
     def two_hot(self, rewards: Tensor) -> Tensor:
-        """Return weights ``(..., R)`` for the two values nearest to each reward.
+        """Return weights ``(..., R)`` for the two bin values nearest to each reward.
 
-        The weighted mean of the two values is the reward.
+        The weighted mean of these two values is the reward. All other bins have weight 0.
         """
         values = self.values.float()
         rewards = rewards.float().clamp(values[0], values[-1])

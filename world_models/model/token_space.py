@@ -96,7 +96,7 @@ class TokenSpace:
         return self.num_codes
 
     def changed(self, previous: Tensor, tokens: Tensor) -> Tensor:
-        """Mark the tokens whose part of the frame has changed since the previous frame.
+        """Mark the tokens whose patch of the frame has changed since the previous frame.
 
         `previous` holds the previous frame's tokens.
         """

@@ -250,15 +250,15 @@ class SpaceTimeTransformer(nn.Module):
         """Run all layers but the last one.
 
         With ``num_clean=T``, the first T frames of the pass are clean. The other F - T frames are
-        second versions of the last F - T clean frames. A second version attends to the *clean*
-        frames before it and to itself, never to another second version. So in one pass, every frame
-        sees what it would see while it is sampled.
+        *masked copies* of the last F - T clean frames: copies in which some tokens are masked. A
+        masked copy attends to the *clean* frames before it and to itself, never to another masked
+        copy. So in one pass, every frame sees what it would see while it is sampled.
 
         Args:
             x: The frames, ``(B, F, N, D)``.
             num_clean: Number of clean frames T; by default F, which makes a plain causal pass.
             num_frozen: In this many layers, counted from the first, no gradient flows back into the
-                clean frames. This saves two thirds of the time for clean frames. Second versions
+                clean frames. This saves two thirds of the time for clean frames. Masked copies
                 still learn what to attend to.
         """
         num_clean = x.shape[1] if num_clean is None else num_clean
@@ -272,7 +272,8 @@ class SpaceTimeTransformer(nn.Module):
     def last_layer(self, x: Tensor, num_clean: int | None = None) -> Tensor:
         """Run the last layer and the final norm on ``(B, F, N, D)``.
 
-        With `num_clean`, only the second versions are computed and returned; see `all_but_last`.
+        With `num_clean`, only the masked copies, which follow the first `num_clean` frames, are
+        computed and returned; see `all_but_last`.
         """
         last, skip = self.layers[-1], num_clean or 0
         num_clean = x.shape[1] if num_clean is None else num_clean
@@ -369,7 +370,7 @@ class SpaceTimeTransformer(nn.Module):
 def _add(x: Tensor, more: Tensor) -> Tensor:
     """Return the sum in the dtype of ``x``, written over ``more`` if possible."""
     more = more.to(x.dtype)
-    # torch 2.13 cannot compile in-place sums into a matrix product.
+    # torch 2.13 cannot compile in-place sums into a matrix multiplication.
     return x + more if torch.compiler.is_compiling() else more.add_(x)
 
 

@@ -181,7 +181,7 @@ def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
 
 
 def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
-    """Return the distinct rewards in the episodes; empty if there are too many to list."""
+    """Return the distinct rewards in the episodes; empty if there are more than `_MAX_REWARDS`."""
     found: set[float] = set()
     for index, entry in enumerate(episodes.entries):
         with episodes.skipping():

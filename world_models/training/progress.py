@@ -65,7 +65,10 @@ class Progress:
         return self._frames / max(time.perf_counter() - self._begun, 1e-9)
 
     def restart_clock(self) -> None:
-        """Restart the speed measurement, so that evaluation and saving do not count."""
+        """Restart the measurement of `frames_per_s`.
+
+        Call this after compiling, evaluating or saving, so that this time is not counted.
+        """
         self._begun, self._frames = time.perf_counter(), 0
 
     def log(self, step: int, metrics: Mapping[str, float], group: str) -> None:

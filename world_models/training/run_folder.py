@@ -32,8 +32,10 @@ class RunRecord:
         frames: Number of frames per training window.
         fit: The optimisation settings.
         data: A summary of the dataset; see `world_models.training.runs.describe`.
-        built_on: The world model that is fine-tuned. For a dynamics model, also the fingerprints of
-            the tokenizer and the latent action model.
+        built_on: What the run starts from. ``"world"`` is the name or path of the world model that
+            it fine-tunes, or None. For a dynamics model, ``"tokenizer"`` and ``"latent_action"``
+            are the fingerprints (hashes) of these models, with None if actions are not latent, and
+            ``"outcome_only"`` says whether only the outcome head is trained.
         command: Command line that started the run.
         versions: Versions of genie-gym and torch.
     """

@@ -145,7 +145,7 @@ def _launch(precision: str) -> Fabric:
         faster = bfloat16_speedup(fabric.device)
         print(
             f"precision {chosen_precision(precision)}: on this {fabric.device.type}, a matrix "
-            f"product in bf16 is {faster:.2g} times as fast as in fp32"
+            f"multiplication in bf16 is {faster:.2g} times as fast as in fp32"
         )
     return fabric
 

@@ -21,8 +21,8 @@ class WorldNotFoundError(FileNotFoundError):
 def search_folders() -> list[Path]:
     """Return the folders that may hold worlds, in order of precedence.
 
-    The folders in the environment variable GENIE_GYM_WORLDS come first, then the user's own folder
-    of worlds, then the folder of the worlds that ship with the package.
+    The folders listed in the environment variable GENIE_GYM_WORLDS come first, then the user's own
+    folder of worlds, then the folder of the worlds that ship with the package.
     """
     named = [Path(folder).expanduser() for folder in os.environ.get(VARIABLE, "").split(os.pathsep)]
     return [*(folder for folder in named if folder != Path()), user_folder(), SHIPPED]

@@ -54,7 +54,8 @@ class OnePass(Paper):
         """See `TwoStream.joint_logits`. Only one frame can be predicted at a time."""
         if num_ahead != 1 or (clip.tokens[:, :-1] == dynamics.space.mask_token).any():
             raise ValueError(
-                "a one-pass dynamics model predicts one frame at a time from unmasked frames; pass "
-                'frames_per_call=1, or use mode "stream" or "streaming"'
+                "a one-pass dynamics model cannot predict several frames at once, only one frame "
+                'at a time: pass frames_per_call=1 to imagine(), evaluate dreams in mode "stream", '
+                'or compute AutoExplore\'s reward in mode "streaming"'
             )
         return super().joint_logits(dynamics, clip, num_ahead)

@@ -93,8 +93,8 @@ def displace(previous: Tensor, displacement: Tensor, patch: int) -> Tensor:
 def most_common(displacement: Tensor, ignored: Tensor | None = None) -> Tensor:
     """Return each frame's most common displacement ``(B, T)``, given all of them ``(B, T, N)``.
 
-    Displacements marked in `ignored`, which is broadcast, do not count. If none is left, the result
-    is STILL.
+    Displacements marked in `ignored`, which is broadcast, are left out. If none is left, the result
+    is STILL (no displacement).
     """
     counts = F.one_hot(displacement, DISPLACEMENTS)
     counts = counts.sum(2) if ignored is None else (counts * ~ignored[..., None]).sum(2)
@@ -147,7 +147,7 @@ def _errors(pixels: Tensor, previous: Tensor, patch: int) -> Tensor:
 
 
 def _correlate(strips: Tensor, patches: Tensor, unfold: bool) -> Tensor:
-    """Correlate patches ``(R, w, C, P, P)`` with all places in their strips ``(R, C, y, x)``.
+    """Correlate patches ``(R, w, C, P, P)`` with all positions in their strips ``(R, C, y, x)``.
 
     R counts rows of patches: all w patches of a row share one strip of the previous frame.
     Unfolding takes memory, but on a GPU a convolution would round pixels to TF32.

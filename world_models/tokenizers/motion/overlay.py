@@ -55,7 +55,7 @@ class Overlay(nn.Module):
         self._known: tuple[tuple[int, int], Layers] | None = None
 
     def layers(self) -> Layers:
-        """Return the layers, which are cached until the votes change."""
+        """Return the layers, which are cached until `watch` learns from more frames."""
         state = (self.votes.data_ptr(), self.votes._version)
         if self._known is None or self._known[0] != state:
             stayed, went = self.votes

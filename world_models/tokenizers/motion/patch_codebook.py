@@ -153,8 +153,8 @@ class PatchCodebook(Residual):
         """Find each patch's nearest key; return mean squared distances and indices, ``(M,)``."""
         with torch.autocast(patches.device.type, enabled=False):
             patches, keys = patches.float(), self.keys.float()
-            # A matrix product finds candidates. It is fast, but rounds differently from batch to
-            # batch, so the nearest candidate is found by computing each pair.
+            # A matrix multiplication finds candidates. It is fast, but rounds differently from
+            # batch to batch, so the nearest candidate is found by computing each pair.
             rough = torch.addmm(keys.square().sum(-1), patches, keys.T, alpha=-2)
             number = min(CANDIDATES, len(keys))
             candidates = rough.topk(number, largest=False).indices.sort(-1).values  # (M, number)

@@ -255,8 +255,9 @@ class MotionTokenizer(Tokenizer):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode and decode each frame relative to the previous decoded frame.
 
-        Clips start with a real frame, as dreams do. In every second clip, the previous frame is
-        regularly taken from another clip, so that codes also learn to show entirely new frames.
+        Clips start with a real frame, as dreams do. In every second clip, the previous frame of
+        every CUT-th frame is taken from another clip, so that codes also learn to show entirely new
+        frames.
         """
         learning = self.training and not decoder_only
         if learning and self.codec.overlay is not None:
