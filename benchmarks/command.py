@@ -16,7 +16,7 @@ BENCHMARKS = {
     "web_speed": "an exported world in the browser: frames per second",
     "transfer": "agents trained in a dream against agents trained in the real game",
     "ranking": "whether a dream ranks policies as the real game does",
-    "rl_speed": "speed of dreams beside other processes, in workers and with PPO",
+    "rl_speed": "speed of dreams while other processes run, in worker processes, and with PPO",
     "generation_speed": "seconds per frame: streaming against recomputing the window",
     "training_speed": "training steps per second",
     "data_speed": "collecting, storing and reading episodes, against Minari",

@@ -108,7 +108,9 @@ def options(parser: ArgumentParser) -> None:
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--real", action="store_true", help="measure only the real games")
     only.add_argument("--dreams", action="store_true", help="measure only the dreams")
-    parser.add_argument("--rows", type=int, nargs="+", default=NUM_ROWS, help="of dreams")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=NUM_ROWS, help="numbers of sub-envs of the dreams"
+    )
 
 
 def measure(given: Namespace) -> Measured:

@@ -66,7 +66,7 @@ def run_benchmark(
         "--json",
         metavar="FILE",
         type=Path,
-        help="write the figures to this file",
+        help="write the results to this file",
     )
     given = parser.parse_args(argv)
     figures, rows = measure(given)

@@ -218,12 +218,14 @@ def _row(
 def options(parser: ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
-    parser.add_argument("--steps", type=int, default=40_960, help="per run")
-    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each arm")
+    parser.add_argument("--steps", type=int, default=40_960, help="training steps per run")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each variant")
     parser.add_argument("--episodes", type=int, default=8, help="real episodes per evaluation")
     parser.add_argument("--start-policy", default="mixed", help="collects what dreams start from")
-    parser.add_argument("--pictures", type=Path, help="folder for pictures of the agents' play")
-    parser.add_argument("--work", type=Path, default=Path("runs/transfer"), help="folder of runs")
+    parser.add_argument("--pictures", type=Path, help="folder for images of the agents")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/transfer"), help="folder for the runs"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

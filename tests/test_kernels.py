@@ -37,7 +37,7 @@ from world_models.presets import tiny
 from world_models.training.fit import fit
 
 GRID = (3, 4)
-CLEAN = 4  # of the frames of a pass, at most; more are second versions
+CLEAN = 4  # of the frames of a pass, at most; others are masked copies
 SPACE = TokenSpace(grid=(4, 4), num_codes=32, code_dim=8)
 
 
@@ -100,7 +100,7 @@ def neighbours(x: Tensor, taps: Tensor, bias: Tensor, num_clean: int) -> tuple[T
 
 
 def neighbours_plain(x: Tensor, taps: Tensor, bias: Tensor, num_clean: int) -> tuple[Tensor]:
-    """A second version is the last frame of a pass in which all others are clean."""
+    """A masked copy is the last frame of a pass in which all others are clean."""
     num_second = x.shape[1] - num_clean
     frames = [add_neighbours_plain(x[:, :num_clean], x[:, :num_clean], taps, bias, GRID)]
     for i in range(num_second):
@@ -115,7 +115,7 @@ def neighbours_plain(x: Tensor, taps: Tensor, bias: Tensor, num_clean: int) -> t
 @pytest.mark.parametrize("num_taps", [1, 3])
 @pytest.mark.parametrize("num_frames", [1, 2, 4, 5, 7])
 def test_neighbours(num_frames, num_taps, fused):
-    """Of a plain pass, and where some or all frames but the first have a second version."""
+    """Of a plain pass, and where some or all frames but the first have a masked copy."""
     torch.manual_seed(0)
     num_clean = min(num_frames, CLEAN)
     inputs = [

@@ -324,7 +324,9 @@ def _go_on_if(done: bool) -> None:
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", default="coinrun-tiny", choices=RECIPES)
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="kept runs")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/ablation"), help="folder for the runs"
+    )
 
 
 def measure(given: Namespace) -> Measured:

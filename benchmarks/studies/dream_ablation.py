@@ -109,13 +109,13 @@ def measure(given: Namespace) -> Measured:
 def options(parser: ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--world", default="CrazyClimber", help="name or path of the world")
-    parser.add_argument("--steps", type=int, default=40_960, help="per agent")
+    parser.add_argument("--steps", type=int, default=40_960, help="training steps per agent")
     parser.add_argument("--seeds", type=int, default=3, help="agents per variant")
     parser.add_argument(
         "--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="variants to run"
     )
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/dream-ablation"), help="folder of runs"
+        "--work", type=Path, default=Path("runs/dream-ablation"), help="folder for the runs"
     )
 
 
