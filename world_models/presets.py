@@ -71,7 +71,10 @@ def small(num_actions: int = 5, frame_size: int = 64) -> WorldConfig:
 
 
 def coinrun() -> WorldConfig:
-    """CoinRun with 7 actions and its velocity map: 3.0M weights, 4 MiB in int8."""
+    """CoinRun with 7 actions, on frames that show the player's velocity: 3.0M parameters.
+
+    A bundle in int8 takes 4 MiB.
+    """
     tokenizer = ResidualVQConfig(transformer=_motion_coder(), threshold=3e-3, overlay=True)
     return _motion_world(tokenizer, num_actions=7, num_layers=4, brightness=True)
 
@@ -83,7 +86,7 @@ def atari(num_actions: int = 5) -> WorldConfig:
 
 
 def atari_many(num_actions: int = 5) -> WorldConfig:
-    """Many Atari 2600 games at once: 2.7M weights, 3 MiB in int8."""
+    """Many Atari 2600 games at once: 2.7M parameters, 3 MiB in int8."""
     tokenizer = ResidualVQConfig(transformer=_motion_coder(), num_codes=512, threshold=2e-4)
     return _motion_world(tokenizer, num_actions, num_layers=5)
 

@@ -85,7 +85,9 @@ def gates(figures: Mapping[str, float]) -> dict[str, bool]:
         moves = figures.get("stability_motion", 1) > MOVES and not frozen
         found[f"after {frames} frames it still moves, and is not flat"] = moves
     if "exploit_gate" in figures:
-        found["rewards no tested policy much more than the game does"] = figures["exploit_gate"] == 1
+        found["rewards no tested policy much more than the game does"] = (
+            figures["exploit_gate"] == 1
+        )
     return found
 
 

@@ -63,14 +63,14 @@ class Take:
 
 
 class Recording:
-    """A recording in progress of the dream, and of the real game if it is on.
+    """An ongoing recording of the dream, and of the real game if that is on.
 
     Args:
         card: Card of the world model.
         seed: Seed of the session.
-        fps: Frames per second of the film.
-        dream: The dream's current moment.
-        real: The real game's current moment; None if the real game is off.
+        fps: Frame rate of the video.
+        dream: The dream's latest frame and step result, with which the recording begins.
+        real: The same for the real game; None if the real game is off.
     """
 
     def __init__(self, *, card: WorldCard, seed: int, fps: int, dream: Moment, real: Moment | None):

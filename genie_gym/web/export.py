@@ -44,7 +44,8 @@ def export_web(world: str | Path, out: Path, runtime: Path | None = None) -> Pat
     check_exportable(loaded.card.name, loaded.model)
     if loaded.starts is None:
         raise ValueError(
-            f"the world model {loaded.card.name} has no start bank to begin dreams from"
+            f"the world model {loaded.card.name} has no start bank: a page needs stored real "
+            "frames to begin dreams from"
         )
     files = runtime_files(runtime)
     out.parent.mkdir(parents=True, exist_ok=True)
