@@ -29,7 +29,7 @@ def test_the_tested_games_are_not_learned_before():
     pool = comparison.pool_games()
     assert len(pool) > 20 and "Hero-Atari2600" not in pool
     assert "Airstriker-Genesis" not in pool  # another platform
-    with pytest.raises(ValueError, match="not tested itself"):
+    with pytest.raises(ValueError, match="needs an untested game"):
         Comparison(games=("Hero-Atari2600",), pool=("Hero-Atari2600",))
 
 

@@ -62,7 +62,7 @@ def test_disabled_refuses_ended_rows_until_they_are_reset():
     env = CountingVectorEnv(2, autoreset_mode=AutoresetMode.DISABLED)
     env.reset(seed=5)
     env.step([1, END])
-    with pytest.raises(error.ResetNeeded, match=r"rows \[1\]"):
+    with pytest.raises(error.ResetNeeded, match=r"sub-envs \[1\]"):
         env.step([1, 1])
     frames, infos = env.reset(options={"reset_mask": np.array([False, True])})
     assert [steps for _, _, steps in shown(frames)] == [1, 0]
