@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.square_world import CELL, GOAL, MOVES, SIDE, draw, play
-from world_models.inference.world import Prediction, Rollout
+from world_models.inference.prediction import Prediction, Rollout
 
 NUM_CODES = 16
 SHADE = 20  # grey levels by which the tokenizer makes everything too blue

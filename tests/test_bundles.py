@@ -139,6 +139,13 @@ def test_flipped_bit(bundle):
     broken(bundle, r"tokenizer\.safetensors does not have the checksum")
 
 
+def test_no_weights_at_all(bundle):
+    for file in bundle.glob("*.safetensors"):
+        file.unlink()
+    edit(bundle, lambda card: card.update(files={}))
+    broken(bundle, r"has no weights \(\*\.safetensors\)")
+
+
 def test_missing_file(bundle):
     (bundle / "starts.safetensors").unlink()
     broken(bundle, r"starts\.safetensors is missing")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tests.square_runs import motion
+from world_models.inference.prediction import Prediction
 from world_models.inference.sampling import Sample, sample_tokens
 from world_models.inference.state import WorldState
-from world_models.inference.world import Prediction, WorldModel
+from world_models.inference.world import WorldModel
 from world_models.model.token_space import SamplingConfig, TokenSpace
 from world_models.presets import build, tiny
 

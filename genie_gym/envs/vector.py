@@ -2,8 +2,7 @@
 
 A row is one sub-env. Each subclass wraps a simulator (the real CoinRun, emulator processes or a
 world model) and implements how its rows start and step. The base class implements the rest of
-Gymnasium's interface: one seed per row, action checks, all three autoreset modes, time limits, the
-layout of infos, saved states and rendering.
+Gymnasium's interface: seeds per row, autoreset, time limits, infos, saved states and rendering.
 """
 
 from __future__ import annotations
@@ -171,8 +170,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         """Starts new episodes.
 
         Args:
-            seed: One seed per row, or an integer for the seeds ``seed, seed + 1, ...``. None keeps
-                the random generators.
+            seed: One seed per row, or an integer for ``seed, seed + 1, ...``; None keeps them.
             options: ``{"reset_mask": bool array}`` resets only the marked rows; subclasses define
                 further options.
 

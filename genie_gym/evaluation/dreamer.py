@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from world_models.inference.prediction import Prediction
 from world_models.inference.state import WorldState
 from world_models.inference.uncertainty import frame_uncertainty
-from world_models.inference.world import Prediction, WorldModel
+from world_models.inference.world import WorldModel
 
 __all__ = ["Dream", "Dreamer", "Mode"]
 

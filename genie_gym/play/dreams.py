@@ -27,9 +27,9 @@ from world_models.inference.parallel import (
     threads,
     threads_of_an_operation,
 )
+from world_models.inference.prediction import Prediction
 from world_models.inference.state import WorldState
 from world_models.inference.uncertainty import frame_uncertainty
-from world_models.inference.world import Prediction
 
 __all__ = ["Dream", "DreamRows", "SavedDream"]
 

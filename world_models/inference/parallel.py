@@ -20,8 +20,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from world_models.inference.prediction import Prediction
 from world_models.inference.state import WorldState
-from world_models.inference.world import Prediction
 
 __all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts", "threads", "threads_of_an_operation"]
 

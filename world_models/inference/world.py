@@ -8,14 +8,14 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from world_models.inference.prediction import Prediction, Rollout
 from world_models.inference.sampling import Pass, Sample, entropy, sample_tokens
 from world_models.inference.state import WorldState
 from world_models.model.dynamics import Dynamics
@@ -25,51 +25,7 @@ from world_models.model.objectives import NextFrame, PaperFrame
 from world_models.model.token_space import Clip, SamplingConfig
 from world_models.tokenizers.base import Tokenizer
 
-__all__ = ["Prediction", "Rollout", "WorldModel"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The next frame of B rows, with reward and termination.
-
-    Attributes:
-        frames: The frames, uint8 ``(B, H, W, 3)``.
-        tokens: The frames' tokens, int64 ``(B, N)``.
-        entropy: Entropy of each token's distribution before any token of the frame was known, in
-            nats, ``(B, N)``.
-        reward: Expected reward for the action that led to the frame, ``(B,)``.
-        termination: Probability that this action ended the episode, ``(B,)``.
-        passes: Number of sampling passes, ``(B,)``; 0 for real frames.
-        surprise: Negative log-probability that the model had predicted for each token of the real
-            frame, in nats, ``(B, N)``; None for imagined frames.
-    """
-
-    frames: Tensor
-    tokens: Tensor
-    entropy: Tensor
-    reward: Tensor
-    termination: Tensor
-    passes: Tensor
-    surprise: Tensor | None = None
-
-    @classmethod
-    def cat(cls, parts: Sequence[Prediction]) -> Prediction:
-        """Concatenate predictions along the batch axis."""
-        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
-        known = {name: x for name, x in columns.items() if x[0] is not None}
-        return cls(**{name: torch.cat(x) for name, x in known.items()})
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """The next n frames of B rows.
-
-    The fields are those of `Prediction` with an additional axis for the frames, ``(B, n, ...)``.
-    """
-
-    frames: Tensor
-    tokens: Tensor
-    entropy: Tensor
+__all__ = ["WorldModel"]
 
 
 class WorldModel(nn.Module):

@@ -6,6 +6,7 @@ every tensor must have the name and shape that the configuration implies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -198,13 +199,14 @@ class _AtMost(TorchFunctionMode):
         super().__init__()
         self._card, self._built = card_path(path), 0
         self._num_bytes = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+        if not self._num_bytes:
+            raise BundleError(f"{path} has no weights (*.safetensors); copy the bundle again")
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
         if func is torch.empty:  # torch's layers create their weights with it
-            self._built += result.numel()
+            self._built += math.prod(args if isinstance(args[0], int) else args[0])
         # The files may store one byte per weight, and need not contain the buffers.
         if self._built > 2 * self._num_bytes:
             raise BundleError(
@@ -212,7 +214,7 @@ class _AtMost(TorchFunctionMode):
                 f"have {self._num_bytes:,} bytes: the card or a file was changed; copy the "
                 "bundle again"
             )
-        return result
+        return func(*args, **(kwargs or {}))
 
 
 def _weight_files(path: Path, card: WorldCard, model: WorldModel) -> dict[Path, nn.Module]:
