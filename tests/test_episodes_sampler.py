@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import os
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +10,7 @@ import torch
 
 from tests.episode_data import make_episode, write_episodes
 from world_models.episodes import EpisodeDataset, WindowSampler, sequential_windows
+from world_models.episodes.errors import DamagedShardError
 from world_models.episodes.loader import WindowLoader
 
 LENGTHS = np.array([16, 5, 40, 17])
@@ -134,31 +132,15 @@ def test_the_loader_resumes_to_the_same_batches(dataset, num_workers):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-class OwnsThreads:
-    """Like an emulator: it must not be destroyed in a forked process, which has no such threads."""
-
-    def __init__(self):
-        self.process, self.cycle = os.getpid(), self
-
-    def __del__(self):
-        if os.getpid() != self.process:
-            os.abort()
-
-
-def read_after_collecting(read, windows):
-    gc.collect()
-    return read(windows)
-
-
-def test_workers_do_not_destroy_what_they_inherit(dataset):
-    loader = WindowLoader(dataset, length=16, batch_size=2, num_workers=1)
-    loader.read = partial(read_after_collecting, loader.read)
-    gc.disable()
-    try:
-        OwnsThreads()
-        assert len(next(iter(loader))["frames"]) == 2
-    finally:
-        gc.enable()
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damage_found_while_reading_ahead_is_raised(dataset, num_workers):
+    loader = WindowLoader(dataset, length=16, batch_size=4, num_workers=num_workers)
+    shard = next(dataset.path.rglob("*.h5"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    shard.write_bytes(data)
+    with pytest.raises(DamagedShardError, match="is damaged"):
+        list(itertools.islice(loader, 20))
 
 
 def test_the_loader_gives_the_frames_of_the_episodes(dataset):

@@ -21,7 +21,7 @@ class DamagedShardError(RuntimeError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type, tuple[Path, str]]:
-        """Make the error picklable: DataLoader workers send it to the main process."""
+        """Make the error picklable, so that other processes can raise it."""
         return DamagedShardError, (self.path, self.reason)
 
 

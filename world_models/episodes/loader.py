@@ -1,20 +1,21 @@
-"""Loads batches of windows as torch tensors, in worker processes."""
+"""Loads batches of windows as torch tensors, in background threads."""
 
 from __future__ import annotations
 
-import gc
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from world_models.episodes.dataset import EpisodeDataset
 from world_models.episodes.sampler import WindowSampler
 
+BATCHES_AHEAD = 2  # per worker
 Read = Callable[[np.ndarray], dict[str, Any]]  # loads a batch, given rows (episode, start)
 
 
@@ -26,8 +27,8 @@ class WindowLoader:
     Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
     `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
 
-    `num_workers` processes read ahead; with 0, the main process reads. `sampler_options` are passed
-    to :class:`WindowSampler`.
+    `num_workers` threads read ahead; with 0, nothing is read ahead. `sampler_options` are passed to
+    :class:`WindowSampler`.
     """
 
     def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
@@ -39,15 +40,7 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Yield batches, beginning at the current position."""
-        batches = itertools.count(self.sampler.position)
-        loader = DataLoader(
-            _Batches(self.read),
-            sampler=(self.sampler.batch(number) for number in batches),
-            batch_size=None,
-            num_workers=self.num_workers,
-            worker_init_fn=_keep_garbage,
-        )
-        for batch in loader:
+        for batch in self._read_ahead() if self.num_workers else map(self._batch, self._numbers()):
             self.sampler.position += 1  # counts received batches: workers read ahead
             yield batch
 
@@ -65,21 +58,21 @@ class WindowLoader:
             )
         self.sampler.load_state_dict(state)
 
+    def _numbers(self) -> Iterator[int]:
+        return itertools.count(self.sampler.position)
 
-def _keep_garbage(worker: int) -> None:
-    """Never garbage-collect the objects that a forked worker inherits.
+    def _batch(self, number: int) -> dict[str, torch.Tensor]:
+        arrays = self.read(self.sampler.batch(number))
+        return {name: torch.as_tensor(array) for name, array in arrays.items()}
 
-    A worker aborts if it destroys an object whose threads exist only in the parent, such as an
-    emulator.
-    """
-    gc.freeze()
-
-
-class _Batches(Dataset):
-    """Reads batches of windows; runs in the worker processes."""
-
-    def __init__(self, read: Read):
-        self.read = read
-
-    def __getitem__(self, windows: np.ndarray) -> dict[str, torch.Tensor]:
-        return {name: torch.as_tensor(array) for name, array in self.read(windows).items()}
+    def _read_ahead(self) -> Iterator[dict[str, torch.Tensor]]:
+        numbers = self._numbers()
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="loader")
+        try:
+            first = itertools.islice(numbers, BATCHES_AHEAD * self.num_workers)
+            batches = deque(pool.submit(self._batch, number) for number in first)
+            for number in numbers:
+                yield batches.popleft().result()
+                batches.append(pool.submit(self._batch, number))
+        finally:
+            pool.shutdown(cancel_futures=True)

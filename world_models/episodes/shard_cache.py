@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ from world_models.episodes.shard import ShardReader
 MAX_OPEN_SHARDS = 256
 
 
-class ShardCache:
-    """Holds open shards. Each process opens its own, because HDF5 does not survive a fork."""
+class ShardCache(threading.local):
+    """Holds open shards.
+
+    Each thread opens its own, so that none closes a shard while another reads it. Each process also
+    opens its own, because HDF5 does not survive a fork.
+    """
 
     def __init__(self) -> None:
         self._readers: OrderedDict[Path, ShardReader] = OrderedDict()
@@ -30,5 +35,5 @@ class ShardCache:
             self._readers.popitem(last=False)[1].close()
         return self._readers[path]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_readers": OrderedDict(), "_process": os.getpid()}
+    def __reduce__(self) -> tuple[type[ShardCache], tuple[Any, ...]]:
+        return ShardCache, ()

@@ -25,7 +25,7 @@ class DataOptions:
         from_world: Fine-tune this world model (name or path). The model to train comes from the
             world model; the loss and the optimisation come from the recipe. None trains a new
             model.
-        workers: Number of worker processes that prefetch frames (tokens for a dynamics model).
+        workers: Number of threads that read frames ahead (tokens for a dynamics model).
         on_damage: Stop at damaged data ("refuse"), or skip damaged data ("skip").
         compile: Compile the loss. On a CPU, this compiles only the operations in
             `world_models.kernels`, and requires a C++ compiler. Compiling takes a minute or more at
