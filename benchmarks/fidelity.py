@@ -196,11 +196,11 @@ def _dreaming(config: FidelityConfig) -> dict[str, Any]:
 
 def _exploits(config: FidelityConfig) -> Exploits:
     say("checking whether the dream overpays any policy")
-    num_starts, steps = (2, 30) if config.quick else (32, 100)
+    num_starts, steps = (2, 30) if config.quick else (128, 100)
     return look_for_exploits(
         world_name(config.world),
         list(config.agents),
-        num_starts=min(num_starts, config.episodes),
+        num_starts=min(num_starts, 2 * config.episodes),
         steps=min(steps, config.max_steps),
         dreaming=_dreaming(config),
     )
