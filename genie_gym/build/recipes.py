@@ -130,7 +130,9 @@ def crazy_climber(build: Build) -> Path:
     world = _finish(build, every, world, build.dynamics("more", tuned, every, world=world))
     # Adds episodes of an agent trained in this dream, because other policies seldom climb far.
     longer = _fitted(dynamics, steps=3000, batch_size=8)
-    return _calibrated(build, _round(build, 1, world, every, longer, MIXED), every, longer)
+    world = _round(build, 1, world, every, longer, MIXED)
+    agent = build.agent("calibration", world, every)
+    return _calibrated(build, world, half_by(agent, MIXED), 80, longer)
 
 
 def freeway(build: Build) -> Path:
@@ -139,17 +141,13 @@ def freeway(build: Build) -> Path:
     The data is mixed play, and episodes of a scripted player that walks up, because other policies
     hardly ever cross the road.
     """
-    policy = f"{MIXED},agents.experts:freeway=10"
-    return from_play(
-        build,
-        RECIPES["atari"](),
-        policy=policy,
-        episodes=200,
-        steps=6000,
-        events=0.3,
-        # At temperature 0.5, the dream shows chickens and cars twice.
-        sampling=replace(ONE_PASS, temperature=0.2),
+    recipe, policy = RECIPES["atari"](), f"{MIXED},agents.experts:freeway=10"
+    # At temperature 0.5, the dream shows chickens and cars twice.
+    cooler = replace(ONE_PASS, temperature=0.2)
+    world = from_play(
+        build, recipe, policy=policy, episodes=200, steps=6000, events=0.3, sampling=cooler
     )
+    return _calibrated(build, world, policy, 100, recipe.dynamics, cooler)
 
 
 def frostbite(build: Build) -> Path:
@@ -230,27 +228,28 @@ def _round(
     return _finish(build, data, world, run, sampling, pictures, name=f"{name}/{build.name}")
 
 
-def _calibrated(build: Build, world: Path, data: Path, recipe: DynamicsRecipe) -> Path:
+def _calibrated(
+    build: Build,
+    world: Path,
+    policy: str,
+    episodes: int,
+    recipe: DynamicsRecipe,
+    sampling: SamplingOptions = ONE_PASS,
+) -> Path:
     """Fine-tunes the outcome head on dreams in which rewards are as rare as in the real game.
 
     The other stages oversample rewards and give them a larger loss weight. As a result, the model
-    predicts too much reward if the frame does not show whether there is a reward. Half of the
-    episodes come from an agent that was trained in the world model.
+    predicts too much reward if the frame does not show whether there is a reward. The dreams follow
+    the actions of new real episodes, which `policy` plays.
     """
-    agent = build.agent("calibration", world, data)
-    play = build.collect(
-        "calibration",
-        half_by(agent, MIXED),
-        80,
-        seed=CALIBRATION_SEED,
-        share=ROUND_SHARES["collect"],
-    )
+    share = ROUND_SHARES["collect"]
+    play = build.collect("calibration", policy, episodes, seed=CALIBRATION_SEED, share=share)
     loss = replace(recipe.loss, event_weight=1.0)
     tuned = replace(recipe, loss=loss, events=0.0, self_forcing=1.0)
     tuned = _fitted(tuned, steps=500, batch_size=8, learning_rate=1e-3)
     share = ROUND_SHARES["dynamics"]
     run = build.dynamics("calibration", tuned, play, world=world, outcome_only=True, share=share)
-    return _finish(build, play, world, run, name=f"calibrated/{build.name}")
+    return _finish(build, play, world, run, sampling, name=f"calibrated/{build.name}")
 
 
 def _finish(
