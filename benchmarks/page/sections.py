@@ -117,7 +117,10 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def closeness(measured: Measured) -> str:
-    """Show the scores of the dream, of copying (floor) and of the tokenizer (ceiling), by step."""
+    """Return the section with the dream's scores by step, between their floor and their ceiling.
+
+    The floor repeats the last real frame. The ceiling is the tokenizer's reconstruction.
+    """
     scores = measured.scores
     steps = range(1, measured.windows.num_steps + 1)
     rows = [

@@ -74,7 +74,7 @@ class ProcgenRows:
         self.level_complete: NDArray[np.uint8] = env._info["prev_level_complete"]
 
     def act(self, actions: NDArray[np.int32]) -> None:
-        """Steps all rows; takes procgen's own action indices."""
+        """Steps all sub-envs with one action each: an index into procgen's 15 actions."""
         self._env.act(actions)
 
     def restart(self) -> None:

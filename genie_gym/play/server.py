@@ -172,7 +172,7 @@ def run(app: Any, address: Address) -> None:
 
 @contextmanager
 def running(app: Any, address: Address) -> Iterator[str]:
-    """Serve in another thread; yield the URL to visit."""
+    """Serve an app from another thread inside the `with` block; yield the URL to open."""
     server, listening, url = _server(app, address)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

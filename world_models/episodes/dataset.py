@@ -228,7 +228,9 @@ class EpisodeDataset:
             except DamagedShardError:
                 continue
         raise DamagedShardError(
-            self.path, f"{MAX_SUBSTITUTES} randomly chosen windows could not be read"
+            self.path,
+            "one sequence of frames could not be read, nor could any of the "
+            f"{MAX_SUBSTITUTES} others that were drawn to replace it",
         )
 
     def _place(self, index: int, start: int, length: int) -> tuple[ShardReader, int]:

@@ -179,8 +179,8 @@ def _draw(
     """Draw tokens from logits ``(R, M, K)``; temperature 0 draws the most likely tokens.
 
     Returns:
-        The tokens, the certainty of each token in [0, 1], and the entropy of each token's
-        distribution, each ``(R, M)``.
+        Three tensors ``(R, M)``: the tokens, the probability of each token, and the entropy of its
+        distribution. For motion tokens, the probability is that of the most likely token.
     """
     # Chunks fit into the CPU cache, which is several times as fast as drawing all tokens at once.
     size = noise.numel() if torch.compiler.is_compiling() else CHUNK

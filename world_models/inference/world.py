@@ -308,9 +308,9 @@ class WorldModel(nn.Module):
         """Encode the real next frame and add it to the state."""
         if state.encoder is None:
             raise ValueError(
-                "this state has no encoder cache, because step() imagined a frame or start() was "
-                "given tokens; observe() requires a state that has only encoded real frames: "
-                "create a new state with start(), without tokens"
+                "observe() requires a state made only from real frames, but a frame of this state "
+                "was predicted by step(), or start() was given tokens: create a new state with "
+                "start(), from frames alone"
             )
         tokens, encoder = self.tokenizer.encode_step(real, state.encoder, state.frames)
         sample = _known(tokens, entropy)
