@@ -117,9 +117,10 @@ def player(measured: Measured, meanings: Sequence[str]) -> str:
 
 
 def closeness(measured: Measured) -> str:
-    """Return the section with the dream's scores by step, between their floor and their ceiling.
+    """Return the section that plots the dream's scores at each step.
 
-    The floor repeats the last real frame. The ceiling is the tokenizer's reconstruction.
+    It also plots the floor (the scores of the last real frame, repeated) and the ceiling (the
+    scores of the real frames after the tokenizer has encoded and decoded them).
     """
     scores = measured.scores
     steps = range(1, measured.windows.num_steps + 1)

@@ -229,8 +229,8 @@ class EpisodeDataset:
                 continue
         raise DamagedShardError(
             self.path,
-            "one sequence of frames could not be read, nor could any of the "
-            f"{MAX_SUBSTITUTES} others that were drawn to replace it",
+            f"{MAX_SUBSTITUTES + 1} randomly chosen sequences of frames were tried, and none can "
+            "be read",
         )
 
     def _place(self, index: int, start: int, length: int) -> tuple[ShardReader, int]:

@@ -176,11 +176,18 @@ def entropy(logits: Tensor) -> Tensor:
 def _draw(
     logits: Tensor, temperature: Tensor, noise: Tensor, space: TokenSpace
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw tokens from logits ``(R, M, K)``; temperature 0 draws the most likely tokens.
+    """Sample M tokens in each of R batch items, from logits ``(R, M, K)`` over K codes.
+
+    Args:
+        logits: The logits.
+        temperature: Temperature of each token; 0 takes the most likely code.
+        noise: Uniform random number in [0, 1) for each token, ``(R, M)``.
+        space: Properties of the tokens.
 
     Returns:
-        Three tensors ``(R, M)``: the tokens, the probability of each token, and the entropy of its
-        distribution. For motion tokens, the probability is that of the most likely token.
+        Three tensors ``(R, M)``: the tokens, their probabilities, and the entropies of their
+        distributions. If `space` has a neutral token (motion tokens), the probabilities are those
+        of the most likely codes instead; see `_draw_chunk`.
     """
     # Chunks fit into the CPU cache, which is several times as fast as drawing all tokens at once.
     size = noise.numel() if torch.compiler.is_compiling() else CHUNK
