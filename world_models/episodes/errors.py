@@ -14,8 +14,9 @@ class DamagedShardError(RuntimeError):
 
     def __init__(self, path: Path, reason: str):
         super().__init__(
-            f"{path} is damaged: {reason}. Run `genie-gym data verify {_dataset_of(path)}` for a "
-            'full list, restore the file from a copy, or skip it with on_damage="skip".'
+            f"{path} is damaged: {reason}. Run `genie-gym data verify {_dataset_of(path)}` to list "
+            "all damaged files, and restore them from a copy. To leave them out instead, set "
+            "on_damage to skip (EpisodeDataset(..., on_damage='skip') or --on-damage skip)."
         )
         self.path = path
         self.reason = reason

@@ -179,15 +179,15 @@ def _draw(
     """Sample M tokens in each of R batch items, from logits ``(R, M, K)`` over K codes.
 
     Args:
-        logits: The logits.
-        temperature: Temperature of each token; 0 takes the most likely code.
+        logits: Logits of the codes for each token.
+        temperature: Temperature of each token, ``(R, M)``; 0 takes the most likely code.
         noise: Uniform random number in [0, 1) for each token, ``(R, M)``.
-        space: Properties of the tokens.
+        space: The kind of tokens: those of frames, or of motion between frames.
 
     Returns:
-        Three tensors ``(R, M)``: the tokens, their probabilities, and the entropies of their
-        distributions. If `space` has a neutral token (motion tokens), the probabilities are those
-        of the most likely codes instead; see `_draw_chunk`.
+        Three tensors ``(R, M)``: the sampled tokens, their probabilities, and the entropies of the
+        distributions they were sampled from. For motion tokens, the second tensor holds the
+        probability of the most likely code, not of the sampled one; `_draw_chunk` explains why.
     """
     # Chunks fit into the CPU cache, which is several times as fast as drawing all tokens at once.
     size = noise.numel() if torch.compiler.is_compiling() else CHUNK

@@ -53,7 +53,7 @@ class Quantizer(nn.Module):
         return F.normalize(self.codebook, dim=-1) if self.unit_codes else self.codebook
 
     def indices(self, x: Tensor) -> Tensor:
-        """Return the int64 index ``(...)`` of the code nearest to each vector in ``x (..., dim)``."""
+        """Return the index (int64) of the code nearest to each vector in ``x (..., dim)``."""
         return self._nearest(self._project(x))
 
     def lookup(self, indices: Tensor) -> Tensor:
