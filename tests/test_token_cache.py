@@ -1,8 +1,8 @@
 """Tokens of a dataset: computed once, cut into windows, corrupted on the way."""
 
 import itertools
-import multiprocessing
 import pickle
+import threading
 import shutil
 from dataclasses import replace
 
@@ -90,7 +90,7 @@ def test_self_forcing_on_every_frame_is_the_worlds_dream(made):
     frames = torch.from_numpy(np.stack([data.frames(i, 0, 6) for i in (2, 4)]))
     actions = torch.from_numpy(np.stack([data.actions(i)[:5] for i in (2, 4)]))
     seeds, faithful = torch.tensor([7, 9]), []
-    dreams = SelfForcing(world, actions, seeds, share=1e9)
+    dreams = SelfForcing(world, actions, seeds, share=1.0)
     alone = SelfForcing(world, actions[1:], seeds[1:], share=0.7)
     together = SelfForcing(world, actions, seeds, share=0.7)
     _, shown = world.tokenizer.follow(frames, corrupt=dreams)
@@ -180,14 +180,14 @@ def test_workers_read_the_same_tokens_ahead(made):
     data = EpisodeDataset(made.data)
     encoding = token_encoding(load_run(made.tokenizer, "tokenizer"), 8, 4)
     windows = CachedWindows(data, 8, encoding, None, launch())
-    windows = pickle.loads(pickle.dumps(windows))  # as workers that are spawned get it
+    windows = pickle.loads(pickle.dumps(windows))  # as a process that is spawned gets it
     alone, helped = (
         TokenLoader(windows, num_workers=number, batch_size=4, seed=0) for number in (0, 1)
     )
     batches = iter(helped)
     for ours, theirs in zip(alone, itertools.islice(batches, 3), strict=False):
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert multiprocessing.active_children()
+    assert any(thread.name.startswith("loader") for thread in threading.enumerate())
 
 
 def test_dynamics_training_reads_no_frame(made, monkeypatch):

@@ -3,8 +3,10 @@
 ``genie-gym build ENV`` runs `from_play`; ``genie-gym worlds make NAME`` runs one of the other
 recipes.
 
-The two-stream world models in the package were trained with gradients through all layers of the
-past frames. These recipes omit the gradients in the first half of the layers, to save time.
+The world models in the package were made while these recipes were developed. The two-stream ones
+were trained with gradients through all layers of the past frames; the recipes omit the gradients in
+the first half of the layers, to save time. For Crazy Climber, Freeway and Frostbite, the share of
+dreamed frames per episode was drawn uniformly, not as `world_models.training.corruption` draws it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
 # the episodes of the first collection and from the episodes that worlds are scored on.
 ROUND_SEED = 2_000_000
 CALIBRATION_SEED = 3_000_001
+# Share of dreamed frames for `_calibrated`: up to 100 dreamed frames follow each other on average.
+LONG_DREAMS = 0.99
 
 
 def from_play(
@@ -108,7 +112,9 @@ def coinrun(build: Build) -> Path:
     world = build.bundle("CoinRunSelfForcing", more, world, run)
     outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250)
     run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
-    return build.score(build.bundle("CoinRun", data, world, run, storage="int8"))
+    world = build.bundle("CoinRun", data, world, run, storage="int8")
+    policy, play = f"{MIXED},agents.experts:coinrun=10", {"max_steps": 200, "env_kwargs": levels}
+    return _calibrated(build, world, policy, 240, recipe.dynamics, SamplingOptions(), **play)
 
 
 def crazy_climber(build: Build) -> Path:
@@ -242,21 +248,23 @@ def _calibrated(
     episodes: int,
     recipe: DynamicsRecipe,
     sampling: SamplingOptions = ONE_PASS,
+    **play: Any,
 ) -> Path:
     """Fine-tunes the outcome head on dreams in which rewards are as rare as in the real game.
 
     The other stages oversample rewards and give them a larger loss weight. As a result, the model
     predicts too much reward if the frame does not show whether there is a reward. The dreams follow
-    the actions of new real episodes, which `policy` plays.
+    the actions of new real episodes, which `policy` plays. `play` holds further arguments of
+    `Build.collect`.
     """
-    share = ROUND_SHARES["collect"]
-    play = build.collect("calibration", policy, episodes, seed=CALIBRATION_SEED, share=share)
+    play |= {"seed": CALIBRATION_SEED, "share": ROUND_SHARES["collect"]}
+    data = build.collect("calibration", policy, episodes, **play)
     loss = replace(recipe.loss, event_weight=1.0)
-    tuned = replace(recipe, loss=loss, events=0.0, self_forcing=1.0)
+    tuned = replace(recipe, loss=loss, events=0.0, self_forcing=LONG_DREAMS)
     tuned = _fitted(tuned, steps=500, batch_size=8, learning_rate=1e-3)
     share = ROUND_SHARES["dynamics"]
-    run = build.dynamics("calibration", tuned, play, world=world, outcome_only=True, share=share)
-    return _finish(build, play, world, run, sampling, name=f"calibrated/{build.name}")
+    run = build.dynamics("calibration", tuned, data, world=world, outcome_only=True, share=share)
+    return _finish(build, data, world, run, sampling, name=f"calibrated/{build.name}")
 
 
 def _finish(

@@ -44,8 +44,11 @@ class RandomTokens:
 class SelfForcing:
     """Replaces frames with frames that a world model dreams from the frames so far (self-forcing).
 
-    Each episode has its own probability that a frame is replaced, which is at most `share`. The
-    world model must be in eval mode.
+    Each episode has its own probability that a frame is replaced, ``1 - (1 - share)**u`` with u
+    uniform in [0, 1]. It is at most `share`. With a share near 1, the mean numbers of successive
+    dreamed frames are spread evenly on a logarithmic scale, from 1 to ``1 / (1 - share)``.
+
+    The world model must be in eval mode.
     """
 
     def __init__(self, world: WorldModel, actions: Tensor, seeds: Tensor, share: float):
@@ -55,7 +58,7 @@ class SelfForcing:
         self._cache = world.dynamics.transformer.empty_cache(len(seeds))
         self._last = seeds.new_zeros(len(seeds), world.tokenizer.space.num_tokens)
         self._noise, self._time = RowNoise(seeds), 0
-        self._share = share * self._noise.rand(1)
+        self._share = 1 - (1 - share) ** self._noise.rand(1)
 
     def __call__(self, tokens: Tensor, previous: Tensor) -> Tensor:
         """Return corrupted tokens for a frame with tokens ``(B, N)``."""
