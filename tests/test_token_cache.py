@@ -2,8 +2,8 @@
 
 import itertools
 import pickle
-import threading
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
