@@ -86,7 +86,10 @@ def from_play(
 
 
 def coinrun(build: Build) -> Path:
-    """Makes a world model of hard CoinRun levels with backgrounds, in an hour on two cores."""
+    """Makes a world model of hard CoinRun levels with backgrounds.
+
+    It takes an hour and a half on two cores.
+    """
     levels: dict[str, Any] = {"start_level": 100000, "num_levels": 100000, "velocity_map": True}
     recipe = RECIPES["coinrun"]()
     data = build.collect("sticky", "sticky", 1000, max_steps=256, env_kwargs=levels)

@@ -170,7 +170,7 @@ class FrameVectorEnv(VectorEnv, ABC):
         """Starts new episodes.
 
         Args:
-            seed: One seed per row, or an integer for ``seed, seed + 1, ...``; None keeps them.
+            seed: One seed per row, or an integer for ``seed, seed + 1, ...``; None: no new seeds.
             options: ``{"reset_mask": bool array}`` resets only the marked rows; subclasses define
                 further options.
 
