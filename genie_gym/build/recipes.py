@@ -145,17 +145,18 @@ def crazy_climber(build: Build) -> Path:
 
 
 def freeway(build: Build) -> Path:
-    """Makes a world model of Freeway, in an hour on one core.
+    """Makes a world model of Freeway, in an hour and a half on one core.
 
     The data is mixed play, and episodes of a scripted player that walks up, because other policies
     hardly ever cross the road.
     """
-    recipe, policy = RECIPES["atari"](), f"{MIXED},agents.experts:freeway=10"
+    recipe, policy = _atari_2048(), f"{MIXED},agents.experts:freeway=10"
     # At temperature 0.5, the dream shows chickens and cars twice.
     cooler = replace(ONE_PASS, temperature=0.2)
     world = from_play(
         build, recipe, policy=policy, episodes=200, steps=6000, events=0.3, sampling=cooler
     )
+    world = _self_forced(build, world, recipe, cooler)
     return _calibrated(build, world, policy, 100, recipe.dynamics, cooler)
 
 
@@ -164,14 +165,9 @@ def frostbite(build: Build) -> Path:
 
     The data is mixed play, and episodes of an agent that was trained in the dream.
     """
-    recipe = RECIPES["atari"]()
-    codebook = replace(recipe.tokenizer.model, num_codes=2048)
-    recipe = replace(recipe, tokenizer=replace(recipe.tokenizer, model=codebook))
+    recipe = _atari_2048()
     world = from_play(build, recipe, steps=5000, events=0.3)
-    # Dreamed frames in the data teach the model to bring back a player that has disappeared.
-    own = replace(recipe.dynamics, events=0.3, self_forcing=0.6)
-    own = _fitted(own, steps=2000, batch_size=4, learning_rate=1e-3)
-    return _round(build, 1, world, build.out / "data" / "mixed", own, MIXED)
+    return _round(build, 1, world, build.out / "data" / "mixed", _own_dreams(recipe), MIXED)
 
 
 def hero(build: Build) -> Path:
@@ -195,13 +191,14 @@ def hero(build: Build) -> Path:
 
 
 def pong(build: Build) -> Path:
-    """Makes a world model of Pong, in an hour on one core.
+    """Makes a world model of Pong, in an hour and a half on one core.
 
     The data is mixed play, and episodes of a scripted player that hits the ball, because other
     policies hit the ball too rarely for a world to learn what follows.
     """
-    policy = f"{MIXED},agents.experts:pong=10"
-    return from_play(build, RECIPES["atari"](), policy=policy, episodes=200, steps=4000)
+    recipe, policy = _atari_2048(), f"{MIXED},agents.experts:pong=10"
+    world = from_play(build, recipe, policy=policy, episodes=200, steps=6000)
+    return _self_forced(build, world, recipe)
 
 
 WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
@@ -213,6 +210,32 @@ WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
     "Pong": ("RetroAct/Pong-Atari2600-v0", pong),
 }
 """Maps the name of each world model to its env id and its recipe."""
+
+
+def _atari_2048() -> WorldRecipe:
+    """Returns `atari` with twice as many codes, for games with many small sprites."""
+    recipe = RECIPES["atari"]()
+    codebook = replace(recipe.tokenizer.model, num_codes=2048)
+    return replace(recipe, tokenizer=replace(recipe.tokenizer, model=codebook))
+
+
+def _own_dreams(recipe: WorldRecipe) -> DynamicsRecipe:
+    """Returns settings for fine-tuning a one-pass world with self-forcing.
+
+    Dreamed frames in the data teach the model to bring back sprites that have disappeared.
+    """
+    model = replace(recipe.dynamics.model, objective="one_pass")
+    own = replace(recipe.dynamics, model=model, events=0.3, self_forcing=0.6)
+    return _fitted(own, steps=2000, batch_size=4, learning_rate=1e-3)
+
+
+def _self_forced(
+    build: Build, world: Path, recipe: WorldRecipe, sampling: SamplingOptions = ONE_PASS
+) -> Path:
+    """Fine-tunes a world of `from_play` on its own dreams."""
+    data = build.out / "data" / "mixed"
+    run = build.dynamics("self-forcing", _own_dreams(recipe), data, world=world)
+    return _finish(build, data, world, run, sampling, name=f"self-forced/{build.name}")
 
 
 def _round(
