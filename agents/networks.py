@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from torch import nn
 
-__all__ = ["FEATURES", "HalfNatureCNN", "ImpalaCNN", "SmallCNN"]
+__all__ = ["FEATURES", "ChannelsLastCnnPolicy", "HalfNatureCNN", "ImpalaCNN", "SmallCNN"]
+
+
+class ChannelsLastCnnPolicy(ActorCriticCnnPolicy):
+    """`CnnPolicy` with frames in channels-last format, which is faster on a CPU."""
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        """Maps uint8 frames ``(B, C, H, W)`` to features."""
+        frames = obs.contiguous(memory_format=torch.channels_last)
+        return super().extract_features(frames, features_extractor)
 
 
 class ImpalaCNN(BaseFeaturesExtractor):
@@ -115,8 +127,7 @@ class HalfNatureCNN(BaseFeaturesExtractor):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Maps frames ``(B, C, H, W)`` to features ``(B, features_dim)``."""
-        pixels = observations.contiguous(memory_format=torch.channels_last)  # 1.7 times as fast
-        return self.head(self.body(pixels))
+        return self.head(self.body(observations))
 
 
 FEATURES: dict[str, type[BaseFeaturesExtractor]] = {

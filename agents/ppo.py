@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from agents.networks import FEATURES
+from agents.networks import FEATURES, ChannelsLastCnnPolicy
 from world_models.progress import progress_bar
 from world_models.training.checkpoint import Checkpoints, CheckpointState, Parts
 from world_models.training.clock import Clock
@@ -80,8 +80,10 @@ class PPOConfig:
 def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
     """Builds the untrained agent: a `RecurrentPPO` if `config.memory` is not 0, else a `PPO`."""
     network: dict[str, Any] = {"features_extractor_class": FEATURES[config.features]}
-    kind, policy = (RecurrentPPO, "AutoExplorePolicy") if config.memory else (PPO, "CnnPolicy")
+    kind: type[PPO | RecurrentPPO] = PPO
+    policy: Any = ChannelsLastCnnPolicy
     if config.memory:
+        kind, policy = RecurrentPPO, "AutoExplorePolicy"
         network["lstm_hidden_size"] = config.memory
     return kind(
         policy,

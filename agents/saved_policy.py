@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.autoexplore import AutoExplorePolicy
-from agents.networks import FEATURES
+from agents.networks import FEATURES, ChannelsLastCnnPolicy
 from genie_gym.actions import ActionSet
 from genie_gym.wrappers.stack import stacked
 from world_models.files import atomic_file, write_json
@@ -89,7 +89,7 @@ def build_policy(card: PolicyCard) -> ActorCriticPolicy:
         return AutoExplorePolicy(
             frames, actions, lambda _: 0.0, lstm_hidden_size=card.memory, **options
         )
-    return ActorCriticCnnPolicy(frames, actions, lambda _: 0.0, **options)
+    return ChannelsLastCnnPolicy(frames, actions, lambda _: 0.0, **options)
 
 
 def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> None:

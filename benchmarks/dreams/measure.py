@@ -48,7 +48,7 @@ class Amounts:
     windows: int = 64
     horizon_windows: int = 64
     event_windows: int = 256
-    long_dreams: int = 4
+    long_dreams: int = 16
     long_frames: int = 1000
     tolerance: int = 1
     seed: int = 0
