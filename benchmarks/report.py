@@ -33,6 +33,8 @@ Row = Mapping[str, Any]
 Measured = tuple[Mapping[str, float], Sequence[Row]]
 """The results (numbers by name, comparable between runs), and the rows of the printed table."""
 
+ISA_LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+"""Environment variables that keep PyTorch from using some of the CPU's instruction sets."""
 _PACKAGES = ("genie-gym", "numpy", "torch", "gymnasium", "h5py", "numcodecs", "stable-retro")
 
 
@@ -135,9 +137,11 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def hardware() -> str:
-    """Describe the machine in one line."""
+    """Describe the machine in one line, and instruction sets that the environment disables."""
     cores, memory = os.cpu_count(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     name, instructions = processor()
+    limits = [f"{name}={os.environ[name]}" for name in ISA_LIMITS if name in os.environ]
+    instructions = "; ".join(filter(None, (instructions, *limits)))
     name = f"{name} ({instructions})" if instructions else name
     line = f"{name}, {cores} cores, {memory / 2**30:.0f} GiB"
     torch = sys.modules.get("torch")
