@@ -1,4 +1,4 @@
-"""Recipes for the CoinRun study: one for two hours on two cores, and the published one."""
+"""Recipes for the CoinRun study: one for an hour on two cores, and the published one."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class StudyRecipe:
 
 
 def tiny() -> StudyRecipe:
-    """Return a study that takes two hours and reproduces the published order, not the values."""
+    """Return a study that takes an hour and reproduces the published order, not the values."""
     return StudyRecipe(
         agent=replace(quick_agent_recipe(), steps=500_000),
-        world=scaled(WORLD_RECIPES["coinrun-tiny"](), 3),
+        world=scaled(WORLD_RECIPES["coinrun-tiny"](), 1.5),
     )
 
 

@@ -55,7 +55,7 @@ class StudyConfig:
     """Reproduces the CoinRun study; it can be stopped and resumed at any time.
 
     Attributes:
-        recipe: tiny (two hours on two cores) or paper (complete, for a cluster).
+        recipe: tiny (an hour on two cores) or paper (complete, for a cluster).
         out: Output folder; the same command resumes from it.
         device: Device on which world models are evaluated.
         json: Output file for the result; None writes no file.
