@@ -5,9 +5,10 @@ from __future__ import annotations
 from agents.dream_config import RECIPES, DreamTrainConfig, recipe_of
 from agents.dream_train import dream_train, settings_of
 from agents.loop.dream_rounds import DreamRounds
+from agents.saved_policy import collect_command
 from genie_gym.build.stages import Manifest, run_stages
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.command_line import parse
+from world_models.command_line import parse, show_usage
 from world_models.extras import require
 from world_models.settings import begin
 
@@ -30,8 +31,7 @@ def main(argv: list[str]) -> int:
     """Runs the command line: a world model, then any settings to override."""
     if not argv or argv[0].startswith("-"):
         recipes = "\n".join(f"  {name:<16}{make.__doc__}" for name, make in RECIPES.items())
-        print(USAGE.format(recipes=recipes))
-        return 0
+        return show_usage(USAGE.format(recipes=recipes), argv)
     card = open_world(argv[0]).card  # raises early for an unknown world model
     prog = f"genie-gym dream-train {argv[0]}"
     config = parse(DreamTrainConfig, argv, default=recipe_of(argv[0]), prog=prog)
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
                 f"stopped, because the dream return was more than {config.max_overpay:g} times the "
                 "real return in two evaluations in a row (--max-overpay 0 never stops)"
             )
-    print(f"collect episodes with it: genie-gym collect {card.env_id} --policy {agent} --out DIR")
+    print(f"collect episodes with it: {collect_command(card.env_id, agent, card.env_kwargs)}")
     return 0
 
 

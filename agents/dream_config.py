@@ -84,9 +84,12 @@ class DreamTrainConfig(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("horizon", "stack", "eval_episodes", "eval_steps", "round_frames"):
+        counts = ("horizon", "stack", "eval_episodes", "eval_steps", "round_frames", "round_steps")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.rounds < 0:
+            raise ValueError(f"rounds must be at least 0, got {self.rounds}")
         if self.rounds and self.starts is not None:
             raise ValueError(
                 "with --rounds, dreams start from real episodes that the rounds collect: omit "
@@ -132,6 +135,11 @@ def coinrun() -> DreamTrainConfig:
     return replace(plain(), world="CoinRun", memory=256, reward_scale=0.1, gamma=0.995)
 
 
+def freeway() -> DreamTrainConfig:
+    """Freeway: a point per crossing, so rare that early returns say nothing about overpaying."""
+    return replace(plain(), world="Freeway", max_overpay=0.0)
+
+
 def frostbite() -> DreamTrainConfig:
     """Frostbite: ten points per floe."""
     return replace(plain(), world="Frostbite", reward_scale=0.1)
@@ -140,6 +148,7 @@ def frostbite() -> DreamTrainConfig:
 RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
     "CrazyClimber": crazy_climber,
     "CoinRun": coinrun,
+    "Freeway": freeway,
     "Frostbite": frostbite,
 }
 

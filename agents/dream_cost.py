@@ -7,7 +7,6 @@ Shapes: B envs, S candidates per env, T steps, K actions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genie_gym.envs.loaded_worlds import open_world
-from world_models.inference.parallel import MIN_ROWS, Step, step_in_parts
+from world_models.inference.parallel import divided
 from world_models.inference.world import WorldModel
 from world_models.pixels import to_uint8
 
@@ -107,7 +106,8 @@ class DreamCost:
 
     def _returns(self, state: Any, actions: Tensor) -> Tensor:
         """Return the expected returns ``(R,)`` of R action sequences ``(R, T)``."""
-        step = self._step(len(actions))
+        num_threads = torch.get_num_threads()
+        step = divided(self.model.step, len(actions), num_threads, self.device)
         total = torch.zeros(len(actions), device=self.device)
         going = torch.ones_like(total)  # probability that the episode has not ended
         for action in actions.unbind(1):
@@ -115,12 +115,6 @@ class DreamCost:
             total += going * prediction.reward.float()
             going *= self.discount * (1 - prediction.termination.float())
         return total
-
-    def _step(self, num_rows: int) -> Step:
-        parts = min(torch.get_num_threads(), num_rows // MIN_ROWS)
-        if parts < 2 or self.device.type != "cpu":
-            return self.model.step
-        return partial(step_in_parts, self.model.step, parts)
 
     def _actions(self, candidates: Tensor) -> Tensor:
         """Return action indices ``(B, S, T * block)``."""

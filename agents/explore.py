@@ -13,7 +13,7 @@ from torch import nn
 from agents.evaluation import Evaluation, evaluate
 from agents.explore_config import ExploreConfig
 from agents.ppo import Iterations, derived_seed
-from agents.saved_policy import PolicyCard, SavedPolicy, save_policy
+from agents.saved_policy import PolicyCard, SavedPolicy, collect_command, save_policy
 from genie_gym.data.pictures import save_frames
 from genie_gym.envs.make import find_spec
 from genie_gym.registration import LOOKS
@@ -29,9 +29,8 @@ def main(argv: list[str]) -> int:
     """Runs the command line."""
     config = parse(ExploreConfig, argv, tyro.conf.PositionalRequiredArgs, prog="genie-gym explore")
     explore(config)
-    pairs = [f"{key} {value}" for key, value in config.rewarded_env().all_env_kwargs().items()]
-    kwargs = f" --env-kwargs {' '.join(pairs)}" if pairs else ""
-    print(f"genie-gym collect {config.env} --policy {config.out} --epsilon 0.15{kwargs} --out DIR")
+    kwargs = config.rewarded_env().all_env_kwargs()
+    print(collect_command(config.env, config.out, kwargs, " --epsilon 0.15"))
     return 0
 
 

@@ -100,6 +100,15 @@ def save_policy(folder: Path, card: PolicyCard, network: ActorCriticPolicy) -> N
     write_json(folder / "policy.json", asdict(card))
 
 
+def collect_command(
+    env_id: str, policy: Path, env_kwargs: Mapping[str, Any], options: str = ""
+) -> str:
+    """Returns the command that collects episodes of the real game with a saved policy."""
+    pairs = [f" {name} {str(value).lower()}" for name, value in env_kwargs.items()]
+    kwargs = f" --env-kwargs{''.join(pairs)}" if pairs else ""
+    return f"genie-gym collect {env_id} --policy {policy}{options}{kwargs} --out DIR"
+
+
 def load_card(folder: Path | str) -> PolicyCard:
     """Reads a policy's card.
 

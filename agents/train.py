@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 import genie_gym  # noqa: F401  (registers the env ids)
 from agents.ppo import Iterations, PPOConfig
-from agents.saved_policy import PolicyCard, save_policy
+from agents.saved_policy import PolicyCard, collect_command, save_policy
 from agents.sb3 import make_sb3_env
 from genie_gym.registration import LOOKS
 from world_models.settings import begin
@@ -80,12 +80,8 @@ def main(argv: list[str]) -> int:
         {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()}, args=argv
     )
     train_agent(config)
-    looks = [f"{name} {str(value).lower()}" for name, value in _looks(config).items()]
-    kwargs = f" --env-kwargs {' '.join(looks)}" if looks else ""
-    print(
-        f"saved {config.out}; collect with it: genie-gym collect {config.env} --policy "
-        f"{config.out}{kwargs} --out DIR"
-    )
+    command = collect_command(config.env, config.out, _looks(config))
+    print(f"saved {config.out}; collect with it: {command}")
     return 0
 
 

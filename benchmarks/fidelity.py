@@ -196,7 +196,7 @@ def _dreaming(config: FidelityConfig) -> dict[str, Any]:
 
 def _exploits(config: FidelityConfig) -> Exploits:
     say("checking whether the dream overpays any policy")
-    num_starts, steps = (2, 30) if config.quick else (128, 100)
+    num_starts, steps = (32, 30) if config.quick else (128, 100)
     return look_for_exploits(
         world_name(config.world),
         list(config.agents),

@@ -13,6 +13,7 @@ import tyro
 from genie_gym.import_genieredux import ImportGenieredux, import_genieredux
 from genie_gym.share_commands import Pull, Push, pull, push
 from world_models.command_line import parse
+from world_models.extras import require
 from world_models.settings import begin
 from world_models.worlds.card import BundleError, WorldCard
 from world_models.worlds.find import find_world, list_worlds, search_folders
@@ -202,7 +203,10 @@ def _make(command: Make) -> int:
     if command.list:
         print_stages(build.stages, manifest)
         return 0
+    for module, extra in (("lightning.fabric", "train"), ("torchmetrics", "bench")):
+        require(module, extra=extra, what="making a world needs this package")
     settings = {"world": command.name, "scale": command.scale, "minutes": minutes}
+    settings["timed"] = minutes is not None
     begin(out / "build.json", settings, may_change=("minutes",))
     if minutes is None:
         finished = run_stages(build.stages, manifest)

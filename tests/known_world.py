@@ -6,7 +6,7 @@ pixels (`square_world`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
 import torch
@@ -87,17 +87,17 @@ class KnownWorld:
             passes=torch.ones(len(cells)),
         )
 
-    def imagine(
-        self, frames: Tensor, actions: Tensor, seeds: Tensor, frames_per_call: int | None
-    ) -> Rollout:
+    def rollout(self, frames: Tensor, actions: Tensor, seeds: Tensor) -> Rollout:
         between = frames.shape[1] - 1
         state, steps = self.start(frames, actions[:, :between], seeds), []
         for action in actions[:, between:].unbind(1):
             state, prediction = self.step(state, action)
             steps.append(prediction)
         return Rollout(
-            *(
-                torch.stack([getattr(p, n) for p in steps], 1)
-                for n in ("frames", "tokens", "entropy")
-            )
+            *(torch.stack([getattr(p, f.name) for p in steps], 1) for f in fields(Rollout))
         )
+
+    def imagine(
+        self, frames: Tensor, actions: Tensor, seeds: Tensor, frames_per_call: int | None
+    ) -> Rollout:
+        return replace(self.rollout(frames, actions, seeds), reward=None, termination=None)

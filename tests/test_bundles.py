@@ -68,7 +68,6 @@ def test_a_saved_world_dreams_the_same_dream(bundle, model, starts):
     assert world.model.sampling == model.sampling
     assert (world.card.env_kwargs, world.card.action_meanings) == ({"level": 3}, ACTIONS)
     assert sorted(world.card.files) == [
-        "README.md",
         "dynamics.safetensors",
         "latent_action.safetensors",
         "starts.safetensors",
@@ -377,7 +376,7 @@ def test_a_changed_window_is_refused_and_a_card_of_old_without_checksum_is_read(
             r"describes .* weights or more, but the bundle's files have .* bytes",
         ),
         (lambda c: c.update(tokenizer=[]), "tokenizer must be a dict"),
-        (lambda c: c["files"].update({"README.md": 3}), "README.md needs bytes and sha256"),
+        (lambda c: c["files"].update({"starts": 3}), "starts needs bytes and sha256"),
         (lambda c: c.update(rewards=["much"]), "incomplete"),
     ],
 )

@@ -159,7 +159,7 @@ def test_rounds_improve_a_world_on_the_agents_play(tmp_path, capfd):
     agent = str(tmp_path / "round-1" / "agent")
     assert any(agent in entry.info.policy for entry in data.entries)
     seeds = {entry.info.extra["collection"]["seed"] for entry in data.entries}
-    assert seeds == {3_000_000, 3_000_001}, "not those that worlds are scored on"
+    assert seeds == {4_000_000, 4_000_001}, "not those that worlds are scored on"
     after = tmp_path / "round-1" / "CrazyClimber"
     assert load_card(tmp_path / "round-2" / "agent").training["world"] == str(after)
     assert json.loads((after / "world.json").read_text())["sampling"]["temperature"] == 0.5

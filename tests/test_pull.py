@@ -17,7 +17,7 @@ from world_models.worlds.pull import BLOCK, DOWNLOADS, RemoteWorld, pulled_world
 
 CUT = 3 * BLOCK + 17  # bytes after which a connection breaks
 WEIGHTS = np.random.default_rng(0).bytes(5 * BLOCK + 1000)
-SMALL = {"dynamics.safetensors": WEIGHTS, "README.md": b"# Ball\n"}
+SMALL = {"dynamics.safetensors": WEIGHTS, "starts.safetensors": b"# Ball\n"}
 
 
 def card_of(files: dict[str, bytes], **changes) -> str:
@@ -31,6 +31,7 @@ def card_of(files: dict[str, bytes], **changes) -> str:
         action_set="ball",
         action_meanings=("LEFT", "RIGHT"),
         env_id="Ball-v0",
+        tokenizer={"frame_size": 64},
         files={**records, **changes},
     ).to_json()
 
@@ -61,7 +62,9 @@ def pull(site: Site, *options: str) -> int:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir()}
+    """All files of a world but its README, which is written on this machine."""
+    assert "# Ball" in (path / "README.md").read_text()
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.name != "README.md"}
 
 
 def whole(site: Site) -> dict[str, bytes]:
@@ -108,9 +111,9 @@ def test_a_tampered_file_is_refused(site, capsys):
 
 
 def test_what_is_larger_than_declared_is_not_read(site, capsys):
-    site.files["/Ball/README.md"] = bytes(50 << 20)
+    site.files["/Ball/starts.safetensors"] = bytes(50 << 20)
     assert pull(site) == 1
-    assert "README.md has more than the 7 bytes" in capsys.readouterr().err
+    assert "starts.safetensors has more than the 7 bytes" in capsys.readouterr().err
     assert site.sent < len(WEIGHTS) + (20 << 20)  # what the sockets hold, not the whole file
     site.files["/Ball/world.json"] = bytes(MAX_BYTES + 1)
     with pytest.raises(BundleError, match="more than 1,048,576 bytes, the limit for a card"):
@@ -146,11 +149,11 @@ def test_what_is_missing_is_named(site, capsys):
 
 def test_another_world_is_replaced_only_when_asked(site, capsys):
     assert pull(site) == 0
-    other = {**SMALL, "README.md": b"# Another ball\n"}
+    other = {**SMALL, "starts.safetensors": b"# Another ball\n"}
     put(site, other, card_of(other))
     assert pull(site) == 1
     assert "--name" in capsys.readouterr().err
-    assert contents(user_folder() / "Ball")["README.md"] == b"# Ball\n"
+    assert contents(user_folder() / "Ball")["starts.safetensors"] == b"# Ball\n"
     assert pull(site, "--name", "Ball2") == 0
     assert pull(site, "--replace") == 0
     assert contents(user_folder() / "Ball") == contents(user_folder() / "Ball2") == whole(site)
@@ -166,7 +169,7 @@ def test_gym_make_downloads_a_world_once(home):
         address = f"{site.url}/worlds/Pong"
         env = gym.make("GenieRedux/Pong-v0", world=address, **options)
     asked = len(site.log)
-    assert asked == len(site.files)
+    assert asked == len(site.files) - 1  # the README is written on this machine
     again = gym.make("GenieRedux/CoinRun-v0", world=f"{address}/world.json", **options)
     plain = gym.make("GenieRedux/Pong-v0", **options)
     frames = [e.reset(seed=1)[0] for e in (env, again, plain)]

@@ -1,7 +1,6 @@
 """Tokens of a dataset: computed once, cut into windows, corrupted on the way."""
 
 import itertools
-import pickle
 import shutil
 import threading
 from dataclasses import replace
@@ -180,7 +179,6 @@ def test_workers_read_the_same_tokens_ahead(made):
     data = EpisodeDataset(made.data)
     encoding = token_encoding(load_run(made.tokenizer, "tokenizer"), 8, 4)
     windows = CachedWindows(data, 8, encoding, None, launch())
-    windows = pickle.loads(pickle.dumps(windows))  # as a process that is spawned gets it
     alone, helped = (
         TokenLoader(windows, num_workers=number, batch_size=4, seed=0) for number in (0, 1)
     )

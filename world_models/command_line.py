@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import tyro
 
-__all__ = ["parse"]
+__all__ = ["parse", "show_usage"]
 
 _STYLE = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
 
@@ -30,3 +31,10 @@ def parse(
     else:
         markers = (tyro.conf.DisallowNone, *markers)
     return tyro.cli(config, args=argv, config=(*_STYLE, *markers), **more)
+
+
+def show_usage(usage: str, argv: Sequence[str]) -> int:
+    """Prints how to use a command, and returns its exit status: 0 if the user asked for help."""
+    asked = any(argument in ("-h", "--help") for argument in argv)
+    print(usage.rstrip("\n"), file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch.distributed as dist
 import tyro
 
-from world_models.command_line import parse
+from world_models.command_line import parse, show_usage
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import (
     RECIPES,
@@ -59,16 +59,14 @@ genie-gym build runs all of these steps, from the game to the world.
 def main(argv: list[str]) -> int:
     """Run the command and return its exit status."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(usage(), end="")
-        return 0
+        return show_usage(usage(), argv)
     kind = _known("training", argv[0], [*KINDS, "bundle"])
     if kind == "bundle":
         options = parse(BundleOptions, argv[1:], prog=f"{_prog()} bundle")
         print(build_bundle(options))
         return 0
     if len(argv) < 2 or argv[1] in ("-h", "--help"):
-        print(usage(), end="")
-        return 0
+        return show_usage(usage(), argv)
     recipe = getattr(RECIPES[_known("recipe", argv[1], RECIPES)](), kind.replace("-", "_"))
     options_class = DynamicsOptions if kind == "dynamics" else DataOptions
     missing = options_class(data=tyro.MISSING, out=tyro.MISSING)

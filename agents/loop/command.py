@@ -10,9 +10,9 @@ import tyro
 
 from agents.loop.graph import Loop, scores
 from agents.loop.recipes import LOOPS, LoopRecipe, for_env
-from genie_gym.build.stages import Manifest, run_stages
+from genie_gym.build.stages import Manifest, print_stages, run_stages
 from genie_gym.envs.make import find_spec
-from world_models.command_line import parse
+from world_models.command_line import parse, show_usage
 from world_models.extras import require
 from world_models.settings import begin
 
@@ -85,16 +85,13 @@ def main(argv: list[str]) -> int:
     """Runs the command line: an env id, then any settings to override."""
     if not argv or argv[0].startswith("-"):
         games = "\n".join(f"  {make().env:<36}{make.__doc__}" for make in LOOPS)
-        print(USAGE.format(games=games))
-        return 0
+        return show_usage(USAGE.format(games=games), argv)
     find_spec(argv[0])  # raises early for an unknown id, with suggestions
     recipe = for_env(argv[0])
     default = LoopConfig(recipe=recipe, out=Path("runs/loop") / recipe.name)
     config = parse(LoopConfig, argv[1:], default=default, prog=f"genie-gym loop {argv[0]}")
     if config.list:
-        done = _manifest(config).done()
-        for stage in config.loop().stages():
-            print("done   " if stage.name in done else "to do  ", stage.name)
+        print_stages(config.loop().stages(), _manifest(config))
         return 0
     finished = run_loop(config)
     print(_table(scores(config.loop())))

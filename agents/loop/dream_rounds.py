@@ -22,7 +22,7 @@ from world_models.episodes import EpisodeDataset
 
 __all__ = ["DreamRounds"]
 
-SEED = 3_000_000  # for collecting; `genie-gym build` and the scores use other seeds
+SEED = 4_000_000  # for collecting; `genie-gym build` and the scores use other seeds
 
 
 class DreamRounds:

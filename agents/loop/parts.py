@@ -14,7 +14,6 @@ from genie_gym.envs.loaded_worlds import open_world
 from world_models.episodes import EpisodeDataset, existing_indices
 from world_models.tokenizers.motion.tokenizer import MotionTokenizer
 from world_models.training.config import FitConfig
-from world_models.training.package import SamplingOptions
 from world_models.training.run_options import DataOptions, DynamicsOptions
 
 __all__ = ["Parts"]
@@ -78,7 +77,7 @@ class Parts:
             return self.dynamics(data, folder / "dynamics", folder / "tokenizer", before, fit)
 
         def world() -> bool:
-            return self.bundle(data, folder / "tokenizer", folder / "dynamics", after, like=before)
+            return self.bundle(data, folder / "tokenizer", folder / "dynamics", after)
 
         return [
             Stage(name=f"{prefix}tokenizer", needs=(f"{prefix}data",), run=tokenizer),
@@ -101,24 +100,10 @@ class Parts:
         options = DynamicsOptions(data=data, out=out, from_world=world, tokenizer=str(tokenizer))
         return work.train_dynamics(recipe, options)
 
-    def bundle(
-        self, data: Path, tokenizer: Path, dynamics: Path, out: Path, like: str | None = None
-    ) -> bool:
-        """Packs a world model, with the sampling settings of the world model `like` if given."""
-        sampling = SamplingOptions()
-        if like is not None:
-            usual = open_world(like).model.sampling
-            sampling = SamplingOptions(
-                steps=usual.steps, temperature=usual.temperature, threshold=usual.threshold
-            )
-        return work.bundle(
-            out,
-            data=data,
-            tokenizer=tokenizer,
-            dynamics=dynamics,
-            storage=self.recipe.storage,
-            sampling=sampling,
-        )
+    def bundle(self, data: Path, tokenizer: Path, dynamics: Path, out: Path) -> bool:
+        """Packs a world model; a fine-tuned one keeps its sampling settings."""
+        storage = self.recipe.storage
+        return work.bundle(out, data=data, tokenizer=tokenizer, dynamics=dynamics, storage=storage)
 
     def _collection(
         self, data: Path, policy: str, episodes: int, seed: int, epsilon: float

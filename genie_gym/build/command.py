@@ -26,7 +26,7 @@ from world_models.extras import require
 from world_models.settings import begin
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.worlds.card import BundleError, WorldCard
-from world_models.worlds.find import user_folder
+from world_models.worlds.find import list_worlds, user_folder
 
 __all__ = ["BuildConfig", "build", "main"]
 
@@ -60,7 +60,7 @@ class BuildConfig:
         out: Folder of the build; by default runs/build/NAME.
         worlds: Folder to copy the finished world to; by default the user's folder of worlds, where
             gym.make finds it.
-        replace: Replace an existing world of the same name in the folder `worlds`.
+        replace: Replace the user's world of the same name, or hide the bundled world of this name.
         json: Output file for the scores and the minutes that each stage took; None writes no file.
         list: Only print the stages and which of them are done.
     """
@@ -129,9 +129,11 @@ def build(config: BuildConfig, recipe: WorldRecipe | None = None) -> bool:
     kind = kind_of(config.env, **kwargs) if config.preset == "auto" else config.preset
     recipe = _for_actions(recipe or RECIPES[_RECIPES[kind]](), num_actions)
     planned, world = _planned(config, recipe)
-    if config.installed.exists() and not config.replace and not _same(world, config.installed):
+    there = config.installed if config.worlds else list_worlds().get(config.world)
+    if there and there.exists() and not config.replace and not _same(world, there):
         raise ValueError(
-            f"the world {config.installed} already exists: add --replace, or choose another --name"
+            f"another world is already named {config.world!r} ({there}): choose another --name, or "
+            "add --replace to use the new world in its place"
         )
     settings = {
         "env": config.env,
@@ -197,15 +199,9 @@ def _for_actions(recipe: WorldRecipe, num_actions: int) -> WorldRecipe:
 def _same(world: Path, other: Path) -> bool:
     """Returns whether both worlds exist and are the same apart from their scores."""
     try:
-        return _weights(world) == _weights(other)
+        return WorldCard.read(world).files == WorldCard.read(other).files
     except BundleError:
         return False
-
-
-def _weights(world: Path) -> dict[str, Any]:
-    """Returns the checksums of a world's files, except the README, which contains the scores."""
-    files = WorldCard.read(world).files
-    return {name: record for name, record in files.items() if name != "README.md"}
 
 
 def _strip(out: Path) -> Path:

@@ -78,9 +78,11 @@ def gates(figures: Mapping[str, float]) -> dict[str, bool]:
         "obeys its actions": known["delta4_changed_psnr_genie"] > OBEYS,
     }
     if frames := int(figures.get("stability_frames", 0)):
-        if (kept := figures.get("survival_200", figures.get("survival_100"))) is not None:
-            looks_real = kept >= SURVIVES * figures["survival_real"]
-            found[f"after {frames} frames it still looks like the game"] = looks_real
+        for mark in (200, 100):
+            if (kept := figures.get(f"survival_{mark}")) is not None:
+                looks_real = kept >= SURVIVES * figures["survival_real"]
+                found[f"after {mark} frames it still looks like the game"] = looks_real
+                break
         frozen = figures["stability_flat"] > 0 or figures["stability_frozen"] >= 0.5
         moves = figures.get("stability_motion", 1) > MOVES and not frozen
         found[f"after {frames} frames it still moves, and is not flat"] = moves

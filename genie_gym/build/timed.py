@@ -37,7 +37,7 @@ _FASTER = 4  # if the machine becomes faster, train at most this many times the 
 # that is tested for too high dreamed returns; number of real episodes; arguments for
 # `bench fidelity`.
 _CHECKS: tuple[tuple[int, int, int, str], ...] = (
-    (22200, 8 * 100, 64, ""),
+    (34200, 8 * 100, 64, ""),
     (9040, 2 * 30, 24, "--quick"),
     (
         1540,

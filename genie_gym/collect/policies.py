@@ -55,25 +55,17 @@ class Planned:
 
 
 class EpsilonGreedy:
-    """Replaces some of another policy's actions with uniformly random ones."""
+    """Replaces each of another policy's actions with a random one with probability epsilon."""
 
-    def __init__(self, policy: Policy, random: Planned, coins: Planned):
-        self._policy, self._random, self._coins = policy, random, coins
-
-    @classmethod
-    def over(
-        cls, policy: Policy, *, epsilon: float, num_actions: int, num_envs: int, max_steps: int
-    ) -> EpsilonGreedy:
-        """Wraps a policy so that each action is random with probability epsilon."""
-
+    def __init__(
+        self, policy: Policy, *, epsilon: float, num_actions: int, num_envs: int, max_steps: int
+    ):
         def toss(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
             return (rng.random(length) < epsilon).astype(np.int64)
 
-        return cls(
-            policy,
-            Planned(random_plan(num_actions), num_envs, max_steps),
-            Planned(toss, num_envs, max_steps),
-        )
+        self._policy = policy
+        self._random = Planned(random_plan(num_actions), num_envs, max_steps)
+        self._coins = Planned(toss, num_envs, max_steps)
 
     def begin(self, row: int, rng: np.random.Generator) -> None:
         """Starts an episode in a row.

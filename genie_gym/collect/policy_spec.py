@@ -108,7 +108,7 @@ def make_policy(
         policy = Mixture(policies, list(shares.values()), num_envs)
     if epsilon == 0:
         return policy
-    return EpsilonGreedy.over(
+    return EpsilonGreedy(
         policy,
         epsilon=epsilon,
         num_actions=len(actions),

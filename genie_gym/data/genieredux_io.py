@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from genie_gym.envs.frames import fit_square
-from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter, existing_indices
+from world_models.episodes import Episode, EpisodeInfo, EpisodeWriter, existing_infos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +70,12 @@ def import_genieredux(source: GenieReduxSource, out: Path) -> int:
     num_actions = _num_actions(source, info, sessions)
     meanings = source.action_meanings or tuple(f"action_{n}" for n in range(num_actions))
     origin = {"imported_from": str(root.resolve())}
-    known = existing_indices(out, where=lambda info: origin.items() <= info.extra.items())
-    added = 0
+    imported = [info for info in existing_infos(out) if origin.items() <= info.extra.items()]
+    known = {info.extra["session"] for info in imported}
+    sessions = [one for one in sessions if str(one.relative_to(root)) not in known]
+    first = 1 + max((info.index for info in imported if info.index is not None), default=-1)
     with EpisodeWriter(out, name="genieredux") as writer:
-        for index, session in enumerate(sessions):
-            if index in known:
-                continue
+        for index, session in enumerate(sessions, start=first):
             actions, times = _transitions(session)
             frames = _read_frames(session, times, source.frame_size)
             writer.add(
@@ -95,8 +95,7 @@ def import_genieredux(source: GenieReduxSource, out: Path) -> int:
                     ),
                 )
             )
-            added += 1
-    return added
+    return len(sessions)
 
 
 def _records(session: Path) -> list[dict[str, Any]]:

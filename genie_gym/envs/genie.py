@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ from genie_gym.envs.rows import Rows, RowsOutcome
 from genie_gym.envs.single import FrameEnv
 from genie_gym.envs.vector import FrameVectorEnv
 from world_models.inference.parallel import (
-    MIN_ROWS,
     Step,
-    step_in_parts,
+    divided,
     threads,
     threads_of_an_operation,
 )
@@ -163,11 +161,10 @@ class GenieVectorEnv(FrameVectorEnv):
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
         self._step_model: Step = self.model.step
         num_threads = num_threads or torch.get_num_threads()
-        parts = min(num_threads, num_envs // MIN_ROWS)
-        if parts > 1 and not compile and self.world.device.type == "cpu":
-            self._step_model = partial(step_in_parts, self.model.step, parts)
         self._num_threads = num_threads
         if not compile:  # compiled code runs each operation on all threads
+            on = self.world.device
+            self._step_model = divided(self.model.step, num_envs, num_threads, on)
             self._num_threads = threads_of_an_operation(self.model, num_threads)
         self._output = output
         self._starts = self.world.starts

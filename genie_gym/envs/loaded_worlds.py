@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from genie_gym.actions import ActionSet, action_set
+from genie_gym.registration import LOOKS
 from genie_gym.retroact import catalogue
 from world_models.episodes import EpisodeDataset
 from world_models.inference.compile import CompiledWorld
@@ -24,7 +26,7 @@ from world_models.worlds.find import find_world
 
 _NUM_STARTS = 2048  # 100 MB of frames
 
-__all__ = ["LoadedWorld", "choose_device", "open_world", "real_kwargs"]
+__all__ = ["LoadedWorld", "check_looks", "choose_device", "open_world", "real_kwargs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,9 @@ class LoadedWorld:
                 f"starts must be a dataset of the world model's own game: {self.card.name} models "
                 f"{self.card.env_id}, but {data} has episodes of {', '.join(sorted(others))}"
             )
+        for entry in episodes.entries:
+            if entry.info.env_id == self.card.env_id:
+                check_looks(self.card, entry.info.env_kwargs, str(data))
         return _sampled(data.resolve(), episodes.fingerprint)
 
     def check_action_set(self, name: str | None) -> None:
@@ -111,8 +116,30 @@ def open_world(
     return _load(path, card_path(path).stat().st_mtime_ns, on, computed_in, compile)
 
 
+def check_looks(card: WorldCard, env_kwargs: Mapping[str, Any], what: str) -> None:
+    """Raises ValueError if frames of the real env look unlike the world model's training data.
+
+    Args:
+        card: The world model's card.
+        env_kwargs: Arguments that the real env was made with.
+        what: What has these frames, for the error message.
+    """
+    for name, default in LOOKS.items():
+        value, given = card.env_kwargs.get(name, default), env_kwargs.get(name, default)
+        if given != value:
+            raise ValueError(
+                f"the world model {card.name} was trained on frames with {name}={value}, but "
+                f"{what} has {name}={given}: make the env with {name}={value}"
+            )
+
+
 def real_kwargs(card: WorldCard) -> dict[str, Any]:
     """Returns the arguments that give the real env the frames and actions of a world model."""
+    if card.latent_action is not None:
+        raise ValueError(
+            f"the world model {card.name} takes latent actions, which the real {card.env_id} does "
+            "not have: they cannot be played side by side"
+        )
     return {"action_set": card.action_set, **card.env_kwargs}
 
 
@@ -170,6 +197,5 @@ def _sampled(data: Path, fingerprint: str) -> StartBank:
 
 
 def _fingerprint(card: WorldCard) -> str:
-    weights = {name: record for name, record in card.files.items() if name != "README.md"}
-    text = json.dumps([card.tokenizer, card.dynamics, weights], sort_keys=True)
+    text = json.dumps([card.tokenizer, card.dynamics, card.files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -201,37 +201,17 @@ class RetroVectorEnv(FrameVectorEnv):
         )
 
 
-@named_arguments
 class RetroEnv(FrameEnv):
-    """A single env for a retro game. The arguments are described in `RetroVectorEnv`.
+    """A single env for a retro game.
+
+    It takes the arguments of `RetroVectorEnv`, except `num_envs` and `autoreset_mode`.
 
     Example:
         >>> env = gymnasium.make("RetroAct/Kangaroo-Atari2600-v0")  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        game: str,
-        *,
-        state: str | None = None,
-        action_set: str = "retroact-5",
-        frame_skip: int = 4,
-        frame_size: int = 64,
-        render_mode: str | None = None,
-        timeout: float = 60.0,
-    ):
-        super().__init__(
-            RetroVectorEnv(
-                game,
-                state=state,
-                action_set=action_set,
-                frame_skip=frame_skip,
-                frame_size=frame_size,
-                autoreset_mode=AutoresetMode.DISABLED,
-                render_mode=render_mode,
-                timeout=timeout,
-            )
-        )
+    def __init__(self, game: str, **options: Any):
+        super().__init__(RetroVectorEnv(game, 1, autoreset_mode=AutoresetMode.DISABLED, **options))
 
 
 def _start_state(game: catalogue.Game, state: str | None) -> str | None:

@@ -75,8 +75,7 @@ class Dreamer:
                 ``(B, k - 1 + n)``.
             seeds: One seed per window, int64 ``(B,)``.
         """
-        ask = self._stream if self.mode == "stream" else self._imagine
-        parts: list[Dream] = self._batches(ask, prompt, actions, seeds)
+        parts: list[Dream] = self._batches(self._dream, prompt, actions, seeds)
         return Dream(
             frames=torch.cat([part.frames for part in parts]),
             uncertainty=torch.cat([part.uncertainty for part in parts]),
@@ -121,23 +120,18 @@ class Dreamer:
 
     # The modes ------------------------------------------------------------------
 
-    def _stream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
-        between = prompt.shape[1] - 1
-        state = self.model.start(prompt, actions[:, :between], seeds)
-        steps: list[Prediction] = []
-        for action in actions[:, between:].unbind(1):
-            state, prediction = self.model.step(state, action)
-            steps.append(prediction)
+    def _dream(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
+        if self.mode == "stream":
+            rollout = self.model.rollout(prompt, actions, seeds)
+        else:
+            rollout = self.model.imagine(prompt, actions, seeds, _FRAMES_PER_CALL[self.mode])
+        num_codes = self.model.dynamics.space.num_codes
         return Dream(
-            frames=torch.stack([step.frames for step in steps], 1).cpu(),
-            uncertainty=self._uncertainty(torch.stack([step.entropy for step in steps], 1)),
-            reward=torch.stack([step.reward for step in steps], 1).float().cpu(),
-            termination=torch.stack([step.termination for step in steps], 1).float().cpu(),
+            frames=rollout.frames.cpu(),
+            uncertainty=frame_uncertainty(rollout.entropy, num_codes).cpu(),
+            reward=None if rollout.reward is None else rollout.reward.float().cpu(),
+            termination=None if rollout.termination is None else rollout.termination.float().cpu(),
         )
-
-    def _imagine(self, prompt: Tensor, actions: Tensor, seeds: Tensor) -> Dream:
-        rollout = self.model.imagine(prompt, actions, seeds, _FRAMES_PER_CALL[self.mode])
-        return Dream(frames=rollout.frames.cpu(), uncertainty=self._uncertainty(rollout.entropy))
 
     def _stream_last_replaced(
         self, prompt: Tensor, actions: Tensor, others: Tensor, seeds: Tensor
@@ -158,15 +152,12 @@ class Dreamer:
         for t in range(others.shape[1]):
             changed = actions.clone()
             changed[:, between + t] = others[:, t]
-            frames.append(self._imagine(prompt, changed, seeds).frames[:, t])
+            frames.append(self._dream(prompt, changed, seeds).frames[:, t])
         return torch.stack(frames, 1)
 
     @torch.no_grad()
     def _reconstruct(self, num_prompt: int, frames: Tensor) -> Tensor:
         return self.model.tokenizer.reconstruct(frames, num_prompt).cpu()
-
-    def _uncertainty(self, entropy: Tensor) -> Tensor:
-        return frame_uncertainty(entropy, self.model.dynamics.space.num_codes).cpu()
 
     def _batches(self, ask: Callable, *tensors: Tensor) -> list:
         parts = zip(*(tensor.split(self.batch_size) for tensor in tensors), strict=True)

@@ -22,8 +22,7 @@ from torch import Tensor
 from genie_gym.envs.loaded_worlds import LoadedWorld
 from genie_gym.play.moment import Moment
 from world_models.inference.parallel import (
-    MIN_ROWS,
-    step_in_parts,
+    divided,
     threads,
     threads_of_an_operation,
 )
@@ -148,9 +147,9 @@ class DreamRows:
         """Step several dreams together, each with its own action."""
         batch = self._batch(dreams)
         with threads(self._num_threads):
-            batch.state, prediction = self._step(
-                batch.state, torch.tensor(actions, device=self.world.device)
-            )
+            step = divided(self.world.model.step, len(dreams), self._max_parts, self.world.device)
+            chosen = torch.tensor(actions, device=self.world.device)
+            batch.state, prediction = step(batch.state, chosen)
             columns = self._columns(prediction)
         for row, dream in enumerate(dreams):
             dream.last = self._moment(dream, row, columns)
@@ -205,12 +204,6 @@ class DreamRows:
         for row, dream in enumerate(dreams):
             dream.batch, dream.row = batch, row
         return batch
-
-    def _step(self, state: WorldState, actions: Tensor) -> tuple[WorldState, Prediction]:
-        parts = min(self._max_parts, len(state) // MIN_ROWS)
-        if parts > 1 and self.world.device.type == "cpu":
-            return step_in_parts(self.world.model.step, parts, state, actions)
-        return self.world.model.step(state, actions)
 
     def _columns(self, prediction: Prediction) -> dict[str, NDArray[Any]]:
         scale = 255 / math.log(self._num_codes)

@@ -11,7 +11,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 
-from genie_gym.registration import LOOKS
+from genie_gym.envs.loaded_worlds import check_looks
 from genie_gym.wrappers.entropy_meter import EntropyMeter
 from genie_gym.wrappers.intrinsic import OWN_REWARD, IntrinsicRewardVector
 from world_models.worlds.card import WorldCard
@@ -112,12 +112,5 @@ def _meter(
 
 def _check_looks(spec: EnvSpec | None, card: WorldCard) -> None:
     """Raises ValueError if the env's frames look unlike the world model's training data."""
-    if spec is None or spec.id != card.env_id:
-        return
-    for name, default in LOOKS.items():
-        value, given = card.env_kwargs.get(name, default), spec.kwargs.get(name, default)
-        if given != value:
-            raise ValueError(
-                f"the world model {card.name} was trained on frames with {name}={value}, but the "
-                f"env has {name}={given}: make the env with {name}={value}"
-            )
+    if spec is not None and spec.id == card.env_id:
+        check_looks(card, spec.kwargs, "the env")

@@ -7,7 +7,7 @@ also requires OpenCV. Only :mod:`world_models.episodes.loader` requires torch.
 from world_models.episodes.dataset import EpisodeDataset
 from world_models.episodes.episode import Episode, EpisodeInfo, Transitions, code_version
 from world_models.episodes.errors import DamagedShardError, StorageError
-from world_models.episodes.manifest import existing_indices
+from world_models.episodes.manifest import existing_indices, existing_infos
 from world_models.episodes.merge import merge
 from world_models.episodes.sampler import WindowSampler, sequential_windows
 from world_models.episodes.shard import Chunk, EncodedEpisode, EpisodeEncoder, encode_episode
@@ -30,6 +30,7 @@ __all__ = [
     "code_version",
     "encode_episode",
     "existing_indices",
+    "existing_infos",
     "merge",
     "sequential_windows",
     "verify",

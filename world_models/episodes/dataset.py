@@ -100,12 +100,11 @@ class EpisodeDataset:
         self,
         *,
         env_id: str | None = None,
-        action_set: str | None = None,
         policy: str | None = None,
         where: Callable[[EpisodeInfo], bool] = lambda info: True,
     ) -> EpisodeDataset:
         """Return the episodes that match every given condition."""
-        wanted = {"env_id": env_id, "action_set": action_set, "policy": policy}
+        wanted = {"env_id": env_id, "policy": policy}
         wanted = {name: value for name, value in wanted.items() if value is not None}
 
         def matches(entry: Entry) -> bool:

@@ -19,24 +19,19 @@ BATCHES_AHEAD = 2  # per worker
 Read = Callable[[np.ndarray], dict[str, Any]]  # loads a batch, given rows (episode, start)
 
 
-class WindowLoader:
+class Loader:
     """Endless random batches, which a resumed run continues exactly.
 
-    All games in a dataset are equally likely, whatever their number of windows.
-
-    Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
-    `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
-
-    `num_workers` threads read ahead; with 0, nothing is read ahead. `sampler_options` are passed to
-    :class:`WindowSampler`.
+    Args:
+        sampler: Chooses the windows of each batch.
+        read: Loads these windows.
+        fingerprint: Identifies the data.
+        num_workers: Number of threads that read ahead; with 0, nothing is read ahead.
     """
 
-    def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
-        self.num_workers, self.fingerprint = num_workers, dataset.fingerprint
-        self.sampler = WindowSampler(
-            dataset.num_frames, groups=dataset.env_numbers, **sampler_options
-        )
-        self.read: Read = partial(dataset.batch, length=self.sampler.length)
+    def __init__(self, sampler: WindowSampler, read: Read, fingerprint: str, num_workers: int = 0):
+        self.sampler, self.read = sampler, read
+        self.fingerprint, self.num_workers = fingerprint, num_workers
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         """Yield batches, beginning at the current position."""
@@ -76,3 +71,21 @@ class WindowLoader:
                 batches.append(pool.submit(self._batch, number))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class WindowLoader(Loader):
+    """Endless random batches of windows. All games in a dataset are equally likely.
+
+    Each batch is a dict of tensors: `frames` uint8 (B, T, H, W, 3), `actions` int64,
+    `rewards` float32 and `terminated` bool (B, T - 1), `episode` and `start` int64 (B,).
+
+    Args:
+        dataset: The episodes.
+        num_workers: See `Loader`.
+        sampler_options: See `WindowSampler`.
+    """
+
+    def __init__(self, dataset: EpisodeDataset, *, num_workers: int = 0, **sampler_options: Any):
+        sampler = WindowSampler(dataset.num_frames, groups=dataset.env_numbers, **sampler_options)
+        read = partial(dataset.batch, length=sampler.length)
+        super().__init__(sampler, read, dataset.fingerprint, num_workers)

@@ -105,13 +105,15 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def existing_infos(path: Path | str) -> list[EpisodeInfo]:
+    """Return the infos of the episodes already in a dataset; empty if there is no dataset yet."""
+    records = read_manifest(Path(path)).records
+    return [entry.info for record in records for entry in record.entries]
+
+
 def existing_indices(
     path: Path | str, where: Callable[[EpisodeInfo], bool] = lambda info: True
 ) -> set[int]:
     """Return the indices of the episodes already in a dataset; empty if there is no dataset yet."""
-    return {
-        entry.info.index
-        for record in read_manifest(Path(path)).records
-        for entry in record.entries
-        if entry.info.index is not None and where(entry.info)
-    }
+    infos = existing_infos(path)
+    return {info.index for info in infos if info.index is not None and where(info)}

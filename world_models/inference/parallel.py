@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from world_models.inference.prediction import Prediction
 from world_models.inference.state import WorldState
 
-__all__ = ["MIN_ROWS", "Step", "one_thread", "step_in_parts", "threads", "threads_of_an_operation"]
+__all__ = ["Step", "divided", "one_thread", "step_in_parts", "threads", "threads_of_an_operation"]
 
 MIN_ROWS = 4  # fewer rows per thread are not worth a thread
 _LARGE = 20_000_000  # in a model with so many parameters, an operation is worth several threads
@@ -46,6 +46,21 @@ def step_in_parts(
     done = [_pool(num_parts).submit(_on_one_thread, inference, step, *part) for part in parts]
     states, predictions = zip(*(future.result() for future in done), strict=True)
     return state.joined(states), Prediction.cat(predictions)
+
+
+def divided(step: Step, num_rows: int, num_threads: int, device: torch.device) -> Step:
+    """Return `step`, split over the threads of the CPU if there are enough rows.
+
+    Args:
+        step: The step of a world model that is not compiled.
+        num_rows: Number of rows.
+        num_threads: Maximum number of threads.
+        device: The device that the model is on.
+    """
+    parts = min(num_threads, num_rows // MIN_ROWS)
+    if parts < 2 or device.type != "cpu":
+        return step
+    return partial(step_in_parts, step, parts)
 
 
 @contextmanager

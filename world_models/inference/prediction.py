@@ -51,8 +51,11 @@ class Rollout:
     """The next n frames of B rows.
 
     The fields are those of `Prediction` with an additional axis for the frames, ``(B, n, ...)``.
+    `reward` and `termination` are None if the frames were sampled jointly.
     """
 
     frames: Tensor
     tokens: Tensor
     entropy: Tensor
+    reward: Tensor | None = None
+    termination: Tensor | None = None

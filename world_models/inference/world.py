@@ -68,7 +68,6 @@ class WorldModel(nn.Module):
         frames: Tensor,
         actions: Tensor,
         seeds: Tensor | None = None,
-        generator: torch.Generator | None = None,
         tokens: Tensor | None = None,
     ) -> WorldState:
         """Process real frames and return the state after them.
@@ -79,7 +78,6 @@ class WorldModel(nn.Module):
             actions: The actions between the frames, int64 ``(B, k - 1)``.
             seeds: A random seed for each row, int64 ``(B,)``; by default drawn at random. A row's
                 random numbers depend only on the row's own seed.
-            generator: Draws the seeds if none are given; by default torch's global generator.
             tokens: The frames' tokens, int64 ``(B, k, N)``; by default computed from the frames.
                 Passing tokens halves the time, but the returned state then has no encoder cache
                 and cannot be passed to `observe`.
@@ -94,7 +92,7 @@ class WorldModel(nn.Module):
             frames, actions = frames[:, -horizon:], actions[:, num_frames - horizon :]
             num_frames, tokens = horizon, None  # tokens depend on where a clip begins
         if seeds is None:
-            seeds = _draw_seeds(batch, frames.device, generator)
+            seeds = _draw_seeds(batch, frames.device)
         state = self._empty_state(frames[:, 0], seeds)
         # Contiguous as in later steps, because compiled code expects one memory layout.
         actions = actions.T.contiguous()
@@ -137,24 +135,18 @@ class WorldModel(nn.Module):
     # Dreamed frames -------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(
-        self, state: WorldState, action: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[WorldState, Prediction]:
+    def step(self, state: WorldState, action: Tensor) -> tuple[WorldState, Prediction]:
         """Imagine the next frame.
 
         Args:
             state: The current state; do not use it again afterwards.
             action: The action that each row takes, int64 ``(B,)``.
-            generator: If given, it first draws a new seed for each row. Otherwise each row keeps
-                its seed.
         """
         if state.decoder is None:
             raise ValueError(
                 "this state has no decoder cache, so step() cannot decode a frame; create a new "
                 "state with start(), and do not set its decoder to None"
             )
-        if generator is not None:
-            state = state.reseed(_draw_seeds(len(state), state.seeds.device, generator))
         state, frame = self._begin_next(state, action)
         assert state.decoder is not None
         sample = self.sample(frame, state.seeds, state.decoder.length)
@@ -208,7 +200,7 @@ class WorldModel(nn.Module):
         """
         num_prompt = frames.shape[1]
         if seeds is None:
-            seeds = _draw_seeds(len(frames), frames.device, None)
+            seeds = _draw_seeds(len(frames), frames.device)
         tokens, entropies = self.tokenizer.encode(frames, num_prompt), []
         while (left := actions.shape[1] + 1 - tokens.shape[1]) > 0:
             num_ahead = min(frames_per_call or left, left)
@@ -378,5 +370,5 @@ def _known(tokens: Tensor, entropy: Tensor | None = None) -> Sample:
     return Sample(tokens, entropy, tokens.new_zeros(len(tokens)))
 
 
-def _draw_seeds(num: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    return torch.randint(2**62, (num,), generator=generator).to(device)
+def _draw_seeds(num: int, device: torch.device) -> Tensor:
+    return torch.randint(2**62, (num,)).to(device)

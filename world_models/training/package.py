@@ -148,7 +148,7 @@ def _card(
         action_meanings=meanings,
         env_id=info.env_id,
         env_kwargs=info.env_kwargs,
-        rewards=_rewards(episodes),
+        rewards=_rewards(episodes, tuned),
         provenance={
             **_imported(tuned),
             "data": _data(record, tuned),
@@ -180,9 +180,14 @@ def _data(record: RunRecord, tuned: World | None) -> dict[str, Any]:
     return data
 
 
-def _rewards(episodes: EpisodeDataset) -> tuple[float, ...]:
-    """Return the distinct rewards in the episodes; empty if there are more than `_MAX_REWARDS`."""
-    found: set[float] = set()
+def _rewards(episodes: EpisodeDataset, tuned: World | None) -> tuple[float, ...]:
+    """Return the distinct rewards in the training data; empty if there are too many or unknown.
+
+    If the world model was fine-tuned from another one, this includes the rewards of that model.
+    """
+    found = set() if tuned is None else set(tuned.card.rewards)
+    if tuned is not None and not found:
+        return ()
     for index, entry in enumerate(episodes.entries):
         with episodes.skipping():
             rewards = episodes.transitions(index, 0, entry.num_frames)["rewards"]

@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -69,10 +69,6 @@ class Encoding:
     length: int = 1
     stride: int = 1
     whole: bool = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle all attributes except `encode`, because other processes only read the cache."""
-        return {**vars(self), "encode": None}
 
     def count(self, num_frames: np.ndarray) -> np.ndarray:
         """Return the number of clips in episodes with `num_frames` frames."""
@@ -129,7 +125,7 @@ def token_encoding(
         )
     alone = not tokenizer.config.transformer.temporal
     length, stride = (1, 1) if alone else (length, stride)
-    return _by_clips("tokens", tokenizer, {"tokens": tokenizer.encode}, length, stride)
+    return _by_clips("tokens", tokenizer, "tokens", tokenizer.encode, length, stride)
 
 
 def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encoding:
@@ -137,16 +133,16 @@ def action_encoding(model: LatentActionModel, length: int, stride: int) -> Encod
 
     The training windows have `length` frames.
     """
-    return _by_clips("latent-actions", model, {"actions": model.actions}, length, stride)
+    return _by_clips("latent-actions", model, "actions", model.actions, length, stride)
 
 
 def _by_clips(
-    folder: str, model: nn.Module, encoders: dict[str, Encoder], length: int, stride: int
+    folder: str, model: nn.Module, array: str, encode: Encoder, length: int, stride: int
 ) -> Encoding:
     return Encoding(
         name=f"{folder}/{fingerprint(model)}-{length}-{stride}",
-        arrays=tuple(encoders),
-        encode=lambda frames: {name: encode(frames) for name, encode in encoders.items()},
+        arrays=(array,),
+        encode=lambda frames: {array: encode(frames)},
         length=length,
         stride=stride,
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from world_models.episodes import EpisodeDataset, WindowSampler
-from world_models.episodes.loader import WindowLoader
+from world_models.episodes.loader import Loader
 from world_models.training.token_cache import Encoding, cached, compute
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ class CachedWindows:
         return window
 
 
-class TokenLoader(WindowLoader):
+class TokenLoader(Loader):
     """Endless random batches of cached windows. All games are equally likely.
 
     Args:
         windows: The windows.
         events: Fraction of the sampled windows, in [0, 1], that come only from the windows with a
             reward or a termination.
-        num_workers: See `WindowLoader`.
+        num_workers: See `Loader`.
         sampler_options: See `WindowSampler`.
     """
 
@@ -106,12 +106,11 @@ class TokenLoader(WindowLoader):
                 f"no window in {windows.dataset.path} has a reward or a termination; set --events "
                 "to 0, or collect episodes with rewards or terminations"
             )
-        self.num_workers, self.fingerprint = num_workers, windows.fingerprint
-        self.sampler = WindowSampler(
+        sampler = WindowSampler(
             windows.num_starts,
             groups=windows.dataset.env_numbers,
             rare=rare,
             rare_share=events,
             **sampler_options | {"length": 1},  # each sample is one start
         )
-        self.read = windows.batch
+        super().__init__(sampler, windows.batch, windows.fingerprint, num_workers)

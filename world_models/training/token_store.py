@@ -29,10 +29,6 @@ class TokenStore:
         self._where: dict[str, Any] = {}
         self.refresh()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle only the folder, because another process opens the files itself."""
-        return TokenStore, (self.folder,)
-
     def __contains__(self, key: str) -> bool:
         return key in self._where
 

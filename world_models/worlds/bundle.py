@@ -24,6 +24,7 @@ from world_models.parts import build_part, config_from_dict, part_to_dict
 from world_models.weights import WeightsError, load_weights, read_tensors, write_tensors
 from world_models.worlds.card import (
     CARD,
+    README,
     BundleError,
     WorldCard,
     card_path,
@@ -125,9 +126,9 @@ def save_world(
         for name, module in _parts(model).items():
             write_tensors(part / f"{name}.safetensors", pack(module, storage))
         write_tensors(part / STARTS, {"frames": starts.frames, "actions": starts.actions})
-        (part / "README.md").write_text(model_card(card))
         card = replace(card, files={f.name: file_record(f) for f in sorted(part.iterdir())})
         (part / CARD).write_text(card.to_json())
+        (part / README).write_text(model_card(card))
     return card
 
 
@@ -162,10 +163,8 @@ def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
     """Add measured scores to a bundle's card and to its README."""
     card = WorldCard.read(path)
     card = replace(card, scores={**card.scores, **scores})
-    replace_text(path / "README.md", model_card(card))
-    files = {**card.files, "README.md": file_record(path / "README.md")}
-    card = replace(card, files=files)
     replace_text(card_path(path), card.to_json())
+    replace_text(path / README, model_card(card))
     return card
 
 

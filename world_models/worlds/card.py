@@ -6,14 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 __all__ = ["FORMAT", "BundleError", "WorldCard", "card_path", "check_files", "file_record"]
 
 FORMAT = 2
-CARD, HUB_CARD = "world.json", "config.json"
+CARD, HUB_CARD, README = "world.json", "config.json", "README.md"
 
 MAX_BYTES = 1 << 20  # maximum size of a card
 MAX_NUMBER = 1 << 16  # largest number in a configuration; no model needs a larger one
@@ -41,7 +41,7 @@ class WorldCard:
         storage: How matrices are stored: "float32", "bfloat16" or "int8".
         provenance: Data, training runs and software versions from which the weights come.
         scores: Measured scores by name.
-        files: Size in bytes and SHA-256 of every other file in the bundle.
+        files: Size in bytes and SHA-256 of every other file in the bundle, except the README.
         outcomes: Whether the world predicts rewards and terminations. If not, its outcome head is
             untrained.
         rewards: The distinct rewards in the training data, ascending; empty if they are unknown or
@@ -169,7 +169,8 @@ def _checked(path: Path, values: Any) -> WorldCard:
         _check_numbers(path, name, getattr(card, name))
     if not all(map(math.isfinite, card.rewards)):
         raise BundleError(f"{path}: rewards must be finite, got {card.rewards}")
-    return card
+    # Cards of earlier versions list the README, which users may edit.
+    return replace(card, files={name: card.files[name] for name in card.files if name != README})
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

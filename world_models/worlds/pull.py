@@ -11,7 +11,15 @@ from pathlib import Path
 
 from world_models.files import atomic_directory, replace_text
 from world_models.worlds.address import open_file, parse_address
-from world_models.worlds.card import CARD, MAX_BYTES, BundleError, WorldCard, file_record
+from world_models.worlds.card import (
+    CARD,
+    MAX_BYTES,
+    README,
+    BundleError,
+    WorldCard,
+    file_record,
+)
+from world_models.worlds.model_card import model_card
 
 __all__ = ["RemoteWorld", "pulled_world"]
 
@@ -113,6 +121,7 @@ class RemoteWorld:
             parts = {name: self._fetch(name, downloads, progress) for name in self.card.files}
             with atomic_directory(path, replace=replace) as bundle:
                 (bundle / CARD).write_bytes(self.text)
+                (bundle / README).write_text(model_card(self.card))
                 for name, part in parts.items():
                     part.rename(bundle / name)
 

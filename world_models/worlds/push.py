@@ -11,11 +11,11 @@ from world_models.extras import require
 from world_models.worlds.address import filesystem, hub_repository, parse_address
 from world_models.worlds.card import (
     CARD,
+    README,
     BundleError,
     WorldCard,
     card_path,
     check_files,
-    file_record,
 )
 from world_models.worlds.model_card import check_license, model_card
 
@@ -76,13 +76,11 @@ def push_world(
 
 
 def _copy(path: Path, card: WorldCard, address: str, bundle: Path) -> None:
-    """Copy the files that the card lists, write the model card, and add it to the card's list."""
+    """Copy the files that the card lists, and write the card and the README."""
     for name in card.files:
         shutil.copyfile(path / name, bundle / name)
-    readme = bundle / "README.md"
-    readme.write_text(model_card(card, address))
-    card = replace(card, files={**card.files, readme.name: file_record(readme)})
     (bundle / CARD).write_text(card.to_json())
+    (bundle / README).write_text(model_card(card, address))
 
 
 def _write(bundle: Path, address: str, replace_existing: bool) -> None:
