@@ -181,7 +181,7 @@ def test_pictures_show_the_frames(dataset, tmp_path):
     for name in ("a.gif", "a.mp4", "a.png"):
         save_frames(frames, tmp_path / "new" / name, scale=2)
     strip = np.asarray(Image.open(tmp_path / "new" / "a.png"))
-    np.testing.assert_array_equal(strip[::2, 130:258:2], frames[1])
+    np.testing.assert_array_equal(strip[::2, 132:260:2], frames[1])
     with Image.open(tmp_path / "new" / "a.gif") as gif:
         assert (gif.n_frames, gif.size) == (8, (128, 128))
     video = cv2.VideoCapture(str(tmp_path / "new" / "a.mp4"))
@@ -207,7 +207,7 @@ def test_show_counts_what_is_there(dataset, capsys, tmp_path):
         count = sum((dataset.actions(i) == number).sum() for i in range(3))
         assert any(line.split()[1:3] == [meaning, str(count)] for line in out.splitlines())
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (12 * (64 * 2 + 2), 3 * (16 + 128 + 4))
+        assert sheet.size == (12 * (128 + 4) + 4, 3 * (18 + 128 + 4) + 4)
 
 
 def test_verify_names_damage_and_fails(dataset, capsys):

@@ -127,9 +127,9 @@ def show(options: Show) -> int:
     dataset = EpisodeDataset(options.path, on_damage=options.on_damage)
     print(summary(dataset))
     if options.sheet is not None:
-        from genie_gym.data.pictures import contact_sheet
+        from genie_gym.data.pictures import write_sheet
 
-        contact_sheet(dataset, options.sheet)
+        write_sheet(dataset, options.sheet)
         print(f"  contact sheet {options.sheet}")
     return 0
 

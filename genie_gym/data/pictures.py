@@ -6,11 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from genie_gym.pictures import contact_sheet, side_by_side, write_png
 from world_models.episodes import EpisodeDataset
 
 FORMATS = ("gif", "mp4", "png")
+ROWS, COLUMNS = 8, 12  # episodes, and frames of each, on a sheet
 
 
 def save_frames(frames: np.ndarray, path: Path, *, fps: int = 15, scale: int = 4) -> None:
@@ -34,7 +36,7 @@ def save_frames(frames: np.ndarray, path: Path, *, fps: int = 15, scale: int = 4
     elif suffix == "mp4":
         _save_mp4(frames, path, fps)
     else:
-        Image.fromarray(_side_by_side(frames)).save(path)
+        write_png(path, side_by_side(list(frames)))
 
 
 def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
@@ -42,44 +44,30 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def contact_sheet(
-    dataset: EpisodeDataset, path: Path, *, rows: int = 8, columns: int = 12, scale: int = 2
-) -> None:
-    """Write a PNG that shows `rows` episodes, evenly spaced over the dataset.
+def write_sheet(dataset: EpisodeDataset, path: Path) -> None:
+    """Write a PNG that shows some episodes, evenly spaced over the dataset.
 
-    Each row shows `columns` frames of one episode, from the first to the last.
+    Each row shows some frames of one episode, from the first to the last.
     """
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, rows).round().astype(int))
-    strips = [_labelled_row(dataset, int(index), columns, scale) for index in chosen]
-    width = max(strip.shape[1] for strip in strips)
-    padded = [np.pad(s, ((0, 4), (0, width - s.shape[1]), (0, 0))) for s in strips]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(padded)).save(path)
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, ROWS).round().astype(int))
+    rows = [_row(dataset, int(index)) for index in chosen]
+    write_png(path, contact_sheet(rows, [_label(dataset, int(i)) for i in chosen], columns=1))
 
 
-def _labelled_row(dataset: EpisodeDataset, index: int, columns: int, scale: int) -> np.ndarray:
-    entry = dataset.entries[index]
-    times = np.linspace(0, entry.num_frames - 1, columns).round().astype(int)
+def _row(dataset: EpisodeDataset, index: int) -> np.ndarray:
+    times = np.linspace(0, dataset.entries[index].num_frames - 1, COLUMNS).round().astype(int)
     frames = np.concatenate([dataset.frames(index, t, t + 1) for t in times])
-    strip = _side_by_side(enlarge(frames, scale))
+    return side_by_side(list(enlarge(frames, 2)))
+
+
+def _label(dataset: EpisodeDataset, index: int) -> str:
+    entry = dataset.entries[index]
     ends = "terminated" if entry.terminated else "truncated" if entry.truncated else "cut"
     info = entry.info
-    label = (
+    return (
         f"{index}: {info.env_id}, {info.policy}, seed {info.seed}, index {info.index}, "
-        f"{entry.num_frames} frames, reward {entry.total_reward:g}, {ends}; frames 0 to {times[-1]}"
+        f"{entry.num_frames} frames, reward {entry.total_reward:g}, {ends}"
     )
-    return np.concatenate([_text(label, strip.shape[1]), strip])
-
-
-def _side_by_side(frames: np.ndarray) -> np.ndarray:
-    """Join frames (T, H, W, 3) into one image, with two black pixel columns after each frame."""
-    return np.concatenate(list(np.pad(frames, ((0, 0), (0, 0), (0, 2), (0, 0)))), axis=1)
-
-
-def _text(label: str, width: int) -> np.ndarray:
-    banner = Image.new("RGB", (width, 16), (32, 32, 32))
-    ImageDraw.Draw(banner).text((4, 2), label, fill=(230, 230, 230))
-    return np.asarray(banner)
 
 
 def _save_gif(frames: np.ndarray, path: Path, fps: int) -> None:
