@@ -67,8 +67,6 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
         **sampling: Any,
     ):
         loaded = open_world(world, device, dtype)
-        if loaded.starts is None:
-            raise ValueError(f"the world model {loaded.card.name} has no start bank")
         self.rng = torch.Generator().manual_seed(seed)
         if not loaded.card.outcomes:
             warnings.warn(

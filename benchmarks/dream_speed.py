@@ -123,7 +123,6 @@ def _real(card: WorldCard, num_rows: int) -> gym.vector.VectorEnv:
 def _bare_step(env: GenieVectorEnv) -> Step:
     """Return a function that steps the env's model without the env."""
     starts, model, device = env.world.starts, env.model, env.world.device
-    assert starts is not None
     drawn = torch.arange(env.num_envs) % len(starts.frames)
     state = model.start(starts.frames[drawn].to(device), starts.actions[drawn].to(device))
 

@@ -89,7 +89,6 @@ def _in_python(name: str, frames: int) -> float:
     torch.set_num_threads(1)
     world = load_world(find_world(name))
     model = world.model.eval()
-    assert world.starts is not None  # export_web refuses world models without starts
     at = SEED % len(world.starts.frames)
     begin, between = world.starts.frames[at][None], world.starts.actions[at][None]
     times = []

@@ -170,7 +170,7 @@ def _verify(command: Verify) -> int:
             print(f"DAMAGED  {path}: {fault}", file=sys.stderr)
         else:
             num = sum(p.numel() for p in world.model.parameters())
-            starts = 0 if world.starts is None else len(world.starts.frames)
+            starts = len(world.starts.frames)
             print(f"ok       {path}: {num / 1e6:.1f}M parameters, {starts} starts")
     print(f"{len(paths) - faults} of {len(paths)} worlds are intact")
     return 1 if faults else 0

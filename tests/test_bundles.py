@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from genie_gym.worlds_commands import main
 from world_models import presets
-from world_models.parts import part_to_dict
 from world_models.worlds.bundle import StartBank, load_world, record_scores, save_world
 from world_models.worlds.card import BundleError, WorldCard, file_record
 from world_models.worlds.find import WorldNotFoundError, find_world, list_worlds
@@ -252,25 +251,6 @@ def test_scores_are_recorded_without_touching_the_weights(bundle):
     card = load_world(bundle).card
     assert card.scores == {"psnr_10": 23.456, "delta_psnr": 1.5}
     assert "| psnr_10 | 23.46 |" in (bundle / "README.md").read_text()
-
-
-def test_the_layout_of_the_hub_loads_too(tmp_path, model, starts):
-    card = replace(
-        CARD,
-        tokenizer=part_to_dict(model.tokenizer),
-        dynamics=part_to_dict(model.dynamics),
-        latent_action=part_to_dict(model.latent_action),
-        sampling=asdict(model.sampling),
-    )
-    (tmp_path / "config.json").write_text(card.to_json())
-    weights = {name: x.clone() for name, x in model.state_dict().items()}
-    save_file(weights, tmp_path / "model.safetensors")
-    world = load_world(tmp_path)
-    assert world.starts is None
-    assert torch.equal(dreamed(world.model, starts), dreamed(model, starts))
-    del weights["tokenizer.quantizer.codebook"]
-    save_file(weights, tmp_path / "model.safetensors")
-    broken(tmp_path, r"model\.safetensors: tensor 'tokenizer.quantizer.codebook'")
 
 
 def test_search_order_and_errors(tmp_path, bundle, monkeypatch):

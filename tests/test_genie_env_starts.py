@@ -1,10 +1,8 @@
 """Where a dream goes on from: given frames, the bank of beginnings, saved states, in any order."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,7 +15,6 @@ from hypothesis.stateful import initialize, rule
 
 import genie_gym  # noqa: F401
 from tests.malformed_calls import MalformedCalls
-from world_models.worlds.card import WorldCard
 
 pytestmark = pytest.mark.usefixtures("world")
 
@@ -45,24 +42,6 @@ def test_given_frames_begin_the_dream(world):
     assert not np.array_equal(first, [env.step(a)[0] for a in (1, 1, 3)])
     single_frame = {"frames": prompt["frames"][:1]}
     assert np.array_equal(env.reset(options=single_frame)[0], prompt["frames"][0])
-
-
-def test_a_world_without_starts_says_so_when_the_next_episode_begins(
-    world, coinrun_world, tmp_path
-):
-    folder = tmp_path / "CoinRun"
-    shutil.copytree(coinrun_world, folder)
-    (folder / "starts.safetensors").unlink()
-    card = WorldCard.read(folder)
-    files = {name: file for name, file in card.files.items() if name != "starts.safetensors"}
-    (folder / "world.json").write_text(replace(card, files=files).to_json())
-    env = gym.make_vec(ID, num_envs=2, world=folder, max_episode_steps=1)
-    with pytest.raises(ValueError, match="no start bank"):
-        env.reset(seed=0)
-    env.reset(seed=0, options=real_prompt(world))
-    assert env.step([0, 0])[3].all()
-    with pytest.raises(ValueError, match="no start bank of .*autoreset_mode='Disabled'"):
-        env.step([0, 0])
 
 
 def test_prompts_by_row_and_for_some_rows_only(world):

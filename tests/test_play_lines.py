@@ -238,13 +238,6 @@ def test_a_real_game_that_would_have_to_go_back_too_far_is_switched_off(endless,
     assert session.live.now == now + 1
 
 
-def test_without_a_first_frame_there_is_nothing_to_rewind_branch_or_record(world):
-    session = Session("", Wall(), DreamRows(replace(world, starts=None), 1), 3)
-    for do in (lambda: session.rewind(1), session.branch, lambda: session.record(True)):
-        with pytest.raises(ValueError, match="switch the real game on"):
-            do()
-
-
 def test_a_time_limit_is_stored_as_truncation_and_a_won_game_as_termination():
     info = EpisodeInfo(env_id="x", action_set="x", action_meanings=tuple("ABCDE"))
     stay, right, down = 0, 1, 3

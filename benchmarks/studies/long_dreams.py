@@ -31,7 +31,6 @@ DREAMS, HEIGHT, GAP = 5, 80, 4
 def draw(world: str) -> Picture:
     """Draw some dreams of a world model."""
     loaded = open_world(world, "auto", "float32")
-    assert loaded.starts is not None, f"{world} has no real frames to start from"
     plan = sticky_plan(loaded.actions)
     plays = [plan(np.random.default_rng(row), STEPS[-1]) for row in range(DREAMS)]
     # Starts are ordered by episode, so evenly spaced ones come from different episodes.

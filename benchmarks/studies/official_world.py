@@ -201,7 +201,6 @@ def _joint(world: Path, given: Namespace) -> dict[str, float]:
     """Return the results for the paper's joint sampling, and for new clips in a dream."""
     loaded = load_world(world)
     model, starts = loaded.model, loaded.starts
-    assert starts is not None
     bank, actions = starts.frames.flatten(0, 1)[None], torch.arange(RENEWED_AT + COMPARED)[None] % 7
     found = {}
     for passes in (1,) if given.quick else (1, 25):

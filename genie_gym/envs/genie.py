@@ -31,7 +31,6 @@ from world_models.inference.parallel import (
 )
 from world_models.inference.state import WorldState, merge_rows
 from world_models.inference.uncertainty import frame_uncertainty
-from world_models.worlds.bundle import StartBank
 
 __all__ = ["GenieEnv", "GenieVectorEnv"]
 
@@ -196,8 +195,7 @@ class GenieVectorEnv(FrameVectorEnv):
     # Methods of the base class -------------------------------------------------------------
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        if self._prompt(options) is None:
-            self._start_bank()
+        self._prompt(options)
 
     def _begin_rows(self, rows: Rows, options: dict[str, Any]) -> dict[str, NDArray[Any]]:
         prompt = self._prompt(options)
@@ -275,19 +273,9 @@ class GenieVectorEnv(FrameVectorEnv):
             num_actions=len(self.actions),
         )
 
-    def _start_bank(self) -> StartBank:
-        if self._starts is None:
-            raise ValueError(
-                f"the world model {self.world.card.name} has no start bank of real frames: pass "
-                "frames with reset(options={'frames': ..., 'actions': ...}) and set "
-                "autoreset_mode='Disabled' to do so for each episode, or pass a dataset with "
-                "starts=FOLDER"
-            )
-        return self._starts
-
     def _draw_starts(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Samples real frames to start from; returns the frames, their actions and tokens."""
-        starts, rngs, known = self._start_bank(), self.np_random, self._start_tokens
+        starts, rngs, known = self._starts, self.np_random, self._start_tokens
         drawn = [int(rngs[row].integers(len(starts.frames))) for row in rows]
         frames = starts.frames[drawn].to(self.world.device)
         with threads(self._num_threads):

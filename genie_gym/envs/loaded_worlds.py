@@ -21,7 +21,7 @@ from world_models.inference.world import WorldModel
 from world_models.memory import keep_freed_memory
 from world_models.precision import choose_dtype
 from world_models.worlds.bundle import StartBank, load_world
-from world_models.worlds.card import WorldCard, card_path
+from world_models.worlds.card import CARD, WorldCard
 from world_models.worlds.find import find_world
 
 _NUM_STARTS = 2048  # 100 MB of frames
@@ -44,7 +44,7 @@ class LoadedWorld:
 
     card: WorldCard
     model: WorldModel
-    starts: StartBank | None
+    starts: StartBank
     device: torch.device
     dtype: str
     identity: str
@@ -113,7 +113,7 @@ def open_world(
     computed_in = choose_dtype(dtype, on)
     path = find_world(world, _how_to_make(str(world))).resolve()
     keep_freed_memory()
-    return _load(path, card_path(path).stat().st_mtime_ns, on, computed_in, compile)
+    return _load(path, (path / CARD).stat().st_mtime_ns, on, computed_in, compile)
 
 
 def check_looks(card: WorldCard, env_kwargs: Mapping[str, Any], what: str) -> None:

@@ -123,11 +123,6 @@ class DreamRows:
     def begin(self, seed: int) -> Dream:
         """Start a dream from the world model's start bank, as ``env.reset(seed=seed)`` does."""
         starts = self.world.starts
-        if starts is None:
-            raise ValueError(
-                f"the world model {self.world.card.name} has no start bank: switch the real game "
-                "on to start the dream from the game's first frame"
-            )
         rng, _ = seeding.np_random(seed)
         drawn = int(rng.integers(len(starts.frames)))
         state = self._started(drawn).reseed(self._draw_seed(rng))
@@ -161,7 +156,6 @@ class DreamRows:
         """Return the state after one of the starts in the start bank; states are cached."""
         if drawn not in self._starts:
             starts = self.world.starts
-            assert starts is not None
             frames, actions = starts.frames[drawn : drawn + 1], starts.actions[drawn : drawn + 1]
             with threads(self._num_threads), torch.no_grad():
                 tokens = self.world.model.tokenizer.encode(

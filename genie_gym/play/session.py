@@ -62,14 +62,12 @@ class Session:
         self.real: Line | None = None
         self.recording: Recording | None = None
         self.finished: list[Recording] = []
-        self.lines = [Line(rows.begin(seed))] if rows.world.starts is not None else []
+        self.lines = [Line(rows.begin(seed))]
         self.parted = 0
 
     @property
     def live(self) -> Line:
         """The line that the player controls."""
-        if not self.lines:
-            raise ValueError("this world model has no start bank: switch the real game on first")
         return self.lines[-1]
 
     # What a page asks for ------------------------------------------------------------------

@@ -42,11 +42,6 @@ def export_web(world: str | Path, out: Path, runtime: Path | None = None) -> Pat
         raise ValueError(f"{out} is not empty; choose another folder or delete it")
     loaded = open_world(world, device="cpu", dtype="float32")
     check_exportable(loaded.card.name, loaded.model)
-    if loaded.starts is None:
-        raise ValueError(
-            f"the world model {loaded.card.name} has no start bank: a page needs stored real "
-            "frames to begin dreams from"
-        )
     files = runtime_files(runtime)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as work:
@@ -78,7 +73,6 @@ def _write_world(loaded: LoadedWorld, out: Path) -> None:
     graphs = export_graphs(loaded.model)
     for name, graph in graphs.items():
         (out / f"{name}.onnx").write_bytes(graph)
-    assert loaded.starts is not None
     frames = loaded.starts.frames
     (out / "starts.bin").write_bytes(frames.numpy().tobytes())
     (out / "world.json").write_text(json.dumps(_card(loaded, list(graphs))))
@@ -86,7 +80,6 @@ def _write_world(loaded: LoadedWorld, out: Path) -> None:
 
 def _card(loaded: LoadedWorld, graphs: list[str]) -> dict[str, Any]:
     card, model, starts = loaded.card, loaded.model, loaded.starts
-    assert starts is not None
     space, cache = model.dynamics.space, model.dynamics.transformer.empty_cache(1)
     with torch.no_grad():
         clip = starts.frames.shape[1]

@@ -27,7 +27,6 @@ from world_models.worlds.card import (
     README,
     BundleError,
     WorldCard,
-    card_path,
     check_files,
     file_record,
 )
@@ -36,7 +35,7 @@ from world_models.worlds.storage import pack, unpack
 
 __all__ = ["StartBank", "World", "load_world", "record_scores", "save_world"]
 
-STARTS, HUB_WEIGHTS = "starts.safetensors", "model.safetensors"
+STARTS = "starts.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,7 @@ class World:
 
     card: WorldCard
     model: WorldModel
-    starts: StartBank | None
+    starts: StartBank
 
 
 def save_world(
@@ -133,10 +132,7 @@ def save_world(
 
 
 def load_world(path: Path) -> World:
-    """Read and check a bundle, or a directory in the layout of the Hugging Face Hub.
-
-    The Hub's layout has ``config.json`` (the card), ``model.safetensors`` (the state dict of the
-    `WorldModel`) and, optionally, ``starts.safetensors``.
+    """Read and check a bundle.
 
     Raises:
         BundleError: If a file or tensor is wrong; the message names it.
@@ -156,14 +152,14 @@ def load_world(path: Path) -> World:
     except WeightsError as fault:
         raise BundleError(str(fault)) from None
     except (TypeError, ValueError, KeyError) as fault:
-        raise BundleError(f"{card_path(path)} does not describe a valid model: {fault}") from None
+        raise BundleError(f"{path / CARD} does not describe a valid model: {fault}") from None
 
 
 def record_scores(path: Path, scores: Mapping[str, float]) -> WorldCard:
     """Add measured scores to a bundle's card and to its README."""
     card = WorldCard.read(path)
     card = replace(card, scores={**card.scores, **scores})
-    replace_text(card_path(path), card.to_json())
+    replace_text(path / CARD, card.to_json())
     replace_text(path / README, model_card(card))
     return card
 
@@ -196,7 +192,7 @@ class _AtMost(TorchFunctionMode):
 
     def __init__(self, path: Path):
         super().__init__()
-        self._card, self._built = card_path(path), 0
+        self._card, self._built = path / CARD, 0
         self._num_bytes = sum(file.stat().st_size for file in path.glob("*.safetensors"))
         if not self._num_bytes:
             raise BundleError(f"{path} has no weights (*.safetensors); copy the bundle again")
@@ -218,12 +214,10 @@ class _AtMost(TorchFunctionMode):
 
 def _weight_files(path: Path, card: WorldCard, model: WorldModel) -> dict[Path, nn.Module]:
     """Return the weight files, each with the module whose weights it stores."""
-    if card_path(path).name != CARD:
-        return {path / HUB_WEIGHTS: model}
     files = {path / f"{name}.safetensors": part for name, part in _parts(model).items()}
     for file in files:
         if file.name not in card.files:
-            raise BundleError(f"{card_path(path)} does not list {file.name}; copy the bundle again")
+            raise BundleError(f"{path / CARD} does not list {file.name}; copy the bundle again")
     return files
 
 
@@ -235,10 +229,8 @@ def _check_codes(path: Path, model: WorldModel) -> None:
         )
 
 
-def _read_starts(path: Path, card: WorldCard) -> StartBank | None:
+def _read_starts(path: Path, card: WorldCard) -> StartBank:
     file = path / STARTS
-    if not file.exists() and STARTS not in card.files:
-        return None
     tensors = read_tensors(file)
     if tensors.keys() != {"frames", "actions"}:
         raise BundleError(f"{file} must contain frames and actions, but contains {sorted(tensors)}")

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FORMAT", "BundleError", "WorldCard", "card_path", "check_files", "file_record"]
+__all__ = ["FORMAT", "BundleError", "WorldCard", "check_files", "file_record"]
 
 FORMAT = 2
-CARD, HUB_CARD, README = "world.json", "config.json", "README.md"
+CARD, README = "world.json", "README.md"
 
 MAX_BYTES = 1 << 20  # maximum size of a card
 MAX_NUMBER = 1 << 16  # largest number in a configuration; no model needs a larger one
@@ -87,12 +87,14 @@ class WorldCard:
 
     @staticmethod
     def read(folder: Path) -> WorldCard:
-        """Read the card of a bundle, or of a directory in the layout of the Hugging Face Hub.
+        """Read the card of a bundle.
 
         Raises:
             BundleError: If there is no card, or if it is damaged or has another format version.
         """
-        path = card_path(folder)
+        path = folder / CARD
+        if not path.is_file():
+            raise BundleError(f"{folder} is not a world: it has no {CARD}")
         try:
             if (size := path.stat().st_size) > MAX_BYTES:
                 raise BundleError(
@@ -102,14 +104,6 @@ class WorldCard:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
             raise BundleError(f"{path} cannot be read: {fault}") from None
         return _checked(path, values)
-
-
-def card_path(folder: Path) -> Path:
-    """Return the path of a bundle's card. Raises BundleError if there is none."""
-    for name in (CARD, HUB_CARD):
-        if (folder / name).is_file():
-            return folder / name
-    raise BundleError(f"{folder} is not a world: it has neither {CARD} nor {HUB_CARD}")
 
 
 def file_record(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from world_models.worlds.card import CARD, HUB_CARD
+from world_models.worlds.card import CARD
 
 __all__ = ["VARIABLE", "WorldNotFoundError", "find_world", "list_worlds", "search_folders"]
 
@@ -79,4 +79,4 @@ def find_world(world: str | Path, how: str = "genie-gym build ENV") -> Path:
 
 
 def _is_world(path: Path) -> bool:
-    return any((path / name).is_file() for name in (CARD, HUB_CARD))
+    return (path / CARD).is_file()

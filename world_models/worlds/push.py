@@ -12,9 +12,7 @@ from world_models.worlds.address import filesystem, hub_repository, parse_addres
 from world_models.worlds.card import (
     CARD,
     README,
-    BundleError,
     WorldCard,
-    card_path,
     check_files,
 )
 from world_models.worlds.model_card import check_license, model_card
@@ -53,10 +51,6 @@ def push_world(
         raise ValueError(
             f"{address} can only be read: copy the folder {path} to the web server, or push to an "
             "address that can be written to, such as hf://USER/NAME or s3://BUCKET/NAME"
-        )
-    if card_path(path).name != CARD:
-        raise BundleError(
-            f"{path} has no {CARD}: only bundles in genie-gym's own format can be pushed"
         )
     card = WorldCard.read(path)
     check_files(path, card.files)
