@@ -5,8 +5,8 @@ recipes.
 
 The world models in the package were made while these recipes were developed. The two-stream ones
 were trained with gradients through all layers of the past frames; the recipes omit the gradients in
-the first half of the layers, to save time. For Crazy Climber, Freeway and Frostbite, the share of
-dreamed frames per episode was drawn uniformly, not as `world_models.training.corruption` draws it.
+the first half of the layers, to save time. For Crazy Climber and Frostbite, the share of dreamed
+frames per episode was drawn uniformly, not as `world_models.training.corruption` draws it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ __all__ = ["WORLDS", "from_play"]
 # At the usual temperature of 0.2, the climber in Crazy Climber never came back once it had
 # disappeared: its return in any single frame is unlikely, so it was never sampled.
 ONE_PASS = SamplingOptions(steps=1, temperature=0.5)
+# In other games, temperature 0.5 shows small sprites twice.
+COOLER = SamplingOptions(steps=1, temperature=0.2)
 # Round R of a build with seed S collects episodes with seed ROUND_SEED + S + R, so they differ from
 # the episodes of the first collection and from the episodes that worlds are scored on.
 ROUND_SEED = 2_000_000
@@ -151,13 +153,11 @@ def freeway(build: Build) -> Path:
     hardly ever cross the road.
     """
     recipe, policy = _atari_2048(), f"{MIXED},agents.experts:freeway=10"
-    # At temperature 0.5, the dream shows chickens and cars twice.
-    cooler = replace(ONE_PASS, temperature=0.2)
     world = from_play(
-        build, recipe, policy=policy, episodes=200, steps=6000, events=0.3, sampling=cooler
+        build, recipe, policy=policy, episodes=200, steps=6000, events=0.3, sampling=COOLER
     )
-    world = _self_forced(build, world, recipe, cooler)
-    return _calibrated(build, world, policy, 100, recipe.dynamics, cooler)
+    world = _self_forced(build, world, recipe, COOLER)
+    return _calibrated(build, world, policy, 100, recipe.dynamics, COOLER)
 
 
 def frostbite(build: Build) -> Path:
@@ -197,8 +197,8 @@ def pong(build: Build) -> Path:
     policies hit the ball too rarely for a world to learn what follows.
     """
     recipe, policy = _atari_2048(), f"{MIXED},agents.experts:pong=10"
-    world = from_play(build, recipe, policy=policy, episodes=200, steps=6000)
-    return _self_forced(build, world, recipe)
+    world = from_play(build, recipe, policy=policy, episodes=200, steps=6000, sampling=COOLER)
+    return _self_forced(build, world, recipe, COOLER)
 
 
 WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {
@@ -229,9 +229,7 @@ def _own_dreams(recipe: WorldRecipe) -> DynamicsRecipe:
     return _fitted(own, steps=2000, batch_size=4, learning_rate=1e-3)
 
 
-def _self_forced(
-    build: Build, world: Path, recipe: WorldRecipe, sampling: SamplingOptions = ONE_PASS
-) -> Path:
+def _self_forced(build: Build, world: Path, recipe: WorldRecipe, sampling: SamplingOptions) -> Path:
     """Fine-tunes a world of `from_play` on its own dreams."""
     data = build.out / "data" / "mixed"
     run = build.dynamics("self-forcing", _own_dreams(recipe), data, world=world)
