@@ -90,7 +90,6 @@ class _Run:
             config.world,
             rows,
             dtype=config.dtype,
-            starts=config.starts,  # only for episodes that are not counted
             autoreset_mode="Disabled",
             max_episode_steps=steps,
         )

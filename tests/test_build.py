@@ -93,7 +93,7 @@ def test_a_game_becomes_a_dream_and_its_world_is_not_overwritten(folder, capfd):
     capfd.readouterr()
     assert build(given, tiny()), "a finished build tells its result again"
     assert "film strip" in capfd.readouterr().out
-    with pytest.raises(ValueError, match="add --replace, or choose another --name"):
+    with pytest.raises(ValueError, match="choose another --name, or add --replace"):
         build(replace(given, out=folder / "other"), tiny())
     with pytest.raises(ValueError, match="was started with seed 0, not 1"):
         build(replace(given, seed=1), tiny())

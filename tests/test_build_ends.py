@@ -62,7 +62,7 @@ def test_a_finished_build_installs_its_world_wherever_it_is_missing(folder):
         assert load_world(wanted.installed).card.name == "Pong"
     other = replace(given, worlds=folder / "other")
     shutil.copytree(SHIPPED / "Freeway", other.installed)
-    with pytest.raises(ValueError, match="add --replace, or choose another --name"):
+    with pytest.raises(ValueError, match="choose another --name, or add --replace"):
         build(other, tiny())
     assert build(replace(other, replace=True), tiny())
     assert load_world(other.installed).card.name == "Pong"

@@ -1,7 +1,6 @@
 """`genie-gym dream-train`: agents trained in a real world's dream, judged in the real game."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from genie_gym.wrappers import StackFramesVector
 from tests.bare_procgen import needs_procgen
 from tests.counting_env import CountingVectorEnv
 from world_models.episodes import Episode, EpisodeDataset
-from world_models.worlds.find import SHIPPED
 
 GAME = "RetroAct/CrazyClimber-Atari2600-v0"
 SMALL = {
@@ -128,21 +126,6 @@ def test_it_stops_when_the_dream_pays_too_much(tmp_path, monkeypatch, capsys):
     given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     assert main(["dream-train", "CrazyClimber", *given]) == 0
     assert "--max-overpay 0 never stops" in capsys.readouterr().out
-
-
-def test_a_world_without_starts_is_evaluated_from_the_given_ones(tmp_path, starts, monkeypatch):
-    world = shutil.copytree(SHIPPED / "CrazyClimber", tmp_path / "CrazyClimber")
-    (world / "starts.safetensors").unlink()
-    card = json.loads((world / "world.json").read_text())
-    del card["checksum"], card["files"]["starts.safetensors"]
-    (world / "world.json").write_text(json.dumps(card))
-    step = GenieVectorEnv._step_rows
-
-    def first_row_ends(self, rows, actions):
-        return replace(step(self, rows, actions), terminated=rows == 0)
-
-    monkeypatch.setattr(GenieVectorEnv, "_step_rows", first_row_ends)
-    dream_train(config(tmp_path / "run", world=str(world), starts=starts, steps=64))
 
 
 def test_rounds_improve_a_world_on_the_agents_play(tmp_path, capfd):

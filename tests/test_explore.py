@@ -90,7 +90,7 @@ def test_the_command_leaves_a_policy_that_collects(tmp_path, capfd):
     assert main(["explore", REAL, *arguments.split()]) == 0
     shown = capfd.readouterr()
     assert "128/128" in shown.err and f"--policy {out}" in shown.out
-    assert "use_backgrounds False" in shown.out
+    assert "use_backgrounds false" in shown.out
     assert len(list((out / "animations").glob("*.gif"))) == 2
     assert list((out / "tensorboard").glob("events*"))
     card = json.loads((out / "policy.json").read_text())
