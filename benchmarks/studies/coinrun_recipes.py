@@ -46,7 +46,7 @@ class StudyRecipe:
 
 
 def tiny() -> StudyRecipe:
-    """Return a study that takes an hour and reproduces the published order, not the values."""
+    """Return a study that takes an hour; its models do not reach the published values."""
     return StudyRecipe(
         agent=replace(quick_agent_recipe(), steps=500_000),
         world=scaled(WORLD_RECIPES["coinrun-tiny"](), 1.5),
