@@ -104,8 +104,9 @@ def collect_command(
     env_id: str, policy: Path, env_kwargs: Mapping[str, Any], options: str = ""
 ) -> str:
     """Returns the command that collects episodes of the real game with a saved policy."""
-    pairs = [f" {name} {str(value).lower()}" for name, value in env_kwargs.items()]
-    kwargs = f" --env-kwargs{''.join(pairs)}" if pairs else ""
+    shown = {key: str(x).lower() if isinstance(x, bool) else x for key, x in env_kwargs.items()}
+    pairs = "".join(f" {key} {value}" for key, value in shown.items())
+    kwargs = f" --env-kwargs{pairs}" if pairs else ""
     return f"genie-gym collect {env_id} --policy {policy}{options}{kwargs} --out DIR"
 
 

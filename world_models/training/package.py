@@ -186,7 +186,7 @@ def _rewards(episodes: EpisodeDataset, tuned: World | None) -> tuple[float, ...]
     If the world model was fine-tuned from another one, this includes the rewards of that model.
     """
     found = set() if tuned is None else set(tuned.card.rewards)
-    if tuned is not None and not found:
+    if tuned is not None and tuned.card.outcomes and not found:
         return ()
     for index, entry in enumerate(episodes.entries):
         with episodes.skipping():
