@@ -50,11 +50,6 @@ def main(argv: list[str]) -> int:
             f"{result['dream_return']:.4g} in the dream, {result['real_return']:.4g} in the real "
             f"game ({result['real_frames']:,.0f} real frames)"
         )
-        if result.get("stop"):
-            print(
-                f"stopped, because the dream return was more than {config.max_overpay:g} times the "
-                "real return in two evaluations in a row (--max-overpay 0 never stops)"
-            )
     print(f"collect episodes with it: {collect_command(card.env_id, agent, card.env_kwargs)}")
     return 0
 

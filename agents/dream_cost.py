@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.loaded_worlds import no_outcomes, open_world
 from world_models.inference.parallel import divided
 from world_models.inference.world import WorldModel
 from world_models.pixels import to_uint8
@@ -68,11 +68,7 @@ class DreamCost:
         """
         loaded = open_world(world, device, dtype)
         if not loaded.card.outcomes:
-            raise ValueError(
-                f"the world model {loaded.card.name} predicts neither rewards nor terminations, so "
-                "all plans would cost the same; to add them: genie-gym train dynamics RECIPE "
-                "--from WORLD --outcome-only --data DATA --out RUN, then genie-gym train bundle"
-            )
+            raise ValueError(no_outcomes(loaded.card, "all plans would cost the same"))
         own = {name: options.pop(name) for name in _OPTIONS if name in options}
         model = loaded.model.sampled(**options)
         return cls(model, loaded.card.num_actions, device=loaded.device, **own)

@@ -50,7 +50,13 @@ def dream_train(config: DreamTrainConfig) -> list[dict[str, float]]:
             run.iterations.run(str(config.world), run.evaluate)
     finally:
         run.close()
-    return run.iterations.history
+    history = run.iterations.history
+    if history[-1]["stop"]:
+        print(
+            f"stopped, because the dream return was more than {config.max_overpay:g} times the "
+            "real return in two evaluations in a row (--max-overpay 0 never stops)"
+        )
+    return history
 
 
 def train_for(

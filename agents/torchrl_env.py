@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.loaded_worlds import no_outcomes, open_world
 from world_models.extras import require
 from world_models.inference.state import WorldState
 from world_models.inference.world import WorldModel
@@ -69,11 +69,8 @@ class DreamEnv(envs.ModelBasedEnvBase):  # type: ignore[name-defined]
         loaded = open_world(world, device, dtype)
         self.rng = torch.Generator().manual_seed(seed)
         if not loaded.card.outcomes:
-            warnings.warn(
-                f"the world model {loaded.card.name} predicts neither rewards nor terminations: "
-                "rewards are 0, and no episode terminates",
-                stacklevel=2,
-            )
+            message = no_outcomes(loaded.card, "rewards are 0 and no episode terminates")
+            warnings.warn(message, stacklevel=2)
         model = _Step(loaded.model.sampled(**sampling), self.rng, loaded.card.outcomes)
         batch = [] if num_envs is None else [num_envs]
         super().__init__(model, device=loaded.device, batch_size=torch.Size(batch))

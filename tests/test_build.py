@@ -25,10 +25,12 @@ from genie_gym.build.recipes import WORLDS, from_play
 from genie_gym.build.result import gates, report
 from genie_gym.build.stages import Manifest, Stage
 from genie_gym.build.timed import Timed
+from genie_gym.build.work import has_events
 from genie_gym.collect.command import CollectConfig, parse_value
 from genie_gym.collect.policy_spec import MIXED
 from genie_gym.evaluation.unseen import SEED
 from genie_gym.worlds_commands import main as worlds_command
+from tests.episode_data import make_episode, write_episodes
 from tests.picture_env import PictureGame
 from tests.tiny_build import GAME, config, tiny
 from world_models.episodes import EpisodeDataset
@@ -242,6 +244,14 @@ def test_the_preset_follows_the_labels_and_the_camera():
     assert kind_of("RetroAct/Airstriker-Genesis-v0") == "sprites"
     assert kind_by_labels(GAME) is None and kind_of(GAME, frame_size=32) == "sprites"
     assert camera_moves("Procgen/CoinRun-v0")
+
+
+def test_rewards_that_cancel_out_are_events(tmp_path):
+    episode = replace(make_episode(1), rewards=np.float32([1, -1] + 38 * [0]))
+    write_episodes(tmp_path / "points", [episode])
+    write_episodes(tmp_path / "none", [replace(episode, rewards=np.zeros(40, np.float32))])
+    assert has_events(EpisodeDataset(tmp_path / "points"))
+    assert not has_events(EpisodeDataset(tmp_path / "none"))
 
 
 def test_a_training_gets_the_time_until_it_is_due_and_no_more_on_a_resume(tmp_path):

@@ -73,7 +73,7 @@ BAD_PROMPTS = {
     "not an array": (lambda p: {**p, "frames": "frames"}, "uint8"),
     "rows": (lambda p: {**p, "frames": np.stack([p["frames"]] * 5)}, "shape"),
     "too many actions": (lambda p: {**p, "actions": [0, 1, 2]}, "2 actions"),
-    "actions missing": (lambda p: {"frames": p["frames"]}, "2 actions"),
+    "actions missing": (lambda p: {"frames": p["frames"]}, r"2 actions.*frames\[:, None\]"),
     "frames missing": (lambda p: {"actions": p["actions"]}, "frames"),
     "negative": (lambda p: {**p, "actions": [0, -1]}, "from 0 to 6"),
     "too large": (lambda p: {**p, "actions": [0, 7]}, "from 0 to 6"),

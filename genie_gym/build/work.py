@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from world_models.episodes import EpisodeDataset
 from world_models.files import remove_leftovers
 from world_models.training.package import BundleOptions, build_bundle
 from world_models.training.recipes import DynamicsRecipe, TokenizerRecipe
 from world_models.training.run_options import DataOptions, DynamicsOptions
 
-__all__ = ["bundle", "train_dynamics", "train_tokenizer"]
+__all__ = ["bundle", "has_events", "train_dynamics", "train_tokenizer"]
 
 
 def train_tokenizer(recipe: TokenizerRecipe, options: DataOptions) -> bool:
@@ -25,15 +26,20 @@ def train_dynamics(recipe: DynamicsRecipe, options: DynamicsOptions) -> bool:
     """Train a dynamics model, or fine-tune a world's dynamics model."""
     from world_models.training import runs
 
-    if recipe.events and not _has_events(options):
+    if recipe.events and not has_events(options.episodes().split("train")):
         print("no episode has a reward or a termination: the world cannot learn to predict them")
         recipe = replace(recipe, events=0.0)
     return runs.train_dynamics(recipe, options).finished
 
 
-def _has_events(options: DynamicsOptions) -> bool:
-    entries = options.episodes().split("train").entries
-    return any(entry.terminated or entry.total_reward for entry in entries)
+def has_events(episodes: EpisodeDataset) -> bool:
+    """Return whether any step has a reward or terminates its episode."""
+    for index, length in enumerate(episodes.num_frames):
+        with episodes.skipping():
+            episode = episodes.transitions(index, 0, int(length))
+            if episode["rewards"].any() or episode["terminated"].any():
+                return True
+    return False
 
 
 def bundle(out: Path, **options: Any) -> bool:

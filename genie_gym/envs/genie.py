@@ -17,7 +17,7 @@ from torch import Tensor
 
 from genie_gym.envs import dream_state
 from genie_gym.envs.arguments import named_arguments
-from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.loaded_worlds import no_outcomes, open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.reward_values import REWARD_MODES, payable
 from genie_gym.envs.rows import Rows, RowsOutcome
@@ -150,7 +150,8 @@ class GenieVectorEnv(FrameVectorEnv):
         )
         self._outcomes = self.world.card.outcomes
         if not self._outcomes:
-            warnings.warn(_no_outcomes(self.world.card.name), stacklevel=2)
+            message = no_outcomes(self.world.card, "rewards are 0 and no episode terminates")
+            warnings.warn(message, stacklevel=2)
         given = {
             "steps": steps,
             "temperature": temperature,
@@ -335,14 +336,6 @@ class GenieEnv(FrameEnv):
         assert isinstance(self.vector_env, GenieVectorEnv)
         self.vector_env.reseed([seed])
         self.np_random = self.vector_env.np_random[0]
-
-
-def _no_outcomes(name: str) -> str:
-    return (
-        f"the world model {name} predicts neither rewards nor terminations, so rewards are 0 "
-        "and no episode terminates. To add them, run: genie-gym train dynamics RECIPE --from WORLD "
-        "--outcome-only --data DATA --out RUN, then genie-gym train bundle"
-    )
 
 
 def _to_host(given: Any) -> Any:

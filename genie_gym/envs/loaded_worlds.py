@@ -26,7 +26,14 @@ from world_models.worlds.find import find_world
 
 _NUM_STARTS = 2048  # 100 MB of frames
 
-__all__ = ["LoadedWorld", "check_looks", "choose_device", "open_world", "real_kwargs"]
+__all__ = [
+    "LoadedWorld",
+    "check_looks",
+    "choose_device",
+    "no_outcomes",
+    "open_world",
+    "real_kwargs",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +138,15 @@ def check_looks(card: WorldCard, env_kwargs: Mapping[str, Any], what: str) -> No
                 f"the world model {card.name} was trained on frames with {name}={value}, but "
                 f"{what} has {name}={given}: make the env with {name}={value}"
             )
+
+
+def no_outcomes(card: WorldCard, consequence: str) -> str:
+    """Returns a message about a world model that predicts no rewards, and how to add them."""
+    return (
+        f"the world model {card.name} predicts neither rewards nor terminations, so {consequence}. "
+        "To add them, run: genie-gym train dynamics RECIPE --from WORLD --outcome-only --data DATA "
+        "--out RUN, then genie-gym train bundle"
+    )
 
 
 def real_kwargs(card: WorldCard) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def _actions(given: Any, num_rows: int, between: int, num_actions: int) -> NDArr
     if actions.shape != (num_rows, between):
         raise ValueError(
             f"{between + 1} frames have {between} actions between them: options['actions'] must "
-            f"have shape ({between},) or ({num_rows}, {between}), got {np.shape(given)}"
+            f"have shape ({between},) or ({num_rows}, {between}), got {np.shape(given)}. A single "
+            "frame per sub-env needs no actions: its axis k has length 1, as in frames[:, None]"
         )
     if not actions.size:
         return np.zeros((num_rows, 0), np.int64)
