@@ -145,11 +145,17 @@ def frostbite() -> DreamTrainConfig:
     return replace(plain(), world="Frostbite", reward_scale=0.1)
 
 
+def pong() -> DreamTrainConfig:
+    """Pong: a point follows within some thirty steps of the moves that decided it."""
+    return replace(plain(), world="Pong", gamma=0.97, learning_rate=1e-3, epochs=4)
+
+
 RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {
     "CrazyClimber": crazy_climber,
     "CoinRun": coinrun,
     "Freeway": freeway,
     "Frostbite": frostbite,
+    "Pong": pong,
 }
 
 
