@@ -118,7 +118,8 @@ def coinrun(build: Build) -> Path:
     outcome = _fitted(replace(recipe.dynamics, events=0.3), steps=250)
     run = build.dynamics("outcome", outcome, data, world=world, outcome_only=True)
     world = build.bundle("CoinRun", data, world, run, storage="int8")
-    policy, play = f"{MIXED},agents.experts:coinrun=10", {"max_steps": 200, "env_kwargs": levels}
+    policy = f"{MIXED},agents.experts:coinrun=10"
+    play: dict[str, Any] = {"max_steps": 200, "env_kwargs": levels}
     return _calibrated(build, world, policy, 240, recipe.dynamics, SamplingOptions(), **play)
 
 
@@ -157,7 +158,11 @@ def freeway(build: Build) -> Path:
         build, recipe, policy=policy, episodes=200, steps=6000, events=0.3, sampling=COOLER
     )
     world = _self_forced(build, world, recipe, COOLER)
-    return _calibrated(build, world, policy, 100, recipe.dynamics, COOLER)
+    # While the chicken is out of sight, each step of walking up is expected to give a small part of
+    # a point. Not rounded, these parts add up to a reward for moving up and down on one spot.
+    return _calibrated(
+        build, world, policy, 100, recipe.dynamics, COOLER, bundle={"rounded_rewards": True}
+    )
 
 
 def frostbite(build: Build) -> Path:
@@ -272,14 +277,16 @@ def _calibrated(
     episodes: int,
     recipe: DynamicsRecipe,
     sampling: SamplingOptions = ONE_PASS,
+    *,
+    bundle: Mapping[str, Any] | None = None,
     **play: Any,
 ) -> Path:
     """Fine-tunes the outcome head on dreams in which rewards are as rare as in the real game.
 
     The other stages oversample rewards and give them a larger loss weight. As a result, the model
     predicts too much reward if the frame does not show whether there is a reward. The dreams follow
-    the actions of new real episodes, which `policy` plays. `play` holds further arguments of
-    `Build.collect`.
+    the actions of new real episodes, which `policy` plays. `bundle` holds further fields of
+    `BundleOptions`, and `play` further arguments of `Build.collect`.
     """
     play |= {"seed": CALIBRATION_SEED, "share": ROUND_SHARES["collect"]}
     data = build.collect("calibration", policy, episodes, **play)
@@ -288,7 +295,8 @@ def _calibrated(
     tuned = _fitted(tuned, steps=500, batch_size=8, learning_rate=1e-3)
     share = ROUND_SHARES["dynamics"]
     run = build.dynamics("calibration", tuned, data, world=world, outcome_only=True, share=share)
-    return _finish(build, data, world, run, sampling, name=f"calibrated/{build.name}")
+    name = f"calibrated/{build.name}"
+    return _finish(build, data, world, run, sampling, name=name, **(bundle or {}))
 
 
 def _finish(
@@ -299,9 +307,13 @@ def _finish(
     sampling: SamplingOptions = ONE_PASS,
     pictures: Path | None = None,
     name: str | None = None,
+    **options: Any,
 ) -> Path:
-    """Writes the bundle of a world model and scores it; returns the bundle's folder."""
-    options = {"storage": "int8", "sampling": sampling}
+    """Writes the bundle of a world model and scores it; returns the bundle's folder.
+
+    `options` are further fields of `BundleOptions`.
+    """
+    options = {"storage": "int8", "sampling": sampling, **options}
     world = build.bundle(name or build.name, data, tokenizer, dynamics, **options)
     shown = () if pictures is None else ("--pictures", str(pictures))
     share = SHARES["score"] if name is None else ROUND_SHARES["score"]

@@ -23,7 +23,8 @@ class Prediction:
         tokens: The frames' tokens, int64 ``(B, N)``.
         entropy: Entropy of each token's distribution before any token of the frame was known, in
             nats, ``(B, N)``.
-        reward: Expected reward for the action that led to the frame, ``(B,)``.
+        reward: Expected reward for the action that led to the frame, ``(B,)``; rounded to a reward
+            of the game if the world model has a list of them.
         termination: Probability that this action ended the episode, ``(B,)``.
         passes: Number of sampling passes, ``(B,)``; 0 for real frames.
         surprise: Negative log-probability that the model had predicted for each token of the real

@@ -8,6 +8,7 @@ Shapes: B batch, k prompt frames, n generated frames, N tokens per frame, H heig
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -39,7 +40,11 @@ class WorldModel(nn.Module):
         dynamics: Predicts the tokens of the next frame.
         sampling: How tokens are sampled; by default the `sampling` of the tokenizer's token space.
         latent_action: The model that inferred the training actions, if actions are latent.
+        rewards: The game's rewards; expected rewards are rounded to the nearest of them. Empty to
+            return expected rewards as they are.
     """
+
+    rewards: Tensor
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class WorldModel(nn.Module):
         dynamics: Dynamics,
         sampling: SamplingConfig | None = None,
         latent_action: LatentActionModel | None = None,
+        rewards: Sequence[float] = (),
     ):
         super().__init__()
         if tokenizer.space != dynamics.space:
@@ -59,6 +65,8 @@ class WorldModel(nn.Module):
         self.dynamics = dynamics
         self.latent_action = latent_action
         self.sampling = sampling or tokenizer.space.sampling
+        known = torch.tensor(rewards, dtype=torch.float32)
+        self.register_buffer("rewards", known, persistent=False)
 
     # Real frames ----------------------------------------------------------------------------
 
@@ -326,10 +334,17 @@ class WorldModel(nn.Module):
             frames=shown,
             tokens=sample.tokens,
             entropy=sample.entropy,
-            reward=reward,
+            reward=self._rounded(reward),
             termination=termination,
             passes=sample.passes,
         )
+
+    def _rounded(self, expected: Tensor) -> Tensor:
+        """Round expected rewards ``(B,)`` to the rewards of the game, if they are given."""
+        if not len(self.rewards):
+            return expected
+        known = self.rewards.to(expected.dtype)
+        return known[(expected[:, None] - known).abs().argmin(1)]
 
     def _sample_jointly(
         self,

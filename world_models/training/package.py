@@ -68,6 +68,8 @@ class BundleOptions:
         seed: Seed for choosing these windows.
         replace: Overwrite an existing bundle.
         sampling: The world model's default sampling settings.
+        rounded_rewards: Whether the world model rounds expected rewards to the game's rewards. None
+            keeps the setting of the world model that was fine-tuned; the default is not to round.
     """
 
     out: Path
@@ -83,6 +85,7 @@ class BundleOptions:
     seed: int = 0
     replace: bool = False
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    rounded_rewards: bool | None = None
 
 
 def build_bundle(options: BundleOptions) -> Path:
@@ -142,13 +145,22 @@ def _card(
     meanings = episodes.action_meanings
     if latent is not None:
         meanings = tuple(f"LATENT-{i}" for i in range(latent.config.num_actions))
+    rewards, rounded = _rewards(episodes, tuned), options.rounded_rewards
+    if rounded is None:
+        rounded = tuned is not None and tuned.card.rounded_rewards
+    if rounded and not rewards:
+        raise ValueError(
+            f"rewards cannot be rounded: {options.data} has more than {_MAX_REWARDS} different "
+            "ones, or those of the world model that was fine-tuned are unknown"
+        )
     return WorldCard(
         name=options.out.name,
         action_set=info.action_set if latent is None else f"latent-{len(meanings)}",
         action_meanings=meanings,
         env_id=info.env_id,
         env_kwargs=info.env_kwargs,
-        rewards=_rewards(episodes, tuned),
+        rewards=rewards,
+        rounded_rewards=rounded,
         provenance={
             **_imported(tuned),
             "data": _data(record, tuned),

@@ -181,7 +181,11 @@ def _build(card: WorldCard) -> WorldModel:
         )
     if card.latent_action is not None:
         parts["latent_action"] = build_part("latent-action", card.latent_action)
-    return WorldModel(**parts, sampling=config_from_dict(SamplingConfig, card.sampling))
+    return WorldModel(
+        **parts,
+        sampling=config_from_dict(SamplingConfig, card.sampling),
+        rewards=card.rewards if card.rounded_rewards else (),
+    )
 
 
 class _AtMost(TorchFunctionMode):

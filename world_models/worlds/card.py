@@ -46,6 +46,8 @@ class WorldCard:
             untrained.
         rewards: The distinct rewards in the training data, ascending; empty if they are unknown or
             too many.
+        rounded_rewards: Whether the world rounds the reward that it expects to the nearest of
+            `rewards`.
         format: Version of the bundle format.
     """
 
@@ -64,11 +66,14 @@ class WorldCard:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: bool = True
     rewards: tuple[float, ...] = ()
+    rounded_rewards: bool = False
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action_meanings", tuple(self.action_meanings))
         object.__setattr__(self, "rewards", tuple(sorted(map(float, self.rewards))))
+        if self.rounded_rewards and not self.rewards:
+            raise ValueError("rounded_rewards needs rewards, but none are listed")
 
     @property
     def num_actions(self) -> int:

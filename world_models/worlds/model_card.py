@@ -77,6 +77,11 @@ def _limits(card: WorldCard) -> list[str]:
         limits.append("It predicts neither rewards nor terminations.")
     else:
         limits += [_events(card, "reward", "rewards"), _events(card, "termination", "terminations")]
+    if card.rounded_rewards:
+        limits.append(
+            "Rewards that it considers less likely than not are rounded away, so a dream pays too "
+            "little when its frames do not show what happens."
+        )
     if not scores:
         limits.append("Nothing was measured. Evaluate it before use: `genie-gym bench fidelity`.")
     for prefix, pixels in (("", "whole frames"), ("changed_", "changed pixels")):

@@ -76,7 +76,10 @@ export class World {
     const { shown } = await this.sessions.decode.run(feeds);
     const next = this.remember(state, entry);
     Object.assign(next, { tokens, frame: shown.data, frames: state.frames + 1 });
-    const [reward, termination] = [entry.reward[0], entry.termination[0]];
+    const [expected, termination] = [entry.reward[0], entry.termination[0]];
+    const far = (value) => Math.abs(expected - value);
+    // A world that rounds its rewards lists those of its game.
+    const reward = card.rewards.reduce((best, value) => (far(value) < far(best) ? value : best), card.rewards[0] ?? expected);
     return { state: next, tokens, entropy, passes, reward, termination };
   }
 
