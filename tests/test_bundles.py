@@ -164,6 +164,7 @@ def test_damaged_card(bundle):
     ("change", "words"),
     [
         (lambda c: c.pop("env_id"), "incomplete.*env_id"),
+        (lambda c: c.update(rounded_rewards=True), "rounded_rewards needs rewards"),
         (lambda c: c.update(colour="red"), r"unknown entries \['colour'\]"),
         (lambda c: c["dynamics"].update(speed=9), "DynamicsConfig has no.*speed"),
         (lambda c: c["dynamics"]["space"].update(num_codes=33), "has the token space .*33"),

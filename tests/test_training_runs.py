@@ -69,6 +69,29 @@ def test_a_card_states_the_steps_of_the_checkpoint_that_is_packed(made, tmp_path
     assert card.provenance["dynamics"].startswith("3 steps")
 
 
+def test_a_world_rounds_its_rewards_if_asked_and_so_does_one_tuned_from_it(made, tmp_path):
+    options = BundleOptions(
+        out=tmp_path / "Square",
+        data=made.data,
+        tokenizer=made.tokenizer,
+        dynamics=made.dynamics,
+        rounded_rewards=True,
+    )
+    world = load_world(build_bundle(options))
+    known = torch.tensor(world.card.rewards)
+    assert len(known) > 1
+    state = world.model.start(world.starts.frames[:2], world.starts.actions[:2])
+    _, prediction = world.model.step(state, torch.tensor([0, 1]))
+    assert torch.isin(prediction.reward, known).all()
+    assert not load_world(made.world).card.rounded_rewards
+
+    run = DynamicsOptions(data=made.data, out=tmp_path / "d", from_world=str(options.out))
+    train_dynamics(DYNAMICS, replace(run, outcome_only=True))
+    tuned = replace(options, tokenizer=options.out, dynamics=run.out, rounded_rewards=None)
+    tuned = replace(tuned, out=tmp_path / "Next")
+    assert load_world(build_bundle(tuned)).card.rounded_rewards
+
+
 def test_a_run_leaves_losses_codebook_use_and_strips(made):
     steps = [line["step"] for line in log(made.tokenizer, "train")]
     assert steps == [1, 2, 3, 4, 5, 6]

@@ -58,22 +58,23 @@ def opened(browser, address, world):
     until(lambda: browser.execute_script("return window.play && play.frame && play.frame.now"), 60)
 
 
-def python_tokens(name, actions):
+def dreamed_in_python(name, actions):
     world = load_world(SHIPPED / name)
     model = world.model.eval().sampled(temperature=0.0)
     at = SEED % len(world.starts.frames)
     frames, between = world.starts.frames[at][None], world.starts.actions[at][None]
     tokens = model.tokenizer.encode(frames, frames.shape[1])
     state = model.start(frames, between, torch.tensor([SEED]), tokens=tokens)
-    found = []
+    tokens, rewards = [], []
     for action in actions:
         state, prediction = model.step(state, torch.tensor([action]))
-        found.append(prediction.tokens[0])
-    return torch.stack(found)
+        tokens.append(prediction.tokens[0])
+        rewards.append(float(prediction.reward))
+    return torch.stack(tokens), rewards
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_the_browser_dreams_the_tokens_of_python(name, browser, site):
+def test_the_browser_dreams_the_tokens_and_rewards_of_python(name, browser, site):
     opened(browser, site[0], name)
     actions = [step // 4 % 5 for step in range(FRAMES[name])]
     measured = browser.execute_async_script(
@@ -82,8 +83,10 @@ def test_the_browser_dreams_the_tokens_of_python(name, browser, site):
         SEED,
         actions,
     )
-    same = torch.tensor(measured["tokens"]) == python_tokens(name, actions)
+    tokens, rewards = dreamed_in_python(name, actions)
+    same = torch.tensor(measured["tokens"]) == tokens
     assert same.float().mean() >= 0.999, same.all(1).tolist()
+    assert measured["rewards"] == pytest.approx(rewards, abs=0.01)
     assert complaints(browser) == []
 
 

@@ -164,7 +164,7 @@ async function measure({ seed, actions, temperature }) {
   const before = world.sampling.temperature;
   if (temperature !== null) world.sampling.temperature = temperature;
   let state = await world.begin(seed);
-  const [tokens, times, passes] = [[], [], []];
+  const [tokens, times, passes, rewards] = [[], [], [], []];
   for (const action of actions) {
     const begin = performance.now();
     const made = await world.step(state, action);
@@ -172,9 +172,10 @@ async function measure({ seed, actions, temperature }) {
     state = made.state;
     tokens.push([...made.tokens]);
     passes.push(made.passes);
+    rewards.push(made.reward);
   }
   world.sampling.temperature = before;
-  postMessage({ measured: { tokens, times, passes } });
+  postMessage({ measured: { tokens, times, passes, rewards } });
 }
 
 onmessage = async ({ data: { open: folder, measure: wanted, wish, value, key } }) => {
