@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
@@ -82,8 +83,9 @@ def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
     network: dict[str, Any] = {"features_extractor_class": FEATURES[config.features]}
     kind: type[PPO | RecurrentPPO] = PPO
     policy: Any = ChannelsLastCnnPolicy
+    options: dict[str, Any] = {"rollout_buffer_class": ChannelsLastRolloutBuffer}
     if config.memory:
-        kind, policy = RecurrentPPO, "AutoExplorePolicy"
+        kind, policy, options = RecurrentPPO, "AutoExplorePolicy", {}
         network["lstm_hidden_size"] = config.memory
     return kind(
         policy,
@@ -99,7 +101,29 @@ def new_ppo(config: PPOConfig, env: VecEnv) -> PPO | RecurrentPPO:
         policy_kwargs=network,
         seed=config.seed,
         device=config.device,
+        **options,
     )
+
+
+class ChannelsLastRolloutBuffer(RolloutBuffer):
+    """`RolloutBuffer` that stores frames in channels-last format, as envs return them.
+
+    Minibatches are then in the format of `ChannelsLastCnnPolicy`, and need not be converted.
+    """
+
+    def reset(self) -> None:
+        """Empties the buffer."""
+        super().reset()
+        channels, *size = self.obs_shape
+        frames = np.zeros((self.buffer_size, self.n_envs, *size, channels), np.uint8)
+        self.observations = np.moveaxis(frames, -1, 2)
+
+    @staticmethod
+    def swap_and_flatten(arr: np.ndarray) -> np.ndarray:
+        """Maps ``(steps, envs, ...)`` to ``(envs * steps, ...)``."""
+        if arr.ndim < 5:
+            return RolloutBuffer.swap_and_flatten(arr)
+        return np.moveaxis(RolloutBuffer.swap_and_flatten(np.moveaxis(arr, 2, -1)), -1, 1)
 
 
 class Iterations:
