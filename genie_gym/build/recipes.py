@@ -199,11 +199,18 @@ def pong(build: Build) -> Path:
     """Makes a world model of Pong, in an hour and a half on one core.
 
     The data is mixed play, and episodes of a scripted player that hits the ball, because other
-    policies hit the ball too rarely for a world to learn what follows.
+    policies hit the ball too rarely for a world to learn what follows. Frames are sampled in
+    several passes: the paddle moves so far in a step that one pass often draws it twice or not at
+    all.
     """
     recipe, policy = _atari_2048(), f"{MIXED},agents.experts:pong=10"
-    world = from_play(build, recipe, policy=policy, episodes=200, steps=6000, sampling=COOLER)
-    return _self_forced(build, world, recipe, COOLER)
+    data = build.collect("mixed", policy, 200)
+    tokenizer = build.tokenizer(recipe.tokenizer, data)
+    model = replace(recipe.dynamics.model, objective="two_stream")
+    dynamics = _fitted(replace(recipe.dynamics, model=model, events=0.1), steps=4000)
+    run = build.dynamics("dynamics", dynamics, data, tokenizer=tokenizer)
+    sampling = SamplingOptions(steps=4, temperature=0.2)
+    return _finish(build, data, tokenizer, run, sampling)
 
 
 WORLDS: dict[str, tuple[str, Callable[[Build], Path]]] = {

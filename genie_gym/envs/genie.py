@@ -49,9 +49,9 @@ class GenieVectorEnv(FrameVectorEnv):
 
     By default, the reward is the expected reward that the world model predicts; the argument
     `reward` can change this to rewards that the real game gives. World models with
-    `rounded_rewards` in their card always return the nearest reward of the game. The model also predicts the
-    probability that the action ended the episode. The env samples *terminated* from this
-    probability, so episodes end as often as in the training data. Episodes are truncated by
+    `rounded_rewards` in their card always return the nearest reward of the game. The model also
+    predicts the probability that the action ended the episode. The env samples *terminated* from
+    this probability, so episodes end as often as in the training data. Episodes are truncated by
     `max_episode_steps` and `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU, a row's frames are bit-identical
