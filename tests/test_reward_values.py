@@ -48,3 +48,16 @@ def test_a_dream_pays_what_its_game_pays_and_shows_the_same_frames():
     assert set(np.unique(played["sampled"][1])) <= set(known or range(11))
     with pytest.raises(ValueError, match="reward must be one of.*'sampled'"):
         gym.make("GenieRedux/CrazyClimber-v0", reward="exact")
+
+
+def test_a_world_that_rounds_its_rewards_does_so_unless_asked_otherwise():
+    assert open_world("Freeway").card.rounded_rewards
+    rewards = {}
+    for mode in (None, "expected", "rounded"):
+        env = gym.make_vec("GenieRedux/Freeway-v0", 8, reward=mode, autoreset_mode="Disabled")
+        env.reset(seed=0)
+        rewards[mode] = np.array([env.step(np.full(8, 2))[1] for _ in range(40)])  # 2 is UP
+        env.close()
+    assert set(np.unique(rewards[None])) == {0, 1}
+    assert np.array_equal(rewards[None], rewards["rounded"])
+    assert np.array_equal(rewards[None], payable(rewards["expected"], (0.0, 1.0)))

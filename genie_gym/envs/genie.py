@@ -47,12 +47,11 @@ class GenieVectorEnv(FrameVectorEnv):
     or without a leading axis for the rows. By default, they are sampled from the real frames stored
     with the world model. `reset` returns the last real frame, and `step` returns generated frames.
 
-    By default, the reward is the expected reward that the world model predicts; the argument
-    `reward` can change this to rewards that the real game gives. World models with
-    `rounded_rewards` in their card always return the nearest reward of the game. The model also
-    predicts the probability that the action ended the episode. The env samples *terminated* from
-    this probability, so episodes end as often as in the training data. Episodes are truncated by
-    `max_episode_steps` and `truncate_when_unsure`.
+    By default, the reward is the expected reward that the world model predicts, or, for a world
+    model with `rounded_rewards` in its card, the nearest reward of the game; the argument `reward`
+    can change this. The model also predicts the probability that the action ended the episode. The
+    env samples *terminated* from this probability, so episodes end as often as in the training
+    data. Episodes are truncated by `max_episode_steps` and `truncate_when_unsure`.
 
     Each row depends only on its own seed and actions. On a CPU, a row's frames are bit-identical
     for any number of rows; on a GPU or when compiled, only for the same number of rows.
@@ -89,7 +88,7 @@ class GenieVectorEnv(FrameVectorEnv):
         reward: "expected" for the expected reward; "sampled" for a random one of the game's
             rewards, drawn so that its mean is the expected reward; "rounded" for the game's reward
             that is nearest to the expected one. If the world model does not store the game's
-            rewards, whole numbers are used.
+            rewards, whole numbers are used. None uses the world model's own setting.
         truncate_when_unsure: Truncate an episode when ``entropy`` exceeds this value. This keeps an
             agent from learning on frames that the world model cannot predict well.
         uncertainty_penalty: The reward is reduced by this factor times ``entropy``.
@@ -123,7 +122,7 @@ class GenieVectorEnv(FrameVectorEnv):
         threshold: float | None = None,
         carried_frames: int | None = None,
         starts: str | Path | None = None,
-        reward: str = "expected",
+        reward: str | None = None,
         truncate_when_unsure: float | None = None,
         uncertainty_penalty: float = 0.0,
         action_set: str | None = None,
@@ -134,7 +133,7 @@ class GenieVectorEnv(FrameVectorEnv):
     ):
         if output not in _OUTPUTS:
             raise ValueError(f"output must be one of {_OUTPUTS}, got {output!r}")
-        if reward not in REWARD_MODES:
+        if reward not in (None, *REWARD_MODES):
             raise ValueError(f"reward must be one of {REWARD_MODES}, got {reward!r}")
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, got {num_threads}")
@@ -160,6 +159,8 @@ class GenieVectorEnv(FrameVectorEnv):
             "carried_frames": carried_frames,
         }
         self.model = self.world.model.sampled(**{k: v for k, v in given.items() if v is not None})
+        if reward is not None:
+            self.model = self.model.unrounded()
         self._step_model: Step = self.model.step
         num_threads = num_threads or torch.get_num_threads()
         self._num_threads = num_threads
@@ -292,7 +293,7 @@ class GenieVectorEnv(FrameVectorEnv):
 
         Random numbers are drawn only if the argument `reward` of the env is "sampled".
         """
-        if self._reward == "expected" or not self._outcomes:
+        if self._reward in (None, "expected") or not self._outcomes:
             return expected
         draws, rngs = None, self.np_random
         if self._reward == "sampled":

@@ -99,7 +99,7 @@ def _card(loaded: LoadedWorld, graphs: list[str]) -> dict[str, Any]:
         "graphs": graphs,
         "onePass": "predict" in graphs,
         "outcomes": card.outcomes,
-        "rewards": model.rewards.tolist(),
+        "rewards": list(model.rewards),
         "sampling": asdict(model.sampling),
         "space": {
             "numTokens": space.num_tokens,

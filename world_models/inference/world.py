@@ -44,8 +44,6 @@ class WorldModel(nn.Module):
             return expected rewards as they are.
     """
 
-    rewards: Tensor
-
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -65,8 +63,7 @@ class WorldModel(nn.Module):
         self.dynamics = dynamics
         self.latent_action = latent_action
         self.sampling = sampling or tokenizer.space.sampling
-        known = torch.tensor(rewards, dtype=torch.float32)
-        self.register_buffer("rewards", known, persistent=False)
+        self.rewards = tuple(rewards)
 
     # Real frames ----------------------------------------------------------------------------
 
@@ -244,6 +241,12 @@ class WorldModel(nn.Module):
         other.sampling = replace(self.sampling, **changes)
         return other
 
+    def unrounded(self) -> WorldModel:
+        """Return a copy that shares the weights and does not round expected rewards."""
+        other = copy.copy(self)
+        other.rewards = ()
+        return other
+
     # Helpers ---------------------------------------------------------------------
 
     def _empty_state(self, frames: Tensor, seeds: Tensor) -> WorldState:
@@ -341,9 +344,9 @@ class WorldModel(nn.Module):
 
     def _rounded(self, expected: Tensor) -> Tensor:
         """Round expected rewards ``(B,)`` to the rewards of the game, if they are given."""
-        if not len(self.rewards):
+        if not self.rewards:
             return expected
-        known = self.rewards.to(expected.dtype)
+        known = expected.new_tensor(self.rewards)
         return known[(expected[:, None] - known).abs().argmin(1)]
 
     def _sample_jointly(
