@@ -47,6 +47,7 @@ __all__ = ["Study", "StudyConfig", "main"]
 ENV = "Procgen/CoinRun-v0"
 LEVELS = {"velocity_map": "true"}  # hard levels; the agent needs to see its velocity
 WORLDS = ("GenieRedux-G", "GenieRedux", "GenieRedux-G-TA", "GenieRedux-TA")
+SETS = ("Basic", "Diverse")
 
 
 @dataclass(frozen=True, kw_only=True)
