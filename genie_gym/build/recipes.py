@@ -158,8 +158,8 @@ def freeway(build: Build) -> Path:
         build, recipe, policy=policy, episodes=200, steps=6000, events=0.3, sampling=COOLER
     )
     world = _self_forced(build, world, recipe, COOLER)
-    # While the chicken is out of sight, each step of walking up is expected to give a small part of
-    # a point. Not rounded, these parts add up to a reward for moving up and down on one spot.
+    # The outcome head expects a small part of a point at each step of walking up. Not rounded,
+    # these parts add up to a reward for moving up and down on one spot.
     return _calibrated(
         build, world, policy, 100, recipe.dynamics, COOLER, bundle={"rounded_rewards": True}
     )
