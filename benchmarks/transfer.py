@@ -4,7 +4,7 @@ Both kinds of agents use the same algorithm, network and number of steps, with s
 Random play is the baseline. Dreams start from frames of real episodes, which are collected first.
 
 Run: python -m benchmarks.transfer [--worlds W ...] [--steps N] [--seeds N] [--start-policy P]
-    [--quick] [--json FILE]
+    [--eval-every N] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Comparison:
         start_policy: Policy that plays the real episodes that dreams start from.
         start_episodes: Number of these episodes.
         num_envs: Number of sub-envs that a run trains on.
+        eval_every: Steps between evaluations; None for one evaluation at the end. Runs with the
+            same value can be continued with more steps.
     """
 
     world: str
@@ -61,6 +63,7 @@ class Comparison:
     start_policy: str = "mixed"
     start_episodes: int = 40
     num_envs: int = 16
+    eval_every: int | None = None
 
     def run(self) -> tuple[Returns, dict[str, int]]:
         """Train and evaluate all agents; return real returns and the numbers of real frames."""
@@ -104,7 +107,7 @@ class Comparison:
             seed=seed,
             num_envs=self.num_envs,
             steps=self.steps,
-            eval_every=self.steps,
+            eval_every=self.eval_every or self.steps,
             eval_steps=self.eval_steps,
             horizon=recipe.horizon if arm == "dream" else self.eval_steps,
             max_overpay=0.0,
@@ -173,6 +176,7 @@ def measure(given: Namespace) -> Measured:
             steps=steps,
             seeds=given.seeds,
             start_policy=given.start_policy,
+            eval_every=given.eval_every,
             **amounts,
         )
         returns, frames = comparison.run()
@@ -219,6 +223,9 @@ def options(parser: ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--worlds", nargs="+", default=WORLDS, help="names or paths of worlds")
     parser.add_argument("--steps", type=int, default=40_960, help="training steps per run")
+    parser.add_argument(
+        "--eval-every", type=int, help="steps between evaluations (default: one at the end)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="number of runs of each variant")
     parser.add_argument("--episodes", type=int, default=8, help="real episodes per evaluation")
     parser.add_argument("--start-policy", default="mixed", help="collects what dreams start from")
