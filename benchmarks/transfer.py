@@ -107,7 +107,7 @@ class Comparison:
             seed=seed,
             num_envs=self.num_envs,
             steps=self.steps,
-            eval_every=self.eval_every or self.steps,
+            eval_every=self.steps if self.eval_every is None else self.eval_every,
             eval_steps=self.eval_steps,
             horizon=recipe.horizon if arm == "dream" else self.eval_steps,
             max_overpay=0.0,
