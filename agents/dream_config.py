@@ -150,8 +150,9 @@ def frostbite() -> DreamTrainConfig:
 
 
 def pong() -> DreamTrainConfig:
-    """Pong: a point follows within some thirty steps of the moves that decided it."""
-    return replace(plain(), world="Pong", gamma=0.97, learning_rate=1e-3, epochs=4)
+    """Pong: small sprites, and points within some thirty steps of the moves that decided them."""
+    config = replace(plain(), world="Pong", features="normalized")
+    return replace(config, gamma=0.97, learning_rate=1e-3, epochs=4)
 
 
 RECIPES: dict[str, Callable[[], DreamTrainConfig]] = {

@@ -10,7 +10,14 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
 from torch import nn
 
-__all__ = ["FEATURES", "ChannelsLastCnnPolicy", "HalfNatureCNN", "ImpalaCNN", "SmallCNN"]
+__all__ = [
+    "FEATURES",
+    "ChannelsLastCnnPolicy",
+    "HalfNatureCNN",
+    "ImpalaCNN",
+    "NormalizedCNN",
+    "SmallCNN",
+]
 
 
 class ChannelsLastCnnPolicy(ActorCriticCnnPolicy):
@@ -130,9 +137,51 @@ class HalfNatureCNN(BaseFeaturesExtractor):
         return self.head(self.body(observations))
 
 
+class NormalizedCNN(HalfNatureCNN):
+    """`HalfNatureCNN` on normalized frames: the mean frame becomes 0, and the deviation from it 1.
+
+    A small sprite on a large background, such as Pong's ball, otherwise hardly changes the
+    features of an untrained network. The mean and the standard deviation are those of the first
+    minibatches of training.
+
+    Args:
+        observation_space: Space of uint8 frames ``(C, H, W)``; Stable-Baselines3 scales the pixels
+            to [0, 1].
+        features_dim: Number of output features.
+        num_batches: Number of these minibatches.
+    """
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    seen: torch.Tensor
+
+    def __init__(
+        self, observation_space: spaces.Box, features_dim: int = 256, num_batches: int = 1000
+    ):
+        super().__init__(observation_space, features_dim)
+        self.num_batches = num_batches
+        self.register_buffer("mean", torch.zeros(observation_space.shape))
+        self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Maps frames ``(B, C, H, W)`` to features ``(B, features_dim)``."""
+        if self.training and self.seen < self.num_batches:
+            self._update(observations)
+        deviation = self.variance.sqrt() + 1e-3
+        return super().forward((observations - self.mean) / deviation)
+
+    @torch.no_grad()
+    def _update(self, observations: torch.Tensor) -> None:
+        self.seen += 1
+        self.mean += (observations.mean(0) - self.mean) / self.seen
+        self.variance += ((observations - self.mean).square().mean() - self.variance) / self.seen
+
+
 FEATURES: dict[str, type[BaseFeaturesExtractor]] = {
     "nature": NatureCNN,
     "half-nature": HalfNatureCNN,
+    "normalized": NormalizedCNN,
     "impala": ImpalaCNN,
     "small": SmallCNN,
 }

@@ -45,7 +45,7 @@ class PPOConfig:
         entropy: Weight of the entropy bonus.
         clip_norm: Maximum norm of the gradient.
         memory: Hidden size of the LSTM; 0 for no LSTM.
-        features: Feature extractor: nature, half-nature, impala or small.
+        features: Feature extractor: nature, half-nature, normalized, impala or small.
         seed: Seed of all randomness.
         device: Device of the agent.
     """

@@ -49,7 +49,7 @@ def load(folder, num_envs=5, **kwargs):
     return load_policy(folder, num_envs=num_envs, **given)
 
 
-@pytest.mark.parametrize("features", ["nature", "impala"])
+@pytest.mark.parametrize("features", ["nature", "normalized", "impala"])
 def test_a_loaded_policy_acts_like_the_saved_one(tmp_path, features):
     network = saved(tmp_path, features)
     observations = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)

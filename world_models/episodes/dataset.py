@@ -206,7 +206,7 @@ class EpisodeDataset:
         except DamagedShardError as error:
             if self.on_damage == "refuse":
                 raise
-            warnings.warn(f"skipped a damaged episode: {error}", stacklevel=3)
+            warnings.warn(f"skipped a damaged episode: {error.damage}", stacklevel=3)
 
     def _readable_window(
         self, index: int, start: int, length: int, frames: np.ndarray
@@ -216,7 +216,9 @@ class EpisodeDataset:
         except DamagedShardError as error:
             if self.on_damage == "refuse":
                 raise
-            warnings.warn(f"replaced a damaged window with another one: {error}", stacklevel=2)
+            warnings.warn(
+                f"replaced a damaged window with another one: {error.damage}", stacklevel=2
+            )
         rng = np.random.default_rng([index, start])
         candidates = np.flatnonzero(self.num_frames >= length)
         for _ in range(MAX_SUBSTITUTES):
@@ -257,7 +259,7 @@ class EpisodeDataset:
         for error in damage:
             if self.on_damage == "refuse":
                 raise error
-            warnings.warn(f"skipped: {error}", stacklevel=3)
+            warnings.warn(f"skipped: {error.damage}", stacklevel=3)
         return intact
 
     def _subset(self, keep: Sequence[bool]) -> EpisodeDataset:

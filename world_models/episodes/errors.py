@@ -10,11 +10,16 @@ from pathlib import Path
 
 
 class DamagedShardError(RuntimeError):
-    """A shard or a manifest line does not contain what was written."""
+    """A shard or a manifest line does not contain what was written.
+
+    Attributes:
+        damage: The damaged file and what is wrong with it.
+    """
 
     def __init__(self, path: Path, reason: str):
+        self.damage = f"{path} is damaged: {reason}"
         super().__init__(
-            f"{path} is damaged: {reason}. Run `genie-gym data verify {_dataset_of(path)}` to list "
+            f"{self.damage}. Run `genie-gym data verify {_dataset_of(path)}` to list "
             "all damaged files, and restore them from a copy. To leave them out instead, set "
             "on_damage to skip (EpisodeDataset(..., on_damage='skip') or --on-damage skip)."
         )
