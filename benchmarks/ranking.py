@@ -2,7 +2,8 @@
 
 Policies of many kinds are evaluated in the dream and in the game: random play, repeating one
 action, alternating between two actions, a scripted expert if there is one, and trained agents. Each
-decision question asks which of five action sequences has the largest return.
+decision question asks which of five action sequences has the largest return. Dreams give expected
+rewards, also in worlds that round them.
 
 Run: python -m benchmarks.ranking [--worlds W ...] [--agents DIR ...] [--quick] [--json FILE]
 """
@@ -71,7 +72,8 @@ def rank(world: str, agents: list[Path], num_starts: int, quick: bool) -> Measur
     num, horizons, questions = (2, (10, 20), 1) if quick else (num_starts, (20, 50, 100, 200), 5)
     name, steps = Path(world).name, horizons[-1]
     real_env = make_real(world, REAL_ROWS, NO_LIMIT)
-    dream_env = GenieVectorEnv(world, num, autoreset_mode="Disabled")
+    # Rounded rewards would make most short dreams worth 0, so that no sequence is the best one.
+    dream_env = GenieVectorEnv(world, num, reward="expected", autoreset_mode="Disabled")
     starts = find_starts(real_env, num, seed=0)
     chosen = players(world, agents)
     dream, real = [], []
