@@ -40,6 +40,8 @@ def saved(folder, features="nature", seed=0, **kwargs):
     network = build_policy(card)
     with torch.no_grad():
         network.action_net.weight.mul_(100)
+        for buffer in network.buffers():
+            buffer.add_(1)  # as after training
     save_policy(folder, card, network)
     return network
 
