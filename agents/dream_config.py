@@ -47,8 +47,10 @@ class DreamTrainConfig(PPOConfig):
         eval_steps: Maximum steps per evaluation episode.
         keep: Policy to save: the last one, or the one with the largest return in the real game
             ("best"). With "best", evaluations in the real game thus influence the saved policy.
-        max_overpay: Stop when the dream return is more than this factor times the real return in
-            two evaluations in a row: the agent then exploits the dream's faults. 0 never stops.
+        max_overpay: Stop when, in two evaluations in a row, the dream return exceeds the real
+            return by more than (this value - 1) times the size of the real return (or of the first
+            real return, if that is larger): the agent then exploits the dream's faults. 0 never
+            stops.
         rounds: Number of rounds that improve the world model. Each round trains an agent in the
             world model, collects real episodes with the agent and with other policies, and
             fine-tunes the world model on these episodes. The final agent is trained in the last

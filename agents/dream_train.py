@@ -96,6 +96,7 @@ class _Run:
             config.world,
             rows,
             dtype=config.dtype,
+            reward=config.reward,
             autoreset_mode="Disabled",
             max_episode_steps=steps,
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 import tyro
 from tqdm import tqdm
 
-from world_models.worlds.find import find_world, list_worlds, user_folder
+from world_models.worlds.find import VARIABLE, find_world, list_worlds, user_folder
 from world_models.worlds.pull import RemoteWorld
 from world_models.worlds.push import push_world
 
@@ -66,6 +67,9 @@ def pull(command: Pull) -> int:
     with tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None) as bar:
         remote.download(path, replace=command.replace, progress=bar.update)
     print(f"pulled {path}")
+    if (found := list_worlds().get(name, path)) != path:
+        print(f"another world model of this name comes first ({found}); to use the new one, run:")
+        print(f"  export {VARIABLE}={shlex.quote(str(path.parent))}")
     print(f'gym.make("GenieRedux/{name}-v0")')
     return 0
 

@@ -139,9 +139,10 @@ def _show(command: Show) -> int:
         print(json.dumps(asdict(card)))
         return 0
     side = card.frame_size
+    listed = any(found.samefile(path) for found in list_worlds().values())
     rows = {
         "path": str(path),
-        "env id": f"GenieRedux/{card.name}-v0",
+        "env id": f"GenieRedux/{path.name}-v0" if listed else "none: make it with world=PATH",
         "learned from": card.env_id,
         "actions": f"{card.action_set}: {', '.join(card.action_meanings)}",
         "frames": f"{side}x{side}",

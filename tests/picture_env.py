@@ -53,5 +53,12 @@ class Blind(PictureGame):
         super().__init__(pictures=False)
 
 
+class Unrendered(PictureGame):
+    """The same with pictures as observations alone."""
+
+    metadata = {"render_modes": []}
+
+
 gym.register("Blind-v0", Blind)
+gym.register("Unrendered-v0", Unrendered)
 gym.register("PictureGame-v0", PictureGame, max_episode_steps=60)

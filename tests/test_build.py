@@ -117,6 +117,8 @@ def test_the_stages_are_listed_and_a_missing_rom_is_named_before_anything_starts
         build(config(folder, "RetroAct/SuperMarioBros-Nes-v0"))
     with pytest.raises(ValueError, match="minutes must be positive"):
         config(folder, GAME, minutes=0.0)
+    with pytest.raises(ValueError, match="'My Game' cannot be the name of a world model"):
+        config(folder, GAME, name="My Game")
     assert not (folder / "build").exists()
 
 

@@ -139,6 +139,13 @@ def test_compiled_passes_unmask_the_same(num_rows, num_tokens, neutral, group_st
         torch.testing.assert_close(entropy, expected)
 
 
+@needs_compiler
+def test_compiled_worlds_round_rewards_like_the_world():
+    world = make_world()
+    world.rewards = (0.0, 10.0)
+    assert CompiledWorld(world).rewards == world.rewards
+
+
 def test_without_a_compiler_it_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(RuntimeError, match="no-such-compiler was not found"):

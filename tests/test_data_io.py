@@ -243,6 +243,11 @@ def test_mistakes_are_named(dataset, tmp_path, capsys):
     assert "genie-gym collect" in capsys.readouterr().err
     assert cli(["data", "export", str(dataset.path), "--episode", "3", "--out", "a.gif"]) == 1
     assert "--episode must be from 0 to 2" in capsys.readouterr().err
+    assert cli(["data", "export", str(dataset.path), "--start", "999", "--out", "a.gif"]) == 1
+    assert "--start must be from 0 to" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli(["data", "export", str(dataset.path), "--fps", "0", "--out", "a.gif"])
+    assert "--fps must be at least 1, got 0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli(["data", "export", str(dataset.path)])
     assert "expected exactly one of --out FILE" in capsys.readouterr().err

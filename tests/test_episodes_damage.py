@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genie_gym.cli import main
 from tests.episode_data import assert_equal, make_episode, write_episodes
 from world_models.episodes import (
     DamagedShardError,
@@ -171,6 +172,20 @@ def test_training_reads_around_damage_only_when_asked(tmp_path):
         warnings.simplefilter("ignore")
         again = tolerant.batch(windows, 16)
     np.testing.assert_array_equal(batch["episode"], again["episode"])
+
+
+def test_the_summary_leaves_out_what_cannot_be_read(tmp_path, capsys):
+    path, sheet = tmp_path / "data", tmp_path / "sheet.png"
+    shard = _damage_one_of_four(path)
+    with pytest.warns(UserWarning, match=shard.name):
+        assert main(["data", "show", str(path), "--sheet", str(sheet)]) == 0
+    assert "actions of" in capsys.readouterr().out and sheet.is_file()
+    assert main(["data", "show", str(path), "--sheet", str(sheet), "--on-damage", "refuse"]) == 1
+    for file in (path / "shards").iterdir():
+        file.write_bytes(b"")
+    with pytest.warns(UserWarning):
+        assert main(["data", "show", str(path)]) == 1
+    assert "genie-gym data verify" in capsys.readouterr().err
 
 
 def test_merge_refuses_damage_or_leaves_it_out(tmp_path):

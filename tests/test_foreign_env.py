@@ -62,6 +62,8 @@ def test_what_cannot_be_a_game_is_refused_with_the_reason():
         make_rows("Pendulum-v1", 1)
     with pytest.raises(ValueError, match="no images.*no render mode"):
         make_rows("tests.picture_env:Blind-v0", 1)
+    with pytest.raises(ValueError, match="use frames='observation'"):
+        make_rows("tests.picture_env:Unrendered-v0", 1, frames="render")
     with pytest.raises(ValueError, match="Did you mean: `PictureGame`"):
         find_spec("tests.picture_env:PictureGam-v0")
     with pytest.raises(ValueError, match="cannot import 'no_such_module'"):

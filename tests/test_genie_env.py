@@ -60,6 +60,7 @@ def test_an_env_is_compiled_on_request_and_no_other():
     envs = [gym.make(ID, compile=compile) for compile in (True, False)]
     models = [env.unwrapped.vector_env.model for env in envs]
     assert [isinstance(model, CompiledWorld) for model in models] == [True, False]
+    assert envs[1].unwrapped.world.card.name == "CoinRun"
     assert models[0].dynamics is models[1].dynamics
     assert "step" not in vars(models[1].dynamics), "the other env was compiled too"
 

@@ -1,6 +1,7 @@
 """Worlds from a real web server on this machine: whole and verified, or not at all."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import gymnasium as gym
@@ -158,6 +159,17 @@ def test_another_world_is_replaced_only_when_asked(site, capsys):
     assert pull(site, "--replace") == 0
     assert contents(user_folder() / "Ball") == contents(user_folder() / "Ball2") == whole(site)
     assert pull(site, "--name", "../Ball3") == 1
+
+
+def test_a_world_that_another_one_hides_is_not_announced(site, tmp_path, monkeypatch, capsys):
+    assert pull(site) == 0
+    shutil.copytree(user_folder() / "Ball", tmp_path / "first" / "Ball")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "first"))
+    other = {**SMALL, "starts.safetensors": b"# Another ball\n"}
+    put(site, other, card_of(other))
+    capsys.readouterr()
+    assert pull(site, "--replace") == 0
+    assert f"export {VARIABLE}={user_folder()}" in capsys.readouterr().out
 
 
 def test_gym_make_downloads_a_world_once(home):

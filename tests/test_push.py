@@ -50,6 +50,7 @@ def test_where_nothing_can_be_pushed(capsys):
     for target, said in {
         "https://example.org/Pong": "can only be read",
         "hf://ann/pong": "--license",
+        "hf://ann/pong@v2": "omit @REVISION",
         "hf://pong": "hf://USER/NAME",
     }.items():
         assert main(["worlds", "push", "Pong", target]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,6 +86,10 @@ class BuildConfig:
             raise ValueError(f"minutes must be positive, got {self.minutes}")
         if self.rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {self.rounds}")
+        if not re.fullmatch(r"\w[\w.-]*", self.world):
+            raise ValueError(
+                f"{self.world!r} cannot be the name of a world model: choose one with --name"
+            )
         if self.seed == SEED:
             raise ValueError(f"seed {SEED} is reserved for scoring worlds: use another --seed")
 

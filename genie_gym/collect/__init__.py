@@ -1,1 +1,1 @@
-"""Collects episodes from any env in this package with any policy."""
+"""Collects episodes from any env that has frames, with any policy."""

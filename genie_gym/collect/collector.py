@@ -32,7 +32,7 @@ class Collection:
     """Settings for a collection. An episode is determined by these settings and its number.
 
     Attributes:
-        env_id: Any env id in this package.
+        env_id: Id of any Gymnasium env that has frames.
         policy: Specification of the policy; see `make_policy`.
         max_steps: Maximum number of steps per episode.
         seed: Seed of the collection.

@@ -75,6 +75,9 @@ class Export:
     def __post_init__(self) -> None:
         if [self.out, self.minari, self.lerobot].count(None) != 2:
             raise ValueError("expected exactly one of --out FILE, --minari ID and --lerobot DIR")
+        for name in ("fps", "scale", "length"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +183,8 @@ def export(options: Export) -> int:
     if not 0 <= options.episode < len(dataset):
         raise ValueError(f"--episode must be from 0 to {len(dataset) - 1}, got {options.episode}")
     end = int(dataset.num_frames[options.episode])
+    if not 0 <= options.start < end:
+        raise ValueError(f"--start must be from 0 to {end - 1}, got {options.start}")
     stop = end if options.length is None else min(end, options.start + options.length)
     frames = dataset.frames(options.episode, options.start, stop)
     save_frames(frames, options.out, fps=options.fps, scale=options.scale)

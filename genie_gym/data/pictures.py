@@ -50,8 +50,14 @@ def write_sheet(dataset: EpisodeDataset, path: Path) -> None:
     Each row shows some frames of one episode, from the first to the last.
     """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, ROWS).round().astype(int))
-    rows = [_row(dataset, int(index)) for index in chosen]
-    write_png(path, contact_sheet(rows, [_label(dataset, int(i)) for i in chosen], columns=1))
+    rows, labels = [], []
+    for index in chosen.tolist():
+        with dataset.skipping():
+            rows.append(_row(dataset, index))
+            labels.append(_label(dataset, index))
+    if not rows:
+        raise ValueError(f"none of the episodes to show can be read: {dataset.path}")
+    write_png(path, contact_sheet(rows, labels, columns=1))
 
 
 def _row(dataset: EpisodeDataset, index: int) -> np.ndarray:

@@ -10,7 +10,16 @@ from world_models.episodes import EpisodeDataset
 
 
 def summary(dataset: EpisodeDataset) -> str:
-    """Returns a summary of a dataset: sizes, rewards, policies and action counts."""
+    """Returns a summary of a dataset: sizes, rewards, policies and action counts.
+
+    Raises:
+        ValueError: If no episode can be read.
+    """
+    if not len(dataset):
+        raise ValueError(
+            f"no episode in {dataset.path} can be read; to list the damage, run: "
+            f"genie-gym data verify {dataset.path}"
+        )
     entries, frames = dataset.entries, int(dataset.num_frames.sum())
     rewards = np.array([entry.total_reward for entry in entries])
     size = dataset.num_bytes
@@ -43,7 +52,8 @@ def _action_lines(dataset: EpisodeDataset) -> list[str]:
         action_set = (entry.info.action_set, entry.info.action_meanings)
         num_actions = len(entry.info.action_meanings)
         counts.setdefault(action_set, np.zeros(num_actions, np.int64))
-        counts[action_set] += np.bincount(dataset.actions(index), minlength=num_actions)
+        with dataset.skipping():
+            counts[action_set] += np.bincount(dataset.actions(index), minlength=num_actions)
     lines = []
     for (name, meanings), histogram in counts.items():
         lines.append(f"  actions of {name}")

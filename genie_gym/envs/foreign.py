@@ -40,7 +40,8 @@ class ForeignVectorEnv(FrameVectorEnv):
         frame_size: Height and width of a frame, in pixels.
         action_set: If given, must be the name of the env's own action set.
         autoreset_mode: When a row starts its next episode after the previous one has ended.
-        max_episode_steps: Steps after which a row is truncated; None for the env's own limit.
+        max_episode_steps: Steps after which a row is truncated, if the env's own limit is not
+            reached before; None for the env's own limit alone.
         render_mode: None, "rgb_array" or "human".
         **kwargs: The env's own arguments.
 
@@ -179,6 +180,8 @@ def _source(env_id: str, frames: str, kwargs: dict[str, Any]) -> tuple[bool, dic
             raise ValueError(f"the observations of {env_id} are not images: {space}")
         return False, kwargs
     if "rgb_array" not in modes:
+        if _is_picture(space):
+            raise ValueError(f"{env_id} has no render mode 'rgb_array': use frames='observation'")
         raise ValueError(
             f"{env_id} has no images: its observation space is {space}, and it has no render mode "
             "'rgb_array'"

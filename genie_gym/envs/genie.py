@@ -17,7 +17,7 @@ from torch import Tensor
 
 from genie_gym.envs import dream_state
 from genie_gym.envs.arguments import named_arguments
-from genie_gym.envs.loaded_worlds import no_outcomes, open_world
+from genie_gym.envs.loaded_worlds import LoadedWorld, no_outcomes, open_world
 from genie_gym.envs.prompt import Prompt, read_prompt
 from genie_gym.envs.reward_values import REWARD_MODES, payable
 from genie_gym.envs.rows import Rows, RowsOutcome
@@ -332,6 +332,12 @@ class GenieEnv(FrameEnv):
 
     def __init__(self, world: str | Path, **options: Any):
         super().__init__(GenieVectorEnv(world, autoreset_mode=AutoresetMode.DISABLED, **options))
+
+    @property
+    def world(self) -> LoadedWorld:
+        """The world model, with its card."""
+        assert isinstance(self.vector_env, GenieVectorEnv)
+        return self.vector_env.world
 
     def reseed(self, seed: int) -> None:
         """Replaces the episode's seed, so that the same actions lead to different frames."""

@@ -43,7 +43,7 @@ class LoadedWorld:
     Attributes:
         card: The card that describes the world model.
         model: The world model itself, in eval mode.
-        starts: Real frames that dreams start from, on the CPU; None if the world model has none.
+        starts: Real frames that dreams start from, on the CPU.
         device: Device that holds the weights.
         dtype: Name of the weights' dtype.
         identity: Identifies the weights and their dtype; stored in saved states.

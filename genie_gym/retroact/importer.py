@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import io
@@ -160,6 +161,8 @@ def _write(path: Path, content: bytes) -> None:
         with atomic_file(path) as part:
             part.write_bytes(content)
     except OSError as failure:
+        if failure.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         raise PermissionError(
             f"cannot write {path} ({failure.strerror}). Run the command as the owner of that "
             "folder, or copy stable-retro's data folder to a folder of your own and set "

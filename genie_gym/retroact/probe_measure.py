@@ -40,7 +40,7 @@ class Effect:
             ``sends`` if something leaves the character, ``in_place`` if the character changes
             without moving, or ``none``.
         dx: Displacement to the right, in pixels of the console's screen: the first clear
-            displacement if there is one, else the displacement after the last step.
+            displacement if there is one, else the median displacement after the last three steps.
         dy: Displacement downwards, measured in the same way.
         rise: Maximum height above the character's position under NOOP, in pixels.
         changed: Maximum fraction of pixels that differ from NOOP.

@@ -57,7 +57,9 @@ class CompiledWorld(WorldModel):
 
     def __init__(self, world: WorldModel):
         check_compiler(next(world.parameters()).device)
-        super().__init__(world.tokenizer, world.dynamics, world.sampling, world.latent_action)
+        super().__init__(
+            world.tokenizer, world.dynamics, world.sampling, world.latent_action, world.rewards
+        )
         self.train(world.training)
         self._compiled: Any = CompiledDynamics(world.dynamics)
         self._decode_frame: Callable[..., Any] = world.tokenizer.decode_frame

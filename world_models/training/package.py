@@ -231,6 +231,8 @@ def _tokenizer_training(source: Path) -> object:
 
 def _check(record: RunRecord, name: str, found: str | None, source: Path | None) -> None:
     wanted = record.built_on[name]
+    if found != wanted and wanted is None:
+        raise ValueError(f"the dynamics model was trained without a {name}: omit the {name} run")
     if found != wanted:
         given = "none was given" if source is None else f"{source} has the fingerprint {found}"
         raise ValueError(

@@ -29,7 +29,8 @@ class WorldCard:
     """The metadata of a world model.
 
     Attributes:
-        name: The world's name. The id of its env is ``GenieRedux/<name>-v0``.
+        name: The name that the world was made with. Its env id has the name of the bundle's folder,
+            which can be another one.
         action_set: Name of the action set.
         action_meanings: Name of each action.
         env_id: Gymnasium id of the real env that the world was trained on.

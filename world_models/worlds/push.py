@@ -44,6 +44,7 @@ def push_world(
     Raises:
         BundleError: If the bundle is damaged.
         FileExistsError: If there is a world at the address, and `replace_existing` is False.
+        ValueError: If the address cannot be written to.
     """
     address = parse_address(address)
     repository = hub_repository(address)
@@ -52,6 +53,8 @@ def push_world(
             f"{address} can only be read: copy the folder {path} to the web server, or push to an "
             "address that can be written to, such as hf://USER/NAME or s3://BUCKET/NAME"
         )
+    if repository is not None and "@" in address:
+        raise ValueError(f"a push commits to the main branch: omit @REVISION in {address}")
     card = WorldCard.read(path)
     check_files(path, card.files)
     if license is not None:
