@@ -71,6 +71,11 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
             raise ValueError(f"features must be one of {sorted(FEATURES)}, got {self.features!r}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes must be positive, or None for no limit, got {self.minutes}")
+        for name in ("num_envs", "rollout", "batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.steps < self.eval_every or self.eval_every < self.num_envs * self.rollout:
             raise ValueError(
                 "expected num_envs x rollout <= eval_every <= steps, got "

@@ -129,6 +129,14 @@ class FidelityConfig:
     html: Path | None = None
     pictures: Path | None = None
 
+    def __post_init__(self) -> None:
+        other = self.mode != "stream" or (self.sampling_steps, self.temperature) != (None, None)
+        if self.record and other:
+            raise ValueError(
+                "--record saves the scores of the world's own sampling: omit --mode, "
+                "--sampling-steps and --temperature"
+            )
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""

@@ -49,9 +49,11 @@ def players(world: str, agents: list[Path]) -> list[Player]:
 
 def agents_of(world: str, folders: list[Path]) -> list[Player]:
     """Return saved agents as players."""
+    short = [folder.name for folder in folders]
+    names = [x if short.count(x) == 1 else str(y) for x, y in zip(short, folders, strict=True)]
     return [
-        Player(name=f"agent {folder.name}", inside=False, make=by_spec(world, str(folder)))
-        for folder in folders
+        Player(name=f"agent {name}", inside=False, make=by_spec(world, str(folder)))
+        for name, folder in zip(names, folders, strict=True)
     ]
 
 

@@ -25,6 +25,7 @@ from benchmarks.statistics import mmrv, pearson, spearman, value_gap
 from genie_gym.collect.policy_spec import make_policy
 from genie_gym.envs.genie import GenieVectorEnv
 from genie_gym.envs.loaded_worlds import open_world
+from genie_gym.envs.reward_values import payable
 from world_models.extras import require
 
 WORLDS = ("CrazyClimber", "Freeway", "Pong")
@@ -72,7 +73,7 @@ def rank(world: str, agents: list[Path], num_starts: int, quick: bool) -> Measur
     num, horizons, questions = (2, (10, 20), 1) if quick else (num_starts, (20, 50, 100, 200), 5)
     name, steps = Path(world).name, horizons[-1]
     real_env = make_real(world, REAL_ROWS, NO_LIMIT)
-    # Rounded rewards would make most short dreams worth 0, so that no sequence is the best one.
+    # If the world rounds rewards, most short dreams are worth 0, and no sequence is the best one.
     dream_env = GenieVectorEnv(world, num, reward="expected", autoreset_mode="Disabled")
     starts = find_starts(real_env, num, seed=0)
     chosen = players(world, agents)
@@ -82,8 +83,9 @@ def rank(world: str, agents: list[Path], num_starts: int, quick: bool) -> Measur
         real.append(played_real(real_env, starts, player, seed, steps).rewards)
         dream.append(played_dreams(dream_env, starts, [player], seed, steps)[0].rewards)
         say(f"{name}: {player.name}: {real[-1].sum():.4g} real, {dream[-1].sum():.4g} dreamed")
-    # Expected rewards are never exactly 0. Rounding gives policies of equal value equal ranks.
-    dreamed, earned = np.stack(dream).round(2), np.stack(real)  # (policies, steps, S)
+    dreamed, earned = np.stack(dream), np.stack(real)  # (policies, steps, S)
+    if rewards := open_world(world).model.rewards:
+        dreamed = payable(dreamed, rewards)  # what this world pays by default
     inside = np.array([player.inside for player in chosen])
     figures: dict[str, float] = {}
     key = name.lower()
@@ -120,7 +122,7 @@ def rank(world: str, agents: list[Path], num_starts: int, quick: bool) -> Measur
             "real return": float(r.sum(0).mean()),
             "dreamed return": float(d.sum(0).mean()),
         }
-        for player, r, d in zip(chosen, real, dream, strict=True)
+        for player, r, d in zip(chosen, earned, dreamed, strict=True)
     ]
     return figures, rows
 
@@ -158,9 +160,11 @@ def measure(given: Namespace) -> Measured:
         * ``spearman``, ``pearson``, ``mmrv`` (mean maximum rank violation) and ``value_gap``, which
           compare all policies. With ``_inside``, they compare only the policies whose episodes the
           world model was trained on; with ``_outside``, only the other policies. ``_low`` and
-          ``_high`` bound the 95% interval over the starts.
-        * ``decisions``, the fraction of decision questions that the dream answers correctly; the
-          chance level is 0.2, and higher if several sequences share the best real return.
+          ``_high`` bound the 95% interval over the starts. Dreamed returns are sums of the rewards
+          that the world pays by default.
+        * ``decisions``, the fraction of decision questions that the dream answers correctly, by
+          expected rewards; the chance level is 0.2, and higher if several sequences share the best
+          real return.
     """
     figures: dict[str, float] = {}
     rows: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from world_models.worlds.find import list_worlds
 
 __all__ = ["LOOKS", "register_dream", "register_envs"]
 
-LOOKS = {"velocity_map": False, "use_backgrounds": True, "frame_size": 64}
+LOOKS = {"velocity_map": False, "paint_over": False, "use_backgrounds": True, "frame_size": 64}
 """Arguments of real envs that change how frames look, with their defaults. A world model works only
 on frames that look like its training data."""
 

@@ -76,6 +76,10 @@ def test_a_person_answers_in_the_browser(coinrun_world, tmp_path):
     finally:
         server.kill()
     assert server.returncode == 0 and "was nearer in 0% of 8 answers" in said
+    again = subprocess.run(
+        [*command, "--blind-test", str(coinrun_world), REAL], capture_output=True, text=True
+    )
+    assert again.returncode == 1 and "has earlier answers" in again.stderr
 
 
 def _answer_all(driver, url, result):

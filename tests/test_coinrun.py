@@ -221,6 +221,7 @@ def test_pictures_are_large_and_of_the_ended_episode_until_it_begins_anew():
     [
         ({"distribution_mode": "extreme"}, "'easy' or 'hard', got 'extreme'"),
         ({"num_levels": -1}, "num_levels=-1"),
+        ({"use_backgrounds": "no"}, "use_backgrounds must be True or False, got 'no'"),
         ({"start_level": 5}, "add num_levels="),
         ({"num_levels": 2**31 - 1, "start_level": 1}, "at most 2147483647"),
         ({"action_set": "retroact-7"}, "coinrun-7"),

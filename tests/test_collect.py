@@ -324,6 +324,7 @@ def test_random_is_uniform():
         ({"max_steps": 0}, "max_steps"),
         ({"num_envs": 0}, "num_envs"),
         ({"env_kwargs": {"distribution_mode": "brutal"}}, "brutal"),
+        ({"env_kwargs": {"max_episode_steps": "5"}}, "must not have max_episode_steps"),
     ],
 )
 def test_bad_input_is_told_and_nothing_is_written(tmp_path, given, message):

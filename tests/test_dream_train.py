@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode
 from safetensors.torch import load_file
 
 from agents.dream_config import DreamTrainConfig, recipe_of
@@ -209,6 +210,26 @@ def test_stacks_never_mix_episodes(mode):
         assert (continues | begins).all()
         if mode == "SameStep" and (terminated | truncated).all():
             assert continues.all() and (seen[..., :3] == seen[..., 3:]).all()
+
+
+def test_a_masked_reset_begins_the_stacks_of_its_rows_alone():
+    """Also in Gymnasium's vector envs, which take the mask out of the options."""
+    mode = {"autoreset_mode": AutoresetMode.DISABLED}
+    env = StackFramesVector(
+        gym.make_vec("tests.picture_env:PictureGame-v0", 2, "sync", vector_kwargs=mode), 2
+    )
+    env.reset(seed=0)
+    before = env.step(np.array([2, 2]))[0]
+    mask = np.array([True, False])
+    after, _ = env.reset(seed=[5, 6], options={"reset_mask": mask})
+    assert (after[0, ..., :3] == after[0, ..., 3:]).all()
+    assert (after[1] == before[1]).all() and (after[1, ..., :3] != after[1, ..., 3:]).any()
+
+
+def test_wrong_numbers_are_refused(tmp_path):
+    for wrong in ({"minutes": 0.0}, {"epochs": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            DreamTrainConfig(world="Pong", out=tmp_path, **wrong)
 
 
 def test_mixed_play_has_its_shares():

@@ -1,6 +1,7 @@
 """How returns of policies are compared between dream and game: known answers, and real runs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from agents.returns import make_real
 from benchmarks import ranking, transfer
 from benchmarks.dreams.exploits import Exploits
 from benchmarks.dreams.rates import Rates, per_1000_steps
+from benchmarks.fidelity import FidelityConfig
 from benchmarks.matched import find_starts, played_real, responds
-from benchmarks.players import Player, scripted
+from benchmarks.players import Player, agents_of, scripted
 from benchmarks.statistics import better_than, iqm, mmrv, pearson, spearman, value_gap
 from genie_gym.collect.policies import Planned
 from genie_gym.evaluation.turns import MOST_PAIRS, turns
@@ -145,6 +147,16 @@ def test_policies_of_many_kinds_are_ranked(tmp_path, capsys):
     assert -1 <= figures["spearman_crazyclimber"] <= 1 and figures["mmrv_crazyclimber_outside"] >= 0
     assert (tmp_path / "p.png").stat().st_size > 1000
     assert "UP and DOWN" in capsys.readouterr().out
+
+
+def test_agents_whose_folders_have_one_name_are_told_apart():
+    found = agents_of("CrazyClimber", [Path("a/agent"), Path("b/agent"), Path("c/other")])
+    assert [player.name for player in found] == ["agent a/agent", "agent b/agent", "agent other"]
+
+
+def test_only_scores_of_the_worlds_own_sampling_are_recorded():
+    with pytest.raises(ValueError, match="omit --mode"):
+        FidelityConfig(world="Pong", record=True, temperature=0.0)
 
 
 def test_a_ranking_needs_starts():

@@ -23,6 +23,8 @@ from world_models.episodes import Episode, EpisodeInfo, Transitions, code_versio
 
 __all__ = ["Collection", "Recorder", "WholeEpisode", "episode_seed", "play", "play_episodes"]
 
+_RESERVED = {"num_envs", "autoreset_mode", "max_episode_steps"}  # given by `play`
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -55,6 +57,10 @@ class Collection:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if reserved := _RESERVED & set(self.env_kwargs):
+            raise ValueError(
+                f"env_kwargs must not have {', '.join(sorted(reserved))}; max_steps limits episodes"
+            )
         if not 0 <= self.epsilon <= 1 or self.temperature < 0:
             raise ValueError(
                 "epsilon must be from 0 to 1 and temperature at least 0, got "

@@ -87,7 +87,8 @@ class _BackgroundWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        # After a failure of the game, episodes that had ended are still stored.
+        self._thread.shutdown(cancel_futures=exception[0] is KeyboardInterrupt)
 
     def chunk(self, frame_shape: tuple[int, ...]) -> Chunk:
         """Returns an empty chunk."""

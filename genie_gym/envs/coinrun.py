@@ -91,6 +91,15 @@ class CoinRunVectorEnv(FrameVectorEnv):
         num_threads: int | None = None,
     ):
         _check_levels(num_levels, start_level, distribution_mode)
+        switches = {
+            "use_backgrounds": use_backgrounds,
+            "restrict_themes": restrict_themes,
+            "velocity_map": velocity_map,
+            "paint_over": paint_over,
+        }
+        for name, value in switches.items():
+            if value not in (True, False):
+                raise ValueError(f"{name} must be True or False, got {value!r}")
         self._options: dict[str, Any] = {
             "distribution_mode": distribution_mode,
             "num_levels": int(num_levels),

@@ -167,7 +167,12 @@ def check_actions_of(env: gym.Env, env_id: str) -> ActionSet:
 
 
 def _make(env_id: str, kwargs: dict[str, Any]) -> gym.Env:
-    return gym.make(env_id, disable_env_checker=True, **kwargs)
+    try:
+        return gym.make(env_id, disable_env_checker=True, **kwargs)
+    except TypeError as fault:
+        if not kwargs:
+            raise
+        raise ValueError(f"{env_id} does not accept the arguments {kwargs}: {fault}") from fault
 
 
 def _source(env_id: str, frames: str, kwargs: dict[str, Any]) -> tuple[bool, dict[str, Any]]:

@@ -94,6 +94,8 @@ def _blind_test(config: Play, names: tuple[str, str], address: dict[str, Any]) -
     from genie_gym.play.server import Address, run
     from genie_gym.play.trials import ClipOptions, make_trials
 
+    if config.result.exists():
+        raise FileExistsError(f"{config.result} has earlier answers: choose another --result")
     seed = config.seed or 0
     options = ClipOptions(num=config.pairs, frames=config.clip_frames, data=config.data, seed=seed)
     print(f"making {config.pairs} pairs of clips", flush=True)

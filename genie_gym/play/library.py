@@ -39,7 +39,11 @@ class Library:
         first = DreamRows(open_world(world, **options), self._num_threads)
         self.first = first.world.card.name
         self._open[self.first] = first
-        self.drivers = {Path(spec).name: checked_spec(spec) for spec in policies}
+        short = [Path(spec).name for spec in policies]
+        self.drivers = {
+            name if short.count(name) == 1 and name not in _BUILT_IN else spec: checked_spec(spec)
+            for name, spec in zip(short, policies, strict=True)
+        }
         for spec in self.drivers.values():
             self._policy(spec, first)  # raises now if the policy does not fit the world model
         self.drivers |= {name: name for name in _BUILT_IN}

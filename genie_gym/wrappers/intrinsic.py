@@ -8,6 +8,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
+from genie_gym.envs.arguments import masked_rows
+
 __all__ = ["OWN_REWARD", "IntrinsicRewardVector", "Meter"]
 
 OWN_REWARD = "env_reward"
@@ -58,9 +60,9 @@ class IntrinsicRewardVector(VectorWrapper):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts new episodes."""
+        # Gymnasium's vector envs remove the mask from the options.
+        rows = masked_rows((options or {}).get("reset_mask"), self.num_envs)
         frames, infos = self.env.reset(seed=seed, options=options)
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
-        rows = np.flatnonzero(mask)
         self._ended[rows] = False
         self.meter.begin(rows, frames[rows])
         return frames, infos

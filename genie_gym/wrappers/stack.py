@@ -10,6 +10,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from genie_gym.envs.arguments import masked_rows
+
 __all__ = ["StackFramesVector", "stacked"]
 
 _SAME_STEP = AutoresetMode.SAME_STEP
@@ -44,10 +46,11 @@ class StackFramesVector(VectorWrapper):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Starts new episodes."""
+        # Gymnasium's vector envs remove the mask from the options.
+        rows = masked_rows((options or {}).get("reset_mask"), self.num_envs)
         frames, infos = self.env.reset(seed=seed, options=options)
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
-        self._begin(np.flatnonzero(mask), frames)
-        self._ended &= ~mask
+        self._begin(rows, frames)
+        self._ended[rows] = False
         return self._stacks.copy(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
