@@ -161,7 +161,7 @@ def _write(path: Path, content: bytes) -> None:
         with atomic_file(path) as part:
             part.write_bytes(content)
     except OSError as failure:
-        if failure.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # the disk's fault
             raise
         raise PermissionError(
             f"cannot write {path} ({failure.strerror}). Run the command as the owner of that "
