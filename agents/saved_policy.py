@@ -24,7 +24,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from agents.autoexplore import AutoExplorePolicy
 from agents.networks import FEATURES, ChannelsLastCnnPolicy
 from genie_gym.actions import ActionSet
-from genie_gym.registration import LOOKS
 from genie_gym.wrappers.stack import stacked
 from world_models.files import atomic_file, write_json
 
@@ -145,9 +144,8 @@ def load_policy(
             f"{folder} was trained with action_set={card.action_set!r}, but the env has "
             f"action_set={actions.name!r}: make the env with action_set={card.action_set!r}"
         )
-    for key, default in LOOKS.items():
-        value = card.observes.get(key, default)
-        if env_kwargs.get(key, default) != value:
+    for key, value in card.observes.items():
+        if env_kwargs.get(key) != value:
             raise ValueError(
                 f"{folder} was trained on frames made with {key}={value}: "
                 f"add --env-kwargs {key} {str(value).lower()}"

@@ -111,9 +111,6 @@ def test_misuse_is_told(tmp_path):
     saved(tmp_path / "good", observes={"velocity_map": True})
     with pytest.raises(ValueError, match="--env-kwargs velocity_map true"):
         load(tmp_path / "good")
-    saved(tmp_path / "plain")
-    with pytest.raises(ValueError, match="--env-kwargs velocity_map false"):
-        load(tmp_path / "plain", env_kwargs={"velocity_map": True})
     with pytest.raises(ValueError, match="action_set='coinrun-7'"):
         load(tmp_path / "good", actions=action_set("retroact-5"))
     with pytest.raises(ValueError, match="has no policy.json"):
