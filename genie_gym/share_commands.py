@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
 
 import tyro
 from tqdm import tqdm
 
-from world_models.worlds.find import VARIABLE, find_world, list_worlds, user_folder
+from world_models.worlds.find import VARIABLE, check_name, find_world, list_worlds, user_folder
 from world_models.worlds.pull import RemoteWorld
 from world_models.worlds.push import push_world
 
@@ -50,9 +49,7 @@ class Push:
 def pull(command: Pull) -> int:
     """Downloads the world model and prints its path."""
     remote = RemoteWorld.read(command.source)
-    name = command.name or remote.card.name
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"{name!r} cannot be the name of a world model: choose one with --name")
+    name = check_name(command.name or remote.card.name)
     path = user_folder() / name
     there = list_worlds().get(name)
     if there is not None and remote.is_at(there):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from world_models.extras import require
 from world_models.settings import begin
 from world_models.training.recipes import RECIPES, WorldRecipe
 from world_models.worlds.card import BundleError, WorldCard
-from world_models.worlds.find import list_worlds, user_folder
+from world_models.worlds.find import check_name, list_worlds, user_folder
 
 __all__ = ["BuildConfig", "build", "main"]
 
@@ -86,10 +85,7 @@ class BuildConfig:
             raise ValueError(f"minutes must be positive, got {self.minutes}")
         if self.rounds < 0:
             raise ValueError(f"rounds must be at least 0, got {self.rounds}")
-        if not re.fullmatch(r"\w[\w.-]*", self.world):
-            raise ValueError(
-                f"{self.world!r} cannot be the name of a world model: choose one with --name"
-            )
+        check_name(self.world)
         if self.seed == SEED:
             raise ValueError(f"seed {SEED} is reserved for scoring worlds: use another --seed")
 

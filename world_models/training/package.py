@@ -231,9 +231,9 @@ def _tokenizer_training(source: Path) -> object:
 
 def _check(record: RunRecord, name: str, found: str | None, source: Path | None) -> None:
     wanted = record.built_on[name]
-    if found != wanted and wanted is None:
-        raise ValueError(f"the dynamics model was trained without a {name}: omit the {name} run")
     if found != wanted:
+        if wanted is None:
+            raise ValueError(f"the dynamics model was trained without a {name}: omit its run")
         given = "none was given" if source is None else f"{source} has the fingerprint {found}"
         raise ValueError(
             f"the dynamics model was trained with a {name} that has the fingerprint {wanted}, but "

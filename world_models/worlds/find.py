@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
 from world_models.worlds.card import CARD
 
-__all__ = ["VARIABLE", "WorldNotFoundError", "find_world", "list_worlds", "search_folders"]
+__all__ = [
+    "VARIABLE",
+    "WorldNotFoundError",
+    "check_name",
+    "find_world",
+    "list_worlds",
+    "search_folders",
+]
 
 VARIABLE = "GENIE_GYM_WORLDS"  # environment variable with folders, separated as in PATH
 SHIPPED = Path(__file__).parent / "shipped"
@@ -33,6 +41,13 @@ def user_folder() -> Path:
     import platformdirs  # imported here, because machines that only train do not need it
 
     return Path(platformdirs.user_data_dir("genie-gym")) / "worlds"
+
+
+def check_name(name: str) -> str:
+    """Return the name if it can be the name of a world; raise ValueError if not."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"{name!r} cannot be the name of a world model: choose one with --name")
+    return name
 
 
 def list_worlds() -> dict[str, Path]:
